@@ -1,0 +1,1 @@
+"""Config files to objects: schema, checks, building and run directories."""

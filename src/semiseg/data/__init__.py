@@ -1,0 +1,1 @@
+"""Datasets, splits, views, batch streams and pseudo-labels."""

@@ -1,0 +1,1 @@
+"""The training loop, resumable steps, evaluation and checkpoints."""

@@ -1,0 +1,1 @@
+"""Training methods: one file each, to be read beside its paper."""

@@ -1,0 +1,1 @@
+"""Backbones, decoders, the segmentation model and its weights."""

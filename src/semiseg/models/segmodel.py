@@ -1,0 +1,108 @@
+"""A segmentation network that normalizes its own input and returns logits at input size."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class InputConvention:
+    """How a network wants its pixels: ``(x[order] / scale - mean) / std``.
+
+    Args:
+        order: "RGB" or "BGR"; mean and std are in this order.
+        scale: divisor of the 8-bit values: 255 for a 0-1 range, 1 for 0-255.
+        mean: subtracted after the division.
+        std: divided by last.
+    """
+
+    order: str = "RGB"
+    scale: float = 255.0
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "InputConvention":
+        """Inverse of ``as_dict``."""
+        return cls(values["order"], values["scale"], tuple(values["mean"]), tuple(values["std"]))
+
+
+class Backbone(Protocol):
+    """A feature extractor.
+
+    ``channels`` are those of the returned maps c1..c4 (c1 at stride 4); ``output_stride`` is the stride of
+    c4; ``convention`` is the input that its weights were trained with.
+    """
+
+    channels: tuple[int, int, int, int]
+    output_stride: int
+    convention: InputConvention
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """Map a normalized image ``(N, 3, H, W)`` to c1..c4."""
+        ...
+
+
+class SegModel(nn.Module):
+    """Backbone, decoder and classifier.
+
+    Args:
+        backbone: see ``Backbone``.
+        decoder: maps ``[c1, c2, c3, c4]`` to one feature map ``(N, D, h, w)``; has ``out_channels``.
+        classifier: maps that to logits ``(N, K, h, w)``.
+        num_classes: K.
+        align_corners: of the last bilinear resize; True in all published methods here.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        decoder: nn.Module,
+        classifier: nn.Module,
+        num_classes: int,
+        align_corners: bool = True,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.decoder = decoder
+        self.classifier = classifier
+        self.num_classes = num_classes
+        self.align_corners = align_corners
+        convention = backbone.convention
+        assert isinstance(convention, InputConvention)
+        self.convention = convention
+        self.register_buffer("mean", torch.tensor(convention.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(convention.std).view(1, -1, 1, 1), persistent=False)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Turn ``(N, 3, H, W)`` RGB values 0-255 (uint8 or float) into the network's input."""
+        mean, std = self.get_buffer("mean"), self.get_buffer("std")
+        x = images.to(mean.dtype) / self.convention.scale
+        if self.convention.order == "BGR":
+            x = x.flip(1)
+        return (x - mean) / std
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the decoder's feature map ``(N, D, h, w)`` of RGB images 0-255."""
+        result: Tensor = self.decoder(self.backbone(self.normalize(images)))
+        return result
+
+    def classify(self, features: Tensor, size: Sequence[int]) -> Tensor:
+        """Return logits ``(N, K, *size)`` of a decoder feature map."""
+        logits = self.classifier(features)
+        return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=self.align_corners)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(N, K, H, W)`` of ``(N, 3, H, W)`` RGB images 0-255, uint8 or float."""
+        return self.classify(self.features(images), images.shape[-2:])

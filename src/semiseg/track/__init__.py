@@ -1,0 +1,1 @@
+"""Where logged numbers and pictures go."""
