@@ -17,3 +17,7 @@ class Interrupted(Exception):  # noqa: N818 - a request to stop, not a fault
         super().__init__(reason)
         self.reason = reason
         self.exit_code = exit_code
+
+
+class RunFailed(Exception):  # noqa: N818 - the message is for people
+    """A run cannot go on for a reason that the message explains; shown without a traceback, exit code 1."""

@@ -1,0 +1,178 @@
+"""Checkpoints that survive a kill at any moment and never load damaged."""
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from semiseg.errors import UserError
+
+log = logging.getLogger(__name__)
+
+KEPT_DIGESTS = 8
+NAMES = ("last.pt", "last.prev.pt")
+
+
+def fsync_directory(directory: Path) -> None:
+    """Make renames inside a directory durable."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def temporary(path: Path) -> Path:
+    """Name of the file that becomes ``path`` once it is complete."""
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically and durably."""
+    part = temporary(path)
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    fsync_directory(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically and durably."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_temporary(path: Path, state: dict[str, Any]) -> Path:
+    part = temporary(path)
+    try:
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError):
+        part.unlink(missing_ok=True)
+        raise
+    return part
+
+
+def save_bundle(path: Path, state: dict[str, Any]) -> None:
+    """Save a network with its digest beside it (``NAME.pt.sha256``), atomically."""
+    part = _write_temporary(path, state)
+    write_text(path.with_name(path.name + ".sha256"), file_digest(part) + "\n")
+    part.replace(path)
+    fsync_directory(path.parent)
+
+
+def load_bundle(path: Path) -> dict[str, Any]:
+    """Load what ``save_bundle`` wrote, on the CPU.
+
+    Raises:
+        UserError: the file is missing, or its content is not what was written.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no checkpoint {path}.")
+    digest = path.with_name(path.name + ".sha256")
+    if digest.is_file() and digest.read_text().strip() != file_digest(path):
+        raise UserError(
+            f"{path} is damaged: its sha256 differs from {digest.name}. Restore it or train again."
+        )
+    return _torch_load(path)
+
+
+def _torch_load(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error})."
+        ) from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path} holds {type(state).__name__}, not a checkpoint of semiseg.")
+    return state
+
+
+class TrainingState:
+    """The training state of the running step: ``last.pt`` and ``last.prev.pt`` with a digest manifest.
+
+    The manifest lists the digests of every file that may be in place, and is written before the files are
+    renamed, so that a kill between any two operations leaves files that can be verified.
+
+    Args:
+        directory: ``checkpoints/`` of a run directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.manifest = directory / "manifest.json"
+        directory.mkdir(parents=True, exist_ok=True)
+        for stray in directory.glob(".*.tmp-*"):
+            stray.unlink(missing_ok=True)
+
+    def _read_manifest(self) -> dict[str, Any] | None:
+        try:
+            manifest: dict[str, Any] = read_json(self.manifest)
+        except (OSError, ValueError):
+            return None
+        return manifest
+
+    def save(self, step: str, state: dict[str, Any]) -> None:
+        """Save the state of ``step`` as ``last.pt``; the former one becomes ``last.prev.pt``."""
+        last, previous = (self.directory / name for name in NAMES)
+        part = _write_temporary(last, {**state, "step": step})
+        manifest = self._read_manifest()
+        known = manifest["digests"] if manifest else []
+        write_json(self.manifest, {"step": step, "digests": [*known, file_digest(part)][-KEPT_DIGESTS:]})
+        if last.exists():
+            last.replace(previous)
+        part.replace(last)
+        fsync_directory(self.directory)
+
+    def load(self, step: str) -> dict[str, Any] | None:
+        """Return the newest undamaged state of ``step``; None where it has not been saved yet.
+
+        Raises:
+            UserError: there are states of this step and all are damaged.
+        """
+        manifest = self._read_manifest()
+        files = [self.directory / name for name in NAMES if (self.directory / name).exists()]
+        if not files or (manifest is not None and manifest["step"] != step):
+            return None
+        if manifest is None:
+            log.warning("%s is missing or unreadable: checkpoints cannot be verified", self.manifest)
+        faults = []
+        for path in files:
+            if manifest is not None and file_digest(path) not in manifest["digests"]:
+                faults.append(f"{path}: content differs from its sha256")
+                log.warning("%s is damaged (sha256 differs); trying the one before it", path)
+                continue
+            try:
+                state = _torch_load(path)
+            except UserError as error:
+                faults.append(str(error))
+                log.warning("%s", error)
+                continue
+            if state.get("step") == step:
+                return state
+        if faults:
+            raise UserError(
+                "All checkpoints of this run are damaged, so it cannot be resumed:\n  "
+                + "\n  ".join(faults)
+                + f"\nRestore one of them, or delete {self.directory} to train this step again from its beginning."
+            )
+        return None

@@ -1,0 +1,312 @@
+"""The lab: everything a recipe may do, as named steps that are stored and skipped when done."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from semiseg.config.schema import TrainerConfig
+from semiseg.data.augment import Augment
+from semiseg.data.dataset import DatasetInfo, SegDataset
+from semiseg.data.pseudo import PseudoLabels, PseudoWriter
+from semiseg.data.splits import Split
+from semiseg.data.streams import Budget, Streams
+from semiseg.engine.checkpoint import load_bundle, read_json, write_json
+from semiseg.engine.loop import Trainer
+from semiseg.engine.quality import stored_label_quality
+from semiseg.engine.session import Session
+from semiseg.errors import UserError
+from semiseg.methods.base import Learner
+from semiseg.models.segmodel import SegModel
+from semiseg.seeding import derive_seed, seed_everything
+
+Result = TypeVar("Result")
+JSON = Any
+
+
+class LabelPolicy(Protocol):
+    """How a network labels an image."""
+
+    def __call__(self, network: SegModel, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Turn ``(1, 3, H, W) uint8`` into ``(H, W) uint8`` labels and ``(H, W) float32`` confidence or None."""
+        ...
+
+
+class FitResult:
+    """The networks that a fit leaves, loaded when they are asked for.
+
+    Args:
+        load: returns a fresh network with the weights of a file of the step.
+        select: "best" (on the validation images) or "last".
+        snapshots: files of the snapshots, in order of training.
+    """
+
+    def __init__(self, load: Callable[[str], SegModel], select: str, snapshots: Sequence[str]) -> None:
+        self._load = load
+        self._select = select
+        self._snapshots = snapshots
+
+    @property
+    def best(self) -> SegModel:
+        """The network of the best evaluation on the validation images."""
+        return self._load("best.pt")
+
+    @property
+    def last(self) -> SegModel:
+        """The network after the last iteration."""
+        return self._load("last.pt")
+
+    @property
+    def selected(self) -> SegModel:
+        """The network that ``trainer.select`` names; what a recipe hands on and reports."""
+        return self._load(f"{self._select}.pt")
+
+    @property
+    def snapshots(self) -> list[SegModel]:
+        """The networks kept on the way, in order of training."""
+        return [self._load(name) for name in self._snapshots]
+
+
+def snapshot_steps(fractions: Sequence[float], streams: Streams) -> list[int]:
+    """Numbers of completed steps at which snapshots are kept.
+
+    At whole epochs where the fit has at least three (ST++: ``floor(E * fraction)`` of E epochs), else at
+    the nearest lower iteration.
+    """
+    per_epoch = streams.iterations_per_epoch
+    epochs, rest = divmod(streams.iterations, per_epoch)
+    if rest == 0 and epochs >= len(fractions):
+        return [max(int(epochs * fraction + 1e-9), 1) * per_epoch for fraction in fractions]
+    return [max(int(streams.iterations * fraction + 1e-9), 1) for fraction in fractions]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which step and file a network came from."""
+
+    step: str
+    file: str
+    path: Path
+
+
+@dataclass
+class Step:
+    """A named step: ``stages/NN-name/`` with its state in ``step.json``."""
+
+    index: int
+    name: str
+    directory: Path
+    stored: dict[str, Any]
+
+    @property
+    def done(self) -> bool:
+        """Whether the step has finished."""
+        return bool(self.stored["state"] == "done")
+
+    def finish(self, result: JSON) -> None:
+        """Record the result; the step is skipped from now on."""
+        self.stored |= {"state": "done", "result": result}
+        write_json(self.directory / "step.json", self.stored)
+
+
+class Lab:
+    """Runs and remembers the steps of a recipe.
+
+    Args:
+        session: data, settings and devices of the run.
+        started: called with the step's name and index when an unfinished step begins.
+    """
+
+    def __init__(
+        self, session: Session, started: Callable[[str, int], None] = lambda name, index: None
+    ) -> None:
+        self.session = session
+        self.origins: WeakKeyDictionary[SegModel, Origin] = WeakKeyDictionary()
+        self.fits: dict[str, dict[str, Any]] = {}
+        self.labelings: dict[str, dict[str, Any]] = {}
+        self.iterations = 0
+        self._count = 0
+        self._started = started
+
+    @property
+    def dataset(self) -> SegDataset:
+        """Images and masks."""
+        return self.session.dataset
+
+    @property
+    def info(self) -> DatasetInfo:
+        """Classes of the dataset."""
+        return self.session.info
+
+    @property
+    def split(self) -> Split:
+        """Labeled, unlabeled, validation and test ids."""
+        return self.session.split
+
+    @property
+    def augment(self) -> Augment:
+        """Weak and strong views."""
+        return self.session.augment
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """Batch sizes and lengths."""
+        return self.session.trainer
+
+    @property
+    def budget(self) -> Budget:
+        """Length of every fit."""
+        return self.session.budget
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return self.session.seed
+
+    def network(self, tag: str, weights: str | None = None) -> SegModel:
+        """Build a network whose random weights depend on (seed, tag) alone.
+
+        Args:
+            tag: equal tags give equal networks.
+            weights: other initial backbone weights than the configured ones.
+        """
+        seed_everything(derive_seed(self.seed, "network", tag))
+        return self.session.network(weights)
+
+    def fit(
+        self, name: str, learner: Learner, streams: Streams, snapshots: Sequence[float] = ()
+    ) -> FitResult:
+        """Train a learner; returns its best and last network and the snapshots.
+
+        Args:
+            name: name of the step, unique in the recipe.
+            learner: what is trained.
+            streams: what it is trained on, and for how long.
+            snapshots: fractions of the fit at which the network is kept, for example ``(1/3, 2/3, 1)``.
+        """
+        steps = snapshot_steps(snapshots, streams)
+        with self._step(name) as step:
+            if not step.done:
+                self.session.tracker.start_stage(name, step.index, streams.iterations)
+                trainer = Trainer(
+                    self.session, name, step.directory, self.iterations, learner, streams, steps
+                )
+                record = trainer.run()
+                step.finish({"kind": "fit", "offset": self.iterations, **asdict(record)})
+                trainer.tidy()
+        self.iterations += streams.iterations
+        self.fits[name] = step.stored["result"]
+        files = [f"snapshot-{count}.pt" for count in steps]
+        return FitResult(lambda file: self._load(step, file), self.trainer.select, files)
+
+    def label(self, name: str, network: SegModel, ids: Sequence[str], policy: LabelPolicy) -> PseudoLabels:
+        """Label images with a network; resumes at the first image that is not stored yet.
+
+        Args:
+            name: name of the step.
+            network: the labeler.
+            ids: images to label, in this order.
+            policy: how one image is labeled.
+        """
+        with self._step(name) as step:
+            store = step.directory / "labels"
+            if not step.done:
+                self.session.tracker.start_stage(name, step.index, len(ids))
+                writer = PseudoWriter(store)
+                finished = set(writer.done)
+                waiting = [image_id for image_id in ids if image_id not in finished]
+                for image_id, (labels, confidence) in self.predict(network, waiting, policy):
+                    writer.write(
+                        image_id,
+                        labels.cpu().numpy(),
+                        None if confidence is None else confidence.cpu().numpy(),
+                    )
+                writer.seal()
+                quality = stored_label_quality(PseudoLabels(store), self.session)
+                self.session.tracker.log(quality, self.iterations)
+                step.finish({"kind": "label", "images": len(ids), "quality": quality})
+        self.labelings[name] = step.stored["result"]
+        return PseudoLabels(store)
+
+    def memo(self, name: str, compute: Callable[[], JSON], planned: Callable[[], JSON]) -> JSON:
+        """Compute a JSON value once and remember it.
+
+        Args:
+            name: name of the step.
+            compute: returns the value.
+            planned: returns a stand-in of the same shape, for the plan that is made before training.
+        """
+        with self._step(name) as step:
+            if not step.done:
+                self.session.tracker.start_stage(name, step.index, 0)
+                step.finish({"kind": "memo", "value": compute()})
+        return step.stored["result"]["value"]
+
+    def predict(
+        self, network: SegModel, ids: Sequence[str], policy: Callable[[SegModel, Tensor], Result]
+    ) -> Iterator[tuple[str, Result]]:
+        """Apply a policy to images one by one, in evaluation mode; a stop request ends it between two."""
+        session = self.session
+        network = network.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
+        network.eval()
+        for image_id in ids:
+            session.stop.check()
+            image = torch.from_numpy(session.dataset.image(image_id)).permute(2, 0, 1).unsqueeze(0)
+            with torch.inference_mode():
+                result = policy(network, image.to(session.device))
+            yield image_id, result
+
+    def release(self, labels: PseudoLabels) -> None:
+        """Say that no later step reads these pseudo-labels: their files go, manifest and statistics stay."""
+        if not self.session.keep_pseudo_labels:
+            labels.delete()
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[Step]:
+        index = self._count
+        self._count += 1
+        root = self.session.run_dir / "stages"
+        directory = root / f"{index:02d}-{name}"
+        others = [path.name for path in root.glob(f"{index:02d}-*") if path != directory]
+        if others:
+            raise UserError(
+                f"Step {index} of this run is '{others[0]}', but the recipe now calls it '{directory.name}'. "
+                "The method's recipe has changed since the run began: finish it with the former version, or "
+                "start a new run."
+            )
+        directory.mkdir(parents=True, exist_ok=True)
+        file = directory / "step.json"
+        if file.exists():
+            stored = read_json(file)
+            if stored["fingerprint"] != self.session.fingerprint:
+                raise UserError(
+                    f"Step '{directory.name}' was made with other settings; continue it with those of run.yaml, "
+                    "or start a new run."
+                )
+            if stored["state"] != "done":
+                self.session.journal.cut(stored["journal"])
+        else:
+            stored = {
+                "name": name,
+                "state": "running",
+                "fingerprint": self.session.fingerprint,
+                "journal": self.session.journal.position(),
+            }
+            write_json(file, stored)
+        step = Step(index, name, directory, stored)
+        if not step.done:
+            self._started(name, index)
+        yield step
+
+    def _load(self, step: Step, file: str) -> SegModel:
+        path = step.directory / file
+        bundle = load_bundle(path)
+        model = self.session.network("none")
+        model.load_state_dict(bundle["state_dict"])
+        self.origins[model] = Origin(step.name, file, path)
+        return model

@@ -1,0 +1,252 @@
+"""The training loop: every fit of every method runs through ``Trainer.run``."""
+
+import math
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from semiseg.data.loading import batches
+from semiseg.data.streams import Streams
+from semiseg.engine.checkpoint import TrainingState, fsync_directory, save_bundle, temporary
+from semiseg.engine.evaluate import evaluate
+from semiseg.engine.quality import pseudo_label_quality
+from semiseg.engine.session import Session
+from semiseg.engine.step import Meter, count_images, forward_backward, to_device
+from semiseg.methods.base import Learner, Progress
+from semiseg.models.segmodel import SegModel
+from semiseg.seeding import derive_seed, seed_everything
+
+
+@dataclass
+class FitRecord:
+    """Where a fit stands and what it has reached; stored in checkpoints and in the finished step.
+
+    Args:
+        completed: optimizer steps done.
+        evaluated: ``completed`` at the last evaluation.
+        best: metrics of the best evaluation, with ``iteration``; None before the first.
+        last: metrics of the latest evaluation.
+        seconds: wall time over all sessions of this fit.
+        images: images trained on, all views counted.
+        training_seconds: wall time of the training steps alone.
+        best_files: iterations of the best networks that the two newest checkpoints refer to.
+    """
+
+    completed: int = 0
+    evaluated: int = 0
+    best: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+    seconds: float = 0.0
+    images: int = 0
+    training_seconds: float = 0.0
+    best_files: list[int] = field(default_factory=list)
+
+
+def evaluation_interval(every: int | None, streams: Streams, by_epoch: bool) -> int:
+    """Iterations between evaluations: as configured, else an epoch, else a tenth of the fit."""
+    if every is not None:
+        return every
+    return streams.iterations_per_epoch if by_epoch else max(streams.iterations // 10, 1)
+
+
+class Trainer:
+    """One fit: the loop, its evaluations and its checkpoints.
+
+    Args:
+        session: what all steps of the run share.
+        name: the step's name; with the seed and the iteration it determines every random draw.
+        directory: the step's directory, for its networks.
+        offset: optimizer steps of the run before this fit; added to the logged iteration.
+        learner: what is trained.
+        streams: what it is trained on, and for how long.
+        snapshots: numbers of completed steps at which the primary network is kept.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        directory: Path,
+        offset: int,
+        learner: Learner,
+        streams: Streams,
+        snapshots: list[int],
+    ) -> None:
+        self.session, self.name, self.directory, self.offset = session, name, directory, offset
+        self.streams, self.snapshots = streams, snapshots
+        self.learner = learner.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
+        self.optimizer = session.optimizer.build(self.learner.param_groups(session.optimizer))
+        self.checkpoints = TrainingState(session.run_dir / "checkpoints")
+        self.record = FitRecord()
+        self.meter = Meter()
+        self.eval_every = evaluation_interval(
+            session.trainer.eval_every, streams, by_epoch=session.trainer.iterations is None
+        )
+
+    @property
+    def predictor(self) -> SegModel:
+        """The network that is evaluated."""
+        return next(iter(self.learner.predictors().values()))
+
+    def run(self) -> FitRecord:
+        """Train to the end from wherever a checkpoint stands; raises ``Interrupted`` after saving."""
+        saved = self.restore()
+        session, total = self.session, self.streams.iterations
+        started = time.perf_counter() - self.record.seconds
+        feed = batches(
+            self.streams,
+            session.dataset,
+            session.seed,
+            self.name,
+            self.record.completed,
+            num_workers=session.trainer.num_workers,
+            pin_memory=session.device.type == "cuda",
+        )
+        while True:
+            completed = self.record.completed
+            self.record.seconds = time.perf_counter() - started
+            if completed in self.snapshots:
+                self.save_network(f"snapshot-{completed}.pt", None)
+            due = completed % session.trainer.checkpoint_every == 0 or completed == total
+            if completed > saved and (due or session.stop.requested):
+                self.save()
+                saved = completed
+            session.stop.check()
+            if self.evaluation_due(completed, total):
+                self.evaluate()
+            if completed == total:
+                break
+            with self.meter.working():
+                with self.meter.waiting():
+                    batch = next(feed)
+                self.step(to_device(batch, session.device, session.memory_format))
+        self.record.seconds = time.perf_counter() - started
+        self.finish()
+        return self.record
+
+    def step(self, batch: dict[str, Any]) -> None:
+        """Do one optimizer step and log at the end of an interval."""
+        session, settings, iteration = self.session, self.session.trainer, self.record.completed
+        started = time.perf_counter()
+        seed = derive_seed(session.seed, self.name, iteration)
+        seed_everything(seed)
+        progress = Progress(
+            iteration, self.streams.iterations, iteration // max(self.streams.iterations_per_epoch, 1), seed
+        )
+        factor = session.schedule.factor(iteration, self.streams.iterations)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        self.learner.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        output = forward_backward(self.learner, batch, progress, settings.accumulate, self.autocast)
+        if settings.clip_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), settings.clip_grad_norm)
+        self.optimizer.step()
+        with torch.no_grad():
+            self.learner.after_step(progress)
+        images = count_images(batch)
+        self.meter.add(output, images)
+        self.record.images += images
+        self.record.completed += 1
+        self.record.training_seconds += time.perf_counter() - started
+        if (
+            self.record.completed % settings.log_every == 0
+            or self.record.completed == self.streams.iterations
+        ):
+            rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+            session.tracker.log(self.meter.read() | rates, self.offset + self.record.completed)
+            self.meter = Meter()
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the forward pass."""
+        enabled = self.session.trainer.precision == "bf16"
+        return torch.autocast(self.session.device.type, torch.bfloat16, enabled=enabled)
+
+    def evaluation_due(self, completed: int, total: int) -> bool:
+        """Whether the network of ``completed`` steps is to be evaluated and has not been."""
+        on_schedule = completed > 0 and (completed % self.eval_every == 0 or completed == total)
+        return bool(self.session.split.val) and on_schedule and self.record.evaluated < completed
+
+    def evaluate(self) -> None:
+        """Evaluate on the validation images, measure pseudo-labels, keep the best network."""
+        session, record = self.session, self.record
+        metrics = evaluate(
+            self.predictor,
+            session.dataset,
+            session.split.val,
+            session.evaluator,
+            session.device,
+            precision=session.trainer.precision,
+            stop=session.stop.check,
+        )
+        found = {"iteration": record.completed, **metrics.as_dict()}
+        values = {"val/miou": metrics.miou, "val/accuracy": metrics.accuracy}
+        values |= {
+            f"val/iou/{name}": iou
+            for name, iou in zip(session.info.classes, metrics.iou, strict=True)
+            if iou is not None
+        }
+        values |= pseudo_label_quality(self.predictor, session)
+        if record.best is None or metrics.miou > record.best["miou"] or math.isnan(record.best["miou"]):
+            record.best = found
+            self.save_network(f"best-{record.completed}.pt", metrics.miou)
+        record.last = found
+        record.evaluated = record.completed
+        session.tracker.log(values, self.offset + record.completed)
+
+    def save_network(self, name: str, miou: float | None) -> None:
+        """Write the primary network into the step's directory."""
+        bundle = self.session.bundle(self.predictor, self.name, self.record.completed, miou)
+        save_bundle(self.directory / name, bundle)
+
+    def save(self) -> None:
+        """Write the training state; drop best networks that no checkpoint refers to any more."""
+        record = self.record
+        if record.best is not None:
+            record.best_files = [*record.best_files, record.best["iteration"]][-2:]
+        state = {
+            "learner": self.learner.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "record": asdict(record),
+            "meter": self.meter.state(),
+            "journal": self.session.journal.position(),
+        }
+        self.checkpoints.save(self.name, state)
+        keep = {f"best-{iteration}.pt" for iteration in record.best_files}
+        for path in self.directory.glob("best-*.pt"):
+            if path.name not in keep:
+                path.unlink()
+                path.with_name(path.name + ".sha256").unlink(missing_ok=True)
+
+    def restore(self) -> int:
+        """Load the newest training state of this step; returns the number of completed steps."""
+        state = self.checkpoints.load(self.name)
+        if state is None:
+            return 0
+        self.learner.load_state_dict(state["learner"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.record = FitRecord(**state["record"])
+        self.meter.restore(state["meter"], self.session.device)
+        self.session.journal.cut(state["journal"])
+        return self.record.completed
+
+    def finish(self) -> None:
+        """Write ``last.pt`` and ``best.pt`` of the step; without validation images they are the same."""
+        record = self.record
+        self.save_network("last.pt", record.last["miou"] if record.last else None)
+        source = f"best-{record.best['iteration']}.pt" if record.best else "last.pt"
+        for suffix in (".sha256", ""):
+            target = self.directory / f"best.pt{suffix}"
+            part = temporary(target)
+            shutil.copyfile(self.directory / (source + suffix), part)
+            part.replace(target)
+        fsync_directory(self.directory)
+
+    def tidy(self) -> None:
+        """Remove the candidates for the best network, once the step is recorded as done."""
+        for path in self.directory.glob("best-*"):
+            path.unlink()

@@ -1,0 +1,101 @@
+"""What all steps of one run share."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from semiseg.config.schema import EvaluatorConfig, TrainerConfig
+from semiseg.data.augment import Augment
+from semiseg.data.dataset import DatasetInfo, SegDataset
+from semiseg.data.splits import Split
+from semiseg.data.streams import Budget
+from semiseg.engine.optim import OptimizerSpec
+from semiseg.engine.schedule import Schedule
+from semiseg.engine.signals import StopRequest
+from semiseg.models.segmodel import SegModel
+from semiseg.track.base import Tracker
+from semiseg.track.jsonl import JsonlTracker
+
+
+class NetworkFactory(Protocol):
+    """Builds a network from the run's config."""
+
+    def __call__(self, weights: str | None = None) -> SegModel:
+        """Build with the configured initial weights, or with others."""
+        ...
+
+
+@dataclass(frozen=True)
+class Session:
+    """Data, settings and devices of one run; made once and read by every step.
+
+    Args:
+        run_dir: the run directory.
+        dataset: images and masks.
+        split: labeled, unlabeled, validation and test ids.
+        augment: weak and strong views.
+        network: builds a network with the run's backbone and model.
+        network_config: plain ``backbone`` and ``model`` nodes, stored in every network checkpoint.
+        optimizer: groups and optimizer of every fit.
+        schedule: learning-rate factor of every fit.
+        trainer: batch sizes, lengths, intervals, precision.
+        evaluator: how networks are evaluated.
+        tracker: where numbers go; the journal is one of its ends.
+        journal: the run's metrics.jsonl, cut back when a step resumes from a checkpoint.
+        stop: requests to stop.
+        seed: seed of the run.
+        device: where networks run.
+        quality_ids: unlabeled ids whose hidden masks pseudo-labels are measured against.
+        keep_pseudo_labels: keep the files of released pseudo-labels.
+        fingerprint: hash of all settings that a result depends on; a step is resumed only under the same one.
+    """
+
+    run_dir: Path
+    dataset: SegDataset
+    split: Split
+    augment: Augment
+    network: NetworkFactory
+    network_config: dict[str, Any]
+    optimizer: OptimizerSpec
+    schedule: Schedule
+    trainer: TrainerConfig
+    evaluator: EvaluatorConfig
+    tracker: Tracker
+    journal: JsonlTracker
+    stop: StopRequest
+    seed: int
+    device: torch.device
+    quality_ids: tuple[str, ...] = ()
+    keep_pseudo_labels: bool = False
+    fingerprint: str = ""
+    memory_format: torch.memory_format = field(init=False)
+
+    def __post_init__(self) -> None:
+        layout = torch.channels_last if self.trainer.channels_last else torch.contiguous_format
+        object.__setattr__(self, "memory_format", layout)
+
+    @property
+    def info(self) -> DatasetInfo:
+        """Classes of the dataset."""
+        return self.dataset.info
+
+    @property
+    def budget(self) -> Budget:
+        """Length of every fit."""
+        return Budget(iterations=self.trainer.iterations, epochs=self.trainer.epochs)
+
+    def bundle(self, model: SegModel, step: str, iteration: int, miou: float | None) -> dict[str, Any]:
+        """Everything that evaluation, prediction and export need of a network, loadable with weights_only."""
+        return {
+            "format": 1,
+            "state_dict": {key: value.detach().cpu() for key, value in model.state_dict().items()},
+            "convention": model.convention.as_dict(),
+            "classes": list(self.info.classes),
+            "palette": [list(color) for color in self.info.palette],
+            "config": self.network_config,
+            "step": step,
+            "iteration": iteration,
+            "miou": miou,
+        }

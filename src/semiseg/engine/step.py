@@ -1,0 +1,184 @@
+"""One optimizer step: forward, backward, accumulation, and the running means of what it returned."""
+
+import dataclasses
+import math
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from semiseg.errors import RunFailed
+from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
+from semiseg.seeding import derive_seed, seed_everything
+
+
+def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_format) -> Batch:
+    """Move all tensors of a batch; image tensors get the memory format."""
+
+    def move(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        value = value.to(device, non_blocking=True)
+        is_image = value.ndim == 4 and value.dtype == torch.uint8
+        return value.contiguous(memory_format=memory_format) if is_image else value
+
+    return {name: {key: move(value) for key, value in part.items()} for name, part in batch.items()}
+
+
+def count_images(batch: Batch) -> int:
+    """Number of images of a batch, all views counted."""
+    return sum(
+        len(value)
+        for part in batch.values()
+        for value in part.values()
+        if isinstance(value, Tensor) and value.ndim == 4 and value.dtype == torch.uint8
+    )
+
+
+def image_ids(batch: Batch) -> str:
+    """Name the images of a batch, for messages."""
+    return "; ".join(f"{name}: {', '.join(part['id'])}" for name, part in batch.items())
+
+
+def micro_batches(batch: Batch, parts: int) -> list[Batch]:
+    """Cut every stream of a batch into ``parts`` equal pieces along its first dimension."""
+    pieces: list[Batch] = []
+    for index in range(parts):
+        piece: Batch = {}
+        for name, part in batch.items():
+            size = len(part["id"]) // parts
+            piece[name] = {key: value[index * size : (index + 1) * size] for key, value in part.items()}
+        pieces.append(piece)
+    return pieces
+
+
+def forward_backward(
+    learner: Learner, batch: Batch, progress: Progress, parts: int, autocast: Any
+) -> StepOutput:
+    """Compute the losses of a batch and leave their gradients in ``.grad``.
+
+    With one part there is one backward pass. With more, each loss term is differentiated by itself, so that
+    its mean runs over the valid pixels of the whole batch exactly as without accumulation; only batch norm
+    sees the smaller batches.
+
+    Raises:
+        RunFailed: a loss is not finite; no gradient has been written.
+    """
+    if parts == 1:
+        with autocast():
+            output: StepOutput = learner(batch, progress)
+        _check_finite(output, batch, progress)
+        output.total.backward()
+        return output
+    return _accumulate(learner, batch, progress, parts, autocast)
+
+
+def _accumulate(learner: Learner, batch: Batch, progress: Progress, parts: int, autocast: Any) -> StepOutput:
+    params = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    gradients: dict[str, list[Tensor]] = {}
+    losses: dict[str, LossTerm] = {}
+    scalars: dict[str, Tensor] = {}
+    for index, piece in enumerate(micro_batches(batch, parts)):
+        seed = derive_seed(progress.seed, "micro", index)
+        seed_everything(seed)
+        with autocast():
+            output: StepOutput = learner(piece, dataclasses.replace(progress, seed=seed))
+        _check_finite(output, piece, progress)
+        names = list(output.losses)
+        for name in names:
+            term = output.losses[name]
+            found = torch.autograd.grad(term.sum, params, retain_graph=name != names[-1], allow_unused=True)
+            buffers = gradients.setdefault(name, [torch.zeros_like(parameter) for parameter in params])
+            for buffer, gradient in zip(buffers, found, strict=True):
+                if gradient is not None:
+                    buffer += gradient
+            before = losses.get(name)
+            total, count = term.sum.detach(), term.count
+            if before is not None:
+                total, count = total + before.sum, count + before.count
+            losses[name] = LossTerm(total, count, term.weight)
+        for name, value in output.scalars.items():
+            scalars[name] = scalars.get(name, torch.zeros_like(value)) + value / parts
+    for name, buffers in gradients.items():
+        scale = losses[name].weight / losses[name].count.clamp_min(1)
+        for parameter, buffer in zip(params, buffers, strict=True):
+            update = buffer * scale
+            parameter.grad = update if parameter.grad is None else parameter.grad + update
+    return StepOutput(losses, scalars)
+
+
+def _check_finite(output: StepOutput, batch: Batch, progress: Progress) -> None:
+    if math.isfinite(float(output.total.detach())):
+        return
+    terms = ", ".join(f"{name} {float(term.mean.detach()):.4g}" for name, term in output.losses.items())
+    raise RunFailed(
+        f"The loss is not finite at iteration {progress.iteration} ({terms}); the optimizer has not stepped.\n"
+        f"Images of this batch: {image_ids(batch)}\n"
+        "Look at these images and labels, lower optimizer.lr, or set trainer.clip_grad_norm."
+    )
+
+
+class Meter:
+    """Means over a log interval, kept on the device until they are read."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.steps = 0
+        self.images = 0
+        self.seconds = 0.0
+        self.waited = 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time inside as waiting for data."""
+        start = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - start
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Count the time inside as training."""
+        start = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - start
+
+    def add(self, output: StepOutput, images: int) -> None:
+        """Add what one step returned."""
+        values: dict[str, Tensor] = {"loss": output.total.detach()}
+        values |= {f"loss_{name}": term.mean.detach() for name, term in output.losses.items()}
+        values |= {name: value.detach() for name, value in output.scalars.items()}
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.float()
+        self.steps += 1
+        self.images += images
+
+    def read(self) -> dict[str, float]:
+        """Return ``train/`` and ``time/`` values of the interval."""
+        values = {f"train/{name}": float(value) / self.steps for name, value in self.sums.items()}
+        if self.seconds > 0:
+            values["time/images_per_s"] = self.images / self.seconds
+            values["time/data_wait"] = self.waited / self.seconds
+        values["time/memory_gib"] = peak_memory() / 2**30
+        return values
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {"steps": self.steps, "sums": {name: value.cpu() for name, value in self.sums.items()}}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from a checkpoint; times start anew."""
+        self.steps = state["steps"]
+        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+
+
+def peak_memory() -> int:
+    """Peak bytes in use: of the accelerator where there is one, else resident memory of the process."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
