@@ -59,7 +59,7 @@ def test_a_loss_that_is_not_finite_names_iteration_and_images(parts: int) -> Non
     learner = TwoTerms()
     with torch.no_grad():
         learner.conv.bias.fill_(float("nan"))
-    with pytest.raises(RunFailed, match="iteration 7.*\n.*a, b"):
+    with pytest.raises(RunFailed, match=r"iteration 7.*\n.*a, b"):
         forward_backward(learner, batch(), PROGRESS, parts, contextlib.nullcontext)
     assert all(parameter.grad is None for parameter in learner.parameters())
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.uint8]
-Part = Literal["train", "val", "test"]
+Part = Literal["train", "val", "test", "unlabeled"]
 IGNORE_INDEX = 255
 
 
@@ -34,7 +34,10 @@ class DatasetInfo:
 
 
 class SegDataset(Protocol):
-    """Images and masks by id; ids are unique over all parts."""
+    """Images and masks by id; ids are unique over all parts.
+
+    The part "unlabeled" holds training images that have no mask, beside those of "train".
+    """
 
     info: DatasetInfo
 

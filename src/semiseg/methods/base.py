@@ -94,7 +94,9 @@ class Learner(nn.Module):
 
     def param_groups(self, spec: OptimizerSpec) -> list[dict[str, Any]]:
         """Parameter groups of all trained networks; frozen parameters are left out."""
-        return [group for model in self.children() if isinstance(model, SegModel) for group in spec.groups(model)]
+        return [
+            group for model in self.children() if isinstance(model, SegModel) for group in spec.groups(model)
+        ]
 
 
 class Method(Protocol):

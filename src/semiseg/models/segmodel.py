@@ -30,7 +30,9 @@ class InputConvention:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "InputConvention":
