@@ -112,8 +112,9 @@ def cross_pseudo_loss(
         logits_b: the same of the second network, on the same images.
         reduction: ``"mean"`` or ``"sum_count"``; the count is N * H * W, so the mean is the sum of two means.
     """
-    loss_a = _pixel_loss(logits_a, logits_b.argmax(1), IGNORE_INDEX)
-    loss_b = _pixel_loss(logits_b, logits_a.argmax(1), IGNORE_INDEX)
+    # On a CPU, max is several times faster than argmax over the channels.
+    loss_a = _pixel_loss(logits_a, logits_b.detach().max(1).indices, IGNORE_INDEX)
+    loss_b = _pixel_loss(logits_b, logits_a.detach().max(1).indices, IGNORE_INDEX)
     count = torch.full((), loss_a.numel(), dtype=torch.int64, device=loss_a.device)
     return _reduce(loss_a.sum() + loss_b.sum(), count, reduction)
 

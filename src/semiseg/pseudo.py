@@ -1,11 +1,10 @@
-"""What makes and judges pseudo-labels: test-time augmentation, stability between snapshots, CutMix masks."""
+"""Pure pieces of learning from unlabeled images: CutMix masks, stability between snapshots."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 _NUM_LABELS = 256
 
@@ -81,56 +80,3 @@ def _histogram(labels: Tensor) -> Tensor:
     """Count the labels 0-255 as float64; ``torch.bincount`` would read its size back to the host."""
     counts = torch.zeros(_NUM_LABELS + 1, dtype=torch.int64, device=labels.device)
     return counts.scatter_add_(0, labels, torch.ones_like(labels))[:_NUM_LABELS].double()
-
-
-class TestTimeAugmentation:
-    """Label images by the mean probability over several scales and mirrored copies (ST++'s labeling).
-
-    Logits go through softmax at the scaled size and mirrored maps are turned back before the resize to the
-    image's size; every resize is bilinear with aligned corners; scaled sides are rounded down. Every pixel
-    gets a label.
-
-    Args:
-        scales: factors of the image's size.
-        flip: predict the mirrored image too, at every scale.
-    """
-
-    __test__ = False
-
-    def __init__(self, scales: Sequence[float] = (0.5, 0.75, 1.0, 1.5, 2.0), flip: bool = True) -> None:
-        self.scales = tuple(scales)
-        self.flip = flip
-
-    def __call__(self, network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Label one image.
-
-        Args:
-            network: maps RGB images 0-255 to logits of their size; in eval mode.
-            images: ``(1, 3, H, W)`` uint8 or float.
-
-        Returns:
-            Labels ``(H, W) uint8`` and their mean probability ``(H, W) float32``.
-        """
-        confidence, label = self.probabilities(network, images)[0].max(dim=0)
-        return label.to(torch.uint8), confidence.float()
-
-    def probabilities(self, network: nn.Module, images: Tensor) -> Tensor:
-        """Return the mean class probabilities ``(N, K, H, W)`` of ``(N, 3, H, W)`` images."""
-        size = images.shape[-2:]
-        images = images if images.is_floating_point() else images.float()
-        total: Tensor | None = None
-        for scale in self.scales:
-            scaled = _resize(images, [int(side * scale) for side in size])
-            for mirrored in (False, True) if self.flip else (False,):
-                logits: Tensor = network(scaled.flip(-1) if mirrored else scaled)
-                share = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
-                share = _resize(share.flip(-1) if mirrored else share, size)
-                total = share if total is None else total + share
-        assert total is not None
-        return total / (len(self.scales) * (1 + self.flip))
-
-
-def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    if maps.shape[-2:] == tuple(size):
-        return maps
-    return F.interpolate(maps, size=list(size), mode="bilinear", align_corners=True)
