@@ -1,0 +1,243 @@
+"""Measuring a network against masks: evaluation, quality of pseudo-labels, pictures of samples."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from semiseg.data.dataset import Array, SegDataset
+from semiseg.engine.inference import evaluating, predict, predict_labels
+from semiseg.engine.metrics import ConfusionMatrix, Metrics
+from semiseg.errors import Interrupted, UserError
+from semiseg.models.segmodel import SegModel
+from semiseg.seeding import derive_seed
+from semiseg.track.base import Sample
+
+if TYPE_CHECKING:
+    from semiseg.config.schema import EvaluatorConfig
+
+__all__ = ["evaluate", "predict", "predict_labels", "pseudo_label_quality", "quality_ids", "take_samples"]
+
+log = logging.getLogger(__name__)
+
+QUALITY_IMAGES = 100
+
+_reported: set[str] = set()
+
+
+def never() -> None:
+    """Stand in for a check of stop requests."""
+
+
+class StoredLabels(Protocol):
+    """Labels made earlier, by image id."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids that have labels."""
+        ...
+
+    def read(self, image_id: str) -> tuple[Array, NDArray[np.float32]]:
+        """Return label ``(H, W) uint8``, 255 where there is none, and its confidence."""
+        ...
+
+
+def evaluate(
+    network: SegModel,
+    dataset: SegDataset,
+    ids: Sequence[str],
+    settings: EvaluatorConfig,
+    device: torch.device,
+    *,
+    stop: Callable[[], None] = never,
+    precision: str = "fp32",
+) -> Metrics:
+    """Compare a network's predictions with the masks of some images, in one confusion matrix.
+
+    Consecutive images of one size are predicted together; the network's mode is restored.
+
+    Args:
+        network: what is evaluated; it must be on ``device``.
+        dataset: images and masks.
+        ids: images to count; each must have a mask.
+        settings: how the network is applied and how absent classes count.
+        device: where to compute.
+        stop: called before each batch; may raise to leave.
+        precision: "fp32", or "bf16" for autocast.
+
+    Raises:
+        UserError: an image without a mask, or with one of another size.
+    """
+    pairs = ((dataset.image(image_id), _true_mask(dataset, image_id)) for image_id in ids)
+    return _count(network, pairs, dataset, settings, device, stop, precision)
+
+
+def quality_ids(ids: Sequence[str], seed: int, limit: int = QUALITY_IMAGES) -> tuple[str, ...]:
+    """Choose the unlabeled images whose hidden masks pseudo-labels are compared with.
+
+    The choice depends on the seed alone; the order is kept.
+    """
+    if len(ids) <= limit:
+        return tuple(ids)
+    generator = random.Random(derive_seed(seed, "pseudo-quality"))
+    return tuple(ids[index] for index in sorted(generator.sample(range(len(ids)), limit)))
+
+
+def pseudo_label_quality(
+    source: SegModel | StoredLabels,
+    dataset: SegDataset,
+    ids: Sequence[str],
+    settings: EvaluatorConfig,
+    device: torch.device,
+    *,
+    stop: Callable[[], None] = never,
+    precision: str = "fp32",
+) -> Metrics | None:
+    """Compare predictions or stored labels with hidden masks, where there are any.
+
+    Images without a mask are left out, and so are bad masks, of which each is warned about once; hidden
+    masks never stop a run.
+
+    Args:
+        source: a network on ``device``, or labels; images that these lack are left out.
+        dataset: images and masks.
+        ids: see ``quality_ids``.
+        settings: as for ``evaluate``.
+        device: where to compute.
+        stop: called before each batch or image; may raise to leave.
+        precision: "fp32", or "bf16" for autocast.
+
+    Returns:
+        None where no image has a usable mask; ``coverage`` says how many pixels have a pseudo-label.
+    """
+    usable = 0
+
+    def readable(wanted: Sequence[str]) -> Iterator[tuple[str, Array, Array]]:
+        nonlocal usable
+        for image_id in wanted:
+            found = _hidden_pair(dataset, image_id)
+            if found is not None:
+                usable += 1
+                yield image_id, *found
+
+    if isinstance(source, SegModel):
+        pairs = ((image, mask) for _, image, mask in readable(ids))
+        metrics = _count(source, pairs, dataset, settings, device, stop, precision)
+        return metrics if usable else None
+    matrix = _matrix(dataset, settings, torch.device("cpu"))
+    stored = set(source.ids)
+    for image_id, _, mask in readable([image_id for image_id in ids if image_id in stored]):
+        stop()
+        matrix.update(torch.from_numpy(source.read(image_id)[0]), torch.from_numpy(mask))
+    return matrix.compute() if usable else None
+
+
+def take_samples(
+    network: SegModel,
+    dataset: SegDataset,
+    ids: Sequence[str],
+    settings: EvaluatorConfig,
+    device: torch.device,
+    precision: str = "fp32",
+) -> list[Sample]:
+    """Predict a few images for pictures; arguments as ``evaluate``, masks may be absent."""
+    samples = []
+    for image_id in ids:
+        image = dataset.image(image_id)
+        confidence, label = predict(network, _to_batch([image], device), settings, precision)[0].max(0)
+        samples.append(
+            Sample(
+                image_id,
+                image,
+                dataset.mask(image_id),
+                label.to(torch.uint8).cpu().numpy(),
+                confidence.float().cpu().numpy(),
+            )
+        )
+    return samples
+
+
+def _count(
+    network: SegModel,
+    pairs: Iterable[tuple[Array, Array]],
+    dataset: SegDataset,
+    settings: EvaluatorConfig,
+    device: torch.device,
+    stop: Callable[[], None],
+    precision: str,
+) -> Metrics:
+    matrix = _matrix(dataset, settings, device)
+    with evaluating(network):
+        for batch in _equal_sizes(pairs, settings.batch_size):
+            stop()
+            images = _to_batch([image for image, _ in batch], device)
+            truth = torch.from_numpy(np.stack([mask for _, mask in batch])).to(device)
+            matrix.update(predict_labels(network, images, settings, precision), truth)
+    return matrix.compute()
+
+
+def _matrix(dataset: SegDataset, settings: EvaluatorConfig, device: torch.device) -> ConfusionMatrix:
+    info = dataset.info
+    return ConfusionMatrix(
+        info.num_classes, absent=settings.absent, ignore_index=info.ignore_index, device=device
+    )
+
+
+def _to_batch(images: list[Array], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
+
+
+def _equal_sizes(
+    pairs: Iterable[tuple[Array, Array]], batch_size: int
+) -> Iterator[list[tuple[Array, Array]]]:
+    """Group consecutive images of one size; padding to a common size would change the predictions."""
+    batch: list[tuple[Array, Array]] = []
+    for pair in pairs:
+        if batch and (len(batch) == batch_size or pair[0].shape != batch[0][0].shape):
+            yield batch
+            batch = []
+        batch.append(pair)
+    if batch:
+        yield batch
+
+
+def _true_mask(dataset: SegDataset, image_id: str) -> Array:
+    mask = dataset.mask(image_id)
+    if mask is None:
+        raise UserError(
+            f"Image '{image_id}' of dataset '{dataset.info.name}' has no mask, so nothing can be measured on it. "
+            "Evaluate a part of the dataset that has masks."
+        )
+    return mask
+
+
+def _hidden_pair(dataset: SegDataset, image_id: str) -> tuple[Array, Array] | None:
+    """Read an image and its hidden mask; None where there is no usable mask."""
+    try:
+        mask = dataset.mask(image_id)
+        if mask is None:
+            return None
+        image = dataset.image(image_id)
+        if mask.shape != image.shape[:2]:
+            raise ValueError(f"mask of {mask.shape} for an image of {image.shape[:2]} pixels")
+        foreign = np.unique(mask[(mask >= dataset.info.num_classes) & (mask != dataset.info.ignore_index)])
+        if foreign.size:
+            raise ValueError(f"labels outside the classes: {foreign[:5].tolist()}")
+    except Interrupted:
+        raise
+    except Exception as error:  # a decoder may raise anything, and a hidden mask must never stop a run
+        message = (
+            f"The hidden mask of unlabeled image '{image_id}' is left out of pseudo-label quality: {error}"
+        )
+        if message not in _reported:
+            _reported.add(message)
+            log.warning(message)
+        return None
+    return image, mask

@@ -1,0 +1,85 @@
+"""Pictures of samples: image, truth, prediction and confidence side by side."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from semiseg.data.dataset import Array, DatasetInfo
+from semiseg.track.base import Sample
+
+IGNORED_COLOR = (255, 255, 255)
+HEADER_HEIGHT = 18
+GAP = 4
+PANEL_WIDTHS = (160, 640)
+
+
+def sample_ids(ids: Sequence[str], count: int) -> tuple[str, ...]:
+    """Choose ``count`` ids at equal distances; the same ones in every run."""
+    count = min(count, len(ids))
+    return tuple(ids[index * len(ids) // count] for index in range(count))
+
+
+def colorize(label: Array, info: DatasetInfo) -> Array:
+    """Return a label map ``(H, W) uint8`` in the colors of its classes, ``(H, W, 3) uint8``; others are white."""
+    table = np.full((256, 3), IGNORED_COLOR, np.uint8)
+    table[: info.num_classes] = info.palette
+    return table[label]
+
+
+def render(
+    image: Array, truth: Array | None, prediction: Array, confidence: NDArray[np.float32], info: DatasetInfo
+) -> Image.Image:
+    """Draw the panels of one image, each with a header.
+
+    Small images are enlarged by a whole factor and large ones reduced, so that a panel is 160-640 pixels wide.
+
+    Args:
+        image: ``(H, W, 3) uint8`` RGB.
+        truth: ``(H, W) uint8``; its panel is left out where None.
+        prediction: ``(H, W) uint8``.
+        confidence: ``(H, W) float32``, 0 (black) to 1 (white).
+        info: palette of the classes.
+    """
+    gray = np.rint(np.nan_to_num(confidence).clip(0, 1) * 255).astype(np.uint8)
+    panels = [("image", Image.fromarray(image))]
+    if truth is not None:
+        panels.append(("truth", Image.fromarray(colorize(truth, info))))
+    panels.append(("prediction", Image.fromarray(colorize(prediction, info))))
+    panels.append(("confidence", Image.fromarray(gray).convert("RGB")))
+
+    height, width = _panel_size(*image.shape[:2])
+    canvas = Image.new(
+        "RGB", (len(panels) * width + (len(panels) - 1) * GAP, height + HEADER_HEIGHT), (255, 255, 255)
+    )
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
+    for position, (title, panel) in enumerate(panels):
+        left = position * (width + GAP)
+        draw.text((left + 2, 2), title, fill=(0, 0, 0), font=font)
+        # Nearest, since a mixed color would be a class that is not there.
+        canvas.paste(panel.resize((width, height), Image.Resampling.NEAREST), (left, HEADER_HEIGHT))
+    return canvas
+
+
+def write_samples(folder: Path, samples: Sequence[Sample], info: DatasetInfo) -> list[Path]:
+    """Write a PNG per sample into ``folder`` and return the files; the same sample has the same name again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, sample in enumerate(samples):
+        path = folder / f"{number:02d}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', sample.id)}.png"
+        render(sample.image, sample.truth, sample.prediction, sample.confidence, info).save(path)
+        paths.append(path)
+    return paths
+
+
+def _panel_size(height: int, width: int) -> tuple[int, int]:
+    low, high = PANEL_WIDTHS
+    if width < low:
+        factor = -(-low // width)
+        return height * factor, width * factor
+    if width > high:
+        return max(round(height * high / width), 1), high
+    return height, width
