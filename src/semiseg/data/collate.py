@@ -1,0 +1,64 @@
+"""From images, labels and views to the tensors of one stream's part of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from semiseg.data.dataset import Array, SegDataset
+from semiseg.data.pseudo import PseudoLabels
+from semiseg.data.views import Key, Sample
+from semiseg.errors import UserError
+
+if TYPE_CHECKING:
+    from semiseg.data.streams import Item
+    from semiseg.methods.base import StreamBatch
+
+
+def collate(dataset: SegDataset, items: Sequence[Item], key: Key) -> StreamBatch:
+    """Load the items and stack what their views make of them; slot s draws by ``(*key, s)``.
+
+    Images become ``(N, 3, H, W) uint8``, ``label`` ``(N, H, W) int64``, everything else keeps its type; ``id`` is
+    the list of N ids.
+
+    Raises:
+        UserError: a labeled image has no mask, or one of another size.
+    """
+    samples = [_sample(dataset, item, (*key, slot)) for slot, item in enumerate(items)]
+    part: StreamBatch = {name: _stacked(name, [sample[name] for sample in samples]) for name in samples[0]}
+    part["id"] = [item.id for item in items]
+    return part
+
+
+def _sample(dataset: SegDataset, item: Item, key: Key) -> Sample:
+    image = dataset.image(item.id)
+    label = _label(dataset, item)
+    if label is not None and label.shape != image.shape[:2]:
+        raise UserError(
+            f"The label of {item.id} is {label.shape[1]}x{label.shape[0]} pixels, "
+            f"its image {image.shape[1]}x{image.shape[0]}."
+        )
+    return item.view(image, label, key)
+
+
+def _label(dataset: SegDataset, item: Item) -> Array | None:
+    if item.labels is None:
+        return None
+    if isinstance(item.labels, PseudoLabels):
+        return item.labels.label(item.id)
+    mask = dataset.mask(item.id)
+    if mask is None:
+        raise UserError(f"{item.id} is in the labeled set, but has no mask.")
+    return mask
+
+
+def _stacked(name: str, values: list[NDArray[Any]]) -> torch.Tensor:
+    if name == "label":
+        return torch.from_numpy(np.stack(values).astype(np.int64))
+    if values[0].ndim == 3:
+        return torch.from_numpy(np.stack([value.transpose(2, 0, 1) for value in values]))
+    return torch.from_numpy(np.stack(values))

@@ -1,0 +1,127 @@
+"""Loading batches ahead of training: the same batches for any number of worker processes."""
+
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from semiseg.data.dataset import SegDataset
+from semiseg.data.streams import Streams
+from semiseg.errors import UserError
+
+if TYPE_CHECKING:
+    from semiseg.methods.base import Batch
+
+
+class LoadingError(UserError, RuntimeError):
+    """A worker process ended before it delivered its batch."""
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """What went wrong in a worker: a message for the user, or a traceback."""
+
+    message: str
+    is_user_error: bool
+
+
+class _Batches(Dataset[Any]):
+    """Batches by iteration number, for worker processes."""
+
+    def __init__(self, streams: Streams, dataset: SegDataset, seed: int, step_name: str) -> None:
+        self.streams = streams
+        self.dataset = dataset
+        self.seed = seed
+        self.step_name = step_name
+
+    def __getitem__(self, iteration: int) -> "Batch | _Fault":
+        # Returned, not raised: what a worker raises reaches the main process as a wrapped traceback.
+        try:
+            return self.streams.batch(self.dataset, self.seed, self.step_name, iteration)
+        except UserError as error:
+            return _Fault(str(error), True)
+        except Exception:
+            return _Fault(traceback.format_exc(), False)
+
+
+def _prepare_worker(_: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    # Ctrl-C and batch systems signal the whole process group. The main process then finishes its step and
+    # needs its batches until it ends the workers; the alarm ends one that nobody ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
+
+
+def _context() -> Any:
+    # Not fork: the main process has threads (OpenMP, CUDA, tracker), whose locks a forked child may inherit held.
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "semiseg.data.augment"])
+    return context
+
+
+def _ignored(batch: Any) -> Any:
+    return batch
+
+
+def batches(
+    streams: Streams,
+    dataset: SegDataset,
+    seed: int,
+    step_name: str,
+    start: int = 0,
+    *,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator["Batch"]:
+    """Yield the batches of iterations ``start`` to ``streams.iterations``, in order.
+
+    Args:
+        streams: what makes the batches.
+        dataset: images and masks; with workers it is pickled once for each.
+        seed: of the run.
+        step_name: of the fit.
+        start: first iteration.
+        num_workers: processes that load ahead; 0 loads in this one. The batches do not depend on it.
+        pin_memory: put batches into page-locked memory, for copies to CUDA.
+
+    Raises:
+        UserError: from the dataset or the streams, as without workers.
+        LoadingError: a worker process ended, for instance because memory ran out.
+    """
+    if num_workers == 0 and not pin_memory:
+        for iteration in range(start, streams.iterations):
+            yield streams.batch(dataset, seed, step_name, iteration)
+        return
+    loader = DataLoader(
+        _Batches(streams, dataset, seed, step_name),
+        batch_size=None,
+        sampler=range(start, streams.iterations),
+        num_workers=num_workers,
+        collate_fn=_ignored,
+        pin_memory=pin_memory,
+        worker_init_fn=_prepare_worker,
+        multiprocessing_context=_context() if num_workers else None,
+        generator=torch.Generator(),  # its own, so that torch's global random state stays untouched
+    )
+    iterator = iter(loader)
+    for iteration in range(start, streams.iterations):
+        try:
+            batch = next(iterator)
+        except (RuntimeError, OSError, EOFError) as error:
+            raise LoadingError(
+                f"A process that loads batches ended at iteration {iteration} of step {step_name} ({error}). "
+                "Often memory ran out (RAM or /dev/shm). Start again with the same run_dir to go on, with a "
+                f"smaller trainer.num_workers than {num_workers} (0 needs no extra process)."
+            ) from error
+        if isinstance(batch, _Fault):
+            raise UserError(batch.message) if batch.is_user_error else RuntimeError(batch.message)
+        yield batch

@@ -1,0 +1,120 @@
+"""Two overlapping crops of one image whose common part lies on a grid (CAC)."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from semiseg.data.dataset import Array
+from semiseg.data.geometry import MEAN_COLOR, Color, LongSide, Resize, checked_color, padded, resized
+from semiseg.errors import UserError
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two crops of one image.
+
+    Args:
+        image_1: first crop, ``(S, S, 3) uint8``, already flipped where ``flip_1``.
+        image_2: second crop.
+        box_1: (top, left, bottom, right) of the common part inside the first crop before its flip; multiples
+            of the stride, without padding.
+        box_2: the same part inside the second crop; as large as ``box_1``.
+        flip_1: whether the first crop was mirrored.
+        flip_2: whether the second crop was mirrored.
+    """
+
+    image_1: Array
+    image_2: Array
+    box_1: Box
+    box_2: Box
+    flip_1: bool
+    flip_2: bool
+
+
+def _pair_resize() -> LongSide:
+    return LongSide(None, 0.8, 2.0, "pil_bicubic")
+
+
+@dataclass(frozen=True)
+class OverlapPair:
+    """Draw two crops whose boxes overlap by an IoU within ``iou``; CAC's rule for unlabeled images.
+
+    Args:
+        crop_size: side of both crops in pixels; a multiple of ``stride``.
+        resize: size rule, drawn once an image. CAC: ``LongSide(400, 0.8, 2.0, "pil_bicubic")`` on VOC,
+            base 2048 on Cityscapes.
+        stride: the crops are shifted against each other by multiples of this (pixels).
+        iou: bounds of the accepted IoU of the two boxes.
+        tries: draws of the second crop before it is set equal to the first.
+        pad_color: RGB of the padding at bottom and right.
+    """
+
+    crop_size: int
+    resize: Resize = field(default_factory=_pair_resize)
+    stride: int = 8
+    iou: Sequence[float] = (0.1, 1.0)
+    tries: int = 50
+    pad_color: Color = MEAN_COLOR
+
+    def __post_init__(self) -> None:
+        if self.stride < 1 or self.crop_size < 1 or self.crop_size % self.stride:
+            raise UserError(
+                f"OverlapPair: crop_size={self.crop_size} is not a multiple of stride={self.stride}; "
+                f"the nearest is {max(1, round(self.crop_size / max(1, self.stride))) * max(1, self.stride)}."
+            )
+        object.__setattr__(self, "pad_color", checked_color(self.pad_color))
+
+    def __call__(self, image: Array, rng: random.Random) -> Pair:
+        """Apply one draw to an image ``(H, W, 3) uint8``."""
+        height, width = self.resize.size(image.shape[0], image.shape[1], rng)
+        image = resized(image, (height, width), self.resize.interpolation)
+        size = max(height, self.crop_size), max(width, self.crop_size)
+        image = padded(image, size, 0, 0, self.pad_color)
+        first, second = self._corners(*size, rng)
+        shift = second[0] - first[0], second[1] - first[1]
+        flip_1, flip_2 = rng.random() < 0.5, rng.random() < 0.5
+        return Pair(
+            image_1=self._crop(image, first, flip_1),
+            image_2=self._crop(image, second, flip_2),
+            box_1=self._box(shift, (height, width)),
+            box_2=self._box((-shift[0], -shift[1]), (height, width)),
+            flip_1=flip_1,
+            flip_2=flip_2,
+        )
+
+    def _corners(
+        self, height: int, width: int, rng: random.Random
+    ) -> tuple[tuple[int, int], tuple[int, int]]:
+        free_y, free_x = height - self.crop_size, width - self.crop_size
+        x1, y1 = rng.randint(0, free_x), rng.randint(0, free_y)
+        for _ in range(self.tries):
+            x2 = self._snapped(rng.randint(0, free_x), x1)
+            y2 = self._snapped(rng.randint(0, free_y), y1)
+            if self.iou[0] <= self._iou(x2 - x1, y2 - y1) <= self.iou[1]:
+                return (y1, x1), (y2, x2)
+        return (y1, x1), (y1, x1)
+
+    def _snapped(self, value: int, origin: int) -> int:
+        value = origin + self.stride * ((value - origin) // self.stride)
+        return value + self.stride if value < 0 else value
+
+    def _iou(self, dx: int, dy: int) -> float:
+        common = max(0, self.crop_size - abs(dx)) * max(0, self.crop_size - abs(dy))
+        return common / (2 * self.crop_size**2 - common)
+
+    def _box(self, shift: tuple[int, int], size: tuple[int, int]) -> Box:
+        top, left = max(0, shift[0]), max(0, shift[1])
+        bottom, right = (
+            min(self.crop_size, self.crop_size + moved, self.stride * (side // self.stride))
+            for moved, side in zip(shift, size, strict=True)
+        )
+        return top, left, bottom, right
+
+    def _crop(self, image: Array, corner: tuple[int, int], flip: bool) -> Array:
+        top, left = corner
+        crop = image[top : top + self.crop_size, left : left + self.crop_size]
+        return np.ascontiguousarray(crop[:, ::-1] if flip else crop)

@@ -1,0 +1,240 @@
+"""Geometry and cutout against numbers that the original programs gave."""
+
+import hashlib
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semiseg.data.cutout import Cutout
+from semiseg.data.dataset import Array
+from semiseg.data.geometry import LongSide, RandomCrop, ScaleChoice, ScaleUniform, resized
+from semiseg.data.overlap import OverlapPair
+
+STPP = {"pad_color": (0, 0, 0), "draw_order": "xy"}
+CPS_SCALES = ScaleChoice([0.5, 0.75, 1, 1.5, 1.75, 2.0])
+
+
+def grid(width: int, height: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    y, x = np.mgrid[:height, :width]
+    return x, y
+
+
+def make_image(width: int, height: int) -> Array:
+    x, y = grid(width, height)
+    return np.stack([(3 * x + 5 * y) % 256, (7 * x + 2 * y + 40) % 256, x * y % 256], -1).astype(np.uint8)
+
+
+def make_mask(width: int, height: int) -> Array:
+    x, y = grid(width, height)
+    return np.where(x % 37 == 0, 255, (x // 13 + y // 11) % 21).astype(np.uint8)
+
+
+def sha(array: np.ndarray[Any, Any] | None) -> str:
+    assert array is not None
+    return hashlib.sha1(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]
+
+
+def test_inputs() -> None:
+    assert sha(make_image(500, 375)) == "3e5fd2693fa9"
+    assert sha(make_mask(500, 375)) == "5e48e899e464"
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "seed", "size", "image_sha", "mask_sha"),
+    [
+        (500, 375, 0, (594, 446), "debc7d55ea5e", "4af9c79fe1af"),
+        (500, 375, 1, (337, 253), "f041c9718c91", "f05c138b711c"),
+        (500, 375, 2, (257, 193), "ee408acba40d", "d066d595485d"),
+        (500, 375, 3, (443, 332), "825d64e8fe33", "dbc5fc5bf60e"),
+        (333, 500, 0, (396, 594), "a8f056786ba0", None),
+        (333, 500, 1, (224, 337), "8d28ea12c65c", None),
+        (333, 500, 2, (171, 257), "a5a2a35df60f", None),
+    ],
+)
+def test_stpp_resize(
+    width: int, height: int, seed: int, size: tuple[int, int], image_sha: str, mask_sha: str | None
+) -> None:
+    rule = LongSide(400, 0.5, 2.0)
+    drawn = rule.size(height, width, random.Random(seed))
+    assert drawn == (size[1], size[0])
+    assert sha(resized(make_image(width, height), drawn, rule.interpolation)) == image_sha
+    if mask_sha is not None:
+        assert sha(resized(make_mask(width, height), drawn, rule.interpolation)) == mask_sha
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "seed", "image_sha", "mask_sha"),
+    [
+        (500, 375, 0, "699ec4f06576", "ac53876d1945"),
+        (500, 375, 1, "0f4fa23293f2", "c4d10bfd9eaf"),
+        (500, 375, 2, "262e60a23d16", "1445d868d3f6"),
+        (200, 150, 0, "be1a27ccd121", "6a97f969bc93"),
+    ],
+)
+def test_stpp_crop(width: int, height: int, seed: int, image_sha: str, mask_sha: str) -> None:
+    crop = RandomCrop(321, resize=None, flip="none", **STPP)  # type: ignore[arg-type]
+    image, mask = crop(make_image(width, height), make_mask(width, height), random.Random(seed))
+    assert (sha(image), sha(mask)) == (image_sha, mask_sha)
+    if width == 200:
+        assert mask is not None
+        assert image[300, 300].tolist() == [0, 0, 0]
+        assert mask[300, 300] == 255
+        assert image[0, 0].tolist() == [0, 40, 0]
+
+
+@pytest.mark.parametrize(("seed", "flipped"), [(0, False), (1, True)])
+def test_stpp_flip(seed: int, flipped: bool) -> None:
+    image = make_image(50, 40)
+    result, _ = RandomCrop((40, 50), resize=None, draw_when="longer")(image, None, random.Random(seed))
+    assert np.array_equal(result, image[:, ::-1] if flipped else image)
+
+
+@pytest.mark.parametrize(
+    ("seed", "image_sha", "mask_sha"),
+    [
+        (0, "383886cec79c", "6a4af43c19f0"),
+        (1, "5545ca01e4c0", "7e70eee2b6ff"),
+        (2, "c9ce4d5cdf5c", "f828bd921863"),
+        (3, "039cb599e499", "cc055006b174"),
+    ],
+)
+def test_stpp_weak_chain(seed: int, image_sha: str, mask_sha: str) -> None:
+    crop = RandomCrop(321, LongSide(400), **STPP)  # type: ignore[arg-type]
+    image, mask = crop(make_image(500, 375), make_mask(500, 375), random.Random(seed))
+    assert (sha(image), sha(mask)) == (image_sha, mask_sha)
+
+
+def test_stpp_cutout() -> None:
+    image = make_image(500, 375)[20:341, 10:331]
+    mask = make_mask(500, 375)[20:341, 10:331]
+    assert (sha(image), sha(mask)) == ("215c64fe96c4", "c760bc8f3255")
+    expected = {
+        1: ("ad7e944d018b", "573413b24c2e", 9866),
+        3: ("ed856401562f", "7c72db60fe5b", 13802),
+        4: ("1770084adc19", "1eebc04ed4da", 27184),
+    }
+    # The original gates on Python's generator and draws the box from numpy's.
+    assert [seed for seed in range(6) if random.Random(seed).random() < 0.5] == list(expected)
+    for seed, (image_sha, mask_sha, ignored) in expected.items():
+        erased, erased_mask = Cutout().erase(image, mask, np.random.RandomState(seed))
+        assert erased_mask is not None
+        assert (sha(erased), sha(erased_mask), int((erased_mask == 255).sum())) == (
+            image_sha,
+            mask_sha,
+            ignored,
+        )
+
+
+class CountingRandomState(np.random.RandomState):
+    """Counts the integer draws: two for each box that is tried."""
+
+    integers = 0
+
+    def randint(self, *args: Any, **kwargs: Any) -> Any:
+        self.integers += 1
+        return super().randint(*args, **kwargs)
+
+
+def test_stpp_cutout_statistics() -> None:
+    rng = CountingRandomState(0)
+    cutout, draws = Cutout(), 20_000
+    area = 0
+    for _ in range(draws):
+        _, _, width, height = cutout.box(321, 321, rng)
+        area += width * height
+    assert area / draws / 321**2 == pytest.approx(0.141, abs=0.003)
+    assert rng.integers / 2 / draws == pytest.approx(3.6, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "crop", "seed", "mirror", "size", "corner"),
+    [
+        (375, 500, 512, 0, True, (562, 750), (2, 66)),
+        (375, 500, 512, 1, False, (187, 250), (0, 0)),
+        (375, 500, 512, 2, True, (187, 250), (0, 0)),
+        (375, 500, 512, 3, False, (656, 875), (33, 189)),
+        (1024, 2048, 800, 0, True, (1536, 3072), (41, 1060)),
+        (1024, 2048, 800, 1, False, (512, 1024), (0, 65)),
+        (1024, 2048, 800, 2, True, (512, 1024), (0, 23)),
+        (1024, 2048, 800, 3, False, (1792, 3584), (133, 1515)),
+    ],
+)
+def test_cps_geometry(
+    height: int,
+    width: int,
+    crop: int,
+    seed: int,
+    mirror: bool,
+    size: tuple[int, int],
+    corner: tuple[int, int],
+) -> None:
+    x, y = grid(width, height)
+    image = np.stack([x // 8, y // 8, x * 0], -1).astype(np.uint8)
+    rule = RandomCrop(crop, CPS_SCALES, "first", "centered", draw_when="longer", crop_off_by_one=True)
+    result, mask = rule(image, make_mask(width, height), random.Random(seed))
+
+    moved = np.ascontiguousarray(image[:, ::-1]) if mirror else image
+    moved = resized(moved, size, "opencv")[corner[0] : corner[0] + crop, corner[1] : corner[1] + crop]
+    top, left = (crop - moved.shape[0]) // 2, (crop - moved.shape[1]) // 2
+    assert np.array_equal(result[top : top + moved.shape[0], left : left + moved.shape[1]], moved)
+    outside = np.ones((crop, crop), bool)
+    outside[top : top + moved.shape[0], left : left + moved.shape[1]] = False
+    assert mask is not None
+    assert (result[outside] == (124, 116, 104)).all()
+    assert (mask[outside] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("seed", "labels", "ignored", "total"), [(1, 366, 96, -426.0), (2, 507, 0, 405.5), (3, 487, 36, -30.8)]
+)
+def test_dmt_geometry(seed: int, labels: int, ignored: int, total: float) -> None:
+    """The label map is exact; the original interpolates in float, which 8-bit rounding can only approach."""
+    x, y = grid(26, 20)
+    channels = [(7 * y + 11 * x + 53 * c + (y * x) % 17) % 256 for c in range(3)]
+    image, label = np.stack(channels, -1).astype(np.uint8), ((y // 3 + x // 4) % 5).astype(np.uint8)
+    crop = RandomCrop((16, 18), ScaleUniform(0.5, 1.5), pad_color=(0, 0, 0), draw_when="unfitting")
+    image, mask = crop(image, label, random.Random(seed))
+    assert mask is not None
+    assert int(mask[mask != 255].sum()) == labels
+    assert int((mask == 255).sum()) == ignored
+    normalized = (image / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    assert normalized.sum() == pytest.approx(total, abs=2.5)  # OpenCV rounds 0.13 of a level down
+
+
+VOC = (375, 500, 400, 320)
+CITY = (1024, 2048, 2048, 720)
+
+
+@pytest.mark.parametrize(
+    ("rule", "seed", "box_1", "box_2", "flips"),
+    [
+        (VOC, 0, (0, 16, 136, 320), (184, 0, 320, 304), "TF"),
+        (VOC, 1, (0, 0, 288, 320), (0, 0, 288, 320), "FT"),
+        (VOC, 2, (152, 0, 320, 296), (0, 24, 168, 320), "FT"),
+        (VOC, 3, (0, 0, 312, 256), (8, 64, 320, 320), "FT"),
+        (CITY, 0, (368, 264, 720, 720), (0, 0, 352, 456), "FF"),
+        (CITY, 1, (192, 0, 720, 568), (0, 152, 528, 720), "TT"),
+        (CITY, 2, (160, 152, 720, 720), (0, 0, 560, 568), "FF"),
+        (CITY, 3, (0, 64, 224, 720), (496, 0, 720, 656), "FF"),
+    ],
+)
+def test_cac_pairs(
+    rule: tuple[int, int, int, int],
+    seed: int,
+    box_1: tuple[int, ...],
+    box_2: tuple[int, ...],
+    flips: str,
+) -> None:
+    height, width, base, crop = rule
+    pair = OverlapPair(crop, LongSide(base, 0.8, 2.0, "pil_bicubic"))(
+        make_image(width, height), random.Random(seed)
+    )
+    assert (pair.box_1, pair.box_2) == (box_1, box_2)
+    assert "".join("FT"[flip] for flip in (pair.flip_1, pair.flip_2)) == flips
+    parts = []
+    for image, box, flip in ((pair.image_1, box_1, pair.flip_1), (pair.image_2, box_2, pair.flip_2)):
+        upright = image[:, ::-1] if flip else image
+        parts.append(upright[box[0] : box[2], box[1] : box[3]])
+    assert np.array_equal(*parts)
