@@ -1,0 +1,178 @@
+"""Self-training ST and ST++ (arXiv 2106.05095): a teacher labels, a fresh student learns with strong views."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from semiseg.config.schema import EvaluatorConfig
+from semiseg.data.pseudo import PseudoLabels
+from semiseg.data.streams import labeled, mixed
+from semiseg.engine.inference import predict
+from semiseg.errors import UserError
+from semiseg.methods.supervised import SupervisedLearner
+from semiseg.models.segmodel import SegModel
+from semiseg.pseudo import stability_score
+
+if TYPE_CHECKING:
+    from semiseg.engine.lab import FitResult, Lab
+
+
+class MultiScaleLabeling:
+    """Label images by the mean probability over several scales and mirrored copies, every pixel.
+
+    Scaled sides are rounded down, every resize is bilinear with aligned corners, and logits go through softmax
+    before they are resized to the image.
+
+    Args:
+        scales: factors of the image's size.
+        flip: predict the mirrored image too, at every scale.
+
+    Raises:
+        UserError: no scale, or one that is not above 0.
+    """
+
+    def __init__(self, scales: Sequence[float] = (0.5, 0.75, 1.0, 1.5, 2.0), flip: bool = True) -> None:
+        if not scales or min(scales) <= 0:
+            raise UserError(f"method.scales={list(scales)}: give factors of the image size above 0.")
+        self.settings = EvaluatorConfig(scales=list(scales), flip=flip)
+
+    def __call__(self, network: SegModel, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Label one image.
+
+        Args:
+            network: the labeler.
+            images: ``(1, 3, H, W) uint8``.
+
+        Returns:
+            Labels ``(H, W) uint8`` and their mean probability ``(H, W) float32``.
+        """
+        confidence, label = predict(network, images, self.settings)[0].max(0)
+        return label.to(torch.uint8), confidence
+
+
+class SelfTraining:
+    """ST, and with ``plus`` ST++, which learns from the images of stable predictions first.
+
+    Every fit trains a fresh network with a fresh optimizer and schedule, for the same number of epochs, on
+    batches of ``trainer.batch_size + trainer.unlabeled_batch_size`` images. Masks of unlabeled images are never
+    read (the published code opens them to print a score).
+
+    Args:
+        plus: ST++: rank the unlabeled images by stability, label and learn the reliable ones first.
+        scales: image sizes of the labeling passes.
+        flip: label with mirrored images too.
+        snapshots: when the teacher is kept for the ranking, as fractions of its training; the last one judges.
+        reliable_fraction: share of the unlabeled images that counts as reliable.
+        double_below: use a labeled list of fewer images twice per epoch of the teacher.
+        teacher_augment: "weak" as published, or "strong" for the teacher too. The students see labeled
+            images in the weak and unlabeled ones in the strong view.
+        name: name of the option in the config.
+
+    Raises:
+        UserError: a setting out of range.
+    """
+
+    needs_unlabeled: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        plus: bool = True,
+        scales: Sequence[float] = (0.5, 0.75, 1.0, 1.5, 2.0),
+        flip: bool = True,
+        snapshots: Sequence[float] = (1 / 3, 2 / 3, 1.0),
+        reliable_fraction: float = 0.5,
+        double_below: int = 200,
+        teacher_augment: Literal["weak", "strong"] = "weak",
+        name: str = "stpp",
+    ) -> None:
+        if not 0 < reliable_fraction < 1:
+            raise UserError(
+                f"method.reliable_fraction={reliable_fraction}: give a share between 0 and 1, published is 0.5; "
+                "method=st learns from all images at once."
+            )
+        if (
+            len(snapshots) < 2
+            or list(snapshots) != sorted(snapshots)
+            or not 0 < snapshots[0] <= snapshots[-1] <= 1
+        ):
+            raise UserError(
+                f"method.snapshots={list(snapshots)}: give at least 2 fractions of the teacher's training in "
+                "rising order, above 0 and at most 1."
+            )
+        if teacher_augment not in ("weak", "strong"):
+            raise UserError(f"method.teacher_augment={teacher_augment}: choose weak or strong.")
+        self.plus = plus
+        self.labeling = MultiScaleLabeling(scales, flip)
+        self.snapshots = tuple(snapshots)
+        self.reliable_fraction = reliable_fraction
+        self.double_below = double_below
+        self.teacher_augment = teacher_augment
+        self.name = name
+
+    def run(self, lab: "Lab") -> SegModel:
+        """Train a teacher and one student (ST) or two (ST++); return the last student."""
+        if self.plus:
+            return self._stpp(lab)
+        teacher = self._teacher(lab)
+        pseudo = lab.label("label", teacher.selected, lab.split.unlabeled, self.labeling)
+        student = self._student(lab, "student", pseudo)
+        lab.release(pseudo)
+        return student.selected
+
+    def _stpp(self, lab: "Lab") -> SegModel:
+        teacher = self._teacher(lab, self.snapshots)
+        ranking = lab.memo(
+            "rank", lambda: self._split(_scores(lab, teacher.snapshots)), lambda: self._split(_planned(lab))
+        )
+        reliable = lab.label("label-reliable", teacher.selected, ranking["reliable"], self.labeling)
+        intermediate = self._student(lab, "student-reliable", reliable)
+        rest = lab.label("label-rest", intermediate.selected, ranking["rest"], self.labeling)
+        student = self._student(lab, "student", reliable, rest)
+        lab.release(reliable)
+        lab.release(rest)
+        return student.selected
+
+    def _teacher(self, lab: "Lab", snapshots: Sequence[float] = ()) -> "FitResult":
+        view = lab.augment.strong if self.teacher_augment == "strong" else lab.augment.weak
+        streams = labeled(
+            lab.split.labeled, view, _batch_size(lab), lab.budget, double_below=self.double_below
+        )
+        return lab.fit("teacher", SupervisedLearner(lab.network("teacher")), streams, snapshots)
+
+    def _student(self, lab: "Lab", step: str, *pseudo: PseudoLabels) -> "FitResult":
+        streams = mixed(
+            lab.split.labeled, pseudo, lab.augment.weak, lab.augment.strong, _batch_size(lab), lab.budget
+        )
+        return lab.fit(step, SupervisedLearner(lab.network(step)), streams)
+
+    def _split(self, scores: Mapping[str, float]) -> dict[str, Any]:
+        """Cut the ranking, most stable images first; equal scores keep the order of the ids."""
+        ranked = sorted(scores, key=lambda image_id: scores[image_id], reverse=True)
+        reliable = int(len(ranked) * self.reliable_fraction)
+        if not 0 < reliable < len(ranked):
+            raise UserError(
+                f"{len(ranked)} unlabeled images can't be cut into a reliable part of "
+                f"{self.reliable_fraction} and a rest: add unlabeled images, or use method=st."
+            )
+        return {"reliable": ranked[:reliable], "rest": ranked[reliable:], "scores": dict(scores)}
+
+
+def _batch_size(lab: "Lab") -> int:
+    return lab.trainer.batch_size + lab.trainer.unlabeled_batch_size
+
+
+def _scores(lab: "Lab", snapshots: Sequence[SegModel]) -> dict[str, float]:
+    """Stability of every unlabeled image, single scale and not mirrored."""
+
+    def stability(networks: nn.ModuleList, images: Tensor) -> Tensor:
+        return stability_score([network(images)[0].max(0).indices for network in networks])
+
+    scores = lab.predict(nn.ModuleList(snapshots), lab.split.unlabeled, stability)
+    return {image_id: float(score) for image_id, score in scores}
+
+
+def _planned(lab: "Lab") -> dict[str, float]:
+    return dict.fromkeys(lab.split.unlabeled, 0.0)

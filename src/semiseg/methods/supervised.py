@@ -1,0 +1,114 @@
+"""Training on labeled images alone: the baseline of every method, and the teacher and student of ST++."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from torch import Tensor
+
+from semiseg.data.streams import labeled
+from semiseg.errors import UserError
+from semiseg.losses import SumCount, cross_entropy, ohem_cross_entropy
+from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
+from semiseg.models.segmodel import SegModel
+
+if TYPE_CHECKING:
+    from semiseg.engine.lab import Lab
+
+
+@dataclass(frozen=True)
+class LabeledLoss:
+    """The loss of labeled pixels.
+
+    Args:
+        kind: "ce", cross entropy, or "ohem", cross entropy of the hard pixels alone.
+        threshold: "ohem" keeps pixels whose true class has at most this probability.
+        min_kept: "ohem" keeps at least so many pixels of a batch; None: 5/64 of them, the published share.
+
+    Raises:
+        UserError: another kind, a threshold outside 0-1 or a negative ``min_kept``.
+    """
+
+    kind: Literal["ce", "ohem"] = "ce"
+    threshold: float = 0.7
+    min_kept: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("ce", "ohem"):
+            raise UserError(f"method.loss={self.kind}: choose ce or ohem.")
+        if not 0 < self.threshold <= 1:
+            raise UserError(f"method.ohem_threshold={self.threshold}: give a probability above 0, at most 1.")
+        if self.min_kept is not None and self.min_kept < 0:
+            raise UserError(f"method.ohem_min_kept={self.min_kept}: give a number of pixels, or null.")
+
+    def __call__(self, logits: Tensor, target: Tensor) -> SumCount:
+        """Return the sum of the losses of ``(N, C, H, W)`` logits and the number of pixels in it."""
+        if self.kind == "ohem":
+            return ohem_cross_entropy(logits, target, self.threshold, self.min_kept, reduction="sum_count")
+        return cross_entropy(logits, target, reduction="sum_count")
+
+
+class SupervisedLearner(Learner):
+    """One network on one stream of images with labels, true ones or pseudo-labels.
+
+    Args:
+        model: the network.
+        loss: the loss of the valid pixels.
+    """
+
+    def __init__(self, model: SegModel, loss: LabeledLoss | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss or LabeledLoss()
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Average the loss over all valid pixels of the batch's only stream."""
+        (part,) = batch.values()
+        target = part["label"]
+        total, count = self.loss(self.model(part["image"]), target)
+        return StepOutput({"supervised": LossTerm(total, count)}, {"pixels_used": count / target.numel()})
+
+    def predictors(self) -> dict[str, SegModel]:
+        """The network."""
+        return {"model": self.model}
+
+
+class Supervised:
+    """Train on the labeled images alone.
+
+    Args:
+        augment: "weak", or "strong" to add the photometric augmentation and cutout of ``augment``.
+        loss: "ce" or "ohem"; the baselines of CPS on Cityscapes use OHEM.
+        ohem_threshold: probability of the true class above which OHEM leaves a pixel out.
+        ohem_min_kept: pixels of a batch that OHEM keeps at least; None: 5/64 of them.
+        double_below: use a list of fewer images twice per epoch (ST++'s baseline: 200); 0: never.
+        name: name of the option in the config.
+
+    Raises:
+        UserError: an unknown choice.
+    """
+
+    needs_unlabeled: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        augment: Literal["weak", "strong"] = "weak",
+        loss: Literal["ce", "ohem"] = "ce",
+        ohem_threshold: float = 0.7,
+        ohem_min_kept: int | None = None,
+        double_below: int = 0,
+        name: str = "supervised",
+    ) -> None:
+        if augment not in ("weak", "strong"):
+            raise UserError(f"method.augment={augment}: choose weak or strong.")
+        self.augment = augment
+        self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
+        self.double_below = double_below
+        self.name = name
+
+    def run(self, lab: "Lab") -> SegModel:
+        """Train one network and return it."""
+        view = lab.augment.strong if self.augment == "strong" else lab.augment.weak
+        batch_size = lab.trainer.batch_size
+        streams = labeled(lab.split.labeled, view, batch_size, lab.budget, double_below=self.double_below)
+        return lab.fit("train", SupervisedLearner(lab.network("model"), self.loss), streams).selected

@@ -1,0 +1,129 @@
+"""What every loss promises beside its value."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from semiseg.losses import cross_entropy, cross_pseudo_loss, ohem_cross_entropy
+
+Loss = Callable[..., Any]
+
+
+def problem(dtype: torch.dtype = torch.float64, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(2, 5, 6, 7, generator=generator, dtype=dtype)
+    target = torch.randint(0, 5, (2, 6, 7), generator=generator)
+    target[:, :2] = 255
+    return logits, target
+
+
+def mined(logits: torch.Tensor, target: torch.Tensor, **options: Any) -> Any:
+    return ohem_cross_entropy(logits, target, min_kept=20, **options)
+
+
+LABELED: list[Loss] = [cross_entropy, mined, ohem_cross_entropy]
+
+
+@pytest.mark.parametrize("loss", LABELED)
+def test_sum_over_count_is_the_mean(loss: Loss) -> None:
+    total, count = loss(*problem(), reduction="sum_count")
+    assert torch.isclose(total / count, loss(*problem()))
+    assert not count.is_floating_point()
+
+
+@pytest.mark.parametrize("loss", LABELED)
+def test_gradients_are_those_of_the_value(loss: Loss) -> None:
+    logits, target = problem()
+    assert torch.autograd.gradcheck(lambda x: loss(x, target), logits.requires_grad_())
+
+
+def test_the_gradient_of_cross_pseudo_labels_flows_through_the_students_alone() -> None:
+    (first, _), (second, _) = problem(seed=1), problem(seed=2)
+    first.requires_grad_()
+    second.requires_grad_()
+    assert torch.autograd.gradcheck(cross_pseudo_loss, (first, second))
+    expected = F.cross_entropy(first, second.argmax(1)) + F.cross_entropy(second, first.argmax(1))
+    assert torch.isclose(cross_pseudo_loss(first, second), expected)
+    total, count = cross_pseudo_loss(first, second, reduction="sum_count")
+    assert count == 2 * 6 * 7
+    assert torch.isclose(total / count, expected)
+
+
+@pytest.mark.parametrize("loss", LABELED)
+@pytest.mark.parametrize("reduction", ["mean", "sum_count"])
+def test_nothing_valid_is_zero_with_zero_gradient(loss: Loss, reduction: str) -> None:
+    logits, target = problem()
+    logits.requires_grad_()
+    result = loss(logits, torch.full_like(target, 255), reduction=reduction)
+    value = result if reduction == "mean" else result[0]
+    value.backward()
+    assert value.item() == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+@pytest.mark.parametrize("loss", [*LABELED, "cross_pseudo_loss"])
+def test_bfloat16_logits_are_computed_in_float32(loss: Loss | str) -> None:
+    logits, target = problem(torch.float32)
+    half = logits.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        if isinstance(loss, str):
+            found, expected = cross_pseudo_loss(half, -half), cross_pseudo_loss(half.float(), -half.float())
+        else:
+            found, expected = loss(half, target), loss(half.float(), target)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("loss", [*LABELED, "cross_pseudo_loss"])
+def test_losses_compile_into_one_graph(loss: Loss | str) -> None:
+    logits, target = problem()
+    arguments = (logits.clone().requires_grad_(), target)
+    function: Loss = cross_pseudo_loss if isinstance(loss, str) else loss
+    if isinstance(loss, str):
+        arguments = (logits.clone().requires_grad_(), logits.roll(1, 1))
+    compiled = torch.compile(function, fullgraph=True, backend="eager")
+    compiled(*arguments).backward()
+    gradient = arguments[0].grad.clone()
+    arguments[0].grad = None
+    function(*arguments).backward()
+    assert torch.equal(gradient, arguments[0].grad)
+
+
+def test_losses_never_wait_for_the_device(wait_counter: Any) -> None:
+    logits, target = problem()
+    logits.requires_grad_()
+    with wait_counter:
+        total = cross_pseudo_loss(logits, logits.roll(1, 1))
+        for loss in LABELED:
+            total = total + loss(logits, target)
+        total.backward()
+    assert wait_counter.seen == []
+
+
+@pytest.mark.parametrize("min_kept", [0, 1, 7, 30, 56, 57, 500])
+@pytest.mark.parametrize("threshold", [0.05, 0.7, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_mining_equals_sorting_the_probabilities(min_kept: int, threshold: float, seed: int) -> None:
+    logits, target = problem(seed=seed)
+    valid = target != 255
+    truth = logits.softmax(1).gather(1, target.masked_fill(~valid, 0)[:, None])[:, 0]
+    probabilities = truth.masked_fill(~valid, 1.0)
+    if min_kept > valid.sum():
+        keep = valid
+    else:
+        bound = probabilities.flatten().sort().values[min_kept - 1] if min_kept else torch.tensor(0.0)
+        keep = valid & (probabilities <= max(threshold, bound.item()))
+    expected = -truth[keep].log().sum() / max(int(keep.sum()), 1)
+    total, count = ohem_cross_entropy(logits, target, threshold, min_kept, reduction="sum_count")
+    assert count == keep.sum()
+    assert torch.isclose(total / count.clamp_min(1), expected)
+
+
+def test_mining_keeps_the_published_share_by_default() -> None:
+    logits = torch.linspace(5, 9, 64).view(1, 1, 8, 8)
+    logits = torch.cat([logits, torch.zeros_like(logits)], 1)
+    _, count = ohem_cross_entropy(logits, torch.zeros(1, 8, 8, dtype=torch.long), reduction="sum_count")
+    assert count == 5

@@ -1,0 +1,65 @@
+"""CutMix masks and the stability score beyond their golden numbers."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from semiseg.pseudo import box_masks, stability_score
+
+
+def test_masks_depend_on_the_generator_alone() -> None:
+    first, second = (box_masks(np.random.default_rng(3), 5, (12, 20)) for _ in range(2))
+    assert first.shape == (5, 1, 12, 20)
+    assert first.dtype == torch.bool
+    assert torch.equal(first, second)
+    assert not torch.equal(first, box_masks(np.random.default_rng(4), 5, (12, 20)))
+
+
+def test_masks_cover_a_quarter_on_average() -> None:
+    share = box_masks(np.random.default_rng(0), 2000, (32, 32)).float().mean(dim=(1, 2, 3))
+    assert share.mean().item() == pytest.approx(0.25, abs=0.01)
+    assert share.min() > 0.04
+    assert share.max() < 0.52
+
+
+def test_one_box_has_the_area_that_was_asked_for() -> None:
+    share = (
+        box_masks(np.random.default_rng(0), 200, (100, 100), boxes=1, area_range=(0.4, 0.4))
+        .float()
+        .mean(dim=(1, 2, 3))
+    )
+    assert share.min() > 0.38
+    assert share.max() < 0.42
+
+
+def test_stability_skips_absent_classes_and_counts_the_background() -> None:
+    last = torch.tensor([[0, 0], [7, 7]])
+    assert stability_score([last, last]) == 1
+    assert stability_score([torch.zeros_like(last), last]).item() == pytest.approx((0.5 + 0) / 2)
+    assert stability_score([last, torch.zeros_like(last), last]).item() == pytest.approx((1 + 0.25) / 2)
+
+
+def test_stability_equals_the_mean_over_a_confusion_matrix() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randint(0, 6, (3, 20, 30), generator=generator)
+    scores = []
+    for earlier in maps[:-1]:
+        matrix = np.zeros((6, 6))
+        np.add.at(matrix, (maps[-1].numpy(), earlier.numpy()), 1)
+        union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
+        scores.append((np.diag(matrix) / union).mean())
+    assert stability_score(list(maps.to(torch.uint8))).item() == pytest.approx(np.mean(scores))
+
+
+def test_stability_needs_two_predictions() -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        stability_score([torch.zeros(2, 2)])
+
+
+def test_stability_never_waits_for_the_device(wait_counter: Any) -> None:
+    maps = list(torch.randint(0, 4, (3, 8, 8)))
+    with wait_counter:
+        stability_score(maps)
+    assert wait_counter.seen == []
