@@ -1,0 +1,215 @@
+"""Open every file that a run will read, before it starts, and name all that are bad."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from semiseg.data.dataset import Array, DatasetInfo, SegDataset
+from semiseg.data.files import BadFileError
+from semiseg.data.lists import shown
+from semiseg.data.splits import Split
+from semiseg.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+SHOWN_FILES = 50
+MAX_THREADS = 16
+
+
+@runtime_checkable
+class FileBacked(SegDataset, Protocol):
+    """A dataset that reads files and wants them checked, as ``FileDataset`` does."""
+
+    skip_bad: bool
+
+    def files(self, image_id: str) -> tuple[Path, Path | None]:
+        """Image file and mask file of an id; None where no mask is expected."""
+        ...
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file that cannot be used.
+
+    Args:
+        id: the image that it belongs to.
+        file: its path.
+        reason: what is wrong, and what was expected.
+    """
+
+    id: str
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file} (id {self.id}): {self.reason}"
+
+
+class BadFilesError(UserError):
+    """Files that have to be repaired or left out before a run can start.
+
+    Args:
+        faults: all of them; the message shows the first 50.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        lines = [f"  {fault}" for fault in faults[:SHOWN_FILES]]
+        if len(faults) > SHOWN_FILES:
+            lines.append(f"  and {len(faults) - SHOWN_FILES} more")
+        images = len({fault.id for fault in faults})
+        advice = "Repair them, or leave them out with dataset.skip_bad=true."
+        super().__init__(f"{len(faults)} bad files of {images} images:\n" + "\n".join(lines) + f"\n{advice}")
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What ``check_files`` found.
+
+    Args:
+        split: the split to train with, without the images that were left out.
+        skipped: the bad files on whose account images were left out.
+        labeled_images: in how many labeled images each class occurs.
+    """
+
+    split: Split
+    skipped: tuple[Fault, ...]
+    labeled_images: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    faults: tuple[Fault, ...]
+    labels: frozenset[int]
+
+
+def check_files(
+    dataset: SegDataset, split: Split, progress: Callable[[int, int], None] | None = None
+) -> CheckReport:
+    """Read all images of a split and the masks of its labeled, val and test ids; others' masks stay closed.
+
+    A dataset that is not ``FileBacked`` draws its images; of it only the classes are counted. A class that
+    no labeled image holds is warned of.
+
+    Args:
+        dataset: where the images come from; its ``skip_bad`` chooses between refusing and leaving out.
+        split: the ids.
+        progress: called with the number of images done and of all.
+
+    Raises:
+        BadFilesError: naming all bad files, unless ``skip_bad`` is set.
+        UserError: without the bad files nothing labeled or nothing to validate on is left.
+    """
+    if not isinstance(dataset, FileBacked):
+        drawn = (_labels(dataset.mask(image_id)) for image_id in split.labeled)
+        return _report(dataset.info, split, (), drawn)
+    masked = frozenset((*split.labeled, *split.val, *split.test))
+    ids = list(dict.fromkeys((*split.labeled, *split.unlabeled, *split.val, *split.test)))
+    seen = _inspect_all(dataset, ids, masked, progress or (lambda done, total: None))
+    faults = tuple(fault for image_id in ids for fault in seen[image_id].faults)
+    if faults and not dataset.skip_bad:
+        raise BadFilesError(faults)
+    kept = without(split, {fault.id for fault in faults})
+    if faults:
+        names = shown([fault.file for fault in faults])
+        logger.warning("left out %d images with bad files: %s", len({fault.id for fault in faults}), names)
+    return _report(dataset.info, kept, faults, (seen[image_id].labels for image_id in kept.labeled))
+
+
+def without(split: Split, ids: set[str]) -> Split:
+    """Return a split without some ids.
+
+    Raises:
+        UserError: no labeled image or no validation image is left.
+    """
+    left = replace(
+        split,
+        labeled=tuple(image_id for image_id in split.labeled if image_id not in ids),
+        unlabeled=tuple(image_id for image_id in split.unlabeled if image_id not in ids),
+        val=tuple(image_id for image_id in split.val if image_id not in ids),
+        test=tuple(image_id for image_id in split.test if image_id not in ids),
+    )
+    for kind, before, after in (
+        ("labeled", split.labeled, left.labeled),
+        ("validation", split.val, left.val),
+    ):
+        if before and not after:
+            raise UserError(
+                f"all {len(before)} {kind} images of split {split.name} have bad files; none is left"
+            )
+    return left
+
+
+def _inspect_all(
+    dataset: FileBacked, ids: list[str], masked: frozenset[str], progress: Callable[[int, int], None]
+) -> dict[str, _Seen]:
+    """Inspect in threads: PIL decodes outside of Python's lock."""
+    seen: dict[str, _Seen] = {}
+    pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
+    try:
+        results = pool.map(lambda image_id: _inspect(dataset, image_id, image_id in masked), ids)
+        for done, (image_id, result) in enumerate(zip(ids, results, strict=True), start=1):
+            seen[image_id] = result
+            progress(done, len(ids))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return seen
+
+
+def _inspect(dataset: FileBacked, image_id: str, with_mask: bool) -> _Seen:
+    image_file, mask_file = dataset.files(image_id)
+    faults: list[Fault] = []
+    image, mask = None, None
+    try:
+        image = dataset.image(image_id)
+    except Exception as error:
+        faults.append(_fault(image_id, image_file, error))
+    if with_mask:
+        try:
+            mask = dataset.mask(image_id)
+            if mask is None:
+                faults.append(Fault(image_id, str(mask_file or image_file), "mask missing"))
+        except Exception as error:
+            faults.append(_fault(image_id, mask_file or image_file, error))
+    if image is not None and mask is not None and image.shape[:2] != mask.shape:
+        faults.append(Fault(image_id, str(mask_file), _size_mismatch(image.shape, mask.shape)))
+    return _Seen(tuple(faults), _labels(mask))
+
+
+def _fault(image_id: str, file: Path, error: Exception) -> Fault:
+    if isinstance(error, BadFileError):
+        return Fault(image_id, str(error.file), error.reason)
+    return Fault(image_id, str(file), f"{type(error).__name__}: {error}")
+
+
+def _size_mismatch(image: tuple[int, ...], mask: tuple[int, ...]) -> str:
+    text = f"mask is {mask[1]}x{mask[0]}, its image {image[1]}x{image[0]} (width x height)"
+    if image[:2] == mask[::-1]:
+        text += "; a rotation in the image's EXIF data is applied, so the mask has to be drawn on the upright image"
+    return text
+
+
+def _labels(mask: Array | None) -> frozenset[int]:
+    if mask is None:
+        return frozenset()
+    return frozenset(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
+
+
+def _report(
+    info: DatasetInfo, split: Split, skipped: tuple[Fault, ...], labels: Iterable[frozenset[int]]
+) -> CheckReport:
+    counts = Counter(label for present in labels for label in present)
+    absent = [name for label, name in enumerate(info.classes) if not counts[label]]
+    if absent and split.labeled:
+        logger.warning(
+            "no labeled image of split %s (family %s, id %s) holds class %s; it cannot be learned",
+            split.name, split.family, split.split_id, ", ".join(absent),
+        )  # fmt: skip
+    return CheckReport(split, skipped, tuple(counts[label] for label in range(info.num_classes)))

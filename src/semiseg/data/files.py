@@ -1,0 +1,239 @@
+"""Images and masks in files: reading with a reason for every refusal, and the base of file datasets."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from semiseg.data.dataset import IGNORE_INDEX, Array, DatasetInfo, Part
+from semiseg.data.lists import IMAGE_SUFFIXES, require_disjoint
+from semiseg.errors import UserError
+
+ROOT_VARIABLE = "SEMISEG_DATA"
+IMAGE_MODES = frozenset(
+    {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
+)
+MASK_MODES = frozenset({"1", "L", "P"})
+
+
+class BadFileError(UserError):
+    """A file that cannot serve as image or mask.
+
+    Args:
+        file: the file.
+        reason: what is wrong with it and what was expected.
+    """
+
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(f"{file}: {reason}")
+        self.file = file
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["BadFileError"], tuple[Path, str]]:
+        return type(self), (self.file, self.reason)
+
+
+def find_root(root: str | Path | None, name: str, tree: str) -> Path:
+    """Return the existing folder of a dataset.
+
+    Args:
+        root: ``dataset.root``; None means the folder ``name`` in the folder that SEMISEG_DATA names.
+        name: name of the dataset.
+        tree: drawing of the expected files, for the message.
+
+    Raises:
+        UserError: no such folder.
+    """
+    base = os.environ.get(ROOT_VARIABLE)
+    expected = f"Expected there:\n{tree}\nGive the folder by dataset.root=PATH, or set {ROOT_VARIABLE} to its parent."
+    if root is None and not base:
+        raise UserError(
+            f"no folder given for dataset {name}: dataset.root and {ROOT_VARIABLE} are not set. {expected}"
+        )
+    path = Path(root) if root is not None else Path(str(base)) / name
+    path = path.expanduser()
+    if not path.is_dir():
+        kind = "is not a folder" if path.exists() else "does not exist"
+        source = "dataset.root" if root is not None else f"{ROOT_VARIABLE}={base}"
+        raise UserError(f"the folder of dataset {name} {kind}: {path} (from {source}). {expected}")
+    return path
+
+
+def images_by_stem(folder: Path) -> dict[str, Path]:
+    """Map the names without extension of all images below a folder to their files; hidden files are left out.
+
+    Names are relative to the folder, with ``/`` between subfolders; empty where there is no such folder.
+
+    Raises:
+        UserError: two images differ in nothing but the extension.
+    """
+    found: dict[str, Path] = {}
+    below = (Path(base) / file for base, _, files in os.walk(folder, followlinks=True) for file in files)
+    for path in sorted(below):
+        relative = path.relative_to(folder)
+        if path.suffix.lower() not in IMAGE_SUFFIXES or any(part.startswith(".") for part in relative.parts):
+            continue
+        stem = relative.with_suffix("").as_posix()
+        if stem in found:
+            raise UserError(f"{found[stem]} and {path} have the same name: rename or remove one")
+        found[stem] = path
+    return found
+
+
+def read_image(path: Path) -> Array:
+    """Return an image file as ``(H, W, 3) uint8`` RGB, upright.
+
+    Grey, palette, RGBA and CMYK are converted as PIL does, alpha is dropped, and a rotation in the EXIF
+    data is applied, since labeling tools show pictures that way.
+
+    Raises:
+        BadFileError: missing, empty, unreadable, cut off, or not 8 bits a channel.
+    """
+    with _opened(path) as image:
+        if image.mode not in IMAGE_MODES:
+            raise BadFileError(path, f"mode {image.mode} (16 or 32 bits a pixel); expected 8 bits a channel")
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"), dtype=np.uint8)
+
+
+def read_mask(path: Path) -> Array:
+    """Return the values of a grey or palette PNG as ``(H, W) uint8``; of a palette the indices.
+
+    Raises:
+        BadFileError: missing, unreadable, color-coded, 16-bit, grey of 2 or 4 bits, or a lossy format.
+    """
+    if path.suffix.lower() != ".png":
+        raise BadFileError(path, "not a PNG; a mask has to be stored without loss, as a grey or palette PNG")
+    with _opened(path, what="mask") as image:
+        if image.mode.startswith("I"):
+            raise BadFileError(path, "16-bit mask; expected 8 bits with the class index as value")
+        if image.mode not in MASK_MODES:
+            raise BadFileError(path, _color_coded(image))
+        if image.mode == "L" and image.info.get("bits", 8) < 8:
+            raise BadFileError(path, f"grey of {image.info['bits']} bits a pixel; expected 8 bits")
+        return np.array(ImageOps.exif_transpose(image), dtype=np.uint8)
+
+
+class FileDataset:
+    """Images and masks in files; subclasses find the files.
+
+    Args:
+        info: classes and colors.
+        parts: ids of each part.
+        images: image file of each id.
+        masks: mask file of each id that should have one, whether it exists or not.
+        void: label values beside 255 that stand for "not labeled"; they become 255.
+        skip_bad: bad files are left out and recorded instead of refused; read by ``check_files``.
+
+    Raises:
+        UserError: an id is in two parts or twice in one; a void value is a class.
+    """
+
+    def __init__(
+        self,
+        info: DatasetInfo,
+        *,
+        parts: Mapping[Part, tuple[str, ...]],
+        images: Mapping[str, Path],
+        masks: Mapping[str, Path],
+        void: tuple[int, ...] = (),
+        skip_bad: bool = False,
+    ) -> None:
+        require_disjoint({str(part): ids for part, ids in parts.items()}, f"dataset {info.name}")
+        self.info = info
+        self.skip_bad = skip_bad
+        self._parts = {part: tuple(ids) for part, ids in parts.items()}
+        self._images = dict(images)
+        self._masks = dict(masks)
+        self._labels, self._outside = label_tables(info, void)
+
+    def ids(self, part: Part) -> tuple[str, ...]:
+        """Ids of one part; empty where there is no such part."""
+        return self._parts.get(part, ())
+
+    def files(self, image_id: str) -> tuple[Path, Path | None]:
+        """Image file and mask file of an id, existing or not; None where no mask is expected."""
+        return self._images[image_id], self._masks.get(image_id)
+
+    def image(self, image_id: str) -> Array:
+        """Return the image, ``(H, W, 3) uint8`` RGB; raises ``BadFileError``."""
+        return read_image(self._images[image_id])
+
+    def mask(self, image_id: str) -> Array | None:
+        """Return the label map, ``(H, W) uint8`` with 255 ignored; None without mask file.
+
+        Raises:
+            BadFileError: the file cannot be read, or holds values that are no class.
+        """
+        path = self._masks.get(image_id)
+        if path is None or not path.exists():
+            return None
+        values = read_mask(path)
+        if cv2.countNonZero(cv2.LUT(values, self._outside)):
+            raise BadFileError(path, self._outside_reason(values))
+        return np.asarray(cv2.LUT(values, self._labels), dtype=np.uint8)
+
+    def _outside_reason(self, values: Array) -> str:
+        counts = np.bincount(values.ravel(), minlength=256)
+        found = [
+            f"{value} ({counts[value]} pixels)"
+            for value in range(256)
+            if counts[value] and self._outside[value]
+        ]
+        void = [str(value) for value in range(self.info.num_classes, 255) if not self._outside[value]]
+        return (
+            f"label {', '.join(found[:5])}{' and others' if len(found) > 5 else ''} outside the classes; "
+            f"expected 0 to {self.info.num_classes - 1}, or {', '.join([*void, '255'])} where not labeled"
+        )
+
+
+def label_tables(info: DatasetInfo, void: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return two tables over the 256 values: the label of each, and 1 for values that are none.
+
+    Raises:
+        UserError: a void value is a class or no byte.
+    """
+    if wrong := [value for value in void if not info.num_classes <= value <= 255]:
+        raise UserError(
+            f"dataset {info.name}: void value {wrong[0]} is not between {info.num_classes} "
+            "(the first value that is no class) and 255"
+        )
+    labels = np.full(256, IGNORE_INDEX, dtype=np.uint8)
+    labels[: info.num_classes] = np.arange(info.num_classes, dtype=np.uint8)
+    outside = np.ones(256, dtype=np.uint8)
+    outside[[*range(info.num_classes), *void, 255]] = 0
+    return labels, outside
+
+
+def _opened(path: Path, what: str = "image") -> Image.Image:
+    """Open and decode a file with PIL, with a reason for each way this fails."""
+    try:
+        if path.stat().st_size == 0:
+            raise BadFileError(path, "empty file (0 bytes)")
+        image = Image.open(path)
+        if image.mode == "L" and image.format == "PNG":
+            # The raw mode tells 2- and 4-bit grey, whose values PIL spreads over 0 to 255.
+            raw = str(image.tile[0].args)
+            image.info["bits"] = int(raw[2:]) if raw.startswith("L;") and raw[2:].isdigit() else 8
+        image.load()
+    except FileNotFoundError as error:
+        raise BadFileError(path, f"{what} missing") from error
+    except UnidentifiedImageError as error:
+        raise BadFileError(path, "not an image that PIL can read") from error
+    except BadFileError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadFileError(path, f"cannot be decoded ({error}): damaged, cut off or not readable") from error
+    return image
+
+
+def _color_coded(image: Image.Image) -> str:
+    advice = "expected a grey or palette PNG with the class index as value"
+    pixels = np.asarray(image.convert("RGB"))
+    if (pixels == pixels[..., :1]).all():
+        return f"{image.mode} mask whose channels are equal: save it as grey; {advice}"
+    colors = np.unique(pixels.reshape(-1, 3), axis=0)
+    found = ", ".join(str(tuple(int(value) for value in color)) for color in colors[:4])
+    return f"color-coded {image.mode} mask with {len(colors)} colors ({found}, ...); {advice}"

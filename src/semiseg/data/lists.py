@@ -1,0 +1,133 @@
+"""Id lists in text files: as people and the published repositories write them."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+
+from semiseg.errors import UserError
+
+SHOWN_IDS = 10
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def shown(ids: Iterable[str], limit: int = SHOWN_IDS) -> str:
+    """Join ids for a message, the first ``limit`` of them and the number of the others."""
+    listed = list(ids)
+    rest = len(listed) - limit
+    return ", ".join(listed[:limit]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def repeated(ids: Iterable[str]) -> list[str]:
+    """Ids that occur more than once, in the order of their first occurrence."""
+    return [image_id for image_id, count in Counter(ids).items() if count > 1]
+
+
+def spread(ids: Sequence[str], count: int) -> tuple[str, ...]:
+    """Take ``count`` ids at even distances: those at ``floor(i * len(ids) / count)``, the first included."""
+    return tuple(ids[index * len(ids) // count] for index in range(count))
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file without blank ones; CRLF and a byte order mark are accepted.
+
+    Raises:
+        UserError: the file is missing, or is no UTF-8 text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the id list {path}: {error}") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def first_column(line: str) -> PurePosixPath:
+    """Return the image's path or id of a line, which may name the mask too after a blank or a tab."""
+    columns = line.split("\t") if "\t" in line else line.split()
+    one_image = "\t" not in line and not columns[0].lower().endswith(IMAGE_SUFFIXES)
+    return PurePosixPath((line if one_image else columns[0]).strip().replace("\\", "/"))
+
+
+def without_suffix(path: PurePosixPath) -> str:
+    """Return a path without its extension, where that is one of an image; dots in names stay."""
+    return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)
+
+
+def candidates(line: str) -> list[str]:
+    """Ids that a line may mean: the line itself, then all endings of its path, the longest first."""
+    path = first_column(line)
+    endings = [PurePosixPath(*path.parts[start:]) for start in range(len(path.parts))]
+    return [line, *(text for ending in endings for text in (str(ending), without_suffix(ending)))]
+
+
+def read_ids(path: Path, known: Iterable[str]) -> tuple[str, ...]:
+    """Read an id list and return the ids that its lines name, in the order of the file.
+
+    Args:
+        path: text file with one image a line, see ``candidates``.
+        known: all ids that the dataset has.
+
+    Raises:
+        UserError: naming every unknown id with its line number and the nearest known one, or every id
+            that is there twice.
+    """
+    pool = frozenset(known)
+    ids, unknown = [], []
+    for number, line in enumerate(read_lines(path), start=1):
+        match = next((candidate for candidate in candidates(line) if candidate in pool), None)
+        if match is None:
+            unknown.append((number, line))
+        else:
+            ids.append(match)
+    if unknown:
+        raise UserError(_unknown_ids(path, unknown, pool))
+    if twice := repeated(ids):
+        raise UserError(f"{path} names {len(twice)} images twice: {shown(twice)}")
+    return tuple(ids)
+
+
+def read_stems(path: Path) -> tuple[str, ...]:
+    """Read the bare file names without extension of the images that a list names; see ``first_column``.
+
+    Raises:
+        UserError: a name is there twice.
+    """
+    stems = [without_suffix(PurePosixPath(first_column(line).name)) for line in read_lines(path)]
+    if twice := repeated(stems):
+        raise UserError(f"{path} names {len(twice)} images twice: {shown(twice)}")
+    return tuple(stems)
+
+
+def require_disjoint(parts: Mapping[str, Iterable[str]], where: str) -> None:
+    """Refuse ids that are in two parts, or twice in one.
+
+    Raises:
+        UserError: naming each pair of parts and the ids.
+    """
+    listed = {name: list(ids) for name, ids in parts.items()}
+    names = list(listed)
+    faults = [
+        f"{len(twice)} ids twice in {name}: {shown(twice)}"
+        for name in names
+        if (twice := repeated(listed[name]))
+    ]
+    for position, first in enumerate(names):
+        for second in names[position + 1 :]:
+            others = set(listed[second])
+            if both := [image_id for image_id in listed[first] if image_id in others]:
+                faults.append(f"{len(both)} ids both in {first} and in {second}: {shown(both)}")
+    if faults:
+        raise UserError(
+            f"{where} leaks between its parts, which would falsify results:\n  " + "\n  ".join(faults)
+        )
+
+
+def _unknown_ids(path: Path, unknown: list[tuple[int, str]], pool: frozenset[str]) -> str:
+    lines = []
+    for position, (number, line) in enumerate(unknown[:SHOWN_IDS]):
+        # The search takes about half a second in 10,000 ids.
+        near = get_close_matches(candidates(line)[-1], pool, n=1) if position < 2 else []
+        lines.append(f"  line {number}: {line}" + (f"   (nearest: {near[0]})" if near else ""))
+    rest = len(unknown) - SHOWN_IDS
+    more = f"\n  and {rest} more" if rest > 0 else ""
+    return f"{path} names {len(unknown)} images that the dataset does not have:\n" + "\n".join(lines) + more
