@@ -1,0 +1,276 @@
+"""Weights & Biases, kept at a distance: nothing that happens there reaches the run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import secrets
+import string
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from semiseg.config.compose import run_name
+from semiseg.data.dataset import DatasetInfo
+from semiseg.track.base import Sample
+
+if TYPE_CHECKING:
+    from semiseg.engine.session import Session
+
+log = logging.getLogger(__name__)
+
+ID_FILE = "wandb_id"
+IGNORED = "ignored"
+
+
+class WandbTracker:
+    """Sends records to wandb from a thread of its own.
+
+    Every call returns at once: records wait in a bounded queue and are dropped and counted when it is full.
+    wandb is imported and started in the thread too. The first failure becomes one warning, the later ones a
+    count at the end. Without an account or a server "online" falls back to "offline", whose files
+    ``wandb sync`` sends later. Where nothing works, metrics.jsonl still has all numbers.
+
+    Args:
+        run_dir: the run directory; holds ``wandb_id``, by which a resumed run goes on as the same wandb run,
+            and the folder ``wandb/``.
+        mode: "online" or "offline".
+        info: names of the classes, for the masks.
+        project: wandb project.
+        entity: user or team; None for the account's default.
+        group: runs that differ in the seed alone.
+        name: name of the run.
+        job_type: "train", "label" or "eval".
+        tags: words to filter by.
+        config: plain values: the resolved config, git state, environment, hashes of the split.
+        init_timeout: seconds that wandb may take to start.
+        close_timeout: seconds that ``close`` may take.
+        queue_size: records that may wait.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        mode: str,
+        info: DatasetInfo,
+        project: str = "semiseg",
+        entity: str | None = None,
+        group: str | None = None,
+        name: str | None = None,
+        job_type: str = "train",
+        tags: Sequence[str] = (),
+        config: Mapping[str, Any] | None = None,
+        init_timeout: float = 60.0,
+        close_timeout: float = 30.0,
+        queue_size: int = 1000,
+    ) -> None:
+        self._info = info
+        self._mode = mode
+        self._init_timeout = init_timeout
+        self._close_timeout = close_timeout
+        self._arguments = {
+            "project": project,
+            "entity": entity,
+            "group": group,
+            "name": name,
+            "job_type": job_type,
+            "tags": list(tags),
+            "config": dict(config or {}),
+            "dir": str(run_dir),
+            "id": stored_id(run_dir),
+        }
+        self._stage = ""
+        self._jobs: queue.Queue[Callable[[Any, Any], None]] = queue.Queue(queue_size)
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._dropped = 0
+        self._exit_code = 0
+        self._dead = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
+        self._thread.start()
+
+    def start_stage(self, name: str, index: int, total_iterations: int) -> None:
+        """Name the stage of the following records."""
+        self._stage = name
+
+    def progress(self, completed: int) -> None:
+        """Nothing to record."""
+
+    def log(self, values: Mapping[str, float | None], step: int) -> None:
+        """Queue the values with ``iteration`` and ``stage``."""
+        record = {"iteration": step, "stage": self._stage}
+        record |= {key: value for key, value in values.items() if value is not None}
+        self._put(lambda wandb, run: run.log(record))
+
+    def images(self, key: str, samples: Sequence[Sample], step: int) -> None:
+        """Queue the images with truth and prediction as overlays under the names of the classes."""
+        kept, record = list(samples), {"iteration": step, "stage": self._stage}
+        labels = dict(enumerate(self._info.classes)) | {self._info.ignore_index: IGNORED}
+
+        def send(wandb: Any, run: Any) -> None:
+            run.log(record | {key: [_overlay(wandb, sample, labels) for sample in kept]})
+
+        self._put(send)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Queue the values for the summary, and the IoU of each class (key ``iou``) as a table."""
+        kept = dict(values)
+
+        def send(wandb: Any, run: Any) -> None:
+            run.summary.update(kept)
+            if isinstance(kept.get("iou"), Mapping):
+                rows = [[name, iou] for name, iou in kept["iou"].items()]
+                run.log({"iou": wandb.Table(columns=["class", "IoU"], data=rows)})
+
+        self._put(send)
+
+    def close(self, status: str) -> None:
+        """Let the thread finish what is queued, for at most ``close_timeout`` seconds."""
+        self._exit_code = 0 if status == "done" else 1
+        self._closing.set()
+        self._thread.join(self._close_timeout)
+        if self._thread.is_alive():
+            self._dead.set()
+            self._fail(f"it did not finish within {self._close_timeout:g} s")
+        lost = self._failures - 1
+        if lost > 0 or self._dropped:
+            log.warning("wandb: %d more failures, %d records dropped.", max(lost, 0), self._dropped)
+
+    def _put(self, job: Callable[[Any, Any], None]) -> None:
+        if self._dead.is_set():
+            return
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            self._dropped += 1
+
+    def _fail(self, reason: object) -> None:
+        with self._lock:
+            self._failures += 1
+            first = self._failures == 1
+        if first:
+            log.warning("wandb: %s. The run goes on; metrics.jsonl has all numbers.", reason)
+
+    def _work(self) -> None:
+        """Start wandb and send what is queued until ``close``; runs in the thread."""
+        try:
+            wandb, run = self._start()
+        except Exception as error:  # whatever wandb raises, the run does not depend on it
+            self._dead.set()
+            self._fail(f"could not start ({_describe(error)})")
+            return
+        while not self._dead.is_set():
+            try:
+                job = self._jobs.get(timeout=0.1)
+            except queue.Empty:
+                if self._closing.is_set():
+                    break
+                continue
+            try:
+                job(wandb, run)
+            except Exception as error:  # as above
+                self._fail(_describe(error))
+        try:
+            run.finish(exit_code=self._exit_code)
+        except Exception as error:  # as above
+            self._fail(_describe(error))
+
+    def _start(self) -> tuple[Any, Any]:
+        os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb
+
+        run = None
+        if self._mode == "online":
+            try:
+                # Without a key wandb.init would ask for one on the terminal.
+                if not wandb.login(prompt=False):
+                    raise RuntimeError("no API key: run `wandb login`")
+                run = self._init(wandb, "online", resume="allow")
+            except Exception as error:  # as above
+                self._fail(f"not online ({_describe(error)}); offline files are kept for `wandb sync`")
+        if run is None:
+            run = self._init(wandb, "offline")
+        run.define_metric("iteration")
+        run.define_metric("*", step_metric="iteration")
+        run.define_metric("val/miou", step_metric="iteration", summary="max")
+        return wandb, run
+
+    def _init(self, wandb: Any, mode: str, **arguments: Any) -> Any:
+        # A console capture would fight with the progress bar, and the code's state is in the config.
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            save_code=False,
+            init_timeout=self._init_timeout,
+            finish_timeout=self._close_timeout,
+        )
+        return wandb.init(mode=mode, reinit="create_new", settings=settings, **self._arguments, **arguments)
+
+
+def stored_id(run_dir: Path) -> str:
+    """Return the wandb id of a run directory, 8 letters and digits; chosen and stored at the first call."""
+    path = run_dir / ID_FILE
+    try:
+        found = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        found = ""
+    if not found:
+        found = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
+        path.write_text(found + "\n", encoding="utf-8")
+    return found
+
+
+def wandb_tracker(cfg: DictConfig, session: Session) -> WandbTracker:
+    """Start the tracker of a run: runs that differ in the seed alone share a group.
+
+    Args:
+        cfg: the checked config of the run.
+        session: the run; its directory may hold ``env.json``.
+    """
+    split = session.split
+    group = "-".join((cfg.dataset.name, cfg.split.replace("/", "of"), cfg.model.name, cfg.method.name))
+    env_file = session.run_dir / "env.json"
+    env = json.loads(env_file.read_text(encoding="utf-8")) if env_file.exists() else {}
+    git = env.pop("git", None) or {}
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
+    return WandbTracker(
+        session.run_dir,
+        mode=cfg.tracker.mode,
+        info=session.info,
+        project=cfg.tracker.project,
+        entity=cfg.tracker.entity,
+        group=group,
+        name=run_name(cfg),
+        tags=list(
+            dict.fromkeys(
+                [cfg.dataset.name, cfg.split, cfg.method.name, cfg.backbone.name, cfg.model.name, *cfg.tags]
+            )
+        ),
+        config={
+            **{str(key): value for key, value in resolved.items()},
+            "env": env,
+            "git": git.get("commit"),
+            "split_fraction": split.fraction,
+            "split_sha256": dict(split.sha256),
+        },
+    )
+
+
+def _overlay(wandb: Any, sample: Sample, labels: dict[int, str]) -> Any:
+    masks = {"prediction": {"mask_data": sample.prediction, "class_labels": labels}}
+    if sample.truth is not None:
+        masks["truth"] = {"mask_data": sample.truth, "class_labels": labels}
+    return wandb.Image(sample.image, caption=sample.id, masks=masks)
+
+
+def _describe(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
