@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from semiseg.data.dataset import Array, SegDataset
@@ -44,8 +43,8 @@ class StoredLabels(Protocol):
         """Ids that have labels."""
         ...
 
-    def read(self, image_id: str) -> tuple[Array, NDArray[np.float32]]:
-        """Return label ``(H, W) uint8``, 255 where there is none, and its confidence."""
+    def label(self, image_id: str) -> Array:
+        """Return the label map ``(H, W) uint8``, 255 where there is none."""
         ...
 
 
@@ -135,7 +134,7 @@ def pseudo_label_quality(
     stored = set(source.ids)
     for image_id, _, mask in readable([image_id for image_id in ids if image_id in stored]):
         stop()
-        matrix.update(torch.from_numpy(source.read(image_id)[0]), torch.from_numpy(mask))
+        matrix.update(torch.from_numpy(source.label(image_id)), torch.from_numpy(mask))
     return matrix.compute() if usable else None
 
 

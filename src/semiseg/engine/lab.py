@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from semiseg.config.schema import TrainerConfig
 from semiseg.data.augment import Augment
@@ -17,14 +17,15 @@ from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.data.splits import Split
 from semiseg.data.streams import Budget, Streams
 from semiseg.engine.checkpoint import load_bundle, read_json, write_json
+from semiseg.engine.evaluate import pseudo_label_quality
 from semiseg.engine.loop import Trainer
-from semiseg.engine.quality import stored_label_quality
 from semiseg.engine.session import Session
 from semiseg.errors import UserError
 from semiseg.methods.base import Learner
 from semiseg.models.segmodel import SegModel
 from semiseg.seeding import derive_seed, seed_everything
 
+Network = TypeVar("Network", bound=nn.Module)
 Result = TypeVar("Result")
 JSON = Any
 
@@ -32,8 +33,8 @@ JSON = Any
 class LabelPolicy(Protocol):
     """How a network labels an image."""
 
-    def __call__(self, network: SegModel, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Turn ``(1, 3, H, W) uint8`` into ``(H, W) uint8`` labels and ``(H, W) float32`` confidence or None."""
+    def __call__(self, network: SegModel, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn ``(1, 3, H, W) uint8`` into ``(H, W) uint8`` labels and ``(H, W) float32`` confidence."""
         ...
 
 
@@ -204,7 +205,15 @@ class Lab:
         files = [f"snapshot-{count}.pt" for count in steps]
         return FitResult(lambda file: self._load(step, file), self.trainer.select, files)
 
-    def label(self, name: str, network: SegModel, ids: Sequence[str], policy: LabelPolicy) -> PseudoLabels:
+    def label(
+        self,
+        name: str,
+        network: SegModel,
+        ids: Sequence[str],
+        policy: LabelPolicy,
+        *,
+        with_confidence: bool = True,
+    ) -> PseudoLabels:
         """Label images with a network; resumes at the first image that is not stored yet.
 
         Args:
@@ -212,22 +221,22 @@ class Lab:
             network: the labeler.
             ids: images to label, in this order.
             policy: how one image is labeled.
+            with_confidence: store the confidence of every pixel too; five bytes a pixel instead of one.
         """
         with self._step(name) as step:
             store = step.directory / "labels"
             if not step.done:
                 self.session.tracker.start_stage(name, step.index, len(ids))
-                writer = PseudoWriter(store)
+                writer = PseudoWriter(store, with_confidence=with_confidence)
                 finished = set(writer.done)
                 waiting = [image_id for image_id in ids if image_id not in finished]
                 for image_id, (labels, confidence) in self.predict(network, waiting, policy):
-                    writer.write(
-                        image_id,
-                        labels.cpu().numpy(),
-                        None if confidence is None else confidence.cpu().numpy(),
-                    )
+                    kept = confidence.cpu().numpy() if with_confidence else None
+                    writer.write(image_id, labels.cpu().numpy(), kept)
+                    finished.add(image_id)
+                    self.session.tracker.progress(len(finished))
                 writer.seal()
-                quality = stored_label_quality(PseudoLabels(store), self.session)
+                quality = self._label_quality(PseudoLabels(store))
                 self.session.tracker.log(quality, self.iterations)
                 step.finish({"kind": "label", "images": len(ids), "quality": quality})
         self.labelings[name] = step.stored["result"]
@@ -248,9 +257,15 @@ class Lab:
         return step.stored["result"]["value"]
 
     def predict(
-        self, network: SegModel, ids: Sequence[str], policy: Callable[[SegModel, Tensor], Result]
+        self, network: Network, ids: Sequence[str], policy: Callable[[Network, Tensor], Result]
     ) -> Iterator[tuple[str, Result]]:
-        """Apply a policy to images one by one, in evaluation mode; a stop request ends it between two."""
+        """Apply a policy to images one by one, in evaluation mode; a stop request ends it between two.
+
+        Args:
+            network: one network, or a module of several.
+            ids: images.
+            policy: maps the network and an image ``(1, 3, H, W) uint8`` on its device to a result.
+        """
         session = self.session
         network = network.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
         network.eval()
@@ -265,6 +280,19 @@ class Lab:
         """Say that no later step reads these pseudo-labels: their files go, manifest and statistics stay."""
         if not self.session.keep_pseudo_labels:
             labels.delete()
+
+    def _label_quality(self, labels: PseudoLabels) -> dict[str, float | None]:
+        session = self.session
+        quality = pseudo_label_quality(
+            labels, session.dataset, session.quality_ids, session.evaluator, session.device
+        )
+        if quality is None:
+            return {}
+        return {
+            "pseudo/miou": quality.miou,
+            "pseudo/accuracy": quality.accuracy,
+            "pseudo/coverage": quality.coverage,
+        }
 
     @contextmanager
     def _step(self, name: str) -> Iterator[Step]:

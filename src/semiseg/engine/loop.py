@@ -12,8 +12,7 @@ import torch
 from semiseg.data.loading import batches
 from semiseg.data.streams import Streams
 from semiseg.engine.checkpoint import TrainingState, fsync_directory, save_bundle, temporary
-from semiseg.engine.evaluate import evaluate
-from semiseg.engine.quality import pseudo_label_quality
+from semiseg.engine.evaluate import evaluate, pseudo_label_quality, take_samples
 from semiseg.engine.session import Session
 from semiseg.engine.step import Meter, count_images, forward_backward, to_device
 from semiseg.methods.base import Learner, Progress
@@ -28,6 +27,7 @@ class FitRecord:
     Args:
         completed: optimizer steps done.
         evaluated: ``completed`` at the last evaluation.
+        evaluations: number of evaluations done.
         best: metrics of the best evaluation, with ``iteration``; None before the first.
         last: metrics of the latest evaluation.
         seconds: wall time over all sessions of this fit.
@@ -38,6 +38,7 @@ class FitRecord:
 
     completed: int = 0
     evaluated: int = 0
+    evaluations: int = 0
     best: dict[str, Any] | None = None
     last: dict[str, Any] | None = None
     seconds: float = 0.0
@@ -78,7 +79,8 @@ class Trainer:
     ) -> None:
         self.session, self.name, self.directory, self.offset = session, name, directory, offset
         self.streams, self.snapshots = streams, snapshots
-        self.learner = learner.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
+        self.learner = learner
+        learner.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
         self.optimizer = session.optimizer.build(self.learner.param_groups(session.optimizer))
         self.checkpoints = TrainingState(session.run_dir / "checkpoints")
         self.record = FitRecord()
@@ -152,6 +154,7 @@ class Trainer:
         self.meter.add(output, images)
         self.record.images += images
         self.record.completed += 1
+        session.tracker.progress(self.record.completed)
         self.record.training_seconds += time.perf_counter() - started
         if (
             self.record.completed % settings.log_every == 0
@@ -184,19 +187,48 @@ class Trainer:
             stop=session.stop.check,
         )
         found = {"iteration": record.completed, **metrics.as_dict()}
-        values = {"val/miou": metrics.miou, "val/accuracy": metrics.accuracy}
-        values |= {
-            f"val/iou/{name}": iou
-            for name, iou in zip(session.info.classes, metrics.iou, strict=True)
-            if iou is not None
-        }
-        values |= pseudo_label_quality(self.predictor, session)
+        values: dict[str, float | None] = {"val/miou": metrics.miou, "val/accuracy": metrics.accuracy}
+        values |= {f"val/iou/{name}": iou for name, iou in metrics.by_class(session.info.classes).items()}
+        values |= self.pseudo_label_values()
         if record.best is None or metrics.miou > record.best["miou"] or math.isnan(record.best["miou"]):
             record.best = found
             self.save_network(f"best-{record.completed}.pt", metrics.miou)
         record.last = found
         record.evaluated = record.completed
+        record.evaluations += 1
         session.tracker.log(values, self.offset + record.completed)
+        every = session.trainer.samples_every
+        if every is not None and record.evaluations % every == 0:
+            self.show_samples()
+
+    def show_samples(self) -> None:
+        """Send pictures of the fixed validation samples to the tracker."""
+        session = self.session
+        samples = take_samples(
+            self.predictor,
+            session.dataset,
+            session.sample_ids,
+            session.evaluator,
+            session.device,
+            precision=session.trainer.precision,
+        )
+        session.tracker.images("val/samples", samples, self.offset + self.record.completed)
+
+    def pseudo_label_values(self) -> dict[str, float | None]:
+        """Quality of the labels that the network would give to unlabeled images, where masks exist."""
+        session = self.session
+        quality = pseudo_label_quality(
+            self.predictor,
+            session.dataset,
+            session.quality_ids,
+            session.evaluator,
+            session.device,
+            precision=session.trainer.precision,
+            stop=session.stop.check,
+        )
+        if quality is None:
+            return {}
+        return {"pseudo/miou": quality.miou, "pseudo/accuracy": quality.accuracy}
 
     def save_network(self, name: str, miou: float | None) -> None:
         """Write the primary network into the step's directory."""

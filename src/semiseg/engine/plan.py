@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ import torch
 
 from semiseg.config.schema import TrainerConfig
 from semiseg.data.augment import Augment
-from semiseg.data.dataset import DatasetInfo, SegDataset
-from semiseg.data.pseudo import PseudoLabels
+from semiseg.data.dataset import Array, DatasetInfo, SegDataset
+from semiseg.data.pseudo import Confidence, PseudoLabels
 from semiseg.data.splits import Split
 from semiseg.data.streams import Budget, Streams
 from semiseg.engine.evaluate import predict
@@ -25,7 +26,6 @@ from semiseg.methods.base import Learner, Method, Progress
 from semiseg.models.segmodel import SegModel
 
 TIMED_STEPS = 2
-BYTES_PER_LABEL = 5
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,19 @@ class PlannedStep:
 
 
 class PlannedLabels(PseudoLabels):
-    """Stand-in for pseudo-labels that do not exist yet: class 0 everywhere."""
+    """Stand-in for pseudo-labels that do not exist yet: class 0 everywhere, with confidence 1."""
 
     def __init__(self, ids: Sequence[str], dataset: SegDataset) -> None:
-        self._planned_ids = tuple(ids)
+        super().__init__(Path(), ids)
         self._dataset = dataset
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Ids that will be labeled."""
-        return self._planned_ids
+    def label(self, image_id: str) -> Array:
+        """Class 0 in the size of the image."""
+        return np.zeros(self._dataset.image(image_id).shape[:2], np.uint8)
 
-    def read(self, image_id: str) -> tuple[Any, Any]:
-        """Class 0 with confidence 1, in the size of the image."""
-        height, width = self._dataset.image(image_id).shape[:2]
-        return np.zeros((height, width), np.uint8), np.ones((height, width), np.float32)
+    def confidence(self, image_id: str) -> Confidence:
+        """Confidence 1 in the size of the image."""
+        return np.ones(self._dataset.image(image_id).shape[:2], np.float32)
 
 
 class PlanLab:
@@ -83,7 +81,9 @@ class PlanLab:
         self.budget: Budget = session.budget
         self.seed = session.seed
 
-    network = Lab.network
+    def network(self, tag: str, weights: str | None = None) -> SegModel:
+        """Build a network; its weights are of no account."""
+        return self.session.network(weights)
 
     def fit(
         self, name: str, learner: Learner, streams: Streams, snapshots: Sequence[float] = ()
@@ -120,7 +120,15 @@ class PlanLab:
         fresh: Callable[[str], SegModel] = lambda file: session.network("none")  # noqa: E731
         return FitResult(fresh, "best", ["snapshot"] * len(snapshots))
 
-    def label(self, name: str, network: SegModel, ids: Sequence[str], policy: LabelPolicy) -> PseudoLabels:
+    def label(
+        self,
+        name: str,
+        network: SegModel,
+        ids: Sequence[str],
+        policy: LabelPolicy,
+        *,
+        with_confidence: bool = True,
+    ) -> PseudoLabels:
         """Time the labeling of one image."""
         labels = PlannedLabels(ids, self.dataset)
         if not ids:
@@ -132,7 +140,7 @@ class PlanLab:
             policy(network, image.to(self.session.device))
         _synchronize(self.session.device)
         seconds = (time.perf_counter() - started) * len(ids)
-        size = image.shape[-1] * image.shape[-2] * BYTES_PER_LABEL * len(ids)
+        size = image.shape[-1] * image.shape[-2] * (5 if with_confidence else 1) * len(ids)
         self.steps.append(PlannedStep(name, f"label {len(ids)} images", 0, seconds, size))
         return labels
 

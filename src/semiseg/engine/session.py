@@ -48,6 +48,7 @@ class Session:
         seed: seed of the run.
         device: where networks run.
         quality_ids: unlabeled ids whose hidden masks pseudo-labels are measured against.
+        sample_ids: validation images that pictures are made of.
         keep_pseudo_labels: keep the files of released pseudo-labels.
         fingerprint: hash of all settings that a result depends on; a step is resumed only under the same one.
     """
@@ -68,6 +69,7 @@ class Session:
     seed: int
     device: torch.device
     quality_ids: tuple[str, ...] = ()
+    sample_ids: tuple[str, ...] = ()
     keep_pseudo_labels: bool = False
     fingerprint: str = ""
     memory_format: torch.memory_format = field(init=False)

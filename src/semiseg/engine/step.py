@@ -73,7 +73,7 @@ def forward_backward(
         with autocast():
             output: StepOutput = learner(batch, progress)
         _check_finite(output, batch, progress)
-        output.total.backward()
+        output.total.backward()  # type: ignore[no-untyped-call]
         return output
     return _accumulate(learner, batch, progress, parts, autocast)
 

@@ -102,7 +102,7 @@ class Learner(nn.Module):
 class Method(Protocol):
     """A training method: straight-line code over the named steps of a lab."""
 
-    name: ClassVar[str]
+    name: str
     needs_unlabeled: ClassVar[bool]
 
     def run(self, lab: Lab) -> SegModel:

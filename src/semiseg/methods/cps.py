@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semiseg.data.streams import Unlabeled, separate
+from semiseg.data.epochs import Unlabeled, separate
 from semiseg.errors import UserError
 from semiseg.losses import SumCount, cross_entropy, cross_pseudo_loss
 from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from semiseg.config.schema import EvaluatorConfig
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.data.streams import labeled, mixed
+from semiseg.data.epochs import labeled, mixed
 from semiseg.engine.inference import predict
 from semiseg.errors import UserError
 from semiseg.methods.supervised import SupervisedLearner
@@ -117,7 +117,9 @@ class SelfTraining:
         if self.plus:
             return self._stpp(lab)
         teacher = self._teacher(lab)
-        pseudo = lab.label("label", teacher.selected, lab.split.unlabeled, self.labeling)
+        pseudo = lab.label(
+            "label", teacher.selected, lab.split.unlabeled, self.labeling, with_confidence=False
+        )
         student = self._student(lab, "student", pseudo)
         lab.release(pseudo)
         return student.selected
@@ -125,11 +127,17 @@ class SelfTraining:
     def _stpp(self, lab: "Lab") -> SegModel:
         teacher = self._teacher(lab, self.snapshots)
         ranking = lab.memo(
-            "rank", lambda: self._split(_scores(lab, teacher.snapshots)), lambda: self._split(_planned(lab))
+            "rank",
+            lambda: self.split_by_stability(_scores(lab, teacher.snapshots)),
+            lambda: self.split_by_stability(_planned(lab)),
         )
-        reliable = lab.label("label-reliable", teacher.selected, ranking["reliable"], self.labeling)
+        reliable = lab.label(
+            "label-reliable", teacher.selected, ranking["reliable"], self.labeling, with_confidence=False
+        )
         intermediate = self._student(lab, "student-reliable", reliable)
-        rest = lab.label("label-rest", intermediate.selected, ranking["rest"], self.labeling)
+        rest = lab.label(
+            "label-rest", intermediate.selected, ranking["rest"], self.labeling, with_confidence=False
+        )
         student = self._student(lab, "student", reliable, rest)
         lab.release(reliable)
         lab.release(rest)
@@ -148,7 +156,7 @@ class SelfTraining:
         )
         return lab.fit(step, SupervisedLearner(lab.network(step)), streams)
 
-    def _split(self, scores: Mapping[str, float]) -> dict[str, Any]:
+    def split_by_stability(self, scores: Mapping[str, float]) -> dict[str, Any]:
         """Cut the ranking, most stable images first; equal scores keep the order of the ids."""
         ranked = sorted(scores, key=lambda image_id: scores[image_id], reverse=True)
         reliable = int(len(ranked) * self.reliable_fraction)
@@ -164,15 +172,21 @@ def _batch_size(lab: "Lab") -> int:
     return lab.trainer.batch_size + lab.trainer.unlabeled_batch_size
 
 
+def _unlabeled(lab: "Lab") -> list[str]:
+    """Images that the students know by pseudo-labels alone: with ``unlabeled=all`` not the labeled ones."""
+    labeled_ids = set(lab.split.labeled)
+    return [image_id for image_id in lab.split.unlabeled if image_id not in labeled_ids]
+
+
 def _scores(lab: "Lab", snapshots: Sequence[SegModel]) -> dict[str, float]:
     """Stability of every unlabeled image, single scale and not mirrored."""
 
     def stability(networks: nn.ModuleList, images: Tensor) -> Tensor:
         return stability_score([network(images)[0].max(0).indices for network in networks])
 
-    scores = lab.predict(nn.ModuleList(snapshots), lab.split.unlabeled, stability)
+    scores = lab.predict(nn.ModuleList(snapshots), _unlabeled(lab), stability)
     return {image_id: float(score) for image_id, score in scores}
 
 
 def _planned(lab: "Lab") -> dict[str, float]:
-    return dict.fromkeys(lab.split.unlabeled, 0.0)
+    return dict.fromkeys(_unlabeled(lab), 0.0)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
-from semiseg.data.streams import labeled
+from semiseg.data.epochs import labeled
 from semiseg.errors import UserError
 from semiseg.losses import SumCount, cross_entropy, ohem_cross_entropy
 from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput

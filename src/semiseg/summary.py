@@ -1,0 +1,143 @@
+"""What a run comes to: ``summary.json``, the reported checkpoint, the sample pictures."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from semiseg.engine.checkpoint import load_bundle, save_bundle
+from semiseg.engine.evaluate import evaluate, take_samples
+from semiseg.engine.lab import Lab
+from semiseg.engine.session import Session
+from semiseg.models.segmodel import SegModel
+from semiseg.track.samples import write_samples
+
+
+def summarize(cfg: DictConfig, lab: Lab, network: SegModel, wall_seconds: float) -> dict[str, Any]:
+    """Evaluate the reported network once more where that is needed, and collect what the run comes to.
+
+    The validation result is that of the fit the network comes from; test images, where there are any, are
+    evaluated here and only here.
+
+    Args:
+        cfg: the run's config.
+        lab: the finished recipe.
+        network: what the method returned.
+        wall_seconds: duration of this process's part of the run.
+    """
+    session = lab.session
+    network = network.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
+    origin = lab.origins.get(network)
+    record = lab.fits.get(origin.step) if origin else None
+    best, last = (record["best"], record["last"]) if record else (None, None)
+    reported = _reported(session, network, origin.file if origin else None, best, last)
+    test = _evaluated(session, network, session.split.test)
+    classes = session.info.classes
+    images = sum(fit["images"] for fit in lab.fits.values())
+    seconds = sum(fit["training_seconds"] for fit in lab.fits.values())
+    earlier = sum(fit["seconds"] for fit in lab.fits.values())
+    summary: dict[str, Any] = {
+        "miou": reported and reported["miou"],
+        "selected_by": f"{session.trainer.select} on the validation images" if session.split.val else "last",
+        "miou_best": best and best["miou"],
+        "miou_last": last and last["miou"],
+        "best_iteration": best and best["iteration"],
+    }
+    if test is not None:
+        summary |= {"miou_test": test["miou"], "iou_test": _by_class(classes, test)}
+    summary |= {
+        "iou": _by_class(classes, reported),
+        "accuracy": reported and reported["accuracy"],
+        "evaluator": asdict(session.evaluator),
+        "split": session.split.name,
+        "split_family": session.split.family,
+        "split_id": session.split.split_id,
+        "split_fraction": session.split.fraction,
+        "split_counts": session.split.counts,
+        "split_sha256": session.split.sha256,
+        "seed": session.seed,
+        **{key: cfg[key].name for key in ("method", "dataset", "model", "backbone")},
+        "iterations": lab.iterations,
+        "fits": {name: _brief(fit) for name, fit in lab.fits.items()},
+        "train_images_per_s": images / seconds if seconds else None,
+        "wall_s": max(wall_seconds, earlier),
+        "pseudo_labels": lab.labelings,
+        "device": str(session.device),
+        "threads": session.trainer.threads,
+        "checkpoint": "checkpoints/best.pt",
+        "checkpoint_last": _relative(origin.path.with_name("last.pt"), session.run_dir) if origin else None,
+    }
+    return summary
+
+
+def keep_reported(lab: Lab, network: SegModel, summary: Mapping[str, Any]) -> None:
+    """Write the reported network to ``checkpoints/best.pt`` and pictures of it to ``samples/``."""
+    session = lab.session
+    origin = lab.origins.get(network)
+    if origin is not None:
+        bundle = load_bundle(origin.path)
+    else:
+        bundle = session.bundle(network, "run", lab.iterations, summary["miou"])
+    save_bundle(session.run_dir / str(summary["checkpoint"]), bundle)
+    samples = take_samples(
+        network,
+        session.dataset,
+        session.sample_ids,
+        session.evaluator,
+        session.device,
+        precision=session.trainer.precision,
+    )
+    write_samples(session.run_dir / "samples", samples, session.info)
+    session.tracker.images("val/samples", samples, lab.iterations)
+
+
+def _reported(
+    session: Session, network: SegModel, file: str | None, best: Any, last: Any
+) -> dict[str, Any] | None:
+    known = {"best.pt": best, "last.pt": last}.get(file or "")
+    return known if known is not None else _evaluated(session, network, session.split.val)
+
+
+def _evaluated(session: Session, network: SegModel, ids: tuple[str, ...]) -> dict[str, Any] | None:
+    if not ids:
+        return None
+    metrics = evaluate(
+        network,
+        session.dataset,
+        ids,
+        session.evaluator,
+        session.device,
+        precision=session.trainer.precision,
+        stop=session.stop.check,
+    )
+    return metrics.as_dict()
+
+
+def _by_class(classes: tuple[str, ...], metrics: Mapping[str, Any] | None) -> dict[str, float | None]:
+    return dict(zip(classes, metrics["iou"], strict=True)) if metrics else {}
+
+
+def _brief(fit: Mapping[str, Any]) -> dict[str, Any]:
+    """A fit without its confusion matrices."""
+    best, last = fit["best"], fit["last"]
+    return {
+        "iterations": fit["completed"],
+        "miou_best": best and best["miou"],
+        "best_iteration": best and best["iteration"],
+        "miou_last": last and last["miou"],
+        "seconds": fit["seconds"],
+        "training_seconds": fit["training_seconds"],
+        "images": fit["images"],
+    }
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def as_float(value: float | None) -> float:
+    """A metric as a number, NaN where there is none."""
+    return math.nan if value is None else float(value)

@@ -1,0 +1,199 @@
+"""One training run: from a checked config to a summary."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from semiseg.config import build
+from semiseg.config.compose import render_run_yaml, settings_that_matter
+from semiseg.config.rundir import RunDir, environment, fingerprint
+from semiseg.data.check import CheckReport, check_files
+from semiseg.data.dataset import SegDataset
+from semiseg.data.splits import make_split
+from semiseg.engine.checkpoint import write_json
+from semiseg.engine.evaluate import quality_ids
+from semiseg.engine.lab import Lab
+from semiseg.engine.plan import make_plan, render_plan
+from semiseg.engine.session import Session
+from semiseg.engine.signals import StopRequest
+from semiseg.errors import Interrupted
+from semiseg.summary import as_float, keep_reported, summarize
+from semiseg.track.base import Tracker
+from semiseg.track.console import ConsoleTracker, render_summary
+from semiseg.track.jsonl import JsonlTracker
+from semiseg.track.multi import MultiTracker
+from semiseg.track.samples import sample_ids
+from semiseg.track.wandb_tracker import wandb_tracker
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig, overrides: list[str], *, plan_only: bool = False) -> float:
+    """Train, evaluate and summarize one run in ``cfg.run_dir``; go on where an earlier process stopped.
+
+    Args:
+        cfg: the checked config; ``run_dir``, ``name`` and ``trainer.threads`` are set.
+        overrides: what was given on the command line, for the record.
+        plan_only: print what would be done and how long it would take, and stop.
+
+    Returns:
+        mIoU of the reported network on the validation images, NaN where there are none.
+
+    Raises:
+        UserError: bad data, or a directory that cannot be used.
+        Interrupted: a signal or the time limit ended the run; its state is saved.
+    """
+    place = RunDir(Path(cfg.run_dir))
+    finished = place.read_summary()
+    if finished is not None and not plan_only:
+        print(render_summary(finished, place.path))
+        return as_float(finished["miou"])
+    torch.set_num_threads(cfg.trainer.threads)
+    torch.use_deterministic_algorithms(cfg.trainer.deterministic)
+    torch.backends.cudnn.benchmark = not cfg.trainer.deterministic
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopRequest(time_limit(cfg.trainer.max_time)))
+        dataset, report = open_data(cfg)
+        if plan_only:
+            session = open_session(cfg, place.path, dataset, report, stop)
+            print(render_plan(make_plan(build.method(cfg), session)))
+            return math.nan
+        stack.enter_context(place.lock())
+        resumed = place.started
+        place.begin(render_run_yaml(cfg), OmegaConf.to_yaml(cfg, resolve=True), overrides, environment())
+        stack.enter_context(_log_file(place.path / "run.log"))
+        session = open_session(cfg, place.path, dataset, report, stop)
+        session = replace(session, tracker=_trackers(cfg, session))
+        print(_describe(cfg, session, resumed), flush=True)
+        if not resumed:
+            print(render_plan(make_plan(build.method(cfg), session)), flush=True)
+        return _guarded(place, cfg, session, report)
+
+
+def open_data(cfg: DictConfig) -> tuple[SegDataset, CheckReport]:
+    """Build the dataset and its split and read every file once.
+
+    Raises:
+        UserError: a leak, or bad files; names all of them.
+    """
+    dataset = build.dataset(cfg)
+    split = make_split(dataset, cfg.split, cfg.split_family, cfg.split_id, cfg.unlabeled, cfg.split_lists)
+    return dataset, check_files(dataset, split)
+
+
+def open_session(
+    cfg: DictConfig, run_dir: Path, dataset: SegDataset, report: CheckReport, stop: StopRequest
+) -> Session:
+    """Build what all steps of the run share; its only tracker is the journal."""
+    split = report.split
+    journal = JsonlTracker(run_dir / "metrics.jsonl") if run_dir.is_dir() else JsonlTracker(Path("/dev/null"))
+    return Session(
+        run_dir=run_dir,
+        dataset=dataset,
+        split=split,
+        augment=build.augment(cfg),
+        network=build.network_factory(cfg, dataset.info),
+        network_config={key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("backbone", "model")},
+        optimizer=build.optimizer(cfg),
+        schedule=build.schedule(cfg),
+        trainer=build.settings(cfg.trainer),
+        evaluator=build.settings(cfg.evaluator),
+        tracker=journal,
+        journal=journal,
+        stop=stop,
+        seed=cfg.seed,
+        device=build.device(cfg.trainer.device),
+        quality_ids=quality_ids(split.unlabeled, cfg.seed),
+        sample_ids=sample_ids(split.val, cfg.tracker.samples),
+        keep_pseudo_labels=cfg.keep_pseudo_labels,
+        fingerprint=fingerprint(settings_that_matter(cfg)),
+    )
+
+
+def time_limit(text: str | None) -> float | None:
+    """Turn "HH:MM:SS" or a number of minutes into seconds."""
+    if text is None:
+        return None
+    if ":" not in str(text):
+        return float(text) * 60
+    seconds = 0.0
+    for part in text.split(":"):
+        seconds = seconds * 60 + float(part)
+    return seconds
+
+
+def _guarded(place: RunDir, cfg: DictConfig, session: Session, report: CheckReport) -> float:
+    """Run the recipe and leave, however it ends, a status file and closed trackers."""
+    position: dict[str, Any] = {"step": None}
+    state, error = "failed", None
+
+    def started(name: str, index: int) -> None:
+        position["step"] = name
+        place.write_status("running", **position)
+
+    try:
+        place.write_status("running", **position)
+        began = time.perf_counter()
+        lab = Lab(session, started)
+        network = build.method(cfg).run(lab)
+        summary = summarize(cfg, lab, network, time.perf_counter() - began)
+        summary["skipped_files"] = [str(fault) for fault in report.skipped]
+        keep_reported(lab, network, summary)
+        write_json(place.summary, summary)
+        session.tracker.summary(summary)
+        state = "done"
+        position["iteration"] = lab.iterations
+        print(render_summary(summary, place.path), flush=True)
+        return as_float(summary["miou"])
+    except Interrupted as request:
+        state, error = "interrupted", request.reason
+        print(f"Stopped ({request.reason}). To go on: semiseg train run_dir={place.path}", flush=True)
+        raise
+    except BaseException as fault:
+        error = f"{type(fault).__name__}: {fault}"
+        log.exception("The run failed")
+        raise
+    finally:
+        place.write_status(state, **position, error=error)
+        session.tracker.close(state)
+
+
+def _trackers(cfg: DictConfig, session: Session) -> Tracker:
+    trackers: list[Tracker] = [session.journal, ConsoleTracker()]
+    if cfg.tracker.mode != "disabled":
+        trackers.append(wandb_tracker(cfg, session))
+    return MultiTracker(trackers)
+
+
+def _describe(cfg: DictConfig, session: Session, resumed: bool) -> str:
+    counts = session.split.counts
+    lines = [
+        OmegaConf.to_yaml(cfg, resolve=True).rstrip(),
+        "",
+        f"{'Going on with' if resumed else 'Run'} {session.run_dir} on {session.device}: {cfg.method.name} on "
+        f"{cfg.dataset.name}, {counts['labeled']} labeled, {counts['unlabeled']} unlabeled, {counts['val']} "
+        f"validation, {counts['test']} test images; labeled ids sha256 {session.split.sha256['labeled'][:12]}",
+    ]
+    return "\n".join(lines[2:] if resumed else lines)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Copy log messages into the run directory."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger("semiseg")
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
