@@ -191,7 +191,9 @@ class NotebookLab:
             with torch.inference_mode():
                 yield image_id, policy(network, image)
 
-    def label(self, name: str, network: Any, ids: Any, policy: Any) -> MemoryLabels:
+    def label(
+        self, name: str, network: Any, ids: Any, policy: Any, with_confidence: bool = True
+    ) -> MemoryLabels:
         self.steps.append(name)
         found = dict(self.predict(network, ids, policy))
         for label, confidence in found.values():

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.config.schema import EvaluatorConfig
-from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.epochs import labeled, mixed
+from semiseg.data.pseudo import PseudoLabels
 from semiseg.engine.inference import predict
 from semiseg.errors import UserError
 from semiseg.methods.supervised import SupervisedLearner
@@ -117,9 +117,7 @@ class SelfTraining:
         if self.plus:
             return self._stpp(lab)
         teacher = self._teacher(lab)
-        pseudo = lab.label(
-            "label", teacher.selected, lab.split.unlabeled, self.labeling, with_confidence=False
-        )
+        pseudo = self._label(lab, "label", teacher, _unlabeled(lab))
         student = self._student(lab, "student", pseudo)
         lab.release(pseudo)
         return student.selected
@@ -128,16 +126,12 @@ class SelfTraining:
         teacher = self._teacher(lab, self.snapshots)
         ranking = lab.memo(
             "rank",
-            lambda: self.split_by_stability(_scores(lab, teacher.snapshots)),
-            lambda: self.split_by_stability(_planned(lab)),
+            compute=lambda: self.split_by_stability(_scores(lab, teacher.snapshots)),
+            planned=lambda: self.split_by_stability(dict.fromkeys(_unlabeled(lab), 0.0)),
         )
-        reliable = lab.label(
-            "label-reliable", teacher.selected, ranking["reliable"], self.labeling, with_confidence=False
-        )
+        reliable = self._label(lab, "label-reliable", teacher, ranking["reliable"])
         intermediate = self._student(lab, "student-reliable", reliable)
-        rest = lab.label(
-            "label-rest", intermediate.selected, ranking["rest"], self.labeling, with_confidence=False
-        )
+        rest = self._label(lab, "label-rest", intermediate, ranking["rest"])
         student = self._student(lab, "student", reliable, rest)
         lab.release(reliable)
         lab.release(rest)
@@ -150,6 +144,9 @@ class SelfTraining:
         )
         return lab.fit("teacher", SupervisedLearner(lab.network("teacher")), streams, snapshots)
 
+    def _label(self, lab: "Lab", step: str, by: "FitResult", ids: Sequence[str]) -> PseudoLabels:
+        return lab.label(step, by.selected, ids, self.labeling, with_confidence=False)
+
     def _student(self, lab: "Lab", step: str, *pseudo: PseudoLabels) -> "FitResult":
         streams = mixed(
             lab.split.labeled, pseudo, lab.augment.weak, lab.augment.strong, _batch_size(lab), lab.budget
@@ -157,7 +154,17 @@ class SelfTraining:
         return lab.fit(step, SupervisedLearner(lab.network(step)), streams)
 
     def split_by_stability(self, scores: Mapping[str, float]) -> dict[str, Any]:
-        """Cut the ranking, most stable images first; equal scores keep the order of the ids."""
+        """Cut the images into reliable ones and the rest.
+
+        Args:
+            scores: stability by image id.
+
+        Returns:
+            "reliable" and "rest", ids from the most stable on, equal scores in the order given; "scores".
+
+        Raises:
+            UserError: one of the two parts would be empty.
+        """
         ranked = sorted(scores, key=lambda image_id: scores[image_id], reverse=True)
         reliable = int(len(ranked) * self.reliable_fraction)
         if not 0 < reliable < len(ranked):
@@ -186,7 +193,3 @@ def _scores(lab: "Lab", snapshots: Sequence[SegModel]) -> dict[str, float]:
 
     scores = lab.predict(nn.ModuleList(snapshots), _unlabeled(lab), stability)
     return {image_id: float(score) for image_id, score in scores}
-
-
-def _planned(lab: "Lab") -> dict[str, float]:
-    return dict.fromkeys(_unlabeled(lab), 0.0)
