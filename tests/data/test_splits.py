@@ -12,7 +12,9 @@ from semiseg.data.splits import Split, ids_sha256, make_split, parse_split
 from semiseg.errors import UserError
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "../shared/published_splits"
-needs_published = pytest.mark.skipif(not PUBLISHED.is_dir(), reason="published lists are not beside the repository")
+needs_published = pytest.mark.skipif(
+    not PUBLISHED.is_dir(), reason="published lists are not beside the repository"
+)
 
 
 class Ids:
@@ -21,7 +23,12 @@ class Ids:
     info = DatasetInfo("ids", ("a", "b"), ((0, 0, 0), (255, 255, 255)))
 
     def __init__(self, train, val=(), test=(), unlabeled=()):
-        self.parts = {"train": tuple(train), "val": tuple(val), "test": tuple(test), "unlabeled": tuple(unlabeled)}
+        self.parts = {
+            "train": tuple(train),
+            "val": tuple(val),
+            "test": tuple(test),
+            "unlabeled": tuple(unlabeled),
+        }
 
     def ids(self, part):
         return self.parts[part]
@@ -97,7 +104,9 @@ def test_shuffled_gives_the_published_cityscapes_lists(cityscapes, split, expect
 
 @needs_published
 def test_shuffled_has_the_published_counts(voc, cityscapes):
-    counts = {split: len(make_split(voc, split, "shuffled").labeled) for split in ("1/2", "1/4", "1/8", "1/20")}
+    counts = {
+        split: len(make_split(voc, split, "shuffled").labeled) for split in ("1/2", "1/4", "1/8", "1/20")
+    }
     assert counts == {"1/2": 5291, "1/4": 2645, "1/8": 1322, "1/20": 530}
     made = make_split(voc, "1/106", "shuffled")
     assert made.counts == {"labeled": 100, "unlabeled": 10482, "val": 0, "test": 0}
@@ -160,13 +169,21 @@ def test_published_lists_of_image_and_mask_paths_are_read(voc):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1/8", Fraction(1, 8)), (" 1/105.82 ", 1 / Fraction("105.82")), ("732", 732), ("full", "full"), ("3/8", Fraction(3, 8))],
+    [
+        ("1/8", Fraction(1, 8)),
+        (" 1/105.82 ", 1 / Fraction("105.82")),
+        ("732", 732),
+        ("full", "full"),
+        ("3/8", Fraction(3, 8)),
+    ],
 )
 def test_split_text(text, value):
     assert parse_split(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "half", "1/0", "9/8", "0", "-3", "1/-8", "1/", "1.5", "18%", "nan", "1/nan", "1e3"])
+@pytest.mark.parametrize(
+    "text", ["", "half", "1/0", "9/8", "0", "-3", "1/-8", "1/", "1.5", "18%", "nan", "1/nan", "1e3"]
+)
 def test_split_text_that_is_refused(text):
     with pytest.raises(UserError, match="expected a fraction such as 1/8"):
         parse_split(text)
@@ -255,7 +272,9 @@ def test_list_with_crlf_blank_lines_and_byte_order_mark(tmp_path):
 
 
 def test_list_takes_paths_and_pairs(tmp_path):
-    text = "/data/Camvid/train/i0003.png /data/Camvid/trainannot/i0003.png\nimages/i0001.jpg\tmasks/i0001.png\n"
+    text = (
+        "/data/Camvid/train/i0003.png /data/Camvid/trainannot/i0003.png\nimages/i0001.jpg\tmasks/i0001.png\n"
+    )
     made = make_split(numbered(5), "full", "list", lists_root=write(tmp_path, labeled=text))
     assert made.labeled == ("i0003", "i0001")
 
@@ -280,11 +299,17 @@ def test_list_folders_per_split_and_id(tmp_path):
 @pytest.mark.parametrize(
     ("lists", "message"),
     [
-        ({"labeled": "i0001\ni00zz\nnowhere.png\n"}, r"2 images that the dataset does not have:\n  line 2: i00zz .*nearest"),
+        (
+            {"labeled": "i0001\ni00zz\nnowhere.png\n"},
+            r"2 images that the dataset does not have:\n  line 2: i00zz .*nearest",
+        ),
         ({"labeled": "i0001\ni0002\ni0001\n"}, "names 1 images twice: i0001"),
         ({"labeled": "i0001\nv0\n"}, "1 ids both in labeled and in val: v0"),
         ({"labeled": "i0001\n", "unlabeled": "v0\nv1\n"}, "2 ids both in unlabeled and in val: v0, v1"),
-        ({"labeled": "i0001\ni0002\n", "unlabeled": "i0002\n"}, "1 ids both in labeled and in unlabeled: i0002"),
+        (
+            {"labeled": "i0001\ni0002\n", "unlabeled": "i0002\n"},
+            "1 ids both in labeled and in unlabeled: i0002",
+        ),
         ({"labeled": "t0\n"}, "both in labeled and in test: t0"),
         ({"labeled": "\n\n"}, "names no image"),
     ],
@@ -301,7 +326,7 @@ def test_list_that_is_no_text(tmp_path):
 
 
 def test_leaks_of_the_dataset_itself_are_refused():
-    with pytest.raises(UserError, match="2 ids twice in labeled|1 ids twice in labeled: a"):
+    with pytest.raises(UserError, match="1 ids twice in labeled: a"):
         make_split(Ids(["a", "a", "b"]), "full")
     with pytest.raises(UserError, match="both in labeled and in val: a"):
         make_split(Ids(["a", "b"], val=["a"]), "full")

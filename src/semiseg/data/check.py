@@ -65,7 +65,7 @@ class BadFilesError(UserError):
             lines.append(f"  and {len(faults) - SHOWN_FILES} more")
         images = len({fault.id for fault in faults})
         advice = "Repair them, or leave them out with dataset.skip_bad=true."
-        super().__init__(f"{len(faults)} bad files of {images} images:\n" + "\n".join(lines) + f"\n{advice}")
+        super().__init__(f"bad files: {len(faults)}, of {images} images\n" + "\n".join(lines) + f"\n{advice}")
         self.faults = tuple(faults)
 
 

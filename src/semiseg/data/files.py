@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -210,9 +211,14 @@ def label_tables(info: DatasetInfo, void: tuple[int, ...]) -> tuple[Array, Array
 def _opened(path: Path, what: str = "image") -> Image.Image:
     """Open and decode a file with PIL, with a reason for each way this fails."""
     try:
-        if path.stat().st_size == 0:
+        data = path.read_bytes()
+        if not data:
             raise BadFileError(path, "empty file (0 bytes)")
-        image = Image.open(path)
+        image = Image.open(BytesIO(data))
+        if image.format == "PNG":
+            # Decoding misses some flipped bits that the checksums of a PNG tell.
+            image.verify()
+            image = Image.open(BytesIO(data))
         if image.mode == "L" and image.format == "PNG":
             # The raw mode tells 2- and 4-bit grey, whose values PIL spreads over 0 to 255.
             raw = str(image.tile[0].args)
