@@ -74,7 +74,7 @@ def evaluate(
     Raises:
         UserError: an image without a mask, or with one of another size.
     """
-    pairs = ((dataset.image(image_id), _true_mask(dataset, image_id)) for image_id in ids)
+    pairs = (_true_pair(dataset, image_id) for image_id in ids)
     return _count(network, pairs, dataset, settings, device, stop, precision)
 
 
@@ -207,14 +207,19 @@ def _equal_sizes(
         yield batch
 
 
-def _true_mask(dataset: SegDataset, image_id: str) -> Array:
-    mask = dataset.mask(image_id)
+def _true_pair(dataset: SegDataset, image_id: str) -> tuple[Array, Array]:
+    image, mask = dataset.image(image_id), dataset.mask(image_id)
+    where = f"Image '{image_id}' of dataset '{dataset.info.name}'"
     if mask is None:
         raise UserError(
-            f"Image '{image_id}' of dataset '{dataset.info.name}' has no mask, so nothing can be measured on it. "
-            "Evaluate a part of the dataset that has masks."
+            f"{where} has no mask, so nothing can be measured on it. Evaluate images that have masks."
         )
-    return mask
+    if mask.shape != image.shape[:2]:
+        sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in (image, mask)]
+        raise UserError(
+            f"{where} has {sizes[0]} pixels, but its mask has {sizes[1]}. Replace one of the two files."
+        )
+    return image, mask
 
 
 def _hidden_pair(dataset: SegDataset, image_id: str) -> tuple[Array, Array] | None:

@@ -129,12 +129,16 @@ def _logits(
         padded = _pad_with_mean(images, (left, right, top, bottom), network.convention)
         return forward(padded)[..., top : top + height, left : left + width], 1.0
     padded = F.pad(images, (left, right, top, bottom))
-    total = padded.new_zeros(len(images), network.num_classes, *padded.shape[-2:])
+    total: Tensor | None = None
     hits = padded.new_zeros(1, 1, *padded.shape[-2:])
     for y, y_end in window_spans(padded.shape[-2], window, settings.stride):
         for x, x_end in window_spans(padded.shape[-1], window, settings.stride):
-            total[..., y:y_end, x:x_end] += forward(padded[..., y:y_end, x:x_end])
+            logits = forward(padded[..., y:y_end, x:x_end])
+            if total is None:
+                total = logits.new_zeros(*logits.shape[:2], *padded.shape[-2:])
+            total[..., y:y_end, x:x_end] += logits
             hits[..., y:y_end, x:x_end] += 1
+    assert total is not None
     inner = (..., slice(top, top + height), slice(left, left + width))
     return total[inner], hits[inner]
 

@@ -1,0 +1,330 @@
+import itertools
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from semiseg.config.schema import EvaluatorConfig
+from semiseg.data.dataset import DatasetInfo
+from semiseg.engine.evaluate import evaluate, pseudo_label_quality, quality_ids, take_samples
+from semiseg.engine.inference import predict, predict_labels, window_spans
+from semiseg.errors import Interrupted, UserError
+from semiseg.models.segmodel import InputConvention, SegModel
+
+CPU = torch.device("cpu")
+INFO = DatasetInfo("toy", ("dark", "middle", "bright"), ((0, 0, 0), (9, 9, 9), (255, 255, 255)))
+
+
+class Brightness(nn.Module):
+    """One feature map: the brightness; batch norm and dropout show the mode, sizes show the batching."""
+
+    channels = (1, 1, 1, 1)
+    output_stride = 1
+    convention = InputConvention("RGB", 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1, eps=0)
+        self.dropout = nn.Dropout(0.5)
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(tuple(x.shape))
+        return [self.dropout(self.norm(x.mean(1, keepdim=True)))] * 4
+
+
+class Last(nn.Module):
+    out_channels = 1
+
+    def forward(self, features):
+        return features[-1]
+
+
+@pytest.fixture
+def network():
+    classifier = nn.Conv2d(1, 3, 1)
+    with torch.no_grad():
+        # Logits of three classes that win around 0, 100 and 200.
+        classifier.weight[:, 0, 0, 0] = torch.tensor([0.0, 0.1, 0.2])
+        classifier.bias[:] = torch.tensor([0.0, -5.0, -20.0])
+    return SegModel(Brightness(), Last(), classifier, 3)
+
+
+@dataclass
+class Toy:
+    images: dict
+    masks: dict
+    info: DatasetInfo = field(default=INFO)
+    opened: list = field(default_factory=list)
+
+    def ids(self, part):
+        return tuple(self.images)
+
+    def image(self, image_id):
+        return self.images[image_id]
+
+    def mask(self, image_id):
+        self.opened.append(image_id)
+        mask = self.masks[image_id]
+        if isinstance(mask, Exception):
+            raise mask
+        return mask
+
+
+def toy(*sizes):
+    """Images of three gray levels and masks of the class that belongs to each."""
+    images, masks = {}, {}
+    for number, (height, width) in enumerate(sizes):
+        label = np.random.default_rng(number).integers(0, 3, (height, width)).astype(np.uint8)
+        images[f"i{number}"] = np.repeat((label * 100)[:, :, None], 3, axis=2)
+        masks[f"i{number}"] = label
+    return Toy(images, masks)
+
+
+def test_a_right_network_scores_one_and_a_wrong_mask_counts(network):
+    dataset = toy((6, 8), (6, 8))
+    found = evaluate(network, dataset, ("i0", "i1"), EvaluatorConfig(), CPU)
+    assert (found.miou, found.accuracy, found.coverage) == (1.0, 1.0, 1.0)
+    dataset.masks["i1"] = np.full((6, 8), 255, np.uint8)
+    dataset.masks["i1"][0, 0] = (dataset.images["i1"][0, 0, 0] // 100 + 1) % 3
+    found = evaluate(network, dataset, ("i0", "i1"), EvaluatorConfig(), CPU)
+    assert found.accuracy == pytest.approx(48 / 49)
+
+
+def test_consecutive_images_of_one_size_share_a_batch(network):
+    dataset = toy((6, 8), (6, 8), (6, 8), (8, 6), (6, 8))
+    found = evaluate(network, dataset, dataset.ids("val"), EvaluatorConfig(batch_size=2), CPU)
+    assert found.miou == 1.0
+    assert [shape[0] for shape in network.backbone.seen] == [2, 1, 1, 1]
+
+
+def test_batching_does_not_change_the_result(network):
+    dataset = toy(*[(5, 7)] * 5)
+    dataset.masks["i3"] = np.zeros((5, 7), np.uint8)
+    results = [
+        evaluate(network, dataset, dataset.ids("val"), EvaluatorConfig(batch_size=n), CPU) for n in (1, 2, 5)
+    ]
+    assert results[0] == results[1] == results[2]
+
+
+def test_every_module_gets_its_own_mode_back(network):
+    network.train()
+    network.backbone.norm.eval()
+    before = {name: module.training for name, module in network.named_modules()}
+    statistics = network.backbone.norm.running_mean.clone()
+    settings = EvaluatorConfig(flip=True, scales=[0.5, 1.0])
+    first = evaluate(network, toy((6, 8)), ("i0",), settings, CPU)
+    assert evaluate(network, toy((6, 8)), ("i0",), settings, CPU) == first
+    assert {name: module.training for name, module in network.named_modules()} == before
+    assert torch.equal(network.backbone.norm.running_mean, statistics)
+
+
+def test_the_mode_comes_back_after_a_stop(network):
+    network.train()
+
+    def stop():
+        raise Interrupted("SIGTERM", 143)
+
+    with pytest.raises(Interrupted):
+        evaluate(network, toy((6, 8)), ("i0",), EvaluatorConfig(), CPU, stop=stop)
+    assert network.training
+    assert network.backbone.seen == []
+
+
+def test_stop_is_asked_before_each_batch(network):
+    calls = []
+    dataset = toy((6, 8), (6, 8), (6, 8))
+    evaluate(
+        network, dataset, dataset.ids("val"), EvaluatorConfig(batch_size=2), CPU, stop=lambda: calls.append(1)
+    )
+    assert len(calls) == 2
+
+
+def test_no_random_number_is_drawn(network):
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    dataset = toy((6, 8), (7, 8))
+    evaluate(network, dataset, dataset.ids("val"), EvaluatorConfig(), CPU)
+    pseudo_label_quality(network, dataset, quality_ids(dataset.ids("train"), 0, 1), EvaluatorConfig(), CPU)
+    take_samples(network, dataset, ("i0",), EvaluatorConfig(), CPU)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert np.random.get_state()[1].tolist() == states[2]
+
+
+def test_an_image_without_mask_cannot_be_evaluated(network):
+    dataset = toy((6, 8))
+    dataset.masks["i0"] = None
+    with pytest.raises(UserError, match="'i0' of dataset 'toy' has no mask"):
+        evaluate(network, dataset, ("i0",), EvaluatorConfig(), CPU)
+
+
+def test_a_mask_of_another_size_is_named(network):
+    dataset = toy((6, 8))
+    dataset.masks["i0"] = np.zeros((6, 9), np.uint8)
+    with pytest.raises(UserError, match=r"'i0'.*8x6.*9x6"):
+        evaluate(network, dataset, ("i0",), EvaluatorConfig(), CPU)
+
+
+def test_absent_classes_by_config(network):
+    dataset = toy((4, 4))
+    dataset.images["i0"][:], dataset.masks["i0"][:] = 100, 1
+    for absent, miou in (("skip", 1.0), ("zero", 1 / 3)):
+        found = evaluate(network, dataset, ("i0",), EvaluatorConfig(absent=absent), CPU)
+        assert found.miou == pytest.approx(miou)
+
+
+ALL_SETTINGS = [
+    EvaluatorConfig(),
+    EvaluatorConfig(flip=True),
+    EvaluatorConfig(scales=[0.5, 1.0, 1.5], flip=True),
+    EvaluatorConfig(mode="slide", window=16),
+    EvaluatorConfig(mode="slide", window=9, stride=4),
+    EvaluatorConfig(mode="slide", window=5, stride=1.0, flip=True),
+    EvaluatorConfig(pad="size", pad_to=20),
+    EvaluatorConfig(pad="multiple", pad_to=8),
+    EvaluatorConfig(pad="multiple", pad_to=8, pad_value="reflect"),
+    EvaluatorConfig(pad="center", pad_to=16),
+    EvaluatorConfig(pad="center", pad_to=16, pad_value="reflect"),
+]
+
+
+@pytest.mark.parametrize("settings", ALL_SETTINGS)
+def test_probabilities_have_the_size_of_the_image_and_sum_to_one(network, settings):
+    images = torch.from_numpy(np.stack([toy((11, 14)).image("i0")] * 2)).permute(0, 3, 1, 2)
+    found = predict(network, images, settings)
+    assert found.shape == (2, 3, 11, 14)
+    torch.testing.assert_close(found.sum(1), torch.ones(2, 11, 14))
+    assert torch.equal(predict_labels(network, images, settings), found.argmax(1))
+    assert network.training
+
+
+PADS = [("size", 20, (20, 20)), ("multiple", 8, (16, 16)), ("center", 16, (16, 16)), ("none", 0, (11, 14))]
+
+
+@pytest.mark.parametrize(("pad", "pad_to", "size"), PADS)
+def test_padding_by_rule(network, pad, pad_to, size):
+    predict(network, torch.zeros(1, 3, 11, 14), EvaluatorConfig(pad=pad, pad_to=pad_to))
+    assert network.backbone.seen[-1][-2:] == size
+
+
+@pytest.mark.parametrize("pad", ["size", "center"])
+def test_a_larger_image_is_not_padded(network, pad):
+    predict(network, torch.zeros(1, 3, 11, 14), EvaluatorConfig(pad=pad, pad_to=4))
+    assert network.backbone.seen[-1][-2:] == (11, 14)
+
+
+def test_reflection_beyond_the_image_is_explained(network):
+    settings = EvaluatorConfig(pad="size", pad_to=40, pad_value="reflect")
+    with pytest.raises(UserError, match=r"14x11[\s\S]*pad_value=zero"):
+        predict(network, torch.zeros(1, 3, 11, 14), settings)
+
+
+@pytest.mark.parametrize("stride", [2 / 3, 0.5, 1.0, 1, 3, 7])
+@pytest.mark.parametrize("length", [7, 8, 20, 21])
+def test_windows_cover_the_axis(length, stride):
+    spans = window_spans(length, 7, stride)
+    assert (spans[0][0], spans[-1][1]) == (0, length)
+    assert all(end - start == 7 for start, end in spans)
+    assert all(later[0] <= earlier[1] for earlier, later in itertools.pairwise(spans))
+    assert len(set(spans)) == len(spans)
+
+
+def test_bf16_is_close_and_float32(network):
+    images = torch.from_numpy(toy((11, 14)).image("i0").copy()).permute(2, 0, 1)[None]
+    found = predict(network, images, EvaluatorConfig(), precision="bf16")
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, predict(network, images, EvaluatorConfig()), rtol=0, atol=0.2)
+
+
+def test_quality_ids_depend_on_the_seed_alone():
+    ids = tuple(f"u{index}" for index in range(500))
+    chosen = quality_ids(ids, seed=0)
+    assert len(set(chosen)) == 100
+    assert list(chosen) == sorted(chosen, key=ids.index)
+    assert quality_ids(ids, seed=0) == chosen
+    assert quality_ids(ids, seed=1) != chosen
+    assert quality_ids(ids[:7], seed=0) == ids[:7]
+
+
+def test_quality_of_a_network(network):
+    dataset = toy((6, 8), (6, 8))
+    found = pseudo_label_quality(network, dataset, dataset.ids("train"), EvaluatorConfig(), CPU)
+    assert found == evaluate(network, dataset, dataset.ids("train"), EvaluatorConfig(), CPU)
+
+
+def test_quality_leaves_out_bad_masks_and_warns_once_about_each(network, caplog):
+    dataset = toy(*[(6, 8)] * 6)
+    dataset.masks |= {
+        "i1": None,
+        "i2": OSError("cannot identify image file quality-a"),
+        "i3": np.zeros((5, 8), np.uint8),
+        "i4": np.full((6, 8), 77, np.uint8),
+    }
+    expected = evaluate(network, dataset, ("i0", "i5"), EvaluatorConfig(), CPU)
+    for _ in range(3):
+        assert (
+            pseudo_label_quality(network, dataset, dataset.ids("train"), EvaluatorConfig(), CPU) == expected
+        )
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 3
+    assert "'i2'" in messages[0]
+    assert "quality-a" in messages[0]
+    assert "'i3'" in messages[1]
+    assert "[77]" in messages[2]
+
+
+def test_quality_without_any_mask_is_none(network, caplog):
+    dataset = toy((6, 8))
+    dataset.masks["i0"] = None
+    assert pseudo_label_quality(network, dataset, ("i0",), EvaluatorConfig(), CPU) is None
+    assert pseudo_label_quality(network, dataset, (), EvaluatorConfig(), CPU) is None
+    assert caplog.records == []
+
+
+class Stored:
+    def __init__(self, labels):
+        self.labels = labels
+
+    @property
+    def ids(self):
+        return tuple(self.labels)
+
+    def label(self, image_id):
+        return self.labels[image_id]
+
+
+def test_quality_of_stored_labels():
+    dataset = toy((6, 8), (6, 8), (6, 8))
+    half = dataset.masks["i0"].copy()
+    half[:3] = 255
+    source = Stored({"i0": half, "i2": dataset.masks["i2"]})
+    found = pseudo_label_quality(source, dataset, ("i0", "i1"), EvaluatorConfig(), CPU)
+    assert (found.accuracy, found.coverage) == (1.0, 0.5)
+    assert dataset.opened == ["i0"]
+
+
+def test_a_stop_request_leaves_the_quality(network):
+    def stop():
+        raise Interrupted("SIGTERM", 143)
+
+    dataset = toy((6, 8))
+    for source in (network, Stored(dataset.masks)):
+        with pytest.raises(Interrupted):
+            pseudo_label_quality(source, dataset, ("i0",), EvaluatorConfig(), CPU, stop=stop)
+
+
+def test_samples(network):
+    dataset = toy((6, 8), (7, 9))
+    dataset.masks["i1"] = None
+    first, second = take_samples(network, dataset, ("i0", "i1"), EvaluatorConfig(), CPU)
+    assert (first.id, first.prediction.dtype, first.confidence.dtype) == ("i0", np.uint8, np.float32)
+    assert np.array_equal(first.prediction, first.truth)
+    assert 1 / 3 < first.confidence.min() <= first.confidence.max() <= 1
+    assert second.truth is None
+    assert second.prediction.shape == (7, 9)
