@@ -1,0 +1,180 @@
+"""The command ``semiseg``: reads the command line, shows faults on one screen, sets the exit code.
+
+Exit codes: 0 done, 2 something to correct, 1 a crash, 130 and 143 stopped by a signal, 75 time limit.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from semiseg import __version__
+from semiseg.errors import Interrupted, UserError
+
+USER_FAULT = 2
+CRASH = 1
+INTERRUPTED = 130
+
+USAGE = """\
+usage: semiseg train [KEY=VALUE | GROUP=OPTION]... [--plan] [-m] [--cfg job [--resolve]]
+                     [--config-dir DIR --config-name NAME]
+"""
+OPTIONS = """\
+options of train:
+  --plan              print what would be done and how long it would take, then stop
+  -m, --multirun      one run for each combination of comma-separated values
+  --cfg job           print the composed config, then stop; with --resolve without ${...}
+  --config-dir DIR    read the primary config from another folder, such as a run directory ...
+  --config-name NAME  ... and this file of it: run
+"""
+EXAMPLES = """\
+examples:
+  semiseg train                                      shapes drawn on the fly, a few minutes on a CPU
+  semiseg train dataset=camvid dataset.root=PATH split=1/8 method=cps seed=0
+  semiseg train backbone=timm backbone.name=tf_efficientnet_lite0 backbone.weights=FILE
+  semiseg train -m method=supervised,cps,stpp split=1/16,1/8 seed=0,1,2
+  semiseg train run_dir=RUN                          go on with an interrupted run
+  semiseg train --config-dir RUN --config-name run   run it again from the start
+  semiseg eval RUN --mode slide --flip
+"""
+
+
+class Command(NamedTuple):
+    """A subcommand."""
+
+    run: Callable[[list[str]], int]
+    summary: str
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports mistakes as ``UserError``."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. `semiseg train --help` shows the options.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except UserError as error:
+        return _told(str(error), USER_FAULT)
+    except Interrupted as error:
+        return _told(f"stopped: {error.reason}. The state is saved.", error.exit_code)
+    except KeyboardInterrupt:
+        return _told("interrupted.", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read the output has gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        traceback.print_exc()
+        return CRASH
+
+
+def _told(message: str, code: int) -> int:
+    if os.environ.get("SEMISEG_DEBUG"):
+        traceback.print_exc()
+    print(f"semiseg: {message}", file=sys.stderr)
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return 0 if words else USER_FAULT
+    if words[0] == "--version":
+        print(f"semiseg {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        from semiseg.config.faults import nearest
+
+        near = nearest(words[0], COMMANDS)
+        hint = f" Did you mean {near}?" if near else ""
+        raise UserError(f"there is no command {words[0]!r}.{hint} There are: {', '.join(COMMANDS)}.")
+    return COMMANDS[words[0]].run(words[1:])
+
+
+def help_text() -> str:
+    """Subcommands, config groups with their options, examples."""
+    from semiseg.config.schema import COMPONENTS, PRESETS, SETTINGS
+    from semiseg.config.searchpath import options
+
+    commands = "\n".join(f"  {name:<7}{command.summary}" for name, command in COMMANDS.items())
+    groups = "\n".join(
+        f"  {group:<13}{', '.join(options(group)) or '(none)'}"
+        for group in (*COMPONENTS, *SETTINGS, *PRESETS)
+    )
+    return (
+        "Train semantic segmentation networks from few labeled and many unlabeled images.\n\n"
+        f"{USAGE}       semiseg COMMAND --help\n\ncommands:\n{commands}\n\n"
+        f"config groups and their options:\n{groups}\n\n"
+        "keys: `semiseg train --cfg job` prints all of them with their values.\n\n"
+        f"{OPTIONS}\n{EXAMPLES}"
+    )
+
+
+def _train(words: list[str]) -> int:
+    parser = _Parser(prog="semiseg train", add_help=False, allow_abbrev=False)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--plan", action="store_true")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--cfg", choices=("job",))
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("--config-dir", type=Path)
+    parser.add_argument("--config-name", default="train")
+    options = parser.parse_intermixed_args(words)
+    if options.help:
+        print(help_text())
+        return 0
+    if options.multirun and (options.plan or options.cfg):
+        raise UserError("--plan and --cfg are for single runs; leave -m out.")
+    if options.resolve and not options.cfg:
+        raise UserError("--resolve goes with --cfg job.")
+    # Hydra and OmegaConf take a moment, which help and mistakes in the options need not.
+    from semiseg.config.check import Checker
+    from semiseg.config.compose import Request
+    from semiseg.config.multirun import sweep
+    from semiseg.config.prepare import checked, for_resume, settle
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    request = Request(tuple(options.overrides), options.config_dir, options.config_name.removesuffix(".yaml"))
+    if options.multirun:
+        return sweep(request, _run)
+    if options.cfg:
+        from omegaconf import OmegaConf
+
+        print(
+            OmegaConf.to_yaml(checked(request, Checker(), settings_only=True), resolve=options.resolve),
+            end="",
+        )
+        return 0
+    cfg = settle(checked(for_resume(request), Checker()))
+    from semiseg import train
+
+    train.run(cfg, list(options.overrides), plan_only=options.plan)
+    return 0
+
+
+def _run() -> Callable[..., float]:
+    from semiseg import train
+
+    return train.run
+
+
+def _eval(words: list[str]) -> int:
+    from semiseg.tools import evaluate
+
+    return evaluate.main(words)
+
+
+COMMANDS = {
+    "train": Command(_train, "train on a dataset with few labels, evaluate, write a run directory"),
+    "eval": Command(_eval, "evaluate a finished run in another way, or again"),
+}

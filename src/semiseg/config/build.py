@@ -1,0 +1,147 @@
+"""Turn config nodes into objects; the only caller of Hydra's ``instantiate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from semiseg.config.signature import BadTarget, accepts, locate
+from semiseg.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from semiseg.data.augment import Augment
+    from semiseg.data.dataset import DatasetInfo, SegDataset
+    from semiseg.engine.optim import OptimizerSpec
+    from semiseg.engine.schedule import Schedule
+    from semiseg.engine.session import NetworkFactory
+    from semiseg.methods.base import Method
+    from semiseg.models.segmodel import SegModel
+
+DECODER_ARGUMENTS = ("in_channels", "output_stride")
+"""What a decoder gets from the backbone, beside the arguments of its config node."""
+
+
+def dataset(cfg: DictConfig) -> SegDataset:
+    """Build the dataset; raises ``UserError`` where its files are missing."""
+    result: SegDataset = _built(cfg, "dataset")
+    return result
+
+
+def augment(cfg: DictConfig) -> Augment:
+    """Build the weak and strong views."""
+    result: Augment = _built(cfg, "augment")
+    return result
+
+
+def method(cfg: DictConfig) -> Method:
+    """Build the training method."""
+    result: Method = _built(cfg, "method")
+    return result
+
+
+def optimizer(cfg: DictConfig) -> OptimizerSpec:
+    """Build what makes parameter groups and the optimizer."""
+    result: OptimizerSpec = _built(cfg, "optimizer")
+    return result
+
+
+def schedule(cfg: DictConfig) -> Schedule:
+    """Build the learning-rate schedule."""
+    result: Schedule = _built(cfg, "schedule")
+    return result
+
+
+def network_factory(cfg: DictConfig, info: DatasetInfo) -> NetworkFactory:
+    """Return a function that builds a network for the classes of a dataset.
+
+    Its argument ``weights`` replaces ``backbone.weights`` where it is given; "none" suits every backbone.
+    """
+
+    def build(weights: str | None = None) -> SegModel:
+        from semiseg.models.build import segmentation_model
+
+        return segmentation_model(backbone(cfg, weights), decoder_factory(cfg), info.num_classes)
+
+    return build
+
+
+def backbone(cfg: DictConfig, weights: str | None = None) -> Any:
+    """Build the backbone; ``weights`` replaces ``backbone.weights``."""
+    return _built(cfg, "backbone", **_weights(cfg, weights))
+
+
+def decoder_factory(cfg: DictConfig) -> Callable[..., Any]:
+    """Return a function of ``in_channels`` and ``output_stride`` that builds the decoder."""
+
+    def build(**shape: Any) -> Any:
+        return _built(cfg, "model", **shape)
+
+    return build
+
+
+def settings(node: DictConfig) -> Any:
+    """Turn a typed node (trainer, evaluator, tracker) into its dataclass."""
+    return OmegaConf.to_object(node)
+
+
+def device(name: str) -> torch.device:
+    """Return the device that ``trainer.device`` names; "auto" takes a GPU where there is one.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if count else "cpu")
+    chosen = torch.device(name)
+    if chosen.type == "cuda" and (chosen.index or 0) >= count:
+        there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(count))])
+        raise UserError(f"trainer.device={name}: not on this machine, which has: {there}.")
+    return chosen
+
+
+def _weights(cfg: DictConfig, weights: str | None) -> dict[str, str]:
+    if weights is None or weights == cfg.backbone.get("weights"):
+        return {}
+    if "weights" in cfg.backbone:
+        return {"weights": weights}
+    if weights == "none":
+        return {}
+    raise UserError(f"weights={weights}: backbone={cfg.backbone.name} takes no weights.")
+
+
+def _built(cfg: DictConfig, key: str, **arguments: Any) -> Any:
+    """Build the node ``key``; nested nodes first. Plain lists and dicts reach the constructors.
+
+    Raises:
+        UserError: what the node names cannot be used, or refuses its arguments.
+    """
+    node = cfg[key].copy()
+    node._set_parent(cfg)
+    OmegaConf.set_struct(node, False)
+    try:
+        if not accepts(locate(node["_target_"]), "name"):
+            node.pop("name", None)
+        return instantiate(node, _convert_="all", **arguments)
+    except BadTarget as error:
+        raise UserError(f"{key}._target_={node['_target_']}: {error.reason}") from error
+    except InstantiationException as error:
+        raise _reason(error, key) from error
+
+
+def _reason(error: BaseException, key: str) -> Exception:
+    """The error that a constructor raised, below Hydra's wrapping."""
+    cause: BaseException | None = error
+    while cause is not None and isinstance(cause, InstantiationException):
+        cause = cause.__cause__
+    if isinstance(cause, UserError | Interrupted):
+        return cause
+    return UserError(f"{key} cannot be built: {cause or error}")

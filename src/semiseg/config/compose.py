@@ -1,0 +1,248 @@
+"""From the command line to one config: Hydra's composition, the rules around it, and how it is stored."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from semiseg.config import schema, searchpath
+from semiseg.config.faults import Fault
+from semiseg.config.layers import Layer, command_layer, file_layers, flatten, register_local
+from semiseg.config.overrides import COMMAND_LINE, Given, parse
+
+HYDRA_VERSION_BASE = "1.3"
+HARMLESS = frozenset(
+    {
+        "name",
+        "tags",
+        "run_dir",
+        "sweep_dir",
+        "data_roots",
+        "keep_pseudo_labels",
+        "tracker",
+        "trainer.name",
+        "trainer.num_workers",
+        "trainer.device",
+        "trainer.checkpoint_every",
+        "trainer.log_every",
+        "trainer.samples_every",
+        "trainer.max_time",
+    }
+)
+"""Keys that cannot change a result; a run may be resumed with others."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Args:
+        overrides: ``key=value`` and ``group=option``, as typed.
+        config_dir: folder of another primary config.
+        config_name: its name, without ``.yaml``.
+    """
+
+    overrides: tuple[str, ...] = ()
+    config_dir: Path | None = None
+    config_name: str = "train"
+
+    @property
+    def primary(self) -> Path:
+        """File of the primary config."""
+        return self.primary_dir / f"{self.config_name}.yaml"
+
+    @property
+    def primary_dir(self) -> Path:
+        """Folder of the primary config."""
+        return self.config_dir.expanduser().resolve() if self.config_dir else searchpath.conf_dir()
+
+
+@dataclass
+class Draft:
+    """A config composed without types, so that every fault in it can be found.
+
+    Args:
+        cfg: the composition; None where none was possible.
+        given: overrides that could be used.
+        layers: what each source sets, the strongest first.
+        faults: what was wrong so far.
+    """
+
+    cfg: DictConfig | None
+    given: list[Given]
+    layers: list[Layer]
+    faults: list[Fault] = field(default_factory=list)
+
+    def source(self, key: str) -> str | None:
+        """Name the source that sets a key, or something below it; None for the package's own files."""
+        return next((layer.name for layer in self.layers if layer.sets(key)), None)
+
+
+def draft(request: Request) -> Draft:
+    """Compose without types; overrides that cannot be composed become faults and are left out."""
+    given, faults = parse(request.overrides)
+    faults += register_local()
+    if not request.primary.is_file():
+        missing = Fault("--config-name", f"there is no file {request.primary}", request.config_name)
+        return Draft(None, given, [], [*faults, missing])
+    schema.register(typed=False)
+    with hydra_at(request.primary_dir):
+        cfg, reason = _attempt(request, given)
+        if reason:
+            given, more = _composable(request, given)
+            faults += more
+            cfg, _ = _attempt(request, given)
+    own_primary = request.primary if request.config_dir else None
+    layers = [command_layer(given), *file_layers(given, own_primary)]
+    if cfg is not None:
+        faults += settle_budget(cfg, layers[0])
+    return Draft(cfg, given, layers, faults)
+
+
+def compose(request: Request) -> DictConfig:
+    """Compose with types a config that ``draft`` and the checks found no fault in."""
+    given, _ = parse(request.overrides)
+    register_local()
+    schema.register(typed=True)
+    with hydra_at(request.primary_dir):
+        cfg = hydra_compose(request.config_name, [each.lenient() for each in given])
+    settle_budget(cfg, command_layer(given))
+    return cfg
+
+
+@contextmanager
+def hydra_at(folder: Path) -> Iterator[None]:
+    """Set Hydra up with a primary config folder and semiseg's search path, and tear it down again."""
+    searchpath.register()
+    with initialize_config_dir(str(folder), version_base=HYDRA_VERSION_BASE):
+        yield
+
+
+def settle_budget(cfg: DictConfig, command: Layer) -> list[Fault]:
+    """Leave exactly one of ``trainer.iterations`` and ``trainer.epochs``.
+
+    What the command line gives wins over the other key in any file; files may not give both; where neither
+    is given, ``DEFAULT_ITERATIONS`` are run.
+    """
+    trainer = cfg.get("trainer")
+    if not isinstance(trainer, DictConfig):
+        return []
+    keys = ("iterations", "epochs")
+    typed = [key for key in keys if command.values.get(f"trainer.{key}") is not None]
+    if len(typed) == 1:
+        trainer[keys[1 - keys.index(typed[0])]] = None
+    values = [trainer.get(key) for key in keys]
+    if None not in values:
+        both = f"trainer.iterations={values[0]} trainer.epochs={values[1]}"
+        return [Fault(both, "a run has one length: give one of the two, or set the other to null.")]
+    if values == [None, None]:
+        trainer["iterations"] = schema.DEFAULT_ITERATIONS
+    return []
+
+
+def run_name(cfg: DictConfig) -> str:
+    """Name a run after what was chosen, without slashes; with a given ``name`` that."""
+    if cfg.name:
+        return _slug(cfg.name)
+    parts = (
+        cfg.dataset.name,
+        cfg.split.replace("/", "of"),
+        f"{cfg.split_family}{cfg.split_id}",
+        cfg.backbone.name,
+        cfg.model.name,
+        cfg.method.name,
+        f"s{cfg.seed}",
+    )
+    return "-".join(_slug(part) for part in parts)
+
+
+def new_run_dir(cfg: DictConfig) -> Path:
+    """A directory for a new run, ``runs/NAME/TIME``; not made yet."""
+    return Path("runs") / run_name(cfg) / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+
+
+def render_run_yaml(cfg: DictConfig) -> str:
+    """Return a primary config that composes to ``cfg`` again: ``--config-dir RUN --config-name run``.
+
+    It names its own schema and keeps interpolations. The run directory stays out, so that a new run gets a
+    new one, and so does a name that only follows from the other keys.
+    """
+    body: dict[str, Any] = dict(_container(cfg, resolve=False))
+    for key in ("run_dir", "sweep_dir"):
+        body[key] = None
+    unnamed = cfg.copy()
+    unnamed.name = None
+    if cfg.name == run_name(unnamed):
+        body["name"] = None
+    head = {"defaults": ["schema", {"hydra": "default"}, "_self_"]}
+    return (
+        "# Run it again:  semiseg train --config-dir THIS_FOLDER --config-name run\n"
+        "# Go on with it: semiseg train run_dir=THIS_FOLDER\n"
+        + OmegaConf.to_yaml(head)
+        + OmegaConf.to_yaml(body)
+    )
+
+
+def is_harmless(key: str) -> bool:
+    """Whether a key cannot change a result; see ``HARMLESS``."""
+    return any(key == each or key.startswith(f"{each}.") for each in HARMLESS)
+
+
+def settings_that_matter(cfg: DictConfig) -> dict[str, Any]:
+    """Dotted keys and values of all that a result depends on, interpolations resolved."""
+    flat = flatten(_container(cfg, resolve=True))
+    return {key: value for key, value in flat.items() if not is_harmless(key)}
+
+
+def differing_keys(old: DictConfig, new: DictConfig) -> list[tuple[str, Any, Any]]:
+    """Keys that could change a result and differ, with their old and new value; None where one is missing.
+
+    ``trainer.threads`` counts only where the new config gives it: a resumed run takes the stored number.
+    """
+    before, after = settings_that_matter(old), settings_that_matter(new)
+    if after.get("trainer.threads") is None:
+        after["trainer.threads"] = before.get("trainer.threads")
+    keys = dict.fromkeys([*before, *after])
+    return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+
+
+def _container(cfg: DictConfig, resolve: bool) -> Mapping[str, Any]:
+    plain = OmegaConf.to_container(cfg, resolve=resolve)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _slug(text: Any) -> str:
+    return re.sub(r"[^\w.-]+", "_", str(text)).strip("._") or "run"
+
+
+def _attempt(request: Request, given: list[Given]) -> tuple[DictConfig | None, str]:
+    """Compose; where that fails, return None and the reason."""
+    try:
+        return hydra_compose(request.config_name, [each.lenient() for each in given]), ""
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
+        return None, str(error).strip()
+
+
+def _composable(request: Request, given: list[Given]) -> tuple[list[Given], list[Fault]]:
+    """Return the overrides that can be composed one after the other, and a fault for each of the others."""
+    if (reason := _attempt(request, [])[1]) != "":
+        return given, [Fault(str(request.primary), reason)]
+    usable: list[Given] = []
+    faults = []
+    for each in given:
+        if reason := _attempt(request, [*usable, each])[1]:
+            faults.append(Fault(each.text, reason, source=COMMAND_LINE))
+        else:
+            usable.append(each)
+    return usable, faults

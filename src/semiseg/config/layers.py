@@ -1,0 +1,131 @@
+"""Who sets a key: command line, local.yaml, presets, own options, a stored config."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from semiseg.config.faults import Fault
+from semiseg.config.overrides import COMMAND_LINE, GROUPS, Given, choice_fault
+from semiseg.config.schema import PRESETS
+from semiseg.config.searchpath import is_shipped, search_dirs
+
+LOCAL = "local.yaml"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The values that one source sets.
+
+    Args:
+        name: the file, or "command line".
+        values: dotted keys and values.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+
+    def sets(self, key: str) -> bool:
+        """Whether the source sets this key, one below it, or a whole node that holds it."""
+        key = key.replace("[", ".").replace("]", "")
+        return any(
+            own == key or own.startswith(f"{key}.") or key.startswith(f"{own}.") for own in self.values
+        )
+
+
+def flatten(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys and values of nested mappings; lists and empty mappings are values."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def command_layer(given: list[Given]) -> Layer:
+    """What the command line sets, choices of options not counted."""
+    values: dict[str, Any] = {}
+    for each in given:
+        if not each.is_group and not each.is_hydra and not each.parsed.is_sweep_override():
+            values |= flatten({each.key: each.parsed.value()})
+    return Layer(COMMAND_LINE, values)
+
+
+def file_layers(given: list[Given], primary: Path | None) -> list[Layer]:
+    """What files set, the strongest first.
+
+    Args:
+        given: the overrides; they choose presets and own options.
+        primary: the primary config where it is not semiseg's own.
+    """
+    paths: list[tuple[Path, str]] = [(Path(LOCAL), "")]
+    choices = [(each.key, name) for each in given if each.is_group for name in reversed(each.choices)]
+    for group in reversed(PRESETS):
+        paths += [(path, "") for key, name in choices if key == group for path in _with_bases(group, name)]
+    own = [(key, name) for key, name in choices if key not in PRESETS and not is_shipped(key, name)]
+    paths += [(path, key) for key, name in own for path in _found(key, name)]
+    paths += [(primary, "")] if primary else []
+    layers = []
+    for path, group in paths:
+        if values := _read(path):
+            values.pop("defaults", None)
+            layers.append(Layer(str(path), flatten({group: values} if group else values)))
+    return layers
+
+
+def register_local() -> list[Fault]:
+    """Make ./local.yaml known to Hydra as ``local: default``; without the file an empty one.
+
+    A text where a group is expected chooses an option: ``dataset: camvid``.
+    """
+    node, faults = _read_local()
+    chosen = {key: node.pop(key) for key in list(node) if key in GROUPS and isinstance(node[key], str)}
+    wrong = {group: fault for group, name in chosen.items() if (fault := choice_fault(group, name, LOCAL))}
+    faults += wrong.values()
+    usable = {group: name for group, name in chosen.items() if group not in wrong}
+    node["defaults"] = [*({f"override /{group}": name} for group, name in usable.items()), "_self_"]
+    ConfigStore.instance().store(group="local", name="default", node=node, package="_global_", provider=LOCAL)
+    return faults
+
+
+def _read_local() -> tuple[dict[str, Any], list[Fault]]:
+    path = Path(LOCAL)
+    if not path.is_file():
+        return {}, []
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        return {}, [Fault(LOCAL, f"cannot be read: {error}")]
+    if not isinstance(loaded, dict):
+        return {}, [Fault(LOCAL, "expected keys and values, for example\ntrainer:\n  num_workers: 4")]
+    return {str(key): value for key, value in loaded.items()}, []
+
+
+def _found(group: str, name: str) -> list[Path]:
+    paths = [folder / group / f"{name}.yaml" for folder in search_dirs()]
+    return next(([path] for path in paths if path.is_file()), [])
+
+
+def _with_bases(group: str, name: str) -> Iterator[Path]:
+    """A preset's file and those of the presets that it stands on."""
+    for path in _found(group, name):
+        yield path
+        for base in (_read(path) or {}).get("defaults", []):
+            if isinstance(base, str) and base != "_self_" and not base.startswith("/"):
+                yield from _with_bases(group, base)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The content of a YAML file of keys; None where it is missing or broken, which Hydra reports."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+    return loaded if isinstance(loaded, dict) else None

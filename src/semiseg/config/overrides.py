@@ -1,0 +1,125 @@
+"""Overrides as typed on the command line: parsing, groups and their choices."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from semiseg.config.faults import Fault, listed, nearest
+from semiseg.config.schema import COMPONENTS, PRESETS, SETTINGS
+from semiseg.config.searchpath import options
+
+GROUPS = (*COMPONENTS, *SETTINGS, *PRESETS)
+COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class Given:
+    """One override.
+
+    Args:
+        text: as typed.
+        parsed: Hydra's reading of it.
+    """
+
+    text: str
+    parsed: Override
+
+    @property
+    def key(self) -> str:
+        """Dotted key or group, without prefix and package."""
+        return str(self.parsed.key_or_group)
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it chooses an option of a group (Hydra's own groups hold a slash)."""
+        return "/" in self.key or (self.key in GROUPS and not self.parsed.is_delete())
+
+    @property
+    def is_hydra(self) -> bool:
+        """Whether it is about Hydra itself."""
+        return bool(self.parsed.is_hydra_override())
+
+    @property
+    def choices(self) -> list[str]:
+        """Names of the chosen options, over a whole sweep; empty for none."""
+        value = self.parsed.value()
+        if self.parsed.is_sweep_override():
+            return [text for text in self.parsed.sweep_string_iterator() if text not in ("null", "")]
+        if isinstance(value, list):
+            return [str(each) for each in value]
+        return [] if value is None else [str(value)]
+
+    def lenient(self) -> str:
+        """The same override, made to add what is not there yet; ``check`` then names unknown keys."""
+        settled = self.is_group or self.is_hydra or self.text.startswith(("+", "~"))
+        return self.text if settled else f"++{self.text}"
+
+
+def parse(texts: Sequence[str], sweep: bool = False) -> tuple[list[Given], list[Fault]]:
+    """Read overrides; those that cannot be used are faults and left out.
+
+    Args:
+        texts: overrides as typed.
+        sweep: whether a key may have several values.
+    """
+    parser = OverridesParser.create()
+    given: list[Given] = []
+    faults = []
+    for text in texts:
+        try:
+            found = Given(text, parser.parse_override(text))
+        except HydraException as error:
+            reason = str(error).splitlines()[0]
+            faults.append(Fault(text, f"not of the form key=value ({reason}).", source=COMMAND_LINE))
+            continue
+        fault = _choice_fault(found) or _split_fault(found) or (None if sweep else _sweep_fault(found))
+        if fault:
+            faults.append(fault)
+        elif found.is_group and any(other.is_group and other.key == found.key for other in given):
+            faults.append(Fault(text, f"{found.key} is chosen twice.", source=COMMAND_LINE))
+        else:
+            given.append(found)
+    return given, faults
+
+
+def choice_fault(group: str, choice: str, source: str) -> Fault | None:
+    """Say what is wrong with an option of a group, or nothing."""
+    known = options(group)
+    if choice in known:
+        return None
+    allowed = f"no such option.\nThere are: {listed(known)}." if known else f"no {group}/*.yaml was found."
+    return Fault(group, allowed, choice, nearest(choice, known), source)
+
+
+def _choice_fault(given: Given) -> Fault | None:
+    if not given.is_group or given.is_hydra or given.key.startswith("hydra/"):
+        return None
+    if given.key not in GROUPS:
+        groups = f"no such group.\nThere are: {listed(GROUPS)}."
+        return Fault(given.text, groups, near=nearest(given.key, GROUPS), source=COMMAND_LINE)
+    if "glob(" in given.text:
+        return None
+    if not given.choices and given.key not in PRESETS:
+        return Fault(given.key, f"choose one of: {listed(options(given.key))}.", None, source=COMMAND_LINE)
+    return next(
+        (fault for name in given.choices if (fault := choice_fault(given.key, name, COMMAND_LINE))), None
+    )
+
+
+def _split_fault(given: Given) -> Fault | None:
+    """Refuse ``split=1_8``, which YAML reads as the number 18."""
+    _, _, typed = given.text.partition("=")
+    if given.key != "split" or not re.search(r"\d_\d", typed):
+        return None
+    return Fault("split", "write a share with a slash.", typed, typed.replace("_", "/"), COMMAND_LINE)
+
+
+def _sweep_fault(given: Given) -> Fault | None:
+    if not given.parsed.is_sweep_override():
+        return None
+    advice = f"several values need -m (one run for each); a list is written {given.key}=[A,B]."
+    return Fault(given.text, advice, source=COMMAND_LINE)

@@ -1,0 +1,110 @@
+"""The way of a command line to a config that can be run: check, compose, compare with a stored run, settle."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from semiseg.config.check import Checker
+from semiseg.config.compose import (
+    Request,
+    compose,
+    differing_keys,
+    draft,
+    is_harmless,
+    new_run_dir,
+    run_name,
+)
+from semiseg.config.faults import ConfigFaults, shown
+from semiseg.config.overrides import parse
+from semiseg.errors import UserError
+
+STORED = "run"
+TOLD_THREADS = os.environ.get("OMP_NUM_THREADS", "")
+"""As it was before ``set_environment``, which must not answer itself."""
+
+
+def checked(request: Request, checker: Checker, settings_only: bool = False) -> DictConfig:
+    """Compose a config without any fault.
+
+    Args:
+        request: what the command line asks for.
+        checker: remembers what it has checked.
+        settings_only: do not import components.
+
+    Raises:
+        ConfigFaults: all faults.
+    """
+    found = draft(request)
+    faults = checker.settings(found)
+    if not settings_only:
+        if not faults and found.cfg is not None:
+            set_environment(_threads(found.cfg))
+        faults = checker.everything(found)
+    if faults:
+        raise ConfigFaults(faults)
+    return compose(request)
+
+
+def stored_run(run_dir: str | Path | None) -> Path | None:
+    """The directory of a run that has begun, or None."""
+    path = Path(run_dir).expanduser() if run_dir else None
+    return path if path and (path / f"{STORED}.yaml").is_file() else None
+
+
+def for_resume(request: Request) -> Request:
+    """Where nothing but a begun run and keys that cannot change a result are given, ask for the run's own config."""
+    given, faults = parse(request.overrides)
+    values = [each.parsed.value() for each in given if each.key == "run_dir"]
+    run = stored_run(str(values[-1])) if values and not faults and request.config_dir is None else None
+    harmless = all(is_harmless(each.key) and not each.is_group for each in given)
+    return replace(request, config_dir=run, config_name=STORED) if run and harmless else request
+
+
+def settle(cfg: DictConfig) -> DictConfig:
+    """Fill in what follows from the rest: name, run directory, threads; refuse another config for a begun run.
+
+    Raises:
+        UserError: the run directory holds a run with other settings.
+    """
+    run = stored_run(cfg.run_dir)
+    if run is not None:
+        stored = compose(Request(config_dir=run, config_name=STORED))
+        if differing := differing_keys(stored, cfg):
+            raise UserError(_other_settings(run, differing))
+        cfg.trainer.threads = cfg.trainer.threads or stored.trainer.threads
+    cfg.trainer.threads = cfg.trainer.threads or free_threads(cfg.trainer.num_workers)
+    cfg.run_dir = cfg.run_dir or str(new_run_dir(cfg))
+    cfg.name = run_name(cfg)
+    return cfg
+
+
+def free_threads(num_workers: int) -> int:
+    """Threads for the main process: OMP_NUM_THREADS where it is set, else the cores less the workers."""
+    if TOLD_THREADS.isdigit() and int(TOLD_THREADS) > 0:
+        return int(TOLD_THREADS)
+    return max(1, len(os.sched_getaffinity(0)) - num_workers)
+
+
+def set_environment(threads: int) -> None:
+    """Set what libraries read when torch is imported; call it before."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(threads)
+
+
+def _threads(cfg: DictConfig) -> int:
+    """Threads as ``settle`` will fill them in."""
+    run = stored_run(cfg.run_dir)
+    stored = OmegaConf.select(OmegaConf.load(run / f"{STORED}.yaml"), "trainer.threads") if run else None
+    return int(cfg.trainer.threads or stored or free_threads(int(cfg.trainer.num_workers)))
+
+
+def _other_settings(run: Path, differing: list[tuple[str, object, object]]) -> str:
+    lines = "\n".join(f"  {key}: {shown(old)} there, {shown(new)} now" for key, old, new in differing)
+    return (
+        f"{run} holds a run with other settings:\n{lines}\n"
+        f"Go on with the stored settings by `semiseg train run_dir={run}` alone, or choose another run_dir."
+    )

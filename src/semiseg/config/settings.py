@@ -1,0 +1,206 @@
+"""Check keys, types and ranges against the schema; nothing here imports torch."""
+
+import dataclasses
+import re
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from semiseg.config.faults import Fault, listed, nearest, shown
+from semiseg.config.overrides import GROUPS
+from semiseg.config.schema import COMPONENTS, RunConfig
+from semiseg.config.searchpath import options
+from semiseg.config.signature import described, fits
+
+MIN_CROP = 8
+
+
+def check_settings(cfg: DictConfig) -> list[Fault]:
+    """Find unknown keys, missing values, wrong types and values out of range, at any depth."""
+    values, faults = plain_values(cfg)
+    found = list(_check_fields(values, RunConfig, ""))
+    broken = {fault.key for fault in [*faults, *found]}
+    for key in COMPONENTS:
+        if key in values and not (isinstance(values[key], dict) and "_target_" in values[key]):
+            found.append(Fault(key, f"needs a _target_; choose one of: {listed(options(key))}.", values[key]))
+    trainer, evaluator = (
+        values[key] if isinstance(values.get(key), dict) else {} for key in ("trainer", "evaluator")
+    )
+    for key, value, rule in [
+        ("split", values.get("split"), _split),
+        ("trainer.crop_size", trainer.get("crop_size"), _crop_size),
+        ("trainer.device", trainer.get("device"), _device),
+        ("trainer.max_time", trainer.get("max_time"), _max_time),
+        ("evaluator.stride", evaluator.get("stride"), _stride),
+    ]:
+        if key not in broken and value is not None and (expected := rule(value)):
+            found.append(Fault(key, expected, value))
+    return [*faults, *found, *_combinations(values, evaluator)]
+
+
+def plain_values(cfg: DictConfig) -> tuple[dict[str, Any], list[Fault]]:
+    """Resolve a config to plain values; what cannot be resolved or is missing becomes a fault and is left out."""
+    faults: list[Fault] = []
+
+    def plain(node: Any, prefix: str) -> Any:
+        if isinstance(node, DictConfig):
+            return dict(entries(node, [(key, f"{prefix}.{key!s}" if prefix else str(key)) for key in node]))
+        if OmegaConf.is_list(node):
+            return [value for _, value in entries(node, [(i, f"{prefix}[{i}]") for i in range(len(node))])]
+        return node
+
+    def entries(node: Any, keys: list[tuple[Any, str]]) -> Iterator[tuple[Any, Any]]:
+        for key, path in keys:
+            if OmegaConf.is_missing(node, key):
+                faults.append(Fault(path, _missing(path)))
+                continue
+            try:
+                value = node[key]
+            except OmegaConfBaseException as error:
+                faults.append(Fault(path, f"cannot be resolved: {str(error).splitlines()[0]}"))
+                continue
+            yield key, plain(value, path)
+
+    return plain(cfg, ""), faults
+
+
+def _missing(path: str) -> str:
+    if path == "backbone.name":
+        return (
+            "has to be given: the name of a network of timm, for example backbone.name=tf_efficientnet_lite0."
+        )
+    group = path if path in GROUPS else None
+    return f"has to be given; choose one of: {listed(options(group))}." if group else "has to be given."
+
+
+def _check_fields(values: Mapping[str, Any], cls: type, prefix: str) -> Iterator[Fault]:
+    hints = typing.get_type_hints(cls)
+    fields = {each.name: each for each in dataclasses.fields(cls)}
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        if key not in fields:
+            yield _unknown(path, value, prefix, list(fields))
+        elif dataclasses.is_dataclass(hints[key]):
+            if isinstance(value, dict):
+                yield from _check_fields(value, typing.cast(type, hints[key]), f"{path}.")
+            else:
+                yield Fault(path, "expected keys and values below it.", value)
+        elif not _converts(cls, key, value) or not _plausible(value, hints[key]):
+            yield Fault(path, f"expected {described(hints[key])}.", value)
+        elif expected := _out_of_range(value, fields[key].metadata):
+            yield Fault(path, expected, value, _near_choice(value, fields[key].metadata))
+
+
+def _unknown(path: str, value: Any, prefix: str, known: list[str]) -> Fault:
+    everywhere = all_keys()
+    name = path.rsplit(".", 1)[-1]
+    same_name = [key for key in everywhere if key.rsplit(".", 1)[-1] == name]
+    near = nearest(name, known)
+    found = f"{prefix}{near}" if near else next(iter(same_name), None) or nearest(path, everywhere)
+    below = prefix.rstrip(".") or "the config"
+    return Fault(path, f"no such key.\n{below} has: {listed(known)}.", value, found)
+
+
+def all_keys() -> list[str]:
+    """Dotted names of all keys of the schema."""
+
+    def below(cls: type, prefix: str) -> Iterator[str]:
+        for name, hint in typing.get_type_hints(cls).items():
+            yield f"{prefix}{name}"
+            if dataclasses.is_dataclass(hint):
+                yield from below(typing.cast(type, hint), f"{prefix}{name}.")
+
+    return [*below(RunConfig, ""), *GROUPS[-2:]]
+
+
+def _converts(cls: type, key: str, value: Any) -> bool:
+    """Whether OmegaConf takes the value for a field; it reads the text "5" as the number 5."""
+    probe = OmegaConf.structured(cls)
+    try:
+        probe[key] = value
+        OmegaConf.to_container(probe)
+    except OmegaConfBaseException:
+        return False
+    return True
+
+
+def _plausible(value: Any, hint: Any) -> bool:
+    """Refuse what OmegaConf would turn into text without asking: a list or a mapping never is one value."""
+    return not (isinstance(value, list | dict) and not fits(value, hint) and hint is not Any)
+
+
+def _out_of_range(value: Any, allowed: Mapping[str, Any]) -> str | None:
+    if choices := allowed.get("choices"):
+        return None if value in choices else f"expected one of: {', '.join(choices)}."
+    numbers = value if isinstance(value, list) else [value]
+    if value is None or not allowed:
+        return None
+    if "low" in allowed and any(float(each) < allowed["low"] for each in numbers):
+        return f"expected {allowed['low']} or more."
+    if "above" in allowed and (not numbers or any(float(each) <= allowed["above"] for each in numbers)):
+        return f"expected {'numbers' if isinstance(value, list) else 'a number'} above {allowed['above']}."
+    return None
+
+
+def _near_choice(value: Any, allowed: Mapping[str, Any]) -> str | None:
+    return nearest(shown(value), allowed.get("choices", ()))
+
+
+def _split(value: Any) -> str | None:
+    text = str(value).strip()
+    share = re.fullmatch(r"(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)", text)
+    right = text == "full" or (text.isdigit() and int(text) > 0)
+    if share and 0 < float(share[1]) <= float(share[2]):
+        right = True
+    return None if right else 'expected a share such as 1/8, a number of images such as 732, or "full".'
+
+
+def _crop_size(value: Any) -> str | None:
+    sides = value if isinstance(value, list) else [value]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= MIN_CROP for side in sides)
+    right = whole and (not isinstance(value, list) or len(sides) == 2)
+    return None if right else f"expected a number of pixels or [height,width], {MIN_CROP} or more."
+
+
+def _device(value: Any) -> str | None:
+    right = re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value))
+    return None if right else "expected auto, cpu, cuda, or one GPU such as cuda:0."
+
+
+def _max_time(value: Any) -> str | None:
+    right = re.fullmatch(r"\d+(\.\d+)?|\d+(:[0-5]?\d){1,2}", str(value))
+    return None if right else 'expected minutes (90) or "HH:MM:SS" ("01:30:00").'
+
+
+def _stride(value: Any) -> str | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    right = number and (value <= 1 or float(value).is_integer())
+    return None if right else "expected a share of the window up to 1, or whole pixels."
+
+
+def _combinations(values: Mapping[str, Any], evaluator: Mapping[str, Any]) -> Iterator[Fault]:
+    """Values that are right by themselves and wrong together."""
+    if values.get("split_family") == "list":
+        lists = values.get("split_lists")
+        if lists is None:
+            yield Fault("split_lists", "split_family=list needs the folder that holds labeled.txt.", None)
+        elif not Path(str(lists)).expanduser().is_dir():
+            yield Fault("split_lists", "no such folder.", lists)
+    pad, pad_to = evaluator.get("pad", "none"), evaluator.get("pad_to", 0)
+    if pad in ("size", "multiple", "center") and pad_to == 0:
+        yield Fault("evaluator.pad_to", f"evaluator.pad={pad} needs a number of pixels above 0.", pad_to)
+    stride, window = evaluator.get("stride"), evaluator.get("window")
+    if isinstance(stride, int | float) and isinstance(window, int) and stride > window:
+        yield Fault("evaluator.stride", f"larger than the window ({window}) would leave gaps.", stride)
+    known = options("dataset")
+    for name in values.get("data_roots") or {}:
+        if name not in known:
+            yield Fault(
+                f"data_roots.{name}",
+                f"no such dataset.\nThere are: {listed(known)}.",
+                near=nearest(name, known),
+            )
