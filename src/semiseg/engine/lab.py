@@ -227,7 +227,7 @@ class Lab:
             store = step.directory / "labels"
             if not step.done:
                 self.session.tracker.start_stage(name, step.index, len(ids))
-                writer = PseudoWriter(store, with_confidence=with_confidence)
+                writer = PseudoWriter(store)
                 finished = set(writer.done)
                 waiting = [image_id for image_id in ids if image_id not in finished]
                 for image_id, (labels, confidence) in self.predict(network, waiting, policy):
