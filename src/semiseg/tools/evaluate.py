@@ -1,0 +1,160 @@
+"""``semiseg eval``: measure the networks of a finished run again, or in another way."""
+
+import argparse
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from semiseg.config import build
+from semiseg.config.schema import EvaluatorConfig
+from semiseg.engine.checkpoint import write_json
+from semiseg.engine.evaluate import evaluate
+from semiseg.errors import UserError
+from semiseg.tools.finished import REPORTED, FinishedRun, open_run
+from semiseg.track.console import iou_table
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``semiseg eval`` with the arguments after its name; return the exit code."""
+    options = _parser().parse_args(arguments)
+    run = open_run(options.run)
+    settings = change(run.evaluator(), options.mode, options.window, options.scales, options.flip)
+    device = build.device(options.device or run.config.trainer.device)
+    torch.set_num_threads(run.config.trainer.threads)
+    result = evaluate_run(run, options.checkpoint, options.part, settings, device, options.root)
+    path = run.path / f"{file_stem(result, run.evaluator())}.json"
+    write_json(path, result)
+    print(f"{options.part} images: {result['images']}, network: {result['checkpoint']}, {describe(settings)}")
+    print(iou_table(result["iou"], {"mIoU": result["miou"], "pixel accuracy": result["accuracy"]}))
+    print(f"Written to {path}")
+    return 0
+
+
+def change(
+    settings: EvaluatorConfig,
+    mode: str | None = None,
+    window: int | None = None,
+    scales: list[float] | None = None,
+    flip: bool | None = None,
+) -> EvaluatorConfig:
+    """Return settings with what is given replaced."""
+    given = {"mode": mode, "window": window, "scales": scales, "flip": flip}
+    return dataclasses.replace(settings, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def evaluate_run(
+    run: FinishedRun,
+    checkpoint: str,
+    part: str,
+    settings: EvaluatorConfig,
+    device: torch.device,
+    root: str | None = None,
+) -> dict[str, Any]:
+    """Measure one network of a run.
+
+    Args:
+        run: the run.
+        checkpoint: see ``FinishedRun.checkpoint``.
+        part: "val" or "test".
+        settings: how the network is applied.
+        device: where to compute.
+        root: where the dataset is now, if it has moved.
+
+    Returns:
+        Plain values: miou, iou by class, accuracy, confusion, and what was measured how.
+
+    Raises:
+        UserError: no images in this part, no such checkpoint, or classes that differ from the dataset's.
+    """
+    dataset, split = run.data(root)
+    ids = split.val if part == "val" else split.test
+    if not ids:
+        raise UserError(f"Dataset '{dataset.info.name}' has no {part} images. Choose another --part.")
+    network, bundle = run.network(checkpoint, device)
+    classes = list(dataset.info.classes)
+    if bundle["classes"] != classes:
+        raise UserError(
+            f"The checkpoint has the classes {', '.join(bundle['classes'])}, the dataset has {', '.join(classes)}."
+        )
+    metrics = evaluate(network, dataset, ids, settings, device, precision=run.config.trainer.precision)
+    return {
+        "miou": metrics.miou,
+        "iou": metrics.by_class(classes),
+        "accuracy": metrics.accuracy,
+        "confusion": metrics.confusion,
+        "part": part,
+        "images": len(ids),
+        "checkpoint": checkpoint,
+        "step": bundle["step"],
+        "iteration": bundle["iteration"],
+        "evaluator": dataclasses.asdict(settings),
+        "precision": run.config.trainer.precision,
+        "device": str(device),
+    }
+
+
+def describe(settings: EvaluatorConfig) -> str:
+    """Say in a few words how networks are applied."""
+    words = ["whole images" if settings.mode == "whole" else f"windows of {settings.window} pixels"]
+    if list(settings.scales) != [1.0]:
+        words.append("scales " + ", ".join(f"{scale:g}" for scale in settings.scales))
+    if settings.flip:
+        words.append("mirrored too")
+    return ", ".join(words)
+
+
+def file_stem(result: dict[str, Any], usual: EvaluatorConfig) -> str:
+    """Name a result after what was measured and how that differs from the run's own evaluation."""
+    settings = result["evaluator"]
+    parts = ["eval", result["part"], re.sub(r"[^\w.-]+", "_", result["checkpoint"])]
+    if settings["mode"] != usual.mode or settings["window"] != usual.window:
+        parts.append(f"slide{settings['window']}" if settings["mode"] == "slide" else "whole")
+    if settings["scales"] != list(usual.scales):
+        parts.append("scales" + "_".join(f"{scale:g}" for scale in settings["scales"]))
+    if settings["flip"] != usual.flip:
+        parts.append("flip" if settings["flip"] else "noflip")
+    return "-".join(parts)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="semiseg eval",
+        description="Evaluate a finished run again. Without options this repeats its reported number.",
+        epilog="Writes RUN/eval-PART-CHECKPOINT....json.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument(
+        "--checkpoint",
+        default=REPORTED,
+        metavar="best|last|FILE",
+        help="network to measure (default: the one that the run reports)",
+    )
+    parser.add_argument(
+        "--part", choices=("val", "test"), default="val", help="images to measure on (default: val)"
+    )
+    parser.add_argument("--mode", choices=("whole", "slide"), help="whole images or a sliding window")
+    parser.add_argument("--window", type=_positive(int), metavar="PIXELS", help="side of the sliding window")
+    parser.add_argument("--scales", type=_scales, metavar="A,B,...", help="image scales to average over")
+    parser.add_argument("--flip", action=argparse.BooleanOptionalAction, help="average with mirrored images")
+    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: as the run)")
+    parser.add_argument("--root", metavar="DIR", help="folder of the dataset, if it has moved")
+    return parser
+
+
+def _positive(kind: type[int] | type[float]) -> Any:
+    def number(text: str) -> int | float:
+        value = kind(text)
+        if value <= 0:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    number.__name__ = kind.__name__
+    return number
+
+
+def _scales(text: str) -> list[float]:
+    return [_positive(float)(part) for part in text.split(",")]

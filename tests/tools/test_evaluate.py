@@ -1,0 +1,116 @@
+import json
+
+import pytest
+
+from semiseg.cli import main as cli
+from semiseg.config.schema import EvaluatorConfig
+from semiseg.errors import UserError
+from semiseg.tools.evaluate import change, describe, file_stem, main
+from semiseg.tools.finished import open_run
+
+TINY = (
+    "debug=smoke",
+    "method=supervised",
+    "trainer.iterations=3",
+    "trainer.eval_every=1",
+    "trainer.crop_size=32",
+    "dataset.train=16",
+    "dataset.val=5",
+    "dataset.test=3",
+    "dataset.size=48",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "run"
+    assert cli(["train", f"run_dir={folder}", *TINY]) == 0
+    return folder
+
+
+def result(run, stem):
+    return json.loads((run / f"{stem}.json").read_text())
+
+
+@pytest.mark.slow
+def test_repeats_the_number_of_the_run(run, capsys):
+    assert main([str(run)]) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    found = result(run, "eval-val-reported")
+    assert {key: found[key] for key in ("miou", "iou", "accuracy")} == {
+        key: summary[key] for key in ("miou", "iou", "accuracy")
+    }
+    assert (found["images"], found["part"], found["step"]) == (5, "val", "train")
+    output = capsys.readouterr().out
+    assert f"mIoU{100 * summary['miou']:>18.2f}" in output
+    assert "eval-val-reported.json" in output
+
+
+@pytest.mark.slow
+def test_last_and_best_checkpoint_and_test_images(run):
+    summary = json.loads((run / "summary.json").read_text())
+    assert main([str(run), "--checkpoint", "last"]) == 0
+    last = result(run, "eval-val-last")
+    assert (last["miou"], last["iteration"]) == (summary["miou_last"], 3)
+    assert main([str(run), "--checkpoint", "best", "--part", "test"]) == 0
+    best = result(run, "eval-test-best")
+    assert (best["miou"], best["images"]) == (summary["miou_test"], 3)
+    assert best["iteration"] == summary["best_iteration"]
+
+
+@pytest.mark.slow
+def test_another_way_of_evaluating(run, capsys):
+    options = ["--mode", "slide", "--window", "32", "--scales", "0.5,1", "--flip", "--device", "cpu"]
+    assert main([str(run), *options]) == 0
+    found = result(run, "eval-val-reported-slide32-scales0.5_1-flip")
+    settings = found["evaluator"]
+    assert (settings["mode"], settings["window"], settings["scales"]) == ("slide", 32, [0.5, 1.0])
+    assert settings["flip"]
+    assert "windows of 32 pixels, scales 0.5, 1, mirrored too" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_is_wrong_is_named(run, tmp_path):
+    with pytest.raises(UserError, match=r"no checkpoint .*nothing\.pt"):
+        main([str(run), "--checkpoint", "nothing.pt"])
+    for option in (["--scales", "1,0"], ["--scales", "a"], ["--window", "-3"], ["--part", "train"]):
+        with pytest.raises(SystemExit, match="2"):
+            main([str(run), *option])
+
+
+@pytest.mark.slow
+def test_an_unfinished_run_says_how_to_go_on(run, tmp_path):
+    (tmp_path / "config.resolved.yaml").write_text((run / "config.resolved.yaml").read_text())
+    (tmp_path / "status.json").write_text('{"state": "interrupted"}')
+    with pytest.raises(UserError, match=r"interrupted[\s\S]*semiseg train run_dir="):
+        open_run(tmp_path)
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        main([str(tmp_path)])
+
+
+def test_only_what_is_given_changes():
+    usual = EvaluatorConfig(flip=True, batch_size=3)
+    assert change(usual) == usual
+    changed = change(usual, mode="slide", flip=False)
+    assert (changed.mode, changed.flip, changed.batch_size) == ("slide", False, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stem"),
+    [
+        ({}, "eval-val-best"),
+        ({"mode": "slide"}, "eval-val-best-slide512"),
+        ({"flip": True}, "eval-val-best-flip"),
+        ({"scales": [0.5, 1.0]}, "eval-val-best-scales0.5_1"),
+    ],
+)
+def test_files_are_named_by_the_difference(changes, stem):
+    usual = EvaluatorConfig()
+    settings = change(usual, **changes)
+    values = {"part": "val", "checkpoint": "best", "evaluator": vars(settings)}
+    assert file_stem(values, usual) == stem
+    assert file_stem({**values, "checkpoint": "/a/b.pt"}, usual) == stem.replace("best", "_a_b.pt")
+    assert describe(usual) == "whole images"
