@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -115,3 +116,9 @@ def test_images_leave_their_ids(path, sample):
     tracker = JsonlTracker(path)
     tracker.images("val/samples", [sample], step=5)
     assert list(read_jsonl(path)) == [{"iteration": 5, "stage": None, "val/samples": ["val/a 1"]}]
+
+
+def test_a_device_file_swallows_everything():
+    tracker = JsonlTracker(Path("/dev/null"))
+    tracker.log({"x": 1}, step=1)
+    tracker.close("done")

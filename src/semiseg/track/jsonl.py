@@ -93,7 +93,8 @@ class JsonlTracker:
                     end = start + newline + 1
                     break
                 end = start
-        self._file.truncate(end)
+        if end < self.path.stat().st_size:
+            self._file.truncate(end)
         self._file.seek(end)
 
 
