@@ -114,6 +114,11 @@ class Step:
         self.stored |= {"state": "done", "result": result}
         write_json(self.directory / "step.json", self.stored)
 
+    @property
+    def journal(self) -> int:
+        """Size of the journal when the step began."""
+        return int(self.stored["journal"])
+
 
 class Lab:
     """Runs and remembers the steps of a recipe.
@@ -195,7 +200,7 @@ class Lab:
             if not step.done:
                 self.session.tracker.start_stage(name, step.index, streams.iterations)
                 trainer = Trainer(
-                    self.session, name, step.directory, self.iterations, learner, streams, steps
+                    self.session, name, step.directory, self.iterations, learner, streams, steps, step.journal
                 )
                 record = trainer.run()
                 step.finish({"kind": "fit", "offset": self.iterations, **asdict(record)})
@@ -227,6 +232,7 @@ class Lab:
             store = step.directory / "labels"
             if not step.done:
                 self.session.tracker.start_stage(name, step.index, len(ids))
+                self.session.journal.cut(step.journal)
                 writer = PseudoWriter(store)
                 finished = set(writer.done)
                 waiting = [image_id for image_id in ids if image_id not in finished]
@@ -252,6 +258,7 @@ class Lab:
         """
         with self._step(name) as step:
             if not step.done:
+                self.session.journal.cut(step.journal)
                 self.session.tracker.start_stage(name, step.index, 0)
                 step.finish({"kind": "memo", "value": compute()})
         return step.stored["result"]["value"]
@@ -316,8 +323,6 @@ class Lab:
                     f"Step '{directory.name}' was made with other settings; continue it with those of run.yaml, "
                     "or start a new run."
                 )
-            if stored["state"] != "done":
-                self.session.journal.cut(stored["journal"])
         else:
             stored = {
                 "name": name,

@@ -65,6 +65,7 @@ class Trainer:
         learner: what is trained.
         streams: what it is trained on, and for how long.
         snapshots: numbers of completed steps at which the primary network is kept.
+        journal: size of the journal when the step began; it is cut back to this where no checkpoint stands.
     """
 
     def __init__(
@@ -76,9 +77,10 @@ class Trainer:
         learner: Learner,
         streams: Streams,
         snapshots: list[int],
+        journal: int = 0,
     ) -> None:
         self.session, self.name, self.directory, self.offset = session, name, directory, offset
-        self.streams, self.snapshots = streams, snapshots
+        self.streams, self.snapshots, self.journal = streams, snapshots, journal
         self.learner = learner
         learner.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
         self.optimizer = session.optimizer.build(self.learner.param_groups(session.optimizer))
@@ -258,6 +260,7 @@ class Trainer:
         """Load the newest training state of this step; returns the number of completed steps."""
         state = self.checkpoints.load(self.name)
         if state is None:
+            self.session.journal.cut(self.journal)
             return 0
         self.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
