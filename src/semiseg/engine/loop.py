@@ -128,12 +128,13 @@ class Trainer:
                 with self.meter.waiting():
                     batch = next(feed)
                 self.step(to_device(batch, session.device, session.memory_format))
+            self.report()
         self.record.seconds = time.perf_counter() - started
         self.finish()
         return self.record
 
     def step(self, batch: dict[str, Any]) -> None:
-        """Do one optimizer step and log at the end of an interval."""
+        """Do one optimizer step."""
         session, settings, iteration = self.session, self.session.trainer, self.record.completed
         started = time.perf_counter()
         seed = derive_seed(session.seed, self.name, iteration)
@@ -156,15 +157,17 @@ class Trainer:
         self.meter.add(output, images)
         self.record.images += images
         self.record.completed += 1
-        session.tracker.progress(self.record.completed)
         self.record.training_seconds += time.perf_counter() - started
-        if (
-            self.record.completed % settings.log_every == 0
-            or self.record.completed == self.streams.iterations
-        ):
-            rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
-            session.tracker.log(self.meter.read() | rates, self.offset + self.record.completed)
-            self.meter = Meter()
+
+    def report(self) -> None:
+        """Show the progress, and log the means of an interval at its end."""
+        session, completed = self.session, self.record.completed
+        session.tracker.progress(completed)
+        if completed % session.trainer.log_every and completed != self.streams.iterations:
+            return
+        rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+        session.tracker.log(self.meter.read() | rates, self.offset + completed)
+        self.meter = Meter()
 
     def autocast(self) -> torch.autocast:
         """The precision of the forward pass."""

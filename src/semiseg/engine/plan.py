@@ -18,7 +18,7 @@ from semiseg.data.pseudo import Confidence, PseudoLabels
 from semiseg.data.splits import Split
 from semiseg.data.streams import Budget, Streams
 from semiseg.engine.evaluate import predict
-from semiseg.engine.lab import FitResult, Lab, LabelPolicy
+from semiseg.engine.lab import FitResult, LabelPolicy
 from semiseg.engine.loop import evaluation_interval
 from semiseg.engine.session import Session
 from semiseg.engine.step import forward_backward, to_device
