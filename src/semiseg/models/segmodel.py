@@ -101,8 +101,10 @@ class SegModel(nn.Module):
         return result
 
     def classify(self, features: Tensor, size: Sequence[int]) -> Tensor:
-        """Return logits ``(N, K, *size)`` of a decoder feature map."""
+        """Return logits ``(N, K, *size)`` of a decoder feature map, at least float32 under autocast too."""
         logits = self.classifier(features)
+        if logits.dtype in (torch.bfloat16, torch.float16):
+            logits = logits.float()  # 8 bits of mantissa tie neighboring classes and blunt the confidence
         return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=self.align_corners)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,0 +1,105 @@
+"""DeepLabV3+ in the form of ST++."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semiseg.errors import UserError
+
+RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
+
+
+class DeepLabV3Plus(nn.Module):
+    """Atrous spatial pyramid on c4, refined by c1 (ST++ section 4.2).
+
+    Maps c1..c4 to ``(N, channels, h, w)`` at c1's size. The pyramid: a 1x1 conv, one dilated 3x3 conv a
+    rate, and the global mean, each with batch norm and ReLU; concatenated, projected, channel dropout. It
+    is resized (``align_corners=True``) and joined behind a reduced c1; then two 3x3 convs and dropout.
+    Batch norm over the global mean needs at least two images a training batch.
+
+    Args:
+        in_channels: channels of c1..c4.
+        output_stride: stride of c4; only chooses the default rates.
+        rates: dilations of the pyramid; None: 12, 24, 36 at output stride 8 (the original), half of it at
+            16, a quarter at 32.
+        channels: of each branch and of the result.
+        low_channels: that c1 is reduced to.
+        aspp_dropout: probability of dropping a whole channel of the pyramid.
+        dropout: probability of dropping an element of the result.
+        name: name of the option in the config; not used by the network.
+
+    Raises:
+        UserError: no default rates for this output stride.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        *,
+        output_stride: int,
+        rates: Sequence[int] | None = None,
+        channels: int = 256,
+        low_channels: int = 48,
+        aspp_dropout: float = 0.5,
+        dropout: float = 0.1,
+        name: str = "",
+    ) -> None:
+        super().__init__()
+        low, high = in_channels[0], in_channels[-1]
+        self.name = name
+        self.out_channels = channels
+        self.branches = nn.ModuleList([conv_bn_relu(high, channels)])
+        for rate in pyramid_rates(rates, output_stride):
+            self.branches.append(conv_bn_relu(high, channels, 3, rate))
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv_bn_relu(high, channels))
+        self.project = nn.Sequential(
+            conv_bn_relu((len(self.branches) + 1) * channels, channels), nn.Dropout2d(aspp_dropout)
+        )
+        self.reduce = conv_bn_relu(low, low_channels)
+        self.fuse = nn.Sequential(
+            conv_bn_relu(low_channels + channels, channels, 3),
+            conv_bn_relu(channels, channels, 3),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the feature map ``(N, channels, h, w)`` at c1's size."""
+        low, high = features[0], features[-1]
+        pooled = self.pool(high).expand(-1, -1, *high.shape[-2:])
+        context = self.project(torch.cat([*(branch(high) for branch in self.branches), pooled], 1))
+        context = F.interpolate(context, low.shape[-2:], mode="bilinear", align_corners=True)
+        result: Tensor = self.fuse(torch.cat([self.reduce(low), context], 1))
+        return result
+
+    def make_classifier(self, num_classes: int) -> nn.Module:
+        """Return the 1x1 conv that follows, with PyTorch's default initialization."""
+        return nn.Conv2d(self.out_channels, num_classes, 1)
+
+
+def conv_bn_relu(inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) -> nn.Sequential:
+    """Return conv without bias, batch norm and ReLU that keep the map's size."""
+    padding = dilation * (kernel // 2)
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def pyramid_rates(rates: Sequence[int] | None, output_stride: int) -> tuple[int, ...]:
+    """Return the given dilation rates, or the usual ones of an output stride.
+
+    Raises:
+        UserError: a rate below 1, or none given for an unusual stride.
+    """
+    if rates is not None:
+        if not rates or min(rates) < 1:
+            raise UserError(
+                f"model.rates={list(rates)}: give dilations of at least 1, for example [6, 12, 18], or null."
+            )
+        return tuple(rates)
+    if output_stride not in RATES:
+        raise UserError(
+            f"model.rates=null: there are usual dilations for output strides {', '.join(map(str, RATES))}, "
+            f"not for {output_stride}. Give them, for example model.rates=[6,12,18]."
+        )
+    return RATES[output_stride]

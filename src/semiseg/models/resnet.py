@@ -1,0 +1,204 @@
+"""ResNet backbones of torchvision's blocks, with any output stride, deep stem and multi-grid."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
+
+from semiseg.errors import UserError
+from semiseg.models.segmodel import InputConvention
+from semiseg.models.weights import State, load_state, published_file, read_state
+
+Block = type[BasicBlock] | type[Bottleneck]
+BLOCKS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+}
+STRIDES = {8: (1, 2, 1, 1), 16: (1, 2, 2, 1), 32: (1, 2, 2, 2)}
+
+
+class ResNet(nn.Module):
+    """ResNet-18, 34, 50 or 101 without pooling and classifier.
+
+    Maps normalized images ``(N, 3, H, W)`` to the outputs c1..c4 of its four layers; c1 has stride 4 and
+    c4 ``output_stride``. Where a layer loses its stride, its 3x3 convs see every second pixel instead and
+    those that follow are dilated, so that the same weights compute the same features on a denser grid
+    (ST++ section 4.1: dilations 1, 2, 2 and 2, 4, 4 at output stride 8).
+
+    State-dict names are torchvision's; the deep stem's are ``conv1.0 conv1.1 conv1.3 conv1.4 conv1.6 bn1``.
+    Convs start from Kaiming-normal weights (fan-out), batch norms from 1 and 0.
+
+    Args:
+        depth: 18, 34, 50 or 101.
+        output_stride: 8, 16 or 32.
+        stem: "plain" (7x7 conv, 64 channels) or "deep" (three 3x3 convs of 64, 64 and 128 channels, CPS).
+        multi_grid: factors of the last layer's dilation, one a block, first block included: CPS has
+            (1, 2, 4) at output stride 16, that is dilations 2, 4, 8. None: the rule above.
+        weights: "none", "imagenet" (torchvision's V1 file, plain stem only) or the path of a state dict
+            of this network, with or without its ``fc`` entries, or of a whole segmentation network.
+        name: name of the option in the config; not used by the network.
+
+    Raises:
+        UserError: an argument out of range, or weights that are missing, damaged or of another network.
+    """
+
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
+    def __init__(
+        self,
+        depth: int,
+        *,
+        output_stride: int = 16,
+        stem: str = "plain",
+        multi_grid: Sequence[int] | None = None,
+        weights: str = "none",
+        name: str = "",
+    ) -> None:
+        super().__init__()
+        _check(depth, output_stride, stem, multi_grid)
+        block, counts = BLOCKS[depth]
+        self.depth, self.stem, self.name = depth, stem, name
+        self.output_stride = output_stride
+        self.convention = InputConvention()
+        inputs = 64 if stem == "plain" else 128
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False) if stem == "plain" else _deep_stem()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        grids = (None, None, None, multi_grid)
+        dilation = 1
+        for number, (count, stride, grid) in enumerate(
+            zip(counts, STRIDES[output_stride], grids, strict=True), 1
+        ):
+            first = dilation
+            dilation *= 2 if stride == 1 and number > 1 else 1
+            dilations = [(first, dilation)] + [(dilation, dilation)] * (count - 1)
+            if grid is not None:
+                dilations = [(dilation * factor, dilation * factor) for factor in grid]
+            width = 64 * 2 ** (number - 1)
+            self.add_module(f"layer{number}", residual_layer(block, inputs, width, stride, dilations))
+            inputs = width * block.expansion
+        self.channels = tuple(64 * 2**power * block.expansion for power in range(4))
+        initialize(self)
+        self._load(weights)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return c1..c4 of a normalized image ``(N, 3, H, W)``."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        maps = []
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+            maps.append(x)
+        return maps
+
+    def _load(self, weights: str) -> None:
+        if weights == "none":
+            return
+        if weights == "imagenet" and self.stem == "deep":
+            raise UserError(
+                "backbone.weights=imagenet: there is no published file for the deep stem. "
+                "Give your own with backbone.weights=PATH, or use backbone.stem=plain."
+            )
+        path = Path(weights)
+        if weights == "imagenet":
+            published = torchvision.models.get_model_weights(f"resnet{self.depth}")["IMAGENET1K_V1"]
+            path = published_file(published.url)
+        state = _backbone_part(read_state(path))
+        found = _describe(state)
+        load_state(
+            self,
+            state,
+            source=f"Weights file {path}" + (f" (looks like {found})" if found else ""),
+            target=f"ResNet-{self.depth} with a {self.stem} stem",
+            hint="Choose the backbone that it was made for (backbone=NAME, backbone.stem=plain|deep).",
+        )
+
+
+def residual_layer(
+    block: Block, inputs: int, width: int, stride: int, dilations: Sequence[tuple[int, int]]
+) -> nn.Sequential:
+    """Return a layer of residual blocks with ``width * block.expansion`` output channels.
+
+    Args:
+        block: torchvision's BasicBlock or Bottleneck.
+        inputs: input channels.
+        width: channels of the 3x3 convs.
+        stride: of the first block.
+        dilations: for each block, those of its first and second 3x3 conv; a Bottleneck has only the first.
+    """
+    blocks = []
+    outputs = width * block.expansion
+    for number, pair in enumerate(dilations):
+        shortcut = None
+        if number == 0 and (stride != 1 or inputs != outputs):
+            shortcut = nn.Sequential(conv1x1(inputs, outputs, stride), nn.BatchNorm2d(outputs))
+        made = block(inputs if number == 0 else outputs, width, stride if number == 0 else 1, shortcut)
+        # Set afterwards because torchvision's BasicBlock refuses a dilation in its constructor.
+        convs = [
+            conv for conv in made.children() if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3)
+        ]
+        for conv, dilation in zip(convs, pair, strict=False):
+            conv.dilation = conv.padding = (dilation, dilation)
+        blocks.append(made)
+    return nn.Sequential(*blocks)
+
+
+def initialize(module: nn.Module) -> None:
+    """Draw Kaiming-normal conv weights (fan-out, ReLU); torch's batch norms start at 1 and 0 already."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _deep_stem() -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inputs, outputs, stride in ((3, 64, 2), (64, 64, 1), (64, 128, 1)):
+        layers += [
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers[:-2])
+
+
+def _check(depth: int, output_stride: int, stem: str, multi_grid: Sequence[int] | None) -> None:
+    for key, value, allowed in (
+        ("depth", depth, tuple(BLOCKS)),
+        ("output_stride", output_stride, tuple(STRIDES)),
+        ("stem", stem, ("plain", "deep")),
+    ):
+        if value not in allowed:
+            raise UserError(f"backbone.{key}={value}: choose one of {', '.join(map(str, allowed))}.")
+    count = BLOCKS[depth][1][3]
+    if multi_grid is not None and (len(multi_grid) != count or min(multi_grid) < 1):
+        raise UserError(
+            f"backbone.multi_grid={list(multi_grid)}: the last layer of ResNet-{depth} has {count} blocks; "
+            f"give {count} factors of at least 1, for example {[1, 2, 4][:count]}, or null."
+        )
+
+
+def _backbone_part(state: State) -> State:
+    inner = {
+        key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")
+    }
+    return {key: value for key, value in (inner or state).items() if not key.startswith("fc.")}
+
+
+def _describe(state: State) -> str:
+    """Say which ResNet a state dict belongs to; empty where it is none."""
+    counts = tuple(
+        len({key.split(".")[1] for key in state if key.startswith(f"layer{number}.") and key.count(".") > 1})
+        for number in range(1, 5)
+    )
+    block = Bottleneck if any(".conv3." in key for key in state) else BasicBlock
+    stem = "deep" if "conv1.0.weight" in state else "plain"
+    return next(
+        (f"ResNet-{depth}, {stem} stem" for depth, known in BLOCKS.items() if known == (block, counts)), ""
+    )

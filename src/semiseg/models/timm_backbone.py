@@ -1,0 +1,144 @@
+"""Any convolutional or hierarchical backbone of the timm library."""
+
+import difflib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from semiseg.errors import UserError
+from semiseg.models.segmodel import InputConvention
+from semiseg.models.weights import load_state, read_state
+
+INSTALL = 'pip install "semiseg[timm]"'
+
+
+class Timm(nn.Module):
+    """A timm network that returns its last four feature maps.
+
+    Maps normalized images ``(N, 3, H, W)`` to c1..c4, c1 at stride 4 and c4 at ``output_stride``.
+    ``channels`` and ``convention`` (mean, std) are what timm says of the network.
+
+    Args:
+        name: timm's name, for example ``tf_efficientnet_lite0``.
+        output_stride: stride of c4; below 32 only for networks that timm can dilate.
+        weights: "none", "pretrained" (fetched once by timm) or the path of a .safetensors or .pth file in
+            timm's names for exactly this network, classifier included or not.
+
+    Raises:
+        UserError: timm is not installed, does not know the name or can't build it with this stride; or
+            the weights are missing, damaged or of another network.
+    """
+
+    def __init__(self, name: str, *, output_stride: int = 16, weights: str = "none") -> None:
+        super().__init__()
+        self.name = name
+        self.output_stride = output_stride
+        overlay = {} if weights in ("none", "pretrained") else {"state_dict": _checked_state(name, weights)}
+        self.net = _create(name, output_stride, pretrained=weights != "none", overlay=overlay)
+        info = self.net.feature_info
+        strides = tuple(info.reduction())
+        if strides[0] != 4 or len(strides) != 4 or strides[-1] != output_stride:
+            raise UserError(
+                f"backbone.name={name}: its last four maps have strides {', '.join(map(str, strides))}; "
+                f"needed are 4 first and backbone.output_stride={output_stride} last. "
+                "Choose a network with a pyramid, such as convnext_tiny or tf_efficientnet_lite0."
+            )
+        self.channels = tuple(info.channels())
+        self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
+        known = _timm().get_pretrained_cfg(name)
+        self.convention = InputConvention("RGB", 255.0, tuple(known.mean), tuple(known.std))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return c1..c4 of a normalized image ``(N, 3, H, W)``."""
+        maps = list(self.net(x))
+        return [feature.permute(0, 3, 1, 2) for feature in maps] if self.channels_last else maps
+
+
+def _timm() -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(f"backbone=timm needs the package timm: {INSTALL}") from error
+    return timm
+
+
+def _create(name: str, output_stride: int, pretrained: bool, overlay: dict[str, Any]) -> Any:
+    timm = _timm()
+    _check_name(name)
+    stride = {} if output_stride == 32 else {"output_stride": output_stride}
+    try:
+        with _without_warnings():
+            net = timm.create_model(
+                name,
+                pretrained=pretrained,
+                pretrained_cfg_overlay=overlay,
+                features_only=True,
+                out_indices=(-4, -3, -2, -1),
+                **stride,
+            )
+    except (OSError, RuntimeError) as error:
+        if not pretrained or overlay:
+            raise
+        origin = timm.get_pretrained_cfg(name).hf_hub_id or "no published file known"
+        raise UserError(
+            f"The pretrained weights of {name} ({origin}) are not on this machine and could not be fetched "
+            f"({error}). Copy the published model.safetensors here and give it with backbone.weights=PATH, or "
+            "start from random weights with backbone.weights=none."
+        ) from error
+    except (TypeError, ValueError, NotImplementedError, AssertionError, IndexError) as error:
+        raise UserError(
+            f"backbone.name={name}: timm can't give its features at backbone.output_stride={output_stride} "
+            f"({error}). Try backbone.output_stride=32, or another network."
+        ) from error
+    net.pretrained_cfg.pop("state_dict", None)
+    return net
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silence timm on entries that it leaves out of a feature extractor: the file was compared before."""
+    logger = logging.getLogger("timm.models._builder")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _check_name(name: str) -> None:
+    timm = _timm()
+    if timm.is_model(name):
+        return
+    near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+    nearest = f" Did you mean {', '.join(near)}?" if near else ""
+    raise UserError(
+        f"backbone.name={name}: timm {timm.__version__} has no network of this name.{nearest} "
+        "timm.list_models() lists them all."
+    )
+
+
+def _checked_state(name: str, path: str) -> dict[str, Tensor]:
+    """Read a weights file and compare it with the whole network: timm would ignore what does not fit."""
+    _check_name(name)
+    state = read_state(path)
+    classifier = _timm().get_pretrained_cfg(name).classifier or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+
+    def is_head(key: str) -> bool:
+        return key.rsplit(".", 1)[0] in heads
+
+    with torch.device("meta"):
+        whole = _timm().create_model(name)
+    for key in [key for key in whole.state_dict() if is_head(key)]:
+        state.setdefault(key, whole.state_dict()[key])
+        if state[key].shape != whole.state_dict()[key].shape:
+            state[key] = whole.state_dict()[key]
+    load_state(
+        whole, state, f"Weights file {path}", f"timm's {name}", "Give the file made for this backbone.name."
+    )
+    return {key: value for key, value in state.items() if not is_head(key)}

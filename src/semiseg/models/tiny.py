@@ -1,0 +1,59 @@
+"""A small residual backbone for small images, tests and machines without an accelerator."""
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+
+from semiseg.errors import UserError
+from semiseg.models.resnet import STRIDES, initialize, residual_layer
+from semiseg.models.segmodel import InputConvention
+
+
+class Tiny(nn.Module):
+    """Four layers of one residual block each, about 200 000 parameters at the default width.
+
+    Maps normalized images ``(N, 3, H, W)`` to c1..c4 with ``2, 3, 4, 5`` times ``width`` channels, c1 at
+    stride 4, c4 at ``output_stride``. Made for images of about 96x96, where c4 is 12x12 at stride 8:
+    choose a decoder with small dilation rates.
+
+    Args:
+        width: channels of the stem.
+        output_stride: 8, 16 or 32.
+        name: name of the option in the config; not used by the network.
+
+    Raises:
+        UserError: another output stride, or a width below 1.
+    """
+
+    def __init__(self, width: int = 16, *, output_stride: int = 8, name: str = "") -> None:
+        super().__init__()
+        if output_stride not in STRIDES:
+            raise UserError(
+                f"backbone.output_stride={output_stride}: choose one of {', '.join(map(str, STRIDES))}."
+            )
+        if width < 1:
+            raise UserError(
+                f"backbone.width={width}: give a number of channels of at least 1, for example 16."
+            )
+        self.name = name
+        self.output_stride = output_stride
+        self.convention = InputConvention()
+        self.channels = (2 * width, 3 * width, 4 * width, 5 * width)
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+        layers, inputs, dilation = [], width, 1
+        for outputs, stride in zip(self.channels, (2, *STRIDES[output_stride][1:]), strict=True):
+            first, dilation = dilation, dilation * (2 if stride == 1 else 1)
+            layers.append(residual_layer(BasicBlock, inputs, outputs, stride, [(first, dilation)]))
+            inputs = outputs
+        self.layers = nn.ModuleList(layers)
+        initialize(self)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return c1..c4 of a normalized image ``(N, 3, H, W)``."""
+        x = self.stem(x)
+        maps = []
+        for layer in self.layers:
+            x = layer(x)
+            maps.append(x)
+        return maps

@@ -1,0 +1,147 @@
+"""Reading weights files: never running code from them, never loading one that does not fit."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from semiseg.errors import UserError
+
+State = dict[str, Tensor]
+_WRAPPERS = ("state_dict", "model", "model_state_dict")
+_SHOWN = 3
+
+
+def read_state(path: str | Path) -> State:
+    """Read the tensors of a weights file (.safetensors, or torch's .pth/.pt).
+
+    A state dict wrapped as ``{"state_dict": ...}`` or ``{"model": ...}`` is unwrapped and the prefix
+    ``module.`` of data-parallel training is removed. Nothing but tensors and plain values is unpickled.
+
+    Raises:
+        UserError: the file is missing, damaged, or holds something else than tensors.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"Weights file not found: {path.absolute()}. backbone.weights takes none, a published file "
+            "(imagenet for resnet, pretrained for timm) or the path of a .pth, .pt or .safetensors file."
+        )
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise UserError(f"{path} holds a {type(content).__name__}, not a state dict (names and tensors).")
+    strange = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise UserError(
+            f"{path} is not a state dict: {len(strange)} of its {len(content)} entries are no tensors "
+            f"({_some(strange)}). Save only the network's state_dict()."
+        )
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def load_state(
+    module: nn.Module, state: Mapping[str, Tensor], source: str, target: str, hint: str = ""
+) -> None:
+    """Load ``state`` into ``module`` if names and shapes agree exactly; on the meta device only compare.
+
+    Counters ``num_batches_tracked`` may be missing, as in files from before PyTorch 0.4.1.
+
+    Args:
+        module: the network.
+        state: what was read.
+        source: where it comes from, for the error.
+        target: what the network is, for the error.
+        hint: how to go on, for the error.
+
+    Raises:
+        UserError: anything else is missing, left over or of another shape; lists some and counts all.
+    """
+    own = module.state_dict()
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own]
+    reshaped = [
+        f"{key} {_shape(value)} in the file, {_shape(own[key])} in the network"
+        for key, value in state.items()
+        if key in own and own[key].shape != value.shape
+    ]
+    if missing or unexpected or reshaped:
+        found = (
+            (missing, "of the network are not in the file"),
+            (unexpected, "of the file are not in the network"),
+            (reshaped, "have another shape"),
+        )
+        lines = [f"  {len(keys)} entries {what}: {_some(keys)}" for keys, what in found if keys]
+        raise UserError("\n".join([f"{source} does not fit {target}:", *lines, *([hint] if hint else [])]))
+    if not any(value.is_meta for value in own.values()):
+        module.load_state_dict(dict(state), strict=False)
+
+
+def published_file(url: str) -> Path:
+    """Return the local copy of a published weights file, fetched once into torch.hub's folder.
+
+    Args:
+        url: its address; the name ends in the first 8 digits of its SHA-256, as torchvision's do.
+
+    Raises:
+        UserError: it is not there and can't be fetched, or its digest is wrong.
+    """
+    name = url.rsplit("/", 1)[-1]
+    digest = name.rsplit(".", 1)[0].rsplit("-", 1)[-1]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=digest, progress=False)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"The ImageNet weights {name} are not on this machine and could not be fetched ({error}). "
+                f"Copy the file to {path}, or give your own with backbone.weights=PATH, "
+                "or start from random weights with backbone.weights=none."
+            ) from error
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(digest):
+        raise UserError(
+            f"{path} is damaged: its SHA-256 begins with {found[:8]}, not {digest}. Delete it and try again."
+        )
+    return path
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types for damaged or refused files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{path} can't be read as a weights file: {reason}. It is damaged or holds more than tensors; "
+            "files that would have to run code to be read are refused."
+        ) from error
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise UserError(
+            f'Reading {path} needs the package safetensors: pip install "semiseg[timm]".'
+        ) from error
+    try:
+        return load_file(path)
+    except Exception as error:  # its error type is not part of its public interface
+        raise UserError(f"{path} can't be read as a safetensors file: {error}.") from error
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,133 @@
+import builtins
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from semiseg.errors import UserError
+from semiseg.models.build import segmentation_model
+from semiseg.models.deeplabv3plus import DeepLabV3Plus
+from semiseg.models.timm_backbone import Timm
+
+timm = pytest.importorskip("timm")
+
+WEIGHTS = Path(__file__).resolve().parents[3] / "shared/weights/tf_efficientnet_lite0.safetensors"
+SMALL = partial(DeepLabV3Plus, channels=32, low_channels=16, rates=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "output_stride"),
+    [("tf_efficientnet_lite0", 8), ("mobilenetv3_small_050", 16), ("resnet10t", 32), ("convnext_atto", 16)],
+)
+def test_shapes(name: str, output_stride: int) -> None:
+    with torch.device("meta"):
+        model = segmentation_model(Timm(name, output_stride=output_stride), SMALL, 3)
+        batch = torch.empty(2, 3, 64, 96, dtype=torch.uint8)
+        maps = model.backbone(model.normalize(batch))
+        assert tuple(m.shape[1] for m in maps) == model.backbone.channels
+        assert maps[0].shape[-2:] == (16, 24)
+        assert maps[-1].shape[-2:] == (64 // output_stride, 96 // output_stride)
+        assert model(batch).shape == (2, 3, 64, 96)
+
+
+def test_maps_with_channels_last_are_turned() -> None:
+    with torch.device("meta"):
+        backbone = Timm("swin_tiny_patch4_window7_224", output_stride=32)
+        assert tuple(m.shape[1] for m in backbone(torch.empty(1, 3, 224, 224))) == backbone.channels
+
+
+def test_odd_size_and_gradient() -> None:
+    model = segmentation_model(Timm("tf_efficientnet_lite0"), SMALL, 3).train()
+    logits = model(torch.randint(0, 256, (2, 3, 65, 81), dtype=torch.uint8))
+    assert logits.shape == (2, 3, 65, 81)
+    (logits * torch.randn_like(logits)).sum().backward()
+    assert [
+        name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ] == []
+
+
+def test_convention_is_what_timm_says() -> None:
+    with torch.device("meta"):
+        lite, mobile = Timm("tf_efficientnet_lite0"), Timm("mobilenetv3_small_050")
+    assert (lite.convention.scale, lite.convention.mean, lite.convention.std) == (
+        255.0,
+        (0.5,) * 3,
+        (0.5,) * 3,
+    )
+    assert mobile.convention.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.skipif(not WEIGHTS.is_file(), reason=f"needs {WEIGHTS}")
+class TestPretrainedEfficientNet:
+    def test_features_are_timms(self) -> None:
+        whole = timm.create_model("tf_efficientnet_lite0", checkpoint_path=str(WEIGHTS)).eval()
+        backbone = Timm("tf_efficientnet_lite0", output_stride=32, weights=str(WEIGHTS)).eval()
+        x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            expected = whole.forward_intermediates(x, indices=[1, 2, 3, 4], intermediates_only=True)
+            for observed, value in zip(backbone(x), expected, strict=True):
+                assert torch.allclose(observed, value, atol=1e-5)
+
+    def test_another_network_is_refused(self) -> None:
+        with torch.device("meta"), pytest.raises(UserError, match=r"does not fit timm's resnet10t"):
+            Timm("resnet10t", weights=str(WEIGHTS))
+
+
+def test_file_without_its_classifier(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole = timm.create_model("resnet10t")
+    state = {key: value for key, value in whole.state_dict().items() if not key.startswith("fc.")}
+    torch.save(state, tmp_path / "file.pth")
+    backbone = Timm("resnet10t", weights=str(tmp_path / "file.pth"))
+    assert all(torch.equal(value, state[key]) for key, value in backbone.net.state_dict().items())
+
+
+def test_file_with_a_missing_layer_is_refused(tmp_path: Path) -> None:
+    state = timm.create_model("resnet10t").state_dict()
+    del state["layer3.0.conv1.weight"]
+    torch.save(state, tmp_path / "file.pth")
+    with pytest.raises(
+        UserError, match=r"1 entries of the network are not in the file: layer3\.0\.conv1\.weight"
+    ):
+        Timm("resnet10t", weights=str(tmp_path / "file.pth"))
+
+
+def test_offline_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+
+    def offline(*arguments: Any, pretrained: bool = False, **options: Any) -> Any:
+        if pretrained:
+            raise OSError("no network")
+        return create(*arguments, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(UserError, match=r"resnet10t \(timm/resnet10t.*backbone\.weights=PATH"):
+        Timm("resnet10t", weights="pretrained")
+
+
+@pytest.mark.parametrize(
+    ("name", "output_stride", "named"),
+    [
+        ("tf_efficientnet_lite9", 16, "Did you mean tf_efficientnet_lite"),
+        ("swin_tiny_patch4_window7_224", 16, "output_stride=32"),
+        ("vit_tiny_patch16_224", 32, "strides 16, 16, 16, 16"),
+    ],
+)
+def test_unsuitable_networks(name: str, output_stride: int, named: str) -> None:
+    with torch.device("meta"), pytest.raises(UserError, match=named):
+        Timm(name, output_stride=output_stride)
+
+
+def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
+
+    def without(name: str, *arguments: Any, **options: Any) -> Any:
+        if name == "timm":
+            raise ImportError(name)
+        return original(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match=r'pip install "semiseg\[timm\]"'):
+        Timm("resnet10t")
