@@ -2,8 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,47 +17,10 @@ from semiseg.seeding import derive_seed
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import would ask the network for a newer version
 import albumentations
 
+# An unknown argument would be ignored with this warning.
+warnings.filterwarnings("error", r"Argument\(s\) .* not valid for transform", UserWarning)
+
 Transform: TypeAlias = albumentations.BasicTransform | albumentations.BaseCompose
-
-
-def transform(name: str, **arguments: Any) -> Transform:
-    """Build a transform of albumentations by its class name.
-
-    ``transforms: [...]`` of compositions such as ``OneOf`` may hold such descriptions in turn:
-    mappings of ``name`` and arguments.
-
-    Raises:
-        UserError: there is no such transform, or an argument is unknown or has a bad value.
-    """
-    cls = getattr(albumentations, name, None)
-    if not (isinstance(cls, type) and issubclass(cls, Transform)):
-        near = get_close_matches(name, dir(albumentations), 1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"albumentations has no transform {name!r}.{hint}")
-    if isinstance(arguments.get("transforms"), Sequence):
-        arguments["transforms"] = [_built(inner) for inner in arguments["transforms"]]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
-            return cls(**{key: _plain(value) for key, value in arguments.items()})
-    except (UserWarning, TypeError, ValueError) as error:
-        raise UserError(f"{name}: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    # albumentations takes tuples where YAML can only write lists.
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        items = [_plain(item) for item in value]
-        return items if items and isinstance(items[0], Transform) else tuple(items)
-    return value
-
-
-def _built(described: Transform | Mapping[str, Any]) -> Transform:
-    if isinstance(described, Transform):
-        return described
-    if not isinstance(described, Mapping) or "name" not in described:
-        raise UserError(f"{described!r} is no transform; expected a mapping of name and arguments.")
-    return transform(**{str(key): value for key, value in described.items()})
 
 
 def _leaves(transforms: Sequence[Transform]) -> Iterator[albumentations.BasicTransform]:
@@ -81,14 +43,14 @@ class Photometric:
     """A list of transforms of albumentations, reproducible for each sample.
 
     Args:
-        transforms: transforms, or mappings of ``name`` (the class in albumentations) and its arguments.
+        transforms: transforms or compositions such as ``OneOf``; with an unknown argument they raise.
 
     Raises:
-        UserError: an unknown transform or argument; a transform that would label the pixels it makes up.
+        UserError: a transform would label the pixels that it makes up.
     """
 
-    def __init__(self, transforms: Sequence[Transform | Mapping[str, Any]]) -> None:
-        self._transforms = [_built(item) for item in transforms]
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        self._transforms = list(transforms)
         for leaf in _leaves(self._transforms):
             fill = getattr(leaf, "fill_mask", None)
             if fill is not None and fill != IGNORE_INDEX:

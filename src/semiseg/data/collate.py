@@ -57,8 +57,9 @@ def _label(dataset: SegDataset, item: Item) -> Array | None:
 
 
 def _stacked(name: str, values: list[NDArray[Any]]) -> torch.Tensor:
+    stacked = np.stack(values)
     if name == "label":
-        return torch.from_numpy(np.stack(values).astype(np.int64))
-    if values[0].ndim == 3:
-        return torch.from_numpy(np.stack([value.transpose(2, 0, 1) for value in values]))
-    return torch.from_numpy(np.stack(values))
+        stacked = stacked.astype(np.int64)
+    elif stacked.ndim == 4:
+        stacked = np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))
+    return torch.from_numpy(stacked)

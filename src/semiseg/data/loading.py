@@ -53,8 +53,8 @@ class _Batches(Dataset[Any]):
 def _prepare_worker(_: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    # Ctrl-C and batch systems signal the whole process group. The main process then finishes its step and
-    # needs its batches until it ends the workers; the alarm ends one that nobody ends.
+    # See preload.py for signals to the whole group. torch has just made SIGTERM end this process: delay that,
+    # so that a worker that nobody ends is gone after a while all the same.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
 
@@ -64,7 +64,7 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "semiseg.data.augment"])
+    context.set_forkserver_preload(["semiseg.data.preload"])
     return context
 
 

@@ -66,6 +66,11 @@ class OverlapPair:
                 f"OverlapPair: crop_size={self.crop_size} is not a multiple of stride={self.stride}; "
                 f"the nearest is {max(1, round(self.crop_size / max(1, self.stride))) * max(1, self.stride)}."
             )
+        if len(self.iou) != 2 or not 0 <= self.iou[0] <= self.iou[1] <= 1:
+            raise UserError(
+                f"OverlapPair: iou={list(self.iou)}; expected [low, high] with 0 <= low <= high <= 1."
+            )
+        object.__setattr__(self, "iou", tuple(self.iou))
         object.__setattr__(self, "pad_color", checked_color(self.pad_color))
 
     def __call__(self, image: Array, rng: random.Random) -> Pair:

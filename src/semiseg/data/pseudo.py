@@ -6,37 +6,32 @@ import zlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.data.dataset import Array
+from semiseg.data.pseudo_files import (
+    CONFIDENCE,
+    INDEX,
+    JOURNAL,
+    LABELS,
+    PIXEL_BYTES,
+    Entry,
+    byte_sizes,
+    file_size,
+    image_record,
+    index_text,
+    parsed_record,
+    sync_folder,
+    total_statistics,
+    write_atomically,
+)
 from semiseg.errors import UserError
 
 Confidence = NDArray[np.float32]
-
-INDEX = "index.json"
-LABELS = "labels.bin"
-CONFIDENCE = "confidence.bin"
-
-
-class Entry(NamedTuple):
-    """Where one image lies.
-
-    Args:
-        offset: of its first pixel, in pixels from the start of either file.
-        height: rows.
-        width: columns.
-        label_crc: CRC-32 of its bytes in the label file.
-        confidence_crc: the same for confidence; None where none is stored.
-    """
-
-    offset: int
-    height: int
-    width: int
-    label_crc: int
-    confidence_crc: int | None
 
 
 class PseudoLabels:
@@ -99,16 +94,16 @@ class PseudoLabels:
         label: Array = self._read(LABELS, image_id, entry, np.dtype(np.uint8), entry.label_crc)
         return label
 
-    def confidence(self, image_id: str) -> Confidence:
-        """Return the confidence ``(H, W) float32``; raises as ``label`` does, and where none is stored."""
+    def confidence(self, image_id: str) -> Confidence | None:
+        """Return the confidence ``(H, W) float32``, None where none is stored; raises as ``label`` does."""
         entry = self._entry(image_id)
         if entry.confidence_crc is None:
-            raise UserError(f"The pseudo-labels in {self.path} were stored without confidence.")
+            return None
         values: Confidence = self._read(CONFIDENCE, image_id, entry, np.dtype("<f4"), entry.confidence_crc)
         return values
 
-    def read(self, image_id: str) -> tuple[Array, Confidence]:
-        """Return label ``(H, W) uint8`` and confidence ``(H, W) float32``."""
+    def read(self, image_id: str) -> tuple[Array, Confidence | None]:
+        """Return label and confidence of an image."""
         return self.label(image_id), self.confidence(image_id)
 
     def delete(self) -> None:
@@ -141,28 +136,137 @@ class PseudoLabels:
         return values.reshape(entry.height, entry.width)
 
 
-def index_text(index: Mapping[str, Any]) -> str:
-    """JSON with one line an image."""
-    head = json.dumps({key: value for key, value in index.items() if key != "images"}, sort_keys=True)
-    lines = ",\n".join(json.dumps(image) for image in index["images"])
-    return f'{head[:-1]}, "images": [\n{lines}\n]}}\n'
+class PseudoWriter:
+    """Append label maps to a store until it is sealed.
 
+    The journal names the images whose pixels are safely on disk. A writer that opens an unfinished store cuts
+    everything else away, so the caller skips ``done`` and writes the rest in the same order: the sealed files are
+    then those of a run that was never stopped, byte for byte.
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by a temporary name, so that at any moment the old or the new one is there, whole."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
+    Args:
+        path: directory of the store; made if missing.
+        meta: JSON values that say where the labels come from, such as a hash of what made them.
+        sync_every: images between two syncs to disk; at most as many are labeled again after a kill.
 
+    Raises:
+        UserError: the store was begun with another ``meta``.
+    """
 
-def sync_folder(path: Path) -> None:
-    """Make renamed and new files in a folder last through a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def __init__(
+        self, path: Path | str, meta: Mapping[str, Any] | None = None, *, sync_every: int = 8
+    ) -> None:
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._header = {"format": 1, "meta": dict(meta or {})}
+        self._sync_every = sync_every
+        self._records: list[dict[str, Any]] = []
+        self._pending: list[dict[str, Any]] = []
+        self._sealed = (self.path / INDEX).is_file()
+        if self._sealed:
+            self._done = dict.fromkeys(PseudoLabels(self.path).ids)
+            return
+        self._recover()
+        self._done = dict.fromkeys(record["id"] for record in self._records)
+        self._offset = sum(record["height"] * record["width"] for record in self._records)
+        self._files = {name: (self.path / name).open("ab") for name in PIXEL_BYTES}
+        self._journal = (self.path / JOURNAL).open("ab")
+
+    @property
+    def done(self) -> tuple[str, ...]:
+        """Ids that need not be written again."""
+        return tuple(self._done)
+
+    def write(self, image_id: str, label: Array, confidence: Confidence | None = None) -> None:
+        """Append one image.
+
+        Args:
+            image_id: not in ``done``.
+            label: ``(H, W) uint8``; 255 where there is no label.
+            confidence: ``(H, W) float32``; for all images of a store or for none.
+        """
+        if self._sealed:
+            raise ValueError(f"{self.path} is complete")
+        if image_id in self._done:
+            raise ValueError(f"{image_id} is already in {self.path}")
+        if label.dtype != np.uint8 or label.ndim != 2:
+            raise ValueError(f"label is {label.dtype} of {label.ndim} dimensions; expected uint8 of 2")
+        if confidence is not None and (confidence.shape != label.shape or confidence.dtype != np.float32):
+            raise ValueError(
+                f"confidence is {confidence.dtype} {confidence.shape}; expected float32 {label.shape}"
+            )
+        before = (self._records or self._pending)[:1]
+        if before and (before[0]["confidence"] is None) != (confidence is None):
+            raise ValueError(f"{self.path} takes confidences for all images or for none")
+        arrays = {LABELS: np.ascontiguousarray(label)}
+        if confidence is not None:
+            arrays[CONFIDENCE] = np.ascontiguousarray(confidence, "<f4")
+        for name, array in arrays.items():
+            self._files[name].write(array.data)
+        self._pending.append(image_record(image_id, self._offset, arrays))
+        self._done[image_id] = None
+        self._offset += label.size
+        if len(self._pending) >= self._sync_every:
+            self._sync()
+
+    def seal(self) -> PseudoLabels:
+        """Complete the store and return it; a store that is complete already is returned as it is."""
+        if not self._sealed:
+            self.close()
+            images = [
+                [record["id"], record["offset"], record["height"], record["width"], *record["crc"]]
+                for record in self._records
+            ]
+            statistics = total_statistics(self._records)
+            index = {**self._header, "deleted": False, "statistics": statistics, "images": images}
+            write_atomically(self.path / INDEX, index_text(index))
+            self._sealed = True
+        (self.path / JOURNAL).unlink(missing_ok=True)
+        return PseudoLabels(self.path)
+
+    def close(self) -> None:
+        """Bring everything that was written to disk; the store can be continued later."""
+        if not self._sealed and not self._journal.closed:
+            self._sync()
+            for file in (*self._files.values(), self._journal):
+                file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _sync(self) -> None:
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        self._journal.write("".join(json.dumps(record) + "\n" for record in self._pending).encode())
+        self._journal.flush()
+        os.fsync(self._journal.fileno())
+        self._records += self._pending
+        self._pending = []
+
+    def _recover(self) -> None:
+        """Read the journal up to its last whole line and cut the files back to what it vouches for."""
+        path, header = self.path / JOURNAL, json.dumps(self._header, sort_keys=True)
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.is_file() else []
+        if lines and lines[0] != header:
+            raise UserError(
+                f"{self.path} holds unfinished pseudo-labels of other origin: {lines[0]}, now {header}. "
+                "Choose another run directory or delete the folder."
+            )
+        sizes = dict.fromkeys(PIXEL_BYTES, 0)
+        for record in map(parsed_record, lines[1:]):
+            grown = {name: sizes[name] + size for name, size in byte_sizes(record).items()} if record else {}
+            if record is None or any(grown[name] > file_size(self.path / name) for name in grown):
+                break
+            self._records.append(record)
+            sizes = grown
+        kept = [header, *lines[1 : 1 + len(self._records)]]
+        write_atomically(path, "".join(line + "\n" for line in kept))
+        for name, size in sizes.items():
+            with (self.path / name).open("ab") as file:
+                file.truncate(size)
+        sync_folder(self.path)

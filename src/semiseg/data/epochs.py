@@ -1,0 +1,137 @@
+"""Streams by each original's rule for what an epoch is."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from semiseg.data.pseudo import PseudoLabels
+from semiseg.data.streams import Budget, Item, Stream, Streams
+from semiseg.data.views import View
+from semiseg.errors import UserError
+
+
+class Unlabeled(NamedTuple):
+    """One unlabeled stream of ``separate``: its images, what is made of them, and its ``Stream.order``."""
+
+    ids: Sequence[str]
+    view: View
+    order: str | None = None
+
+
+def labeled(
+    ids: Sequence[str], view: View, batch_size: int, budget: Budget, double_below: int = 0
+) -> Streams:
+    """Labeled images alone, in the stream ``labeled``.
+
+    An epoch is one pass without the last incomplete batch (one batch at least).
+
+    Args:
+        ids: labeled images.
+        view: of each image.
+        batch_size: images a batch.
+        budget: length of the fit.
+        double_below: list all images twice when there are fewer than this. ST++: 200.
+    """
+    items = tuple(Item(image_id, "true", view) for image_id in ids)
+    return _single("labeled", items * 2 if len(items) < double_below else items, batch_size, budget)
+
+
+def mixed(
+    labeled_ids: Sequence[str],
+    pseudo: PseudoLabels | Sequence[PseudoLabels],
+    weak: View,
+    strong: View,
+    batch_size: int,
+    budget: Budget,
+) -> Streams:
+    """Labeled and pseudo-labeled images in the one stream ``mixed``: the retraining of ST++.
+
+    The labeled list is repeated ceil(pseudo-labeled / labeled) times. An epoch is one pass over both lists
+    without the last incomplete batch; the labeled share of a batch is random, one half on average.
+
+    Args:
+        labeled_ids: images with true labels, seen in the weak view.
+        pseudo: the pseudo-labels of the other images, seen in the strong view; several stores add up.
+        weak: view of the labeled images.
+        strong: view of the pseudo-labeled images.
+        batch_size: images a batch, of both kinds together.
+        budget: length of the fit.
+
+    Raises:
+        UserError: an image is listed twice or in both lists.
+    """
+    stores = [pseudo] if isinstance(pseudo, PseudoLabels) else list(pseudo)
+    guessed = tuple(Item(image_id, store, strong) for store in stores for image_id in store.ids)
+    known = tuple(Item(image_id, "true", weak) for image_id in labeled_ids)
+    _refuse_repeated([item.id for item in (*known, *guessed)])
+    repeats = max(1, -(-len(guessed) // max(1, len(known))))
+    return _single("mixed", known * repeats + guessed, batch_size, budget)
+
+
+def separate(
+    labeled_ids: Sequence[str],
+    labeled_view: View,
+    unlabeled: Mapping[str, Unlabeled | tuple[Sequence[str], View, str | None]],
+    *,
+    batch_size: int,
+    unlabeled_batch_size: int,
+    budget: Budget,
+    reshuffle_unlabeled: bool = True,
+    nominal_lengths: bool = False,
+    iterations_per_epoch: int | None = None,
+) -> Streams:
+    """Labeled and unlabeled images in streams of their own: ``labeled`` and the names of ``unlabeled``.
+
+    An epoch is one pass over the longest stream without the last incomplete batch; the other lists are
+    repeated, and filled up with random images, to the same length. This is the rule of CPS.
+
+    Args:
+        labeled_ids: images with true labels.
+        labeled_view: their view.
+        unlabeled: name -> (ids, view, order tag). Two streams over the same ids with one order tag see the same
+            image at the same place, in two draws of the view. CPS with CutMix as published does that; without
+            a tag the streams are independent, as its paper means.
+        batch_size: labeled images a batch.
+        unlabeled_batch_size: images a batch of each unlabeled stream.
+        budget: length of the fit.
+        reshuffle_unlabeled: False keeps the order of the unlabeled images over all epochs, as CPS does.
+        nominal_lengths: count labeled images as total // ratio and unlabeled as the rest, one off from the
+            lists, as CPS does (Cityscapes 1/4: 279 iterations an epoch, by the lists 278).
+        iterations_per_epoch: fixed number instead of the rule; a shorter list starts again in a new order.
+            CAC: 1157.
+    """
+    labeled_items = tuple(Item(image_id, "true", labeled_view) for image_id in labeled_ids)
+    streams = {"labeled": Stream(labeled_items, batch_size)}
+    for name, (ids, view, order) in unlabeled.items():
+        items = tuple(Item(image_id, None, view) for image_id in ids)
+        streams[name] = Stream(items, unlabeled_batch_size, reshuffle=reshuffle_unlabeled, order=order)
+    if iterations_per_epoch is not None:
+        return Streams(streams, budget.total(iterations_per_epoch), iterations_per_epoch)
+
+    counts = {name: len(stream.items) for name, stream in streams.items()}
+    if nominal_lengths and len(counts) > 1:
+        total = counts["labeled"] + max(counts[name] for name in unlabeled)
+        known = total // round(total / counts["labeled"])
+        counts = {name: known if name == "labeled" else total - known for name in counts}
+    longest = max(counts, key=lambda name: counts[name] / streams[name].batch_size)
+    most, size = counts[longest], streams[longest].batch_size
+    per_epoch = max(1, most // size)
+    leveled = {
+        name: replace(stream, length=max(1, counts[name], most * stream.batch_size // size))
+        for name, stream in streams.items()
+    }
+    return Streams(leveled, budget.total(per_epoch), per_epoch)
+
+
+def _single(name: str, items: tuple[Item, ...], batch_size: int, budget: Budget) -> Streams:
+    per_epoch = max(1, len(items) // max(1, batch_size))
+    return Streams({name: Stream(items, batch_size)}, budget.total(per_epoch), per_epoch)
+
+
+def _refuse_repeated(ids: Sequence[str]) -> None:
+    twice = [image_id for image_id, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise UserError(
+            f"{len(twice)} images are listed twice or are both labeled and pseudo-labeled: {', '.join(twice[:5])}"
+        )

@@ -1,0 +1,117 @@
+"""The files of a store of pseudo-labels: index, journal records, statistics, writes that survive a kill."""
+
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semiseg.data.dataset import IGNORE_INDEX
+
+INDEX = "index.json"
+JOURNAL = "journal.jsonl"
+LABELS = "labels.bin"
+CONFIDENCE = "confidence.bin"
+PIXEL_BYTES = {LABELS: 1, CONFIDENCE: 4}
+
+
+class Entry(NamedTuple):
+    """Where one image lies.
+
+    Args:
+        offset: of its first pixel, in pixels from the start of either file.
+        height: rows.
+        width: columns.
+        label_crc: CRC-32 of its bytes in the label file.
+        confidence_crc: the same for confidence; None where none is stored.
+    """
+
+    offset: int
+    height: int
+    width: int
+    label_crc: int
+    confidence_crc: int | None
+
+
+def index_text(index: Mapping[str, Any]) -> str:
+    """JSON with one line an image."""
+    head = json.dumps({key: value for key, value in index.items() if key != "images"}, sort_keys=True)
+    lines = ",\n".join(json.dumps(image) for image in index["images"])
+    return f'{head[:-1]}, "images": [\n{lines}\n]}}\n'
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file by a temporary name, so that at any moment the old or the new one is there, whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make renamed and new files in a folder last through a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file, 0 where there is none."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+def parsed_record(line: str) -> dict[str, Any] | None:
+    """Read a line of the journal; None if a kill or a crash has left only a part of it."""
+    try:
+        record: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return record
+
+
+def byte_sizes(record: Mapping[str, Any]) -> dict[str, int]:
+    """Bytes that an image takes in each file."""
+    pixels = record["height"] * record["width"]
+    stored = {LABELS: True, CONFIDENCE: record["confidence"] is not None}
+    return {name: pixels * size * stored[name] for name, size in PIXEL_BYTES.items()}
+
+
+def image_record(image_id: str, offset: int, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Describe one image for the journal: place, checksums, and its share of the statistics."""
+    label, confidence = arrays[LABELS], arrays.get(CONFIDENCE)
+    counts = np.bincount(label.ravel(), minlength=256)
+    return {
+        "id": image_id,
+        "offset": offset,
+        "height": label.shape[0],
+        "width": label.shape[1],
+        "crc": [zlib.crc32(label.data), None if confidence is None else zlib.crc32(confidence.data)],
+        "classes": {str(value): int(counts[value]) for value in np.flatnonzero(counts)},
+        "confidence": None if confidence is None else float(confidence.sum(dtype=np.float64)),
+    }
+
+
+def total_statistics(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Numbers of images and pixels, pixels of each label value, mean confidence over all pixels."""
+    classes: dict[str, int] = {}
+    for record in records:
+        for value, count in record["classes"].items():
+            classes[value] = classes.get(value, 0) + count
+    pixels = sum(classes.values())
+    sums = [record["confidence"] for record in records if record["confidence"] is not None]
+    return {
+        "images": len(records),
+        "pixels": pixels,
+        "labeled_pixels": pixels - classes.get(str(IGNORE_INDEX), 0),
+        "classes": {value: classes[value] for value in sorted(classes, key=int)},
+        "mean_confidence": sum(sums) / max(1, pixels) if sums else None,
+    }

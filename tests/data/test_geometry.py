@@ -1,0 +1,187 @@
+"""Random crops and overlapping pairs through their public calls."""
+
+import pickle
+import random
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semiseg.data.dataset import Array
+from semiseg.data.geometry import (
+    LongSide,
+    RandomCrop,
+    Resize,
+    ScaleChoice,
+    ScaleUniform,
+    resized,
+)
+from semiseg.data.overlap import OverlapPair
+from semiseg.errors import UserError
+
+RULES: list[Resize | None] = [
+    None,
+    ScaleUniform(),
+    ScaleUniform(0.5, 1.5, "pil_bilinear"),
+    ScaleChoice([0.5, 1, 2.0]),
+    LongSide(40),
+    LongSide(None, 0.5, 2.0, "pil_bicubic"),
+]
+
+
+def coded(height: int, width: int) -> tuple[Array, Array]:
+    """An image whose channels tell row and column, and a label that tells the channels' parity."""
+    y, x = np.mgrid[:height, :width]
+    image = np.stack([y + 1, x + 1, y * 0 + 7], -1).astype(np.uint8)
+    return image, ((y + x) % 2).astype(np.uint8)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    crop=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    resize=st.sampled_from(RULES),
+    flip=st.sampled_from(["last", "first", "none"]),
+    pad=st.sampled_from(["bottom_right", "centered"]),
+    order=st.sampled_from(["xy", "yx"]),
+    when=st.sampled_from(["always", "longer", "unfitting"]),
+    off_by_one=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_every_rule_gives_the_crop_size(
+    height: int,
+    width: int,
+    crop: tuple[int, int],
+    resize: Resize | None,
+    flip: Any,
+    pad: Any,
+    order: Any,
+    when: Any,
+    off_by_one: bool,
+    seed: int,
+) -> None:
+    rule = RandomCrop(crop, resize, flip, pad, (9, 8, 7), order, when, off_by_one)
+    image, label = coded(height, width)
+    before = image.copy()
+    result, result_label = rule(image, label, random.Random(seed))
+    assert result.shape == (*crop, 3)
+    assert result.dtype == np.uint8
+    assert result.flags.c_contiguous
+    assert result_label is not None
+    assert result_label.shape == crop
+    assert np.array_equal(image, before)
+    assert ((result == (9, 8, 7)).all(-1) | (result_label != 255)).all()
+    alone, nothing = rule(image, None, random.Random(seed))
+    assert np.array_equal(alone, result)
+    assert nothing is None
+
+
+def test_label_stays_on_its_pixels() -> None:
+    image, label = coded(60, 50)
+    rule = RandomCrop((40, 70), resize=None)
+    for seed in range(20):
+        result, result_label = rule(image, label, random.Random(seed))
+        assert result_label is not None
+        inside = result_label != 255
+        assert inside.sum() == 40 * 50
+        row, column = result[..., 0].astype(int) - 1, result[..., 1].astype(int) - 1
+        assert ((row + column) % 2 == result_label)[inside].all()
+        assert (result[~inside] == (124, 116, 104)).all()
+
+
+def test_offsets_and_flips_cover_all_places() -> None:
+    image, _ = coded(6, 7)
+    rule = RandomCrop((4, 4), resize=None)
+    seen = set()
+    for seed in range(400):
+        result, _ = rule(image, None, random.Random(seed))
+        flipped = result[0, 0, 1] > result[0, 1, 1]
+        seen.add((int(result[0, 0, 0]), int(result[0].min(0)[1]), bool(flipped)))
+    assert len(seen) == 3 * 4 * 2
+
+
+def test_centered_padding() -> None:
+    image, label = coded(3, 4)
+    result, result_label = RandomCrop((6, 8), resize=None, flip="none", pad="centered")(
+        image, label, random.Random(0)
+    )
+    assert result_label is not None
+    assert np.array_equal(result[1:4, 2:6], image)
+    assert int((result_label == 255).sum()) == 48 - 12
+
+
+def test_crop_off_by_one_loses_a_row() -> None:
+    image, _ = coded(5, 4)
+    rule = RandomCrop((4, 4), resize=None, flip="none", pad="centered", crop_off_by_one=True)
+    lost = [
+        seed for seed in range(50) if (rule(image, None, random.Random(seed))[0][-1] == (124, 116, 104)).all()
+    ]
+    assert lost
+    faithful = replace(rule, crop_off_by_one=False)
+    assert all((faithful(image, None, random.Random(seed))[0][..., 2] == 7).all() for seed in range(50))
+
+
+def test_long_side_is_relative_to_the_image_where_no_base_is_given() -> None:
+    rule = LongSide(None, 0.5, 2.0)
+    sizes = {rule.size(30, 60, random.Random(seed)) for seed in range(500)}
+    assert {width for _, width in sizes} == set(range(30, 121))
+    assert all(height == int(width / 2 + 0.5) for height, width in sizes)
+
+
+@pytest.mark.parametrize("interpolation", ["opencv", "pil_bilinear", "pil_bicubic"])
+def test_labels_are_never_interpolated(interpolation: Any) -> None:
+    label = np.random.RandomState(0).choice([0, 3, 255], (31, 17)).astype(np.uint8)
+    for size in ((9, 40), (64, 5)):
+        result = resized(label, size, interpolation)
+        assert result.shape == size
+        assert set(np.unique(result)) <= {0, 3, 255}
+
+
+def test_rules_can_be_pickled() -> None:
+    rule = RandomCrop([32, 40], ScaleChoice([1, 2]))
+    assert pickle.loads(pickle.dumps(rule)) == rule
+    assert rule.size == (32, 40)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: RandomCrop(0), "crop_size"),
+        (lambda: RandomCrop([1, 2, 3]), "crop_size"),
+        (lambda: RandomCrop(8, pad_color=(0, 0, 256)), "pad_color"),
+        (lambda: RandomCrop(8, flip="lst"), "flip is 'lst'; expected one of last, first, none"),
+        (lambda: RandomCrop(8, pad="middle"), "pad"),
+        (lambda: RandomCrop(8, draw_order="zz"), "draw_order"),
+        (lambda: RandomCrop(8, draw_when="never"), "draw_when"),
+        (lambda: ScaleUniform(2, 1), "low=2"),
+        (lambda: ScaleUniform(0, 1), "low=0"),
+        (lambda: ScaleUniform(1, 2, "nearest"), "interpolation"),
+        (lambda: ScaleChoice([]), "values"),
+        (lambda: ScaleChoice([1, -1]), "values"),
+        (lambda: LongSide(0), "base=0"),
+        (lambda: OverlapPair(100), "the nearest is 96"),
+        (lambda: OverlapPair(4), "the nearest is 8"),
+        (lambda: OverlapPair(96, iou=(0.9, 0.1)), "iou"),
+    ],
+)
+def test_bad_values_are_explained(build: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build()
+
+
+@settings(deadline=None, max_examples=100)
+@given(height=st.integers(8, 200), width=st.integers(8, 200), seed=st.integers(0, 1000))
+def test_pairs_agree_on_their_common_part(height: int, width: int, seed: int) -> None:
+    image = np.random.RandomState(seed).randint(0, 256, (height, width, 3)).astype(np.uint8)
+    pair = OverlapPair(64)(image, random.Random(seed))
+    parts = []
+    for crop, box, flip in ((pair.image_1, pair.box_1, pair.flip_1), (pair.image_2, pair.box_2, pair.flip_2)):
+        assert crop.shape == (64, 64, 3)
+        assert all(side % 8 == 0 and 0 <= side <= 64 for side in box)
+        upright = crop[:, ::-1] if flip else crop
+        parts.append(upright[box[0] : box[2], box[1] : box[3]])
+    assert np.array_equal(*parts)
