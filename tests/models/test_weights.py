@@ -50,7 +50,7 @@ def test_files_that_fit(
 
 
 def test_safetensors(tmp_path: Path, resnet18: ResNet) -> None:
-    pytest.importorskip("safetensors").torch.save_file(resnet18.state_dict(), tmp_path / "file.safetensors")
+    pytest.importorskip("safetensors.torch").save_file(resnet18.state_dict(), tmp_path / "file.safetensors")
     assert same(ResNet(18, weights=str(tmp_path / "file.safetensors")), resnet18)
 
 
