@@ -192,7 +192,7 @@ class NotebookLab:
                 yield image_id, policy(network, image)
 
     def label(
-        self, name: str, network: Any, ids: Any, policy: Any, with_confidence: bool = True
+        self, name: str, network: Any, ids: Any, policy: Any, keep_confidence: bool = True
     ) -> MemoryLabels:
         self.steps.append(name)
         found = dict(self.predict(network, ids, policy))

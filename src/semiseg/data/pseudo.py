@@ -146,6 +146,7 @@ class PseudoWriter:
     Args:
         path: directory of the store; made if missing.
         meta: JSON values that say where the labels come from, such as a hash of what made them.
+        keep_confidence: store the confidence of every pixel; False counts it in the statistics alone.
         sync_every: images between two syncs to disk; at most as many are labeled again after a kill.
 
     Raises:
@@ -153,11 +154,17 @@ class PseudoWriter:
     """
 
     def __init__(
-        self, path: Path | str, meta: Mapping[str, Any] | None = None, *, sync_every: int = 8
+        self,
+        path: Path | str,
+        meta: Mapping[str, Any] | None = None,
+        *,
+        keep_confidence: bool = True,
+        sync_every: int = 8,
     ) -> None:
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
         self._header = {"format": 1, "meta": dict(meta or {})}
+        self._keep_confidence = keep_confidence
         self._sync_every = sync_every
         self._records: list[dict[str, Any]] = []
         self._pending: list[dict[str, Any]] = []
@@ -198,11 +205,11 @@ class PseudoWriter:
         if before and (before[0]["confidence"] is None) != (confidence is None):
             raise ValueError(f"{self.path} takes confidences for all images or for none")
         arrays = {LABELS: np.ascontiguousarray(label)}
-        if confidence is not None:
+        if confidence is not None and self._keep_confidence:
             arrays[CONFIDENCE] = np.ascontiguousarray(confidence, "<f4")
         for name, array in arrays.items():
             self._files[name].write(array.data)
-        self._pending.append(image_record(image_id, self._offset, arrays))
+        self._pending.append(image_record(image_id, self._offset, arrays, confidence))
         self._done[image_id] = None
         self._offset += label.size
         if len(self._pending) >= self._sync_every:

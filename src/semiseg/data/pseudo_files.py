@@ -81,20 +81,29 @@ def parsed_record(line: str) -> dict[str, Any] | None:
 def byte_sizes(record: Mapping[str, Any]) -> dict[str, int]:
     """Bytes that an image takes in each file."""
     pixels = record["height"] * record["width"]
-    stored = {LABELS: True, CONFIDENCE: record["confidence"] is not None}
+    stored = {LABELS: True, CONFIDENCE: record["crc"][1] is not None}
     return {name: pixels * size * stored[name] for name, size in PIXEL_BYTES.items()}
 
 
-def image_record(image_id: str, offset: int, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Describe one image for the journal: place, checksums, and its share of the statistics."""
-    label, confidence = arrays[LABELS], arrays.get(CONFIDENCE)
+def image_record(
+    image_id: str, offset: int, arrays: Mapping[str, NDArray[Any]], confidence: NDArray[np.float32] | None
+) -> dict[str, Any]:
+    """Describe one image for the journal: place, checksums, and its share of the statistics.
+
+    Args:
+        image_id: the image.
+        offset: of its first pixel in either file.
+        arrays: what is stored, by file.
+        confidence: what the statistics count, whether it is stored or not.
+    """
+    label, stored = arrays[LABELS], arrays.get(CONFIDENCE)
     counts = np.bincount(label.ravel(), minlength=256)
     return {
         "id": image_id,
         "offset": offset,
         "height": label.shape[0],
         "width": label.shape[1],
-        "crc": [zlib.crc32(label.data), None if confidence is None else zlib.crc32(confidence.data)],
+        "crc": [zlib.crc32(label.data), None if stored is None else zlib.crc32(stored.data)],
         "classes": {str(value): int(counts[value]) for value in np.flatnonzero(counts)},
         "confidence": None if confidence is None else float(confidence.sum(dtype=np.float64)),
     }

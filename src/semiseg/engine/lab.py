@@ -217,7 +217,7 @@ class Lab:
         ids: Sequence[str],
         policy: LabelPolicy,
         *,
-        with_confidence: bool = True,
+        keep_confidence: bool = True,
     ) -> PseudoLabels:
         """Label images with a network; resumes at the first image that is not stored yet.
 
@@ -226,23 +226,22 @@ class Lab:
             network: the labeler.
             ids: images to label, in this order.
             policy: how one image is labeled.
-            with_confidence: store the confidence of every pixel too; five bytes a pixel instead of one.
+            keep_confidence: store the confidence of every pixel too; five bytes a pixel instead of one.
         """
         with self._step(name) as step:
             store = step.directory / "labels"
             if not step.done:
                 self.session.tracker.start_stage(name, step.index, len(ids))
                 self.session.journal.cut(step.journal)
-                writer = PseudoWriter(store)
-                finished = set(writer.done)
-                waiting = [image_id for image_id in ids if image_id not in finished]
-                for image_id, (labels, confidence) in self.predict(network, waiting, policy):
-                    kept = confidence.cpu().numpy() if with_confidence else None
-                    writer.write(image_id, labels.cpu().numpy(), kept)
-                    finished.add(image_id)
-                    self.session.tracker.progress(len(finished))
-                writer.seal()
-                quality = self._label_quality(PseudoLabels(store))
+                with PseudoWriter(store, keep_confidence=keep_confidence) as writer:
+                    finished = set(writer.done)
+                    waiting = [image_id for image_id in ids if image_id not in finished]
+                    for image_id, (label, confidence) in self.predict(network, waiting, policy):
+                        writer.write(image_id, label.cpu().numpy(), confidence.cpu().numpy())
+                        finished.add(image_id)
+                        self.session.tracker.progress(len(finished))
+                    labels = writer.seal()
+                quality = self._label_quality(labels)
                 self.session.tracker.log(quality, self.iterations)
                 step.finish({"kind": "label", "images": len(ids), "quality": quality})
         self.labelings[name] = step.stored["result"]
@@ -290,16 +289,17 @@ class Lab:
 
     def _label_quality(self, labels: PseudoLabels) -> dict[str, float | None]:
         session = self.session
+        statistics = labels.statistics
+        values = {
+            "pseudo/coverage": statistics["labeled_pixels"] / max(statistics["pixels"], 1),
+            "pseudo/confidence": statistics["mean_confidence"],
+        }
         quality = pseudo_label_quality(
             labels, session.dataset, session.quality_ids, session.evaluator, session.device
         )
-        if quality is None:
-            return {}
-        return {
-            "pseudo/miou": quality.miou,
-            "pseudo/accuracy": quality.accuracy,
-            "pseudo/coverage": quality.coverage,
-        }
+        if quality is not None:
+            values |= {"pseudo/miou": quality.miou, "pseudo/accuracy": quality.accuracy}
+        return values
 
     @contextmanager
     def _step(self, name: str) -> Iterator[Step]:

@@ -127,7 +127,7 @@ class PlanLab:
         ids: Sequence[str],
         policy: LabelPolicy,
         *,
-        with_confidence: bool = True,
+        keep_confidence: bool = True,
     ) -> PseudoLabels:
         """Time the labeling of one image."""
         labels = PlannedLabels(ids, self.dataset)
@@ -140,7 +140,7 @@ class PlanLab:
             policy(network, image.to(self.session.device))
         _synchronize(self.session.device)
         seconds = (time.perf_counter() - started) * len(ids)
-        size = image.shape[-1] * image.shape[-2] * (5 if with_confidence else 1) * len(ids)
+        size = image.shape[-1] * image.shape[-2] * (5 if keep_confidence else 1) * len(ids)
         self.steps.append(PlannedStep(name, f"label {len(ids)} images", 0, seconds, size))
         return labels
 

@@ -145,7 +145,7 @@ class SelfTraining:
         return lab.fit("teacher", SupervisedLearner(lab.network("teacher")), streams, snapshots)
 
     def _label(self, lab: "Lab", step: str, by: "FitResult", ids: Sequence[str]) -> PseudoLabels:
-        return lab.label(step, by.selected, ids, self.labeling, with_confidence=False)
+        return lab.label(step, by.selected, ids, self.labeling, keep_confidence=False)
 
     def _student(self, lab: "Lab", step: str, *pseudo: PseudoLabels) -> "FitResult":
         streams = mixed(

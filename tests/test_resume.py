@@ -1,0 +1,226 @@
+"""A run that is killed at any moment and started again ends with the same weights as one that never was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.slow
+
+TINY = (
+    "dataset.train=24",
+    "dataset.val=4",
+    "dataset.test=0",
+    "dataset.size=32",
+    "split=1/4",
+    "trainer.crop_size=32",
+    "trainer.iterations=10",
+    "trainer.batch_size=2",
+    "trainer.unlabeled_batch_size=2",
+    "trainer.checkpoint_every=2",
+    "trainer.eval_every=5",
+    "trainer.log_every=3",
+    "trainer.threads=1",
+    "tracker.mode=disabled",
+    "seed=3",
+)
+Moment = Callable[[Path], bool]
+
+
+def start(run: Path, *overrides: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "semiseg", "train", f"run_dir={run}", *TINY, *overrides]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(run: Path, *overrides: str) -> str:
+    process = start(run, *overrides)
+    output = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == 0, output
+    return output
+
+
+def stop_at(run: Path, moment: Moment, number: signal.Signals, *overrides: str) -> tuple[int, str]:
+    """Start a run, send a signal once ``moment`` has come, and return exit code and output."""
+    process = start(run, *overrides)
+    deadline = time.monotonic() + 100
+    while process.poll() is None and not moment(run):
+        assert time.monotonic() < deadline, "the moment to stop never came"
+        time.sleep(0.002)
+    process.send_signal(number)
+    output = process.communicate(timeout=60)[0].decode()
+    return process.returncode, output
+
+
+def weights(run: Path) -> str:
+    """Digest of all weights of the reported network."""
+    state = torch.load(run / "checkpoints/best.pt", weights_only=True)["state_dict"]
+    digest = sha256()
+    for name in sorted(state):
+        digest.update(name.encode() + state[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def records(run: Path) -> list[dict[str, object]]:
+    """Logged records without what depends on the clock."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    kept = [
+        {key: value for key, value in line.items() if not key.startswith("time/")}
+        for line in lines
+        if "summary" not in line
+    ]
+    return kept
+
+
+def in_step(step: str, files: int = 0) -> Moment:
+    """The step has begun and its directory holds at least so many files."""
+
+    def moment(run: Path) -> bool:
+        found = list((run / "stages").glob(f"*-{step}"))
+        return bool(found) and sum(path.is_file() for path in found[0].rglob("*")) >= files
+
+    return moment
+
+
+def saved_twice(step: str) -> Moment:
+    """The second training state of a step has been written."""
+
+    def moment(run: Path) -> bool:
+        try:
+            manifest = json.loads((run / "checkpoints/manifest.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return bool(manifest["step"] == step and (run / "checkpoints/last.prev.pt").exists())
+
+    return moment
+
+
+def after_lines(count: int) -> Moment:
+    """So many lines have been logged."""
+
+    def moment(run: Path) -> bool:
+        try:
+            return (run / "metrics.jsonl").read_bytes().count(b"\n") >= count
+        except OSError:
+            return False
+
+    return moment
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Uninterrupted runs by method, each made once."""
+    made: dict[str, Path] = {}
+
+    def run(method: str) -> Path:
+        if method not in made:
+            made[method] = tmp_path_factory.mktemp("straight") / method
+            finish(made[method], f"method={method}")
+        return made[method]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("method", "moments"),
+    [
+        ("cps", [after_lines(1), saved_twice("train"), after_lines(4)]),
+        (
+            "stpp",
+            [
+                saved_twice("teacher"),
+                in_step("label-reliable", files=3),
+                saved_twice("student-reliable"),
+                in_step("student", files=2),
+            ],
+        ),
+    ],
+)
+def test_killed_runs_end_with_the_same_weights(
+    method: str, moments: list[Moment], straight: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "killed"
+    killed = 0
+    for moment in moments:
+        code, output = stop_at(run, moment, signal.SIGKILL, f"method={method}")
+        assert code in (0, -signal.SIGKILL), output
+        killed += code != 0
+    assert killed >= 2
+    # The last leg loads its batches with worker processes.
+    finish(run, f"method={method}", "trainer.num_workers=2")
+    assert weights(run) == weights(straight(method))
+    assert records(run) == records(straight(method))
+    assert not list(run.rglob("*.tmp-*"))
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_finish_the_step_and_save(
+    number: signal.Signals, expected: int, straight: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "stopped"
+    code, output = stop_at(run, after_lines(1), number, "method=cps", "trainer.checkpoint_every=1000")
+    assert code == expected, output
+    assert "semiseg train run_dir=" in output
+    assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
+    # run_dir alone goes on with the stored config.
+    process = subprocess.run(
+        [sys.executable, "-m", "semiseg", "train", f"run_dir={run}"], capture_output=True, timeout=120
+    )
+    assert process.returncode == 0, process.stderr.decode()
+    assert weights(run) == weights(straight("cps"))
+
+
+def test_time_limit_saves_and_exits_75(straight: Callable[[str], Path], tmp_path: Path) -> None:
+    run = tmp_path / "limited"
+    process = start(run, "method=cps", "trainer.max_time=0.0001")
+    output = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == 75, output
+    finish(run, "method=cps")
+    assert weights(run) == weights(straight("cps"))
+
+
+def test_second_process_is_refused_and_names_the_first(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = start(run, "trainer.iterations=2000")
+    while not (run / "status.json").exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+    second = start(run, "trainer.iterations=2000")
+    output = second.communicate(timeout=60)[0].decode()
+    first.kill()
+    first.communicate()
+    assert second.returncode == 2, output
+    assert f"process {first.pid}" in output
+    assert "Traceback" not in output
+
+
+def test_resuming_with_other_settings_names_the_keys(straight: Callable[[str], Path]) -> None:
+    process = start(straight("cps"), "optimizer.lr=0.5")
+    output = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 2, output
+    assert "optimizer.lr" in output
+    assert "0.5" in output
+
+
+def test_a_finished_run_is_not_trained_again(straight: Callable[[str], Path]) -> None:
+    before = (straight("cps") / "metrics.jsonl").read_bytes()
+    assert "mIoU" in finish(straight("cps"), "method=cps")
+    assert (straight("cps") / "metrics.jsonl").read_bytes() == before
+
+
+def test_run_yaml_runs_again_to_the_same_weights(straight: Callable[[str], Path], tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    command = [sys.executable, "-m", "semiseg", "train", "--config-dir", str(straight("cps"))]
+    process = subprocess.run(
+        [*command, "--config-name", "run", f"run_dir={again}"], capture_output=True, timeout=120
+    )
+    assert process.returncode == 0, process.stderr.decode()
+    assert weights(again) == weights(straight("cps"))
