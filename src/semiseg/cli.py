@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from semiseg import __version__
-from semiseg.errors import Interrupted, UserError
+from semiseg.errors import Interrupted, RunFailed, UserError
 
 USER_FAULT = 2
 CRASH = 1
@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(words)
     except UserError as error:
         return _told(str(error), USER_FAULT)
+    except RunFailed as error:
+        return _told(str(error), CRASH)
     except Interrupted as error:
         return _told(f"stopped: {error.reason}. The state is saved.", error.exit_code)
     except KeyboardInterrupt:

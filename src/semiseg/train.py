@@ -24,7 +24,7 @@ from semiseg.engine.lab import Lab
 from semiseg.engine.plan import make_plan, render_plan
 from semiseg.engine.session import Session
 from semiseg.engine.signals import StopRequest
-from semiseg.errors import Interrupted
+from semiseg.errors import Interrupted, RunFailed, UserError
 from semiseg.summary import as_float, keep_reported, summarize
 from semiseg.track.base import Tracker
 from semiseg.track.console import ConsoleTracker, render_summary
@@ -159,7 +159,8 @@ def _guarded(place: RunDir, cfg: DictConfig, session: Session, report: CheckRepo
         raise
     except BaseException as fault:
         error = f"{type(fault).__name__}: {fault}"
-        log.exception("The run failed")
+        if not isinstance(fault, UserError | RunFailed):
+            log.exception("The run failed")
         raise
     finally:
         place.write_status(state, **position, error=error)
