@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -14,20 +15,11 @@ from semiseg.config.compose import Draft
 from semiseg.config.faults import Fault
 from semiseg.config.schema import COMPONENTS
 from semiseg.config.settings import check_settings, plain_values
-from semiseg.config.signature import check_node
+from semiseg.config.signature import BadTarget, check_node, locate
 from semiseg.errors import UserError
 
 PUBLISHED_WEIGHTS = ("none", "imagenet", "pretrained")
-DATA_KEYS = (
-    "dataset",
-    "split",
-    "split_family",
-    "split_id",
-    "split_lists",
-    "unlabeled",
-    "data_roots",
-    "method",
-)
+DATA_KEYS = ("dataset", "split", "split_family", "split_id", "split_lists", "unlabeled", "data_roots")
 TRIED: dict[str, Callable[[DictConfig], Any]] = {
     "method": build.method,
     "augment": build.augment,
@@ -74,9 +66,10 @@ class Checker:
             faults += self._once([key, nodes[key], "built"], partial(_trial, key, partial(TRIED[key], cfg)))
         if sound >= {"backbone", "model"}:
             network = [nodes["backbone"], nodes["model"]]
-            faults += self._once(network, partial(_trial, "backbone", partial(_on_meta, cfg)))
+            key = "backbone.weights" if _own_weights(cfg) else "backbone"
+            faults += self._once(network, partial(_trial, key, partial(_on_meta, cfg)))
         wrong = {fault.key for fault in faults}
-        if sound >= {"dataset", "method"} and not any(_any_below(key, wrong) for key in DATA_KEYS):
+        if not any(_any_below(key, wrong) for key in DATA_KEYS):
             faults += _trial("dataset", partial(_divide, cfg))
         return _sourced(faults, draft)
 
@@ -115,13 +108,18 @@ def _trial(key: str, attempt: Callable[[], Any]) -> list[Fault]:
     return []
 
 
+def _own_weights(cfg: DictConfig) -> bool:
+    """Whether the backbone's weights come from a file that the user names."""
+    return cfg.backbone.get("weights") not in (None, *PUBLISHED_WEIGHTS)
+
+
 def _on_meta(cfg: DictConfig) -> None:
     """Build the network without memory; a weights file of the user's is compared with it."""
     import torch
 
-    own_file = cfg.backbone.get("weights") not in (None, *PUBLISHED_WEIGHTS)
-    with torch.device("meta"):
-        backbone = build.backbone(cfg, None if own_file else "none")
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch remarks that nothing is copied to this device
+        backbone = build.backbone(cfg, None if _own_weights(cfg) else "none")
         build.decoder_factory(cfg)(in_channels=backbone.channels, output_stride=backbone.output_stride)
 
 
@@ -132,8 +130,15 @@ def _divide(cfg: DictConfig) -> None:
     split = make_split(
         build.dataset(cfg), str(cfg.split), cfg.split_family, cfg.split_id, cfg.unlabeled, cfg.split_lists
     )
-    if build.method(cfg).needs_unlabeled and not split.unlabeled:
+    if not split.unlabeled and _needs_unlabeled(cfg):
         raise UserError(
             f"split={cfg.split}: method={cfg.method.name} needs unlabeled images and this leaves none. Label fewer "
             "(split=1/8), learn from the labeled ones as unlabeled too (unlabeled=all), or take method=supervised."
         )
+
+
+def _needs_unlabeled(cfg: DictConfig) -> bool:
+    try:
+        return bool(getattr(locate(str(cfg.method["_target_"])), "needs_unlabeled", False))
+    except (BadTarget, KeyError, TypeError):  # a fault of its own
+        return False

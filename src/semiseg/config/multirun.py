@@ -61,7 +61,7 @@ def sweep(request: Request, run: Callable[[], Run]) -> int:
             faults += error.faults
     if faults or cfg is None:
         raise ConfigFaults(faults)
-    return _launch(request, given, cfg, run())
+    return _launch(request, given, cfg.sweep_dir, run())
 
 
 def combinations(request: Request, given: Sequence[Given]) -> list[list[str]]:
@@ -101,7 +101,7 @@ def _single(given: Given) -> list[str]:
     return [f"{key}={text}" for text in given.parsed.sweep_string_iterator()]
 
 
-def _launch(request: Request, given: Sequence[Given], cfg: DictConfig, run: Run) -> int:
+def _launch(request: Request, given: Sequence[Given], sweep_dir: str | None, run: Run) -> int:
     failures: list[tuple[str, int]] = []
 
     def job(cfg: DictConfig) -> float:
@@ -121,11 +121,11 @@ def _launch(request: Request, given: Sequence[Given], cfg: DictConfig, run: Run)
             failures.append((cfg.run_dir, 1))
         return math.nan
 
-    schema.register(typed=True)
     searchpath.register()
-    place = cfg.sweep_dir or str(Path("runs/sweeps") / datetime.now().strftime("%Y%m%d-%H%M%S-%f"))
-    arguments = list(_arguments(given, cfg, place))
-    code = _hydra_main(request, arguments, job)
+    place = sweep_dir or str(Path("runs/sweeps") / datetime.now().strftime("%Y%m%d-%H%M%S-%f"))
+    preset_keys = {each.key for each in _sweep_params(request, given)}
+    schema.register(typed=True)
+    code = _hydra_main(request, list(_arguments(given, preset_keys, place)), job)
     for run_dir, _ in failures:
         print(f"semiseg: failed: {run_dir}", file=sys.stderr)
     return code or min((failure for _, failure in failures), default=0)
@@ -138,12 +138,11 @@ def job_name(cfg: DictConfig, overrides: Sequence[str]) -> str:
     return f"{run_name(cfg)}-{digest}"
 
 
-def _arguments(given: Sequence[Given], cfg: DictConfig, place: str) -> Iterator[str]:
-    """Overrides for Hydra; only keys that no file holds are added instead of changed."""
+def _arguments(given: Sequence[Given], preset_keys: set[str], place: str) -> Iterator[str]:
+    """Overrides for Hydra; what a preset sweeps over is replaced by the command line only if spelled alike."""
     for each in given:
         if each.key not in PLACES:
-            known = each.is_group or OmegaConf.select(cfg, each.key, default=None) is not None
-            yield each.text if known else each.lenient()
+            yield each.text if each.key in preset_keys else each.lenient()
     if not any(each.key == "hydra/job_logging" for each in given):
         yield "hydra/job_logging=none"
     escaped = place.replace("\\", "\\\\").replace("'", "\\'")

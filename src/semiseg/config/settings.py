@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config.faults import Fault, listed, nearest, shown
 from semiseg.config.overrides import GROUPS
-from semiseg.config.schema import COMPONENTS, RunConfig
+from semiseg.config.schema import COMPONENTS, PRESETS, RunConfig
 from semiseg.config.searchpath import options
 from semiseg.config.signature import described, fits
 
@@ -99,8 +99,8 @@ def _unknown(path: str, value: Any, prefix: str, known: list[str]) -> Fault:
     everywhere = all_keys()
     name = path.rsplit(".", 1)[-1]
     same_name = [key for key in everywhere if key.rsplit(".", 1)[-1] == name]
-    near = nearest(name, known)
-    found = f"{prefix}{near}" if near else next(iter(same_name), None) or nearest(path, everywhere)
+    siblings = [f"{prefix}{key}" for key in (*known, *(() if prefix else PRESETS))]
+    found = next(iter(same_name), None) or nearest(path, siblings) or nearest(path, everywhere)
     below = prefix.rstrip(".") or "the config"
     return Fault(path, f"no such key.\n{below} has: {listed(known)}.", value, found)
 
@@ -114,7 +114,7 @@ def all_keys() -> list[str]:
             if dataclasses.is_dataclass(hint):
                 yield from below(typing.cast(type, hint), f"{prefix}{name}.")
 
-    return [*below(RunConfig, ""), *GROUPS[-2:]]
+    return [*below(RunConfig, ""), *PRESETS]
 
 
 def _converts(cls: type, key: str, value: Any) -> bool:
@@ -196,11 +196,3 @@ def _combinations(values: Mapping[str, Any], evaluator: Mapping[str, Any]) -> It
     stride, window = evaluator.get("stride"), evaluator.get("window")
     if isinstance(stride, int | float) and isinstance(window, int) and stride > window:
         yield Fault("evaluator.stride", f"larger than the window ({window}) would leave gaps.", stride)
-    known = options("dataset")
-    for name in values.get("data_roots") or {}:
-        if name not in known:
-            yield Fault(
-                f"data_roots.{name}",
-                f"no such dataset.\nThere are: {listed(known)}.",
-                near=nearest(name, known),
-            )

@@ -179,7 +179,7 @@ def _admit(target: str) -> None:
     if top in PACKAGES:
         return
     here = Path.cwd()
-    if not ((here / f"{top}.py").is_file() or (here / top).is_dir()):
+    if not top.isidentifier() or not ((here / f"{top}.py").is_file() or (here / top).is_dir()):
         allowed = f"{listed(PACKAGES)}, or a module in the working directory"
         raise BadTarget(f"its top package has to be one of {allowed}.", nearest(top, PACKAGES))
     if str(here) not in sys.path:

@@ -1,0 +1,128 @@
+"""Sweeps: every combination is checked before the first run, and one failing run does not end the others."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from semiseg.config.compose import Request
+from semiseg.config.faults import ConfigFaults
+from semiseg.config.multirun import combinations, job_name, sweep
+from semiseg.config.overrides import parse
+from semiseg.errors import Interrupted, UserError
+
+
+@pytest.fixture(autouse=True)
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Recorder:
+    """Stands in for training; raises where it was told to."""
+
+    def __init__(self, errors: dict[int, Exception] | None = None) -> None:
+        self.configs: list[DictConfig] = []
+        self.overrides: list[list[str]] = []
+        self.errors = errors or {}
+
+    def __call__(self, cfg: DictConfig, overrides: list[str]) -> float:
+        self.configs.append(cfg)
+        self.overrides.append(overrides)
+        if cfg.seed in self.errors:
+            raise self.errors[cfg.seed]
+        return 0.5
+
+
+def swept(recorder: Recorder, *overrides: str) -> int:
+    return sweep(Request(overrides), lambda: recorder)
+
+
+def test_grid() -> None:
+    recorder = Recorder()
+    code = swept(recorder, "method=supervised,cps", "split=1/8,1/4", "trainer.epochs=2", "sweep_dir=s w")
+    assert code == 0
+    found = {(cfg.method.name, cfg.seed, cfg.split) for cfg in recorder.configs}
+    assert len(found) == 4
+    assert all((cfg.trainer.epochs, cfg.trainer.iterations) == (2, None) for cfg in recorder.configs)
+    folders = {cfg.run_dir for cfg in recorder.configs}
+    assert len(folders) == 4
+    assert all(Path(folder).parent == Path("s w") for folder in folders)
+    assert recorder.configs[0].trainer.threads >= 1
+    assert "shapes-1of8-every0-tiny-deeplabv3plus-supervised-s0-" in recorder.configs[0].run_dir
+    again = Recorder()
+    swept(again, "sweep_dir=s w", "split=1/2,1/4", "trainer.epochs=2", "method=cps")
+    assert len({cfg.run_dir for cfg in again.configs} & folders) == 1
+
+
+def test_default_sweep_dir() -> None:
+    recorder = Recorder()
+    assert swept(recorder, "seed=range(0,2)") == 0
+    assert [Path(cfg.run_dir).parts[:2] for cfg in recorder.configs] == [("runs", "sweeps")] * 2
+
+
+def test_arguments_of_components_and_own_parameters() -> None:
+    Path("method").mkdir()
+    Path("method/short.yaml").write_text("name: short\n_target_: semiseg.methods.cps.CPS\n")
+    recorder = Recorder()
+    assert swept(recorder, "method=short", "method.weight=1,2", "trainer.clip_grad_norm=1") == 0
+    assert [cfg.method.weight for cfg in recorder.configs] == [1, 2]
+
+
+def test_preset_with_a_sweep() -> None:
+    recorder = Recorder()
+    assert swept(recorder, "experiments=study_shapes", "seed=4,5") == 0
+    assert [(cfg.method.name, cfg.seed) for cfg in recorder.configs] == [
+        (method, seed) for method in ("supervised", "cps", "stpp") for seed in (4, 5)
+    ]
+
+
+def test_glob_over_presets() -> None:
+    Path("experiments").mkdir()
+    for number in (1, 2):
+        Path(f"experiments/own_{number}.yaml").write_text(f"# @package _global_\nseed: {number}\n")
+    recorder = Recorder()
+    assert swept(recorder, "experiments=glob(own_*)") == 0
+    assert [cfg.seed for cfg in recorder.configs] == [1, 2]
+
+
+def test_a_fault_anywhere_refuses_all() -> None:
+    recorder = Recorder()
+    with pytest.raises(ConfigFaults) as error:
+        swept(recorder, "seed=0,x", "split=1/8,9/8", "method.cutmx=true", "run_dir=r")
+    keys = {fault.key for fault in error.value.faults}
+    assert keys == {"seed", "split", "method.cutmx", "run_dir"}
+    assert len(error.value.faults) == 4
+    assert recorder.configs == []
+
+
+def test_failing_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    recorder = Recorder({1: ValueError("a crash"), 2: UserError("a bad file")})
+    assert swept(recorder, "seed=0,1,2,3") == 1
+    assert [cfg.seed for cfg in recorder.configs] == [0, 1, 2, 3]
+    screen = capsys.readouterr().err
+    assert screen.count("semiseg: failed: ") == 2
+    assert "a crash" in screen
+    assert "a bad file" in screen
+    assert swept(Recorder({2: UserError("a bad file")}), "seed=2,3") == 2
+
+
+def test_interrupt_ends_the_sweep() -> None:
+    recorder = Recorder({1: Interrupted("SIGTERM", 143)})
+    assert swept(recorder, "seed=0,1,2") == 143
+    assert [cfg.seed for cfg in recorder.configs] == [0, 1]
+
+
+def test_combinations() -> None:
+    given, _ = parse(
+        ["seed=0,1", "method=cps", "optimizer.lr=interval(0,1)", "hydra.verbose=true"], sweep=True
+    )
+    assert combinations(Request(), given) == [["seed=0", "method=cps"], ["seed=1", "method=cps"]]
+
+
+def test_job_name_does_not_depend_on_order_or_place() -> None:
+    from semiseg.config.compose import compose
+
+    cfg = compose(Request())
+    assert job_name(cfg, ["seed=1", "method=cps", "sweep_dir=a"]) == job_name(cfg, ["method=cps", "seed=1"])
+    assert job_name(cfg, ["seed=1"]) != job_name(cfg, ["seed=2"])

@@ -1,0 +1,98 @@
+"""Every option and preset that comes with semiseg composes, passes the checks and can be built."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from semiseg.config import build
+from semiseg.config.check import Checker
+from semiseg.config.compose import Draft, Request, compose, draft
+from semiseg.config.schema import COMPONENTS, PRESETS, SETTINGS
+from semiseg.config.searchpath import conf_dir, options, shipped_root
+from semiseg.data.dataset import DatasetInfo
+
+EXTRA = {
+    ("backbone", "timm"): ("backbone.name=resnet18", "backbone.weights=none"),
+    ("dataset", "folder"): ("dataset.classes=[a,b]", "dataset.root=data"),
+    ("dataset", "camvid"): ("dataset.root=data",),
+    ("experiments", "camvid_cpu"): ("dataset.root=data",),
+}
+GROUPS = (*COMPONENTS, *SETTINGS, *PRESETS)
+OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
+OPTIONS += [("experiments", path.stem) for path in sorted((shipped_root() / "experiments").glob("*.yaml"))]
+INFO = DatasetInfo("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+
+
+@pytest.fixture(autouse=True)
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a folder of images that suits both file datasets."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("train", "trainannot", "val", "valannot", "images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for number in range(20):
+        for folder in ("train", "trainannot", "images", "masks"):
+            (tmp_path / "data" / folder / f"t{number}.png").touch()
+    for folder in ("val", "valannot"):
+        (tmp_path / "data" / folder / "v.png").touch()
+    (tmp_path / "data" / "val.txt").write_text("t0\n")
+    return tmp_path
+
+
+def config(group: str, option: str) -> DictConfig:
+    request = Request((f"{group}={option}", *EXTRA.get((group, option), ())))
+    found: Draft = draft(request)
+    if option == "camvid_cpu" or (group, option) == ("dataset", "camvid"):
+        Path("data/val.txt").unlink()
+    assert Checker().everything(found) == []
+    return compose(request)
+
+
+def test_all_groups_have_options() -> None:
+    assert {group for group, _ in OPTIONS} == set(GROUPS)
+    for group, option in OPTIONS:
+        assert option in options(group)
+
+
+@pytest.mark.parametrize(("group", "option"), [each for each in OPTIONS if each[0] not in PRESETS])
+def test_option(group: str, option: str) -> None:
+    cfg = config(group, option)
+    if option != "timm":
+        assert cfg[group].name == option
+    if group in COMPONENTS:
+        assert "_target_" in cfg[group]
+    builders = {
+        "dataset": lambda: build.dataset(cfg).ids("train"),
+        "augment": lambda: (build.augment(cfg).weak, build.augment(cfg).strong),
+        "method": lambda: build.method(cfg).run,
+        "optimizer": lambda: build.optimizer(cfg).groups,
+        "schedule": lambda: build.schedule(cfg).factor(0, 10),
+    }
+    if group in builders:
+        assert builders[group]()
+    if group in ("backbone", "model"):
+        with torch.device("meta"):
+            model = build.network_factory(cfg, INFO)("none")
+            assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 3, 64, 64)
+
+
+@pytest.mark.parametrize(("group", "option"), [each for each in OPTIONS if each[0] in PRESETS])
+def test_preset(group: str, option: str) -> None:
+    assert config(group, option).trainer.iterations is not None
+
+
+def test_weights_argument_of_the_factory() -> None:
+    factory = build.network_factory(compose(Request(())), INFO)
+    assert factory("none").num_classes == 3
+    with pytest.raises(Exception, match="takes no weights"):
+        factory("imagenet")
+
+
+def test_albumentations_takes_the_lists_of_the_files() -> None:
+    import numpy as np
+
+    strong = build.augment(compose(Request(()))).strong
+    image = np.random.default_rng(0).integers(0, 255, (120, 100, 3), dtype=np.uint8)
+    sample = strong(image, np.zeros((120, 100), np.uint8), (0, "train", 0))
+    assert sample["image"].shape == (96, 96, 3)

@@ -1,0 +1,182 @@
+"""The command line from outside: help, exit codes, real runs in subprocesses."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from semiseg import __version__, train
+from semiseg.cli import main
+from semiseg.errors import Interrupted, UserError
+
+SMALL = (
+    "dataset.train=16",
+    "dataset.val=2",
+    "dataset.test=0",
+    "dataset.size=32",
+    "trainer.crop_size=32",
+    "split=1/4",
+    "debug=smoke",
+    "trainer.iterations=2",
+    "backbone.width=4",
+)
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+@pytest.fixture(autouse=True)
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def semiseg(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "semiseg", *words]
+    return subprocess.run(command, env=os.environ | ENVIRONMENT, capture_output=True, text=True, check=False)
+
+
+def test_help_is_fast_and_does_not_import_torch() -> None:
+    code = (
+        "import sys\nfrom semiseg.cli import main\ncode = main(['--help'])\n"
+        "assert 'torch' not in sys.modules\nassert 'wandb' not in sys.modules\nsys.exit(code)"
+    )
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        seconds.append(time.perf_counter() - started)
+        assert done.returncode == 0, done.stderr
+    assert min(seconds) < 1
+    for text in (
+        "train",
+        "eval",
+        "camvid",
+        "deeplabv3plus_cps",
+        "stpp",
+        "examples:",
+        "run_dir=RUN",
+        "--plan",
+    ):
+        assert text in done.stdout
+
+
+def test_help_lists_options_of_the_working_directory(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("method").mkdir()
+    Path("method/mine.yaml").write_text("name: mine\n")
+    assert main(["train", "--help"]) == 0
+    assert "mine" in capsys.readouterr().out
+
+
+def test_version_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+    assert main([]) == 2
+    assert main(["trian"]) == 2
+    assert "Did you mean train?" in capsys.readouterr().err
+    assert main(["train", "-m", "--plan"]) == 2
+    assert main(["train", "--resolve"]) == 2
+
+
+def test_printed_config(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--cfg", "job", "seed=3"]) == 0
+    screen = capsys.readouterr().out
+    assert "seed: 3" in screen
+    assert "crop_size: ${trainer.crop_size}" in screen
+    assert main(["train", "trainer.crop_size=48", "--cfg", "job", "--resolve"]) == 0
+    assert "    crop_size: 48" in capsys.readouterr().out
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UserError("a bad file"), 2),
+        (Interrupted("SIGTERM", 143), 143),
+        (Interrupted("trainer.max_time reached", 75), 75),
+        (KeyboardInterrupt(), 130),
+        (RuntimeError("a crash"), 1),
+        (BrokenPipeError(), 0),
+    ],
+)
+def test_exit_codes(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(cfg: object, overrides: list[str], plan_only: bool) -> float:
+        raise error
+
+    monkeypatch.setattr(train, "run", run)
+    assert main(["train"]) == code
+    assert ("Traceback" in capfd.readouterr().err) == (code == 1)
+
+
+def test_what_training_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    def run(cfg: object, overrides: list[str], plan_only: bool) -> float:
+        seen.update(cfg=cfg, overrides=overrides, plan_only=plan_only)
+        return 0.0
+
+    monkeypatch.setattr(train, "run", run)
+    assert main(["train", "--plan", "seed=2"]) == 0
+    assert (seen["overrides"], seen["plan_only"]) == (["seed=2"], True)
+    cfg = seen["cfg"]
+    assert cfg.name == "shapes-1of16-every0-tiny-deeplabv3plus-cps-s2"
+    assert cfg.run_dir.startswith(f"runs/{cfg.name}/")
+    assert cfg.trainer.threads >= 1
+
+
+@pytest.mark.slow
+def test_run_resume_and_run_again() -> None:
+    done = semiseg("train", "method=supervised", *SMALL, "run_dir=r")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(Path("r/summary.json").read_text())
+    assert semiseg("train", "run_dir=r").returncode == 0
+    refused = semiseg("train", "run_dir=r", "seed=1")
+    assert refused.returncode == 2
+    assert "seed: 0 there, 1 now" in refused.stderr
+    again = semiseg("train", "--config-dir", "r", "--config-name", "run", "run_dir=again")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(Path("again/summary.json").read_text())["miou"] == summary["miou"]
+
+
+OWN_METHOD = """
+from semiseg.data.epochs import labeled
+from semiseg.methods.supervised import SupervisedLearner
+
+
+class Mine:
+    needs_unlabeled = False
+
+    def __init__(self, *, extra: int):
+        self.extra = extra
+
+    def run(self, lab):
+        streams = labeled(lab.split.labeled, lab.augment.weak, lab.trainer.batch_size + self.extra, lab.budget)
+        return lab.fit("mine", SupervisedLearner(lab.network("model")), streams).selected
+"""
+
+
+@pytest.mark.slow
+def test_method_from_the_working_directory() -> None:
+    Path("method").mkdir()
+    Path("method/mine.yaml").write_text("name: mine\n_target_: mine.Mine\nextra: 1\n")
+    Path("mine.py").write_text(OWN_METHOD)
+    done = semiseg("train", "method=mine", *SMALL, "run_dir=r")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(Path("r/summary.json").read_text())["method"] == "mine"
+    refused = semiseg("train", "method=mine", "method.extr=3")
+    assert refused.returncode == 2
+    assert "Did you mean extra?" in refused.stderr
+
+
+@pytest.mark.slow
+def test_sweep_and_plan() -> None:
+    done = semiseg("train", "-m", "method=supervised,cps", *SMALL, "sweep_dir=s")
+    assert done.returncode == 0, done.stderr
+    assert len(list(Path("s").glob("*/summary.json"))) == 2
+    planned = semiseg("train", "--plan", *SMALL)
+    assert planned.returncode == 0, planned.stderr
+    assert "iterations" in planned.stdout
