@@ -11,7 +11,7 @@ import pytest
 
 from semiseg import __version__, train
 from semiseg.cli import main
-from semiseg.errors import Interrupted, UserError
+from semiseg.errors import Interrupted, RunFailed, UserError
 
 SMALL = (
     "dataset.train=16",
@@ -78,6 +78,9 @@ def test_version_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean train?" in capsys.readouterr().err
     assert main(["train", "-m", "--plan"]) == 2
     assert main(["train", "--resolve"]) == 2
+    assert main(["eval"]) == 2
+    assert main(["eval", "no_such_run"]) == 2
+    assert main(["eval", "--help"]) == 0
 
 
 def test_printed_config(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,6 +100,7 @@ def test_printed_config(capsys: pytest.CaptureFixture[str]) -> None:
         (Interrupted("SIGTERM", 143), 143),
         (Interrupted("trainer.max_time reached", 75), 75),
         (KeyboardInterrupt(), 130),
+        (RunFailed("the loss is not finite"), 1),
         (RuntimeError("a crash"), 1),
         (BrokenPipeError(), 0),
     ],
@@ -109,7 +113,7 @@ def test_exit_codes(
 
     monkeypatch.setattr(train, "run", run)
     assert main(["train"]) == code
-    assert ("Traceback" in capfd.readouterr().err) == (code == 1)
+    assert ("Traceback" in capfd.readouterr().err) == isinstance(error, RuntimeError)
 
 
 def test_what_training_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told(str(error), CRASH)
     except Interrupted as error:
         return _told(f"stopped: {error.reason}. The state is saved.", error.exit_code)
+    except SystemExit as error:  # argparse, after its own message
+        return error.code if isinstance(error.code, int) else USER_FAULT
     except KeyboardInterrupt:
         return _told("interrupted.", INTERRUPTED)
     except BrokenPipeError:

@@ -36,6 +36,7 @@ SETTINGS = [
         "trainer.iteratons=40",
         "trainer.iteratons=40 (from command line) no such key. Did you mean trainer.iterations?",
     ),
+    ("trainer.foo=40", "trainer.foo=40 (from command line) no such key. trainer has: name, iterations,"),
     ("iterations=40", "Did you mean trainer.iterations?"),
     ("sed=4", "sed=4 (from command line) no such key. Did you mean seed?"),
     ("experiment=shapes", "Did you mean experiments?"),
@@ -79,6 +80,7 @@ SETTINGS = [
     ("tracker.mode=of", "expected one of: offline, online, disabled."),
     ("data_roots=/data", "expected"),
     ("seed=0,1", "several values need -m"),
+    ("name=a(b", "Put a value with special characters in two pairs of quotes"),
     ("seed", "not of the form key=value"),
     ("hydra.nothing=1", "hydra.nothing"),
     ("backbone=timm", "backbone.name has to be given: the name of a network of timm"),
@@ -213,7 +215,7 @@ def test_iterations_and_epochs_in_files(capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize(
     "words",
-    ["trainer.iteratons=3", "method=nothing", "dataset=shapes split=1_8", "trainer.precision=fp8 seed=1"],
+    ["trainer.iteratons=3", "method=nothing", "dataset=shapes split=1_8", "trainer.precision=fp8 split=900"],
 )
 def test_subprocess_without_torch(words: str) -> None:
     """Mistakes in settings are answered without importing torch."""

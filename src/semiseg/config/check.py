@@ -42,36 +42,50 @@ class Checker:
         return _sourced([*draft.faults, *check_settings(draft.cfg)], draft)
 
     def everything(self, draft: Draft) -> list[Fault]:
-        """Find faults of settings, of the arguments of all components, and of trial builds.
+        """Find faults of settings and data, of the arguments of components, and of trial builds.
 
-        Where settings are wrong and nobody has touched a component, components are not imported, so that
-        a typing mistake is answered at once.
+        With faults, only components that somebody has touched are looked at: options that come with
+        semiseg are right, and a typing mistake is answered before torch has been imported.
         """
         faults = self.settings(draft)
-        if draft.cfg is None or (faults and not _components_touched(draft)):
+        if draft.cfg is None:
             return faults
-        cfg = draft.cfg
-        values, _ = plain_values(cfg)
+        values, _ = plain_values(draft.cfg)
         wrong = {fault.key for fault in faults}
         nodes = {key: values[key] for key in COMPONENTS if key in values and not _any_below(key, wrong)}
-        for key, node in nodes.items():
-            supplied = build.DECODER_ARGUMENTS if key == "model" else ()
-            faults += self._once([key, node], partial(check_node, node, key, supplied))
-        wrong = {fault.key for fault in faults}
-        sound = {key for key in nodes if not _any_below(key, wrong)}
-        if isinstance(values.get("trainer"), dict) and "trainer.device" not in wrong:
-            name = str(values["trainer"]["device"])
-            faults += self._once(name, partial(_trial, "trainer.device", partial(build.device, name)))
-        for key in sorted(sound & TRIED.keys()):
-            faults += self._once([key, nodes[key], "built"], partial(_trial, key, partial(TRIED[key], cfg)))
-        if sound >= {"backbone", "model"}:
-            network = [nodes["backbone"], nodes["model"]]
-            key = "backbone.weights" if _own_weights(cfg) else "backbone"
-            faults += self._once(network, partial(_trial, key, partial(_on_meta, cfg)))
+        touched = [key for key in nodes if any(layer.sets(key) for layer in draft.layers)]
+        faults = [*faults, *self._components(draft.cfg, nodes, touched), *self._device(values, wrong)]
         wrong = {fault.key for fault in faults}
         if not any(_any_below(key, wrong) for key in DATA_KEYS):
-            faults += _trial("dataset", partial(_divide, cfg))
+            faults += _trial("dataset", partial(_divide, draft.cfg))
+        if not faults:
+            faults += self._components(draft.cfg, nodes, list(nodes))
         return _sourced(faults, draft)
+
+    def _components(self, cfg: DictConfig, nodes: dict[str, Any], chosen: list[str]) -> list[Fault]:
+        faults: list[Fault] = []
+        for key in chosen:
+            supplied = build.DECODER_ARGUMENTS if key == "model" else ()
+            faults += self._once([key, nodes[key]], partial(check_node, nodes[key], key, supplied))
+        wrong = {fault.key for fault in faults}
+        sound = [key for key in chosen if not _any_below(key, wrong)]
+        for key in sound:
+            if key in TRIED:
+                faults += self._once(
+                    [key, nodes[key], "built"], partial(_trial, key, partial(TRIED[key], cfg))
+                )
+        if {"backbone", "model"} <= nodes.keys() and {"backbone", "model"} & set(sound):
+            network = [nodes["backbone"], nodes["model"]]
+            key = "backbone.weights" if _own_weights(cfg) else "backbone"
+            if not any(_any_below(part, wrong) for part in ("backbone", "model")):
+                faults += self._once(network, partial(_trial, key, partial(_on_meta, cfg)))
+        return faults
+
+    def _device(self, values: dict[str, Any], wrong: set[str]) -> list[Fault]:
+        name = values["trainer"].get("device") if isinstance(values.get("trainer"), dict) else None
+        if not isinstance(name, str) or not name.startswith("cuda") or "trainer.device" in wrong:
+            return []
+        return self._once(name, partial(_trial, "trainer.device", partial(build.device, name)))
 
     def _once(self, content: Any, find: Callable[[], list[Fault]]) -> list[Fault]:
         key = json.dumps(content, sort_keys=True, default=str)
@@ -89,13 +103,6 @@ def _sourced(faults: list[Fault], draft: Draft) -> list[Fault]:
         fault if fault.source else dataclasses.replace(fault, source=draft.source(fault.key))
         for fault in faults
     ]
-
-
-def _components_touched(draft: Draft) -> bool:
-    """Whether a component may differ from the options that come with semiseg, or a GPU was asked for."""
-    touched = any(key.split(".")[0] in COMPONENTS for layer in draft.layers for key in layer.values)
-    device = any(str(layer.values.get("trainer.device", "")).startswith("cuda") for layer in draft.layers)
-    return touched or device
 
 
 def _trial(key: str, attempt: Callable[[], Any]) -> list[Fault]:

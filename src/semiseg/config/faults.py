@@ -64,12 +64,9 @@ def shown(value: Any) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that is most like ``name``, or None when none is."""
-    names = list(known)
-    lower = {each.lower(): each for each in names}
-    for cutoff in (0.6, 0.45):
-        if found := get_close_matches(name.lower(), list(lower), n=1, cutoff=cutoff):
-            return lower[found[0]]
-    return None
+    lower = {each.lower(): each for each in known}
+    found = get_close_matches(name.lower(), list(lower), n=1, cutoff=0.45)
+    return lower[found[0]] if found else None
 
 
 def listed(names: Sequence[str]) -> str:

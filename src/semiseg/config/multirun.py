@@ -25,7 +25,7 @@ from semiseg.config.layers import command_layer, register_local
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
 from semiseg.config.prepare import checked, settle
 from semiseg.config.searchpath import options
-from semiseg.errors import Interrupted, UserError
+from semiseg.errors import Interrupted, RunFailed, UserError
 
 log = logging.getLogger(__name__)
 Run = Callable[[DictConfig, list[str]], float]
@@ -113,9 +113,9 @@ def _launch(request: Request, given: Sequence[Given], sweep_dir: str | None, run
         except Interrupted as error:
             log.warning("%s; stopped the sweep in %s", error.reason, cfg.run_dir)
             raise SystemExit(error.exit_code) from error
-        except UserError as error:
+        except (UserError, RunFailed) as error:
             print(f"semiseg: {error}", file=sys.stderr)
-            failures.append((cfg.run_dir, 2))
+            failures.append((cfg.run_dir, 2 if isinstance(error, UserError) else 1))
         except Exception:  # one crash must not end the other runs
             traceback.print_exc()
             failures.append((cfg.run_dir, 1))

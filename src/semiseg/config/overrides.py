@@ -14,6 +14,7 @@ from semiseg.config.searchpath import options
 
 GROUPS = (*COMPONENTS, *SETTINGS, *PRESETS)
 COMMAND_LINE = "command line"
+QUOTING = """Put a value with special characters in two pairs of quotes: key="'a (b), c'"."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ def parse(texts: Sequence[str], sweep: bool = False) -> tuple[list[Given], list[
             found = Given(text, parser.parse_override(text))
         except HydraException as error:
             reason = str(error).splitlines()[0]
-            faults.append(Fault(text, f"not of the form key=value ({reason}).", source=COMMAND_LINE))
+            faults.append(
+                Fault(text, f"not of the form key=value ({reason}).\n{QUOTING}", source=COMMAND_LINE)
+            )
             continue
         fault = _choice_fault(found) or _split_fault(found) or (None if sweep else _sweep_fault(found))
         if fault:

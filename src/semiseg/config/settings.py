@@ -99,8 +99,8 @@ def _unknown(path: str, value: Any, prefix: str, known: list[str]) -> Fault:
     everywhere = all_keys()
     name = path.rsplit(".", 1)[-1]
     same_name = [key for key in everywhere if key.rsplit(".", 1)[-1] == name]
-    siblings = [f"{prefix}{key}" for key in (*known, *(() if prefix else PRESETS))]
-    found = next(iter(same_name), None) or nearest(path, siblings) or nearest(path, everywhere)
+    sibling = nearest(name, known if prefix else [*known, *PRESETS])
+    found = next(iter(same_name), None) or (f"{prefix}{sibling}" if sibling else None)
     below = prefix.rstrip(".") or "the config"
     return Fault(path, f"no such key.\n{below} has: {listed(known)}.", value, found)
 
