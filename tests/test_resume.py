@@ -72,12 +72,11 @@ def weights(run: Path) -> str:
 def records(run: Path) -> list[dict[str, object]]:
     """Logged records without what depends on the clock."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    kept = [
+    return [
         {key: value for key, value in line.items() if not key.startswith("time/")}
         for line in lines
         if "summary" not in line
     ]
-    return kept
 
 
 def in_step(step: str, files: int = 0) -> Moment:
