@@ -11,7 +11,7 @@ from semiseg.data.epochs import labeled, mixed
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.engine.inference import predict
 from semiseg.errors import UserError
-from semiseg.methods.supervised import SupervisedLearner
+from semiseg.methods.supervised import LabeledLoss, SupervisedLearner
 from semiseg.models.segmodel import SegModel
 from semiseg.pseudo import stability_score
 
@@ -68,6 +68,9 @@ class SelfTraining:
         double_below: use a labeled list of fewer images twice per epoch of the teacher.
         teacher_augment: "weak" as published, or "strong" for the teacher too. The students see labeled
             images in the weak and unlabeled ones in the strong view.
+        loss: "ce" as published, or "ohem" for all fits.
+        ohem_threshold: probability of the (pseudo-)label above which OHEM leaves a pixel out.
+        ohem_min_kept: pixels of a batch that OHEM keeps at least; None: 5/64 of them.
         name: name of the option in the config.
 
     Raises:
@@ -86,6 +89,9 @@ class SelfTraining:
         reliable_fraction: float = 0.5,
         double_below: int = 200,
         teacher_augment: Literal["weak", "strong"] = "weak",
+        loss: Literal["ce", "ohem"] = "ce",
+        ohem_threshold: float = 0.7,
+        ohem_min_kept: int | None = None,
         name: str = "stpp",
     ) -> None:
         if not 0 < reliable_fraction < 1:
@@ -110,6 +116,7 @@ class SelfTraining:
         self.reliable_fraction = reliable_fraction
         self.double_below = double_below
         self.teacher_augment = teacher_augment
+        self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
         self.name = name
 
     def run(self, lab: "Lab") -> SegModel:
@@ -142,7 +149,7 @@ class SelfTraining:
         streams = labeled(
             lab.split.labeled, view, _batch_size(lab), lab.budget, double_below=self.double_below
         )
-        return lab.fit("teacher", SupervisedLearner(lab.network("teacher")), streams, snapshots)
+        return lab.fit("teacher", SupervisedLearner(lab.network("teacher"), self.loss), streams, snapshots)
 
     def _label(self, lab: "Lab", step: str, by: "FitResult", ids: Sequence[str]) -> PseudoLabels:
         return lab.label(step, by.selected, ids, self.labeling, keep_confidence=False)
@@ -151,7 +158,7 @@ class SelfTraining:
         streams = mixed(
             lab.split.labeled, pseudo, lab.augment.weak, lab.augment.strong, _batch_size(lab), lab.budget
         )
-        return lab.fit(step, SupervisedLearner(lab.network(step)), streams)
+        return lab.fit(step, SupervisedLearner(lab.network(step), self.loss), streams)
 
     def split_by_stability(self, scores: Mapping[str, float]) -> dict[str, Any]:
         """Cut the images into reliable ones and the rest.
