@@ -71,10 +71,11 @@ def run(cfg: DictConfig, overrides: list[str], *, plan_only: bool = False) -> fl
         place.begin(render_run_yaml(cfg), OmegaConf.to_yaml(cfg, resolve=True), overrides, environment())
         stack.enter_context(_log_file(place.path / "run.log"))
         session = open_session(cfg, place.path, dataset, report, stop)
-        session = replace(session, tracker=_trackers(cfg, session))
         print(_describe(cfg, session, resumed), flush=True)
-        if not resumed:
-            print(render_plan(make_plan(build.method(cfg), session)), flush=True)
+        plan = [] if resumed else make_plan(build.method(cfg), session)
+        if plan:
+            print(render_plan(plan), flush=True)
+        session = replace(session, tracker=_trackers(cfg, session, len(plan)))
         return _guarded(place, cfg, session, report)
 
 
@@ -167,8 +168,8 @@ def _guarded(place: RunDir, cfg: DictConfig, session: Session, report: CheckRepo
         session.tracker.close(state)
 
 
-def _trackers(cfg: DictConfig, session: Session) -> Tracker:
-    trackers: list[Tracker] = [session.journal, ConsoleTracker()]
+def _trackers(cfg: DictConfig, session: Session, steps: int) -> Tracker:
+    trackers: list[Tracker] = [session.journal, ConsoleTracker(steps or None)]
     if cfg.tracker.mode != "disabled":
         trackers.append(wandb_tracker(cfg, session))
     return MultiTracker(trackers)
