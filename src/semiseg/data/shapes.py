@@ -71,9 +71,9 @@ class Shapes:
         size: int = 96,
         seed: int = 0,
         own_texture: float = 0.95,
-        hue_spread: int = 70,
-        clutter: int = 4,
-        noise: int = 10,
+        hue_spread: int = 25,
+        clutter: int = 1,
+        noise: int = 4,
         cache: int = 1024,
         name: str = "shapes",
     ) -> None:
