@@ -18,13 +18,13 @@ from semiseg.config.rundir import RunDir, environment, fingerprint
 from semiseg.data.check import CheckReport, check_files
 from semiseg.data.dataset import SegDataset
 from semiseg.data.splits import make_split
-from semiseg.engine.checkpoint import write_json
 from semiseg.engine.evaluate import quality_ids
 from semiseg.engine.lab import Lab
 from semiseg.engine.plan import make_plan, render_plan
 from semiseg.engine.session import Session
 from semiseg.engine.signals import StopRequest
 from semiseg.errors import Interrupted, RunFailed, UserError
+from semiseg.files import write_json
 from semiseg.summary import as_float, keep_reported, summarize
 from semiseg.track.base import Tracker
 from semiseg.track.console import ConsoleTracker, render_summary

@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from semiseg.engine.checkpoint import read_json, write_json, write_text
 from semiseg.errors import UserError
+from semiseg.files import read_json, write_json, write_text
 
 PACKAGES = (
     "semiseg",

@@ -25,11 +25,10 @@ from semiseg.data.pseudo_files import (
     image_record,
     index_text,
     parsed_record,
-    sync_folder,
     total_statistics,
-    write_atomically,
 )
 from semiseg.errors import UserError
+from semiseg.files import sync_directory, write_text
 
 Confidence = NDArray[np.float32]
 
@@ -109,7 +108,7 @@ class PseudoLabels:
     def delete(self) -> None:
         """Delete labels and confidences; ids, sizes, statistics and meta stay. May be repeated."""
         index = {**self._index, "deleted": True}
-        write_atomically(self.path / INDEX, index_text(index))
+        write_text(self.path / INDEX, index_text(index))
         self.__dict__["_index"] = index
         for name in (LABELS, CONFIDENCE):
             (self.path / name).unlink(missing_ok=True)
@@ -225,7 +224,7 @@ class PseudoWriter:
             ]
             statistics = total_statistics(self._records)
             index = {**self._header, "deleted": False, "statistics": statistics, "images": images}
-            write_atomically(self.path / INDEX, index_text(index))
+            write_text(self.path / INDEX, index_text(index))
             self._sealed = True
         (self.path / JOURNAL).unlink(missing_ok=True)
         return PseudoLabels(self.path)
@@ -272,8 +271,8 @@ class PseudoWriter:
             self._records.append(record)
             sizes = grown
         kept = [header, *lines[1 : 1 + len(self._records)]]
-        write_atomically(path, "".join(line + "\n" for line in kept))
+        write_text(path, "".join(line + "\n" for line in kept))
         for name, size in sizes.items():
             with (self.path / name).open("ab") as file:
                 file.truncate(size)
-        sync_folder(self.path)
+        sync_directory(self.path)

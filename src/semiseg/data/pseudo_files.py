@@ -1,7 +1,6 @@
-"""The files of a store of pseudo-labels: index, journal records, statistics, writes that survive a kill."""
+"""The files of a store of pseudo-labels: index, journal records, statistics."""
 
 import json
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,26 +41,6 @@ def index_text(index: Mapping[str, Any]) -> str:
     head = json.dumps({key: value for key, value in index.items() if key != "images"}, sort_keys=True)
     lines = ",\n".join(json.dumps(image) for image in index["images"])
     return f'{head[:-1]}, "images": [\n{lines}\n]}}\n'
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by a temporary name, so that at any moment the old or the new one is there, whole."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make renamed and new files in a folder last through a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def file_size(path: Path) -> int:

@@ -1,7 +1,5 @@
 """Checkpoints that survive a kill at any moment and never load damaged."""
 
-import hashlib
-import json
 import logging
 import os
 from pathlib import Path
@@ -10,52 +8,20 @@ from typing import Any
 import torch
 
 from semiseg.errors import UserError
+from semiseg.files import (
+    file_digest,
+    read_json,
+    remove_temporaries,
+    sync_directory,
+    temporary,
+    write_json,
+    write_text,
+)
 
 log = logging.getLogger(__name__)
 
 KEPT_DIGESTS = 8
 NAMES = ("last.pt", "last.prev.pt")
-
-
-def fsync_directory(directory: Path) -> None:
-    """Make renames inside a directory durable."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def temporary(path: Path) -> Path:
-    """Name of the file that becomes ``path`` once it is complete."""
-    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically and durably."""
-    part = temporary(path)
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    fsync_directory(path.parent)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically and durably."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_temporary(path: Path, state: dict[str, Any]) -> Path:
@@ -76,7 +42,7 @@ def save_bundle(path: Path, state: dict[str, Any]) -> None:
     part = _write_temporary(path, state)
     write_text(path.with_name(path.name + ".sha256"), file_digest(part) + "\n")
     part.replace(path)
-    fsync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def load_bundle(path: Path) -> dict[str, Any]:
@@ -121,8 +87,7 @@ class TrainingState:
         self.directory = directory
         self.manifest = directory / "manifest.json"
         directory.mkdir(parents=True, exist_ok=True)
-        for stray in directory.glob(".*.tmp-*"):
-            stray.unlink(missing_ok=True)
+        remove_temporaries(directory)
 
     def _read_manifest(self) -> dict[str, Any] | None:
         try:
@@ -141,7 +106,7 @@ class TrainingState:
         if last.exists():
             last.replace(previous)
         part.replace(last)
-        fsync_directory(self.directory)
+        sync_directory(self.directory)
 
     def load(self, step: str) -> dict[str, Any] | None:
         """Return the newest undamaged state of ``step``; None where it has not been saved yet.

@@ -16,11 +16,12 @@ from semiseg.data.dataset import DatasetInfo, SegDataset
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.data.splits import Split
 from semiseg.data.streams import Budget, Streams
-from semiseg.engine.checkpoint import load_bundle, read_json, write_json
+from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.evaluate import pseudo_label_quality
 from semiseg.engine.loop import Trainer
 from semiseg.engine.session import Session
 from semiseg.errors import UserError
+from semiseg.files import read_json, write_json
 from semiseg.methods.base import Learner
 from semiseg.models.segmodel import SegModel
 from semiseg.seeding import derive_seed, seed_everything

@@ -1,7 +1,6 @@
 """The training loop: every fit of every method runs through ``Trainer.run``."""
 
 import math
-import shutil
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,10 +10,11 @@ import torch
 
 from semiseg.data.loading import batches
 from semiseg.data.streams import Streams
-from semiseg.engine.checkpoint import TrainingState, fsync_directory, save_bundle, temporary
+from semiseg.engine.checkpoint import TrainingState, save_bundle
 from semiseg.engine.evaluate import evaluate, pseudo_label_quality, take_samples
 from semiseg.engine.session import Session
 from semiseg.engine.step import Meter, count_images, forward_backward, to_device
+from semiseg.files import copy
 from semiseg.methods.base import Learner, Progress
 from semiseg.models.segmodel import SegModel
 from semiseg.seeding import derive_seed, seed_everything
@@ -278,11 +278,7 @@ class Trainer:
         self.save_network("last.pt", record.last["miou"] if record.last else None)
         source = f"best-{record.best['iteration']}.pt" if record.best else "last.pt"
         for suffix in (".sha256", ""):
-            target = self.directory / f"best.pt{suffix}"
-            part = temporary(target)
-            shutil.copyfile(self.directory / (source + suffix), part)
-            part.replace(target)
-        fsync_directory(self.directory)
+            copy(self.directory / (source + suffix), self.directory / f"best.pt{suffix}")
 
     def tidy(self) -> None:
         """Remove the candidates for the best network, once the step is recorded as done."""

@@ -11,9 +11,9 @@ import torch
 
 from semiseg.config import build
 from semiseg.config.schema import EvaluatorConfig
-from semiseg.engine.checkpoint import write_json
 from semiseg.engine.evaluate import evaluate
 from semiseg.errors import UserError
+from semiseg.files import write_json
 from semiseg.tools.finished import REPORTED, FinishedRun, open_run
 from semiseg.track.console import iou_table
 

@@ -1,0 +1,86 @@
+"""Small files that survive a kill at any moment: written under a temporary name, synced, then renamed."""
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def temporary(path: Path) -> Path:
+    """Name of the file that becomes ``path`` once it is complete."""
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+
+
+def final_name(name: str) -> str:
+    """Name that a file made by ``temporary`` was to get, of whichever process; other names unchanged."""
+    found = re.fullmatch(r"\.(.+)\.tmp-\d+", name)
+    return found[1] if found else name
+
+
+def remove_temporaries(directory: Path, recursive: bool = False) -> None:
+    """Remove what killed processes left unfinished; nobody may be writing there."""
+    for path in directory.rglob(".*.tmp-*") if recursive else directory.glob(".*.tmp-*"):
+        path.unlink(missing_ok=True)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make new and renamed files of a directory last through a power cut."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file; at any moment the old or the new one is there, whole."""
+    part = temporary(path)
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync_directory(path.parent)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Replace ``target`` by a copy of ``source``, with the promises of ``write_text``."""
+    part = temporary(target)
+    with source.open("rb") as reader, part.open("wb") as writer:
+        shutil.copyfileobj(reader, writer)
+        writer.flush()
+        os.fsync(writer.fileno())
+    part.replace(target)
+    sync_directory(target.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file, with the promises of ``write_text``; NaN and infinity become null."""
+    write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def finite(value: Any) -> Any:
+    """Replace NaN and infinity, which JSON cannot hold, by None at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
