@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from semiseg.engine.checkpoint import TrainingState, load_bundle, save_bundle
-from semiseg.errors import UserError
+from semiseg.errors import RunFailed, UserError
 
 
 def state(value: int) -> dict[str, object]:
@@ -136,17 +136,30 @@ def test_malicious_pickle_is_never_executed(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("file write failed")])
 def test_full_disk_leaves_the_former_state_and_no_part(
-    saved: TrainingState, monkeypatch: pytest.MonkeyPatch
+    saved: TrainingState, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space(*arguments: object, **options: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(torch, "save", no_space)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(RunFailed, match="cannot be written.*(No space|write failed)"):
         saved.save("train", state(4))
     assert not list(saved.directory.glob(".*tmp*"))
     loaded = saved.load("train")
     assert loaded is not None
     assert loaded["value"] == 3
     assert json.loads(saved.manifest.read_text())["step"] == "train"
+
+
+def test_a_damaged_file_does_not_replace_the_good_one_before_it(saved: TrainingState) -> None:
+    flip_a_bit(saved.directory / "last.pt")
+    loaded = saved.load("train")
+    assert loaded is not None
+    assert loaded["value"] == 2
+    saved.save("train", state(4))
+    flip_a_bit(saved.directory / "last.pt")
+    again = TrainingState(saved.directory).load("train")
+    assert again is not None
+    assert again["value"] == 2

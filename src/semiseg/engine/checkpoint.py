@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from semiseg.errors import UserError
+from semiseg.errors import RunFailed, UserError
 from semiseg.files import (
     file_digest,
     read_json,
@@ -31,9 +31,12 @@ def _write_temporary(path: Path, state: dict[str, Any]) -> Path:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError) as error:
         part.unlink(missing_ok=True)
-        raise
+        raise RunFailed(
+            f"{path} cannot be written ({error}). Make room on the disk and start again with the same run_dir: "
+            "the run goes on from its last saved state."
+        ) from error
     return part
 
 
@@ -86,6 +89,7 @@ class TrainingState:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.manifest = directory / "manifest.json"
+        self._damaged: set[Path] = set()
         directory.mkdir(parents=True, exist_ok=True)
         remove_temporaries(directory)
 
@@ -97,15 +101,20 @@ class TrainingState:
         return manifest
 
     def save(self, step: str, state: dict[str, Any]) -> None:
-        """Save the state of ``step`` as ``last.pt``; the former one becomes ``last.prev.pt``."""
+        """Save the state of ``step`` as ``last.pt``; the former one becomes ``last.prev.pt`` unless it is damaged.
+
+        Raises:
+            RunFailed: the disk is full or refuses to be written; the former states are untouched.
+        """
         last, previous = (self.directory / name for name in NAMES)
         part = _write_temporary(last, {**state, "step": step})
         manifest = self._read_manifest()
         known = manifest["digests"] if manifest else []
         write_json(self.manifest, {"step": step, "digests": [*known, file_digest(part)][-KEPT_DIGESTS:]})
-        if last.exists():
+        if last.exists() and last not in self._damaged:
             last.replace(previous)
         part.replace(last)
+        self._damaged.discard(last)
         sync_directory(self.directory)
 
     def load(self, step: str) -> dict[str, Any] | None:
@@ -125,12 +134,14 @@ class TrainingState:
             if manifest is not None and file_digest(path) not in manifest["digests"]:
                 faults.append(f"{path}: content differs from its sha256")
                 log.warning("%s is damaged (sha256 differs); trying the one before it", path)
+                self._damaged.add(path)
                 continue
             try:
                 state = _torch_load(path)
             except UserError as error:
                 faults.append(str(error))
                 log.warning("%s", error)
+                self._damaged.add(path)
                 continue
             if state.get("step") == step:
                 return state
