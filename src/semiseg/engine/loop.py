@@ -14,6 +14,7 @@ from semiseg.engine.checkpoint import TrainingState, save_bundle
 from semiseg.engine.evaluate import evaluate, pseudo_label_quality, take_samples
 from semiseg.engine.session import Session
 from semiseg.engine.step import Meter, count_images, forward_backward, to_device
+from semiseg.errors import Interrupted
 from semiseg.files import copy
 from semiseg.methods.base import Learner, Progress
 from semiseg.models.segmodel import SegModel
@@ -116,12 +117,17 @@ class Trainer:
             if completed in self.snapshots:
                 self.save_network(f"snapshot-{completed}.pt", None)
             due = completed % session.trainer.checkpoint_every == 0 or completed == total
-            if completed > saved and (due or session.stop.requested):
+            if completed > saved and due:
                 self.save()
                 saved = completed
-            session.stop.check()
-            if self.evaluation_due(completed, total):
-                self.evaluate()
+            try:
+                session.stop.check()
+                if self.evaluation_due(completed, total):
+                    self.evaluate()
+            except Interrupted:
+                if completed > saved:
+                    self.save()
+                raise
             if completed == total:
                 break
             with self.meter.working():
