@@ -12,6 +12,7 @@ from semiseg.engine.checkpoint import load_bundle, save_bundle
 from semiseg.engine.evaluate import evaluate, take_samples
 from semiseg.engine.lab import Lab
 from semiseg.engine.session import Session
+from semiseg.models.build import bundle
 from semiseg.models.segmodel import SegModel
 from semiseg.track.samples import write_samples
 
@@ -78,10 +79,17 @@ def keep_reported(lab: Lab, network: SegModel, summary: Mapping[str, Any]) -> No
     session = lab.session
     origin = lab.origins.get(network)
     if origin is not None:
-        bundle = load_bundle(origin.path)
+        values = load_bundle(origin.path)
     else:
-        bundle = session.bundle(network, "run", lab.iterations, summary["miou"])
-    save_bundle(session.run_dir / str(summary["checkpoint"]), bundle)
+        values = bundle(
+            network,
+            session.info,
+            session.network_config,
+            step="run",
+            iteration=lab.iterations,
+            miou=summary["miou"],
+        )
+    save_bundle(session.run_dir / str(summary["checkpoint"]), values)
     samples = take_samples(
         network,
         session.dataset,

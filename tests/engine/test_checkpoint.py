@@ -144,7 +144,7 @@ def test_full_disk_leaves_the_former_state_and_no_part(
         raise error
 
     monkeypatch.setattr(torch, "save", no_space)
-    with pytest.raises(RunFailed, match="cannot be written.*(No space|write failed)"):
+    with pytest.raises(RunFailed, match=r"cannot be written.*(No space|write failed)"):
         saved.save("train", state(4))
     assert not list(saved.directory.glob(".*tmp*"))
     loaded = saved.load("train")

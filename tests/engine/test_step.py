@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from semiseg.engine.step import Meter, forward_backward, micro_batches
-from semiseg.errors import RunFailed
+from semiseg.errors import RunFailed, UserError
 from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
 
 PROGRESS = Progress(iteration=7, total=10, epoch=0, seed=1)
@@ -78,7 +78,12 @@ def test_meter_goes_on_from_its_state() -> None:
     learner = TwoTerms()
     meter, resumed = Meter(), Meter()
     meter.add(learner(batch(), PROGRESS), 4)
-    resumed.restore(meter.state(), torch.device("cpu"))
+    resumed.restore(meter.state())
     for each in (meter, resumed):
         each.add(learner(batch(), PROGRESS), 4)
     assert meter.read()["train/loss"] == resumed.read()["train/loss"]
+
+
+def test_a_batch_that_does_not_divide_is_refused() -> None:
+    with pytest.raises(UserError, match=r"trainer.accumulate=3.*4 images of stream 'labeled'"):
+        micro_batches(batch(), 3)

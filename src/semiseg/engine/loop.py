@@ -17,6 +17,7 @@ from semiseg.engine.step import Meter, count_images, forward_backward, to_device
 from semiseg.errors import Interrupted
 from semiseg.files import copy
 from semiseg.methods.base import Learner, Progress
+from semiseg.models.build import bundle
 from semiseg.models.segmodel import SegModel
 from semiseg.seeding import derive_seed, seed_everything
 
@@ -87,7 +88,7 @@ class Trainer:
         self.optimizer = session.optimizer.build(self.learner.param_groups(session.optimizer))
         self.checkpoints = TrainingState(session.run_dir / "checkpoints")
         self.record = FitRecord()
-        self.meter = Meter()
+        self.meter = Meter(session.device)
         self.eval_every = evaluation_interval(
             session.trainer.eval_every, streams, by_epoch=session.trainer.iterations is None
         )
@@ -153,7 +154,7 @@ class Trainer:
             group["lr"] = group["initial_lr"] * factor
         self.learner.train()
         self.optimizer.zero_grad(set_to_none=True)
-        output = forward_backward(self.learner, batch, progress, settings.accumulate, self.autocast)
+        output = forward_backward(self.learner, batch, progress, settings.accumulate, session.autocast)
         if settings.clip_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.learner.parameters(), settings.clip_grad_norm)
         self.optimizer.step()
@@ -173,12 +174,7 @@ class Trainer:
             return
         rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
         session.tracker.log(self.meter.read() | rates, self.offset + completed)
-        self.meter = Meter()
-
-    def autocast(self) -> torch.autocast:
-        """The precision of the forward pass."""
-        enabled = self.session.trainer.precision == "bf16"
-        return torch.autocast(self.session.device.type, torch.bfloat16, enabled=enabled)
+        self.meter = Meter(session.device)
 
     def evaluation_due(self, completed: int, total: int) -> bool:
         """Whether the network of ``completed`` steps is to be evaluated and has not been."""
@@ -243,8 +239,16 @@ class Trainer:
 
     def save_network(self, name: str, miou: float | None) -> None:
         """Write the primary network into the step's directory."""
-        bundle = self.session.bundle(self.predictor, self.name, self.record.completed, miou)
-        save_bundle(self.directory / name, bundle)
+        session = self.session
+        values = bundle(
+            self.predictor,
+            session.info,
+            session.network_config,
+            step=self.name,
+            iteration=self.record.completed,
+            miou=miou,
+        )
+        save_bundle(self.directory / name, values)
 
     def save(self) -> None:
         """Write the training state; drop best networks that no checkpoint refers to any more."""
@@ -274,7 +278,7 @@ class Trainer:
         self.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.record = FitRecord(**state["record"])
-        self.meter.restore(state["meter"], self.session.device)
+        self.meter.restore(state["meter"])
         self.session.journal.cut(state["journal"])
         return self.record.completed
 

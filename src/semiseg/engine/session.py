@@ -9,7 +9,7 @@ import torch
 from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.augment import Augment
 from semiseg.data.dataset import DatasetInfo, SegDataset
-from semiseg.data.splits import Split
+from semiseg.data.splits import Split, ids_sha256
 from semiseg.data.streams import Budget
 from semiseg.engine.optim import OptimizerSpec
 from semiseg.engine.schedule import Schedule
@@ -88,16 +88,12 @@ class Session:
         """Length of every fit."""
         return Budget(iterations=self.trainer.iterations, epochs=self.trainer.epochs)
 
-    def bundle(self, model: SegModel, step: str, iteration: int, miou: float | None) -> dict[str, Any]:
-        """Everything that evaluation, prediction and export need of a network, loadable with weights_only."""
-        return {
-            "format": 1,
-            "state_dict": {key: value.detach().cpu() for key, value in model.state_dict().items()},
-            "convention": model.convention.as_dict(),
-            "classes": list(self.info.classes),
-            "palette": [list(color) for color in self.info.palette],
-            "config": self.network_config,
-            "step": step,
-            "iteration": iteration,
-            "miou": miou,
-        }
+    @property
+    def data_sha256(self) -> dict[str, str]:
+        """Hashes of the ids that a result depends on, by kind; a step is resumed only under the same ones."""
+        return {kind: ids_sha256(getattr(self.split, kind)) for kind in ("labeled", "unlabeled", "val")}
+
+    def autocast(self) -> torch.autocast:
+        """The precision of a training step's forward pass."""
+        enabled = self.trainer.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semiseg.errors import RunFailed
+from semiseg.errors import RunFailed, UserError
 from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
 from semiseg.seeding import derive_seed, seed_everything
+
+CPU = torch.device("cpu")
 
 
 def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_format) -> Batch:
@@ -46,7 +48,17 @@ def image_ids(batch: Batch) -> str:
 
 
 def micro_batches(batch: Batch, parts: int) -> list[Batch]:
-    """Cut every stream of a batch into ``parts`` equal pieces along its first dimension."""
+    """Cut every stream of a batch into ``parts`` equal pieces along its first dimension.
+
+    Raises:
+        UserError: a stream's images cannot be divided so.
+    """
+    for name, part in batch.items():
+        if len(part["id"]) % parts:
+            raise UserError(
+                f"trainer.accumulate={parts} does not divide the {len(part['id'])} images of stream '{name}'. "
+                "Choose a divisor of every batch size."
+            )
     pieces: list[Batch] = []
     for index in range(parts):
         piece: Batch = {}
@@ -124,9 +136,14 @@ def _check_finite(output: StepOutput, batch: Batch, progress: Progress) -> None:
 
 
 class Meter:
-    """Means over a log interval, kept on the device until they are read."""
+    """Means over a log interval, kept on the device until they are read.
 
-    def __init__(self) -> None:
+    Args:
+        device: where the values are, and whose memory is reported.
+    """
+
+    def __init__(self, device: torch.device = CPU) -> None:
+        self.device = device
         self.sums: dict[str, Tensor] = {}
         self.steps = 0
         self.images = 0
@@ -163,22 +180,22 @@ class Meter:
         if self.seconds > 0:
             values["time/images_per_s"] = self.images / self.seconds
             values["time/data_wait"] = self.waited / self.seconds
-        values["time/memory_gib"] = peak_memory() / 2**30
+        values["time/memory_gib"] = peak_memory(self.device) / 2**30
         return values
 
     def state(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         return {"steps": self.steps, "sums": {name: value.cpu() for name, value in self.sums.items()}}
 
-    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint; times start anew."""
         self.steps = state["steps"]
-        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self.sums = {name: value.to(self.device) for name, value in state["sums"].items()}
 
 
-def peak_memory() -> int:
-    """Peak bytes in use: of the accelerator where there is one, else resident memory of the process."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated()
+def peak_memory(device: torch.device) -> int:
+    """Peak bytes in use since the run began: of a CUDA device, else resident memory of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
