@@ -116,6 +116,27 @@ def test_exit_codes(
     assert ("Traceback" in capfd.readouterr().err) == isinstance(error, RuntimeError)
 
 
+@pytest.mark.parametrize("name", ["7", "nan", "0"])
+def test_run_dir_that_yaml_takes_for_a_number(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(train, "run", lambda cfg, overrides, plan_only: seen.append(cfg.run_dir))
+    Path("local.yaml").write_text(f"run_dir: {name}\n")
+    assert main(["train"]) == 0
+    Path("local.yaml").unlink()
+    assert main(["train", f"run_dir={name}"]) == 0
+    assert seen == [name, name]
+
+
+def test_printed_config_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("7").mkdir()
+    assert main(["train", "--cfg", "job", "method=st", "seed=5"]) == 0
+    Path("7/run.yaml").write_text("defaults: [schema, {hydra: default}, _self_]\n" + capsys.readouterr().out)
+    assert main(["train", "--cfg", "job", "run_dir=7"]) == 0
+    screen = capsys.readouterr().out
+    assert "seed: 5" in screen
+    assert "SelfTraining" in screen
+
+
 def test_what_training_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
 
@@ -124,10 +145,10 @@ def test_what_training_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
         return 0.0
 
     monkeypatch.setattr(train, "run", run)
-    assert main(["train", "--plan", "seed=2"]) == 0
-    assert (seen["overrides"], seen["plan_only"]) == (["seed=2"], True)
+    assert main(["train", "--plan", "seed=2", "split=1/4"]) == 0
+    assert (seen["overrides"], seen["plan_only"]) == (["seed=2", "split=1/4"], True)
     cfg = seen["cfg"]
-    assert cfg.name == "shapes-1of16-every0-tiny-deeplabv3plus-cps-s2"
+    assert cfg.name == "shapes-1of4-every0-tiny-deeplabv3plus-cps-s2"
     assert cfg.run_dir.startswith(f"runs/{cfg.name}/")
     assert cfg.trainer.threads >= 1
 

@@ -151,15 +151,14 @@ def _train(words: list[str]) -> int:
     request = Request(tuple(options.overrides), options.config_dir, options.config_name.removesuffix(".yaml"))
     if options.multirun:
         return sweep(request, _run)
+    request = for_resume(request)
     if options.cfg:
         from omegaconf import OmegaConf
 
-        print(
-            OmegaConf.to_yaml(checked(request, Checker(), settings_only=True), resolve=options.resolve),
-            end="",
-        )
+        cfg = checked(request, Checker(), settings_only=True)
+        print(OmegaConf.to_yaml(cfg, resolve=options.resolve), end="")
         return 0
-    cfg = settle(checked(for_resume(request), Checker()))
+    cfg = settle(checked(request, Checker()))
     from semiseg import train
 
     train.run(cfg, list(options.overrides), plan_only=options.plan)

@@ -42,23 +42,32 @@ class Checker:
         return _sourced([*draft.faults, *check_settings(draft.cfg)], draft)
 
     def everything(self, draft: Draft) -> list[Fault]:
-        """Find faults of settings and data, of the arguments of components, and of trial builds.
+        """Find faults of settings and data, of the arguments of components, and of trial builds."""
+        faults = self.settings(draft)
+        return [*faults, *self.objects(draft, faults)]
+
+    def objects(self, draft: Draft, known: list[Fault], elsewhere: bool = False) -> list[Fault]:
+        """Find faults of data, of the arguments of components, and of trial builds.
 
         With faults, only components that somebody has touched are looked at: options that come with
         semiseg are right, and a typing mistake is answered before torch has been imported.
+
+        Args:
+            draft: the config.
+            known: what ``settings`` found in it.
+            elsewhere: whether another config of the same command has faults.
         """
-        faults = self.settings(draft)
         if draft.cfg is None:
-            return faults
+            return []
         values, _ = plain_values(draft.cfg)
-        wrong = {fault.key for fault in faults}
+        wrong = {fault.key for fault in known}
         nodes = {key: values[key] for key in COMPONENTS if key in values and not _any_below(key, wrong)}
         touched = [key for key in nodes if any(layer.sets(key) for layer in draft.layers)]
-        faults = [*faults, *self._components(draft.cfg, nodes, touched), *self._device(values, wrong)]
-        wrong = {fault.key for fault in faults}
+        faults = [*self._components(draft.cfg, nodes, touched), *self._device(values, wrong)]
+        wrong |= {fault.key for fault in faults}
         if not any(_any_below(key, wrong) for key in DATA_KEYS):
             faults += _trial("dataset", partial(_divide, draft.cfg))
-        if not faults:
+        if not (known or faults or elsewhere):
             faults += self._components(draft.cfg, nodes, list(nodes))
         return _sourced(faults, draft)
 

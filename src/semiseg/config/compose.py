@@ -17,7 +17,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import schema, searchpath
 from semiseg.config.faults import Fault
-from semiseg.config.layers import Layer, command_layer, file_layers, flatten, register_local
+from semiseg.config.layers import (
+    Layer,
+    base_60_faults,
+    command_layer,
+    file_layers,
+    flatten,
+    own_files,
+    register_local,
+)
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
 
 HYDRA_VERSION_BASE = "1.3"
@@ -50,11 +58,13 @@ class Request:
         overrides: ``key=value`` and ``group=option``, as typed.
         config_dir: folder of another primary config.
         config_name: its name, without ``.yaml``.
+        in_sweep: whether it is one of the runs of ``-m``.
     """
 
     overrides: tuple[str, ...] = ()
     config_dir: Path | None = None
     config_name: str = "train"
+    in_sweep: bool = False
 
     @property
     def primary(self) -> Path:
@@ -102,8 +112,13 @@ def draft(request: Request) -> Draft:
             given, more = _composable(request, given)
             faults += more
             cfg, _ = _attempt(request, given)
-    own_primary = request.primary if request.config_dir else None
-    layers = [command_layer(given), *file_layers(given, own_primary)]
+    files = own_files(given, request.primary if request.config_dir else None)
+    faults += base_60_faults(files)
+    layers = [command_layer(given), *file_layers(files)]
+    if not request.in_sweep and layers[0].values.get("sweep_dir") is not None:
+        faults.append(
+            Fault("sweep_dir", "is for -m; a single run takes run_dir.", layers[0].values["sweep_dir"])
+        )
     if cfg is not None:
         faults += settle_budget(cfg, layers[0])
     return Draft(cfg, given, layers, faults)

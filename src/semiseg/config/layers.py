@@ -1,6 +1,6 @@
 """Who sets a key: command line, local.yaml, presets, own options, a stored config."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,8 @@ def command_layer(given: list[Given]) -> Layer:
     return Layer(COMMAND_LINE, values)
 
 
-def file_layers(given: list[Given], primary: Path | None) -> list[Layer]:
-    """What files set, the strongest first.
+def own_files(given: list[Given], primary: Path | None) -> list[tuple[Path, str]]:
+    """The user's files and the groups that they are of ("" for the whole config), the strongest first.
 
     Args:
         given: the overrides; they choose presets and own options.
@@ -71,13 +71,28 @@ def file_layers(given: list[Given], primary: Path | None) -> list[Layer]:
         paths += [(path, "") for key, name in choices if key == group for path in _with_bases(group, name)]
     own = [(key, name) for key, name in choices if key not in PRESETS and not is_shipped(key, name)]
     paths += [(path, key) for key, name in own for path in _found(key, name)]
-    paths += [(primary, "")] if primary else []
+    return [*paths, (primary, "")] if primary else paths
+
+
+def file_layers(files: Sequence[tuple[Path, str]]) -> list[Layer]:
+    """What files set; see ``own_files``."""
     layers = []
-    for path, group in paths:
+    for path, group in files:
         if values := _read(path):
             values.pop("defaults", None)
             layers.append(Layer(str(path), flatten({group: values} if group else values)))
     return layers
+
+
+def base_60_faults(files: Sequence[tuple[Path, str]]) -> list[Fault]:
+    """Find what YAML reads as a number to the base 60: ``1:30:00`` without quotes is 5400."""
+    faults = []
+    for path, group in files:
+        for key, text in _numbers(_node(path), f"{group}." if group else ""):
+            if ":" in text:
+                reading = f'YAML reads this as the number {yaml.safe_load(text)}. Put it in quotes: "{text}".'
+                faults.append(Fault(key, reading, text, source=str(path)))
+    return faults
 
 
 def register_local() -> list[Fault]:
@@ -120,6 +135,25 @@ def _with_bases(group: str, name: str) -> Iterator[Path]:
         for base in (_read(path) or {}).get("defaults", []):
             if isinstance(base, str) and base != "_self_" and not base.startswith("/"):
                 yield from _with_bases(group, base)
+
+
+def _node(path: Path) -> yaml.Node | None:
+    """The parsed text of a YAML file; None where it is missing or broken, which Hydra reports."""
+    try:
+        return yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+
+
+def _numbers(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, str]]:
+    """Dotted keys and texts of all numbers below a node, lists left out."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        if value.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+            yield name, value.value
+        yield from _numbers(value, f"{name}.")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

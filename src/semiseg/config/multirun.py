@@ -18,12 +18,11 @@ from hydra.core.override_parser.types import Glob
 from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config import schema, searchpath
-from semiseg.config.check import Checker
 from semiseg.config.compose import HYDRA_VERSION_BASE, Request, hydra_at, run_name, settle_budget
-from semiseg.config.faults import ConfigFaults, Fault
+from semiseg.config.faults import Fault
 from semiseg.config.layers import command_layer, register_local
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
-from semiseg.config.prepare import checked, settle
+from semiseg.config.prepare import checked_together, settle
 from semiseg.config.searchpath import options
 from semiseg.errors import Interrupted, RunFailed, UserError
 
@@ -52,15 +51,10 @@ def sweep(request: Request, run: Callable[[], Run]) -> int:
             Fault("run_dir", "-m makes a directory for each run; use sweep_dir.", source=COMMAND_LINE)
         )
         given = [each for each in given if each.key != "run_dir"]
-    checker = Checker()
-    cfg = None
-    for texts in combinations(request, given):
-        try:
-            cfg = checked(replace(request, overrides=tuple(texts)), checker)
-        except ConfigFaults as error:
-            faults += error.faults
-    if faults or cfg is None:
-        raise ConfigFaults(faults)
+    requests = [
+        replace(request, overrides=tuple(texts), in_sweep=True) for texts in combinations(request, given)
+    ]
+    cfg = checked_together(requests, faults)
     return _launch(request, given, cfg.sweep_dir, run())
 
 

@@ -1,8 +1,10 @@
 """The way of a command line to a config that can be run: check, compose, compare with a stored run, settle."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,7 +18,7 @@ from semiseg.config.compose import (
     new_run_dir,
     run_name,
 )
-from semiseg.config.faults import ConfigFaults, shown
+from semiseg.config.faults import ConfigFaults, Fault, shown
 from semiseg.config.overrides import parse
 from semiseg.errors import UserError
 
@@ -39,17 +41,41 @@ def checked(request: Request, checker: Checker, settings_only: bool = False) -> 
     found = draft(request)
     faults = checker.settings(found)
     if not settings_only:
-        if not faults and found.cfg is not None:
-            set_environment(_threads(found.cfg))
-        faults = checker.everything(found)
+        if not faults:
+            set_environment(found.cfg)
+        faults = [*faults, *checker.objects(found, faults)]
     if faults:
         raise ConfigFaults(faults)
     return compose(request)
 
 
-def stored_run(run_dir: str | Path | None) -> Path | None:
-    """The directory of a run that has begun, or None."""
-    path = Path(run_dir).expanduser() if run_dir else None
+def checked_together(requests: Sequence[Request], faults: Sequence[Fault]) -> DictConfig:
+    """Compose the last of several configs once none of them has a fault.
+
+    The settings of all of them are looked at first, which takes no torch.
+
+    Args:
+        requests: what is asked for.
+        faults: what was wrong before.
+
+    Raises:
+        ConfigFaults: all faults of all configs.
+    """
+    checker = Checker()
+    found = [(each, checker.settings(each)) for each in map(draft, requests)]
+    faults = [*faults, *(fault for _, own in found for fault in own)]
+    if not faults:
+        set_environment(found[-1][0].cfg)
+    wrong = bool(faults)
+    faults = [*faults, *(fault for each, own in found for fault in checker.objects(each, own, wrong))]
+    if faults:
+        raise ConfigFaults(faults)
+    return compose(requests[-1])
+
+
+def stored_run(run_dir: Any) -> Path | None:
+    """The directory of a run that has begun, or None; YAML may have read a name as a number."""
+    path = None if run_dir in (None, "") else Path(str(run_dir)).expanduser()
     return path if path and (path / f"{STORED}.yaml").is_file() else None
 
 
@@ -57,7 +83,7 @@ def for_resume(request: Request) -> Request:
     """Where nothing but a begun run and keys that cannot change a result are given, ask for the run's own config."""
     given, faults = parse(request.overrides)
     values = [each.parsed.value() for each in given if each.key == "run_dir"]
-    run = stored_run(str(values[-1])) if values and not faults and request.config_dir is None else None
+    run = stored_run(values[-1]) if values and not faults and request.config_dir is None else None
     harmless = all(is_harmless(each.key) and not each.is_group for each in given)
     return replace(request, config_dir=run, config_name=STORED) if run and harmless else request
 
@@ -87,8 +113,15 @@ def free_threads(num_workers: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) - num_workers)
 
 
-def set_environment(threads: int) -> None:
-    """Set what libraries read when torch is imported; call it before."""
+def set_environment(cfg: DictConfig | None) -> None:
+    """Set what libraries read when torch is imported; call it before.
+
+    Args:
+        cfg: a config without faults; None does nothing.
+    """
+    if cfg is None:
+        return
+    threads = _threads(cfg)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):

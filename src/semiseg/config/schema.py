@@ -57,7 +57,7 @@ class TrainerConfig:
         accumulate: parts that a step's batch is computed in, to save memory.
         clip_grad_norm: largest norm of the gradient; None does not clip.
         channels_last: memory format of networks and images.
-        max_time: time limit of the process, minutes or "HH:MM:SS"; the run saves and can be resumed.
+        max_time: time limit of the process, minutes or "H:MM:SS"; the run saves and can be resumed.
         select: which network a fit hands on and the run reports, "best" on the validation images or "last".
         deterministic: only deterministic algorithms on CUDA.
     """
@@ -93,11 +93,12 @@ class EvaluatorConfig:
         mode: "whole" image at once, or a "slide"-ing window.
         window: side of the sliding window in pixels.
         stride: step of the window: a share of it up to 1, or pixels.
-        scales: factors of the image size whose probabilities are summed.
+        scales: factors of the image size whose probabilities are averaged.
         flip: add the mirrored image at each scale.
-        pad: "none", to a fixed "size", to a "multiple", or to a size with the image in the "center".
+        pad: of whole images: "none", to a fixed "size", to a "multiple", or to a size with the image in the
+            "center".
         pad_to: the size or the divisor in pixels.
-        pad_value: "zero" (the mean color, after normalization) or "reflect".
+        pad_value: "zero" (black, before normalization, as DMT pads) or "reflect".
         absent: whether classes in neither prediction nor truth are left out of the mean ("skip") or count 0.
         batch_size: images of equal size evaluated at once.
     """

@@ -80,6 +80,7 @@ def _missing(path: str) -> str:
 def _check_fields(values: Mapping[str, Any], cls: type, prefix: str) -> Iterator[Fault]:
     hints = typing.get_type_hints(cls)
     fields = {each.name: each for each in dataclasses.fields(cls)}
+    probe = OmegaConf.structured(cls)
     for key, value in values.items():
         path = f"{prefix}{key}"
         if key not in fields:
@@ -89,7 +90,7 @@ def _check_fields(values: Mapping[str, Any], cls: type, prefix: str) -> Iterator
                 yield from _check_fields(value, typing.cast(type, hints[key]), f"{path}.")
             else:
                 yield Fault(path, "expected keys and values below it.", value)
-        elif not _converts(cls, key, value) or not _plausible(value, hints[key]):
+        elif not _converts(probe, key, value) or not _plausible(value, hints[key]):
             yield Fault(path, f"expected {described(hints[key])}.", value)
         elif expected := _out_of_range(value, fields[key].metadata):
             yield Fault(path, expected, value, _near_choice(value, fields[key].metadata))
@@ -117,12 +118,10 @@ def all_keys() -> list[str]:
     return [*below(RunConfig, ""), *PRESETS]
 
 
-def _converts(cls: type, key: str, value: Any) -> bool:
+def _converts(probe: DictConfig, key: str, value: Any) -> bool:
     """Whether OmegaConf takes the value for a field; it reads the text "5" as the number 5."""
-    probe = OmegaConf.structured(cls)
     try:
         probe[key] = value
-        OmegaConf.to_container(probe)
     except OmegaConfBaseException:
         return False
     return True
@@ -172,8 +171,8 @@ def _device(value: Any) -> str | None:
 
 
 def _max_time(value: Any) -> str | None:
-    right = re.fullmatch(r"\d+(\.\d+)?|\d+(:[0-5]?\d){1,2}", str(value))
-    return None if right else 'expected minutes (90) or "HH:MM:SS" ("01:30:00").'
+    right = re.fullmatch(r"\d+(\.\d+)?|\d+(:[0-5]\d){2}", str(value))
+    return None if right else 'expected minutes (90) or "H:MM:SS" ("1:30:00").'
 
 
 def _stride(value: Any) -> str | None:
