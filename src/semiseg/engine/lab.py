@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -14,14 +13,13 @@ from semiseg.config.schema import TrainerConfig
 from semiseg.data.augment import Augment
 from semiseg.data.dataset import DatasetInfo, SegDataset
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
-from semiseg.data.splits import Split
+from semiseg.data.splits import Split, ids_sha256
 from semiseg.data.streams import Budget, Streams
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.evaluate import pseudo_label_quality
-from semiseg.engine.loop import Trainer
+from semiseg.engine.loop import Trainer, tidy
 from semiseg.engine.session import Session
-from semiseg.errors import UserError
-from semiseg.files import read_json, write_json
+from semiseg.engine.steps import FitResult, Origin, Step, open_step
 from semiseg.methods.base import Learner
 from semiseg.models.segmodel import SegModel
 from semiseg.seeding import derive_seed, seed_everything
@@ -29,6 +27,8 @@ from semiseg.seeding import derive_seed, seed_everything
 Network = TypeVar("Network", bound=nn.Module)
 Result = TypeVar("Result")
 JSON = Any
+REPORT = "report"
+"""Name of the step that follows the recipe: test images, summary, pictures."""
 
 
 class LabelPolicy(Protocol):
@@ -37,41 +37,6 @@ class LabelPolicy(Protocol):
     def __call__(self, network: SegModel, images: Tensor) -> tuple[Tensor, Tensor]:
         """Turn ``(1, 3, H, W) uint8`` into ``(H, W) uint8`` labels and ``(H, W) float32`` confidence."""
         ...
-
-
-class FitResult:
-    """The networks that a fit leaves, loaded when they are asked for.
-
-    Args:
-        load: returns a fresh network with the weights of a file of the step.
-        select: "best" (on the validation images) or "last".
-        snapshots: files of the snapshots, in order of training.
-    """
-
-    def __init__(self, load: Callable[[str], SegModel], select: str, snapshots: Sequence[str]) -> None:
-        self._load = load
-        self._select = select
-        self._snapshots = snapshots
-
-    @property
-    def best(self) -> SegModel:
-        """The network of the best evaluation on the validation images."""
-        return self._load("best.pt")
-
-    @property
-    def last(self) -> SegModel:
-        """The network after the last iteration."""
-        return self._load("last.pt")
-
-    @property
-    def selected(self) -> SegModel:
-        """The network that ``trainer.select`` names; what a recipe hands on and reports."""
-        return self._load(f"{self._select}.pt")
-
-    @property
-    def snapshots(self) -> list[SegModel]:
-        """The networks kept on the way, in order of training."""
-        return [self._load(name) for name in self._snapshots]
 
 
 def snapshot_steps(fractions: Sequence[float], streams: Streams) -> list[int]:
@@ -87,50 +52,17 @@ def snapshot_steps(fractions: Sequence[float], streams: Streams) -> list[int]:
     return [max(int(streams.iterations * fraction + 1e-9), 1) for fraction in fractions]
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Which step and file a network came from."""
-
-    step: str
-    file: str
-    path: Path
-
-
-@dataclass
-class Step:
-    """A named step: ``stages/NN-name/`` with its state in ``step.json``."""
-
-    index: int
-    name: str
-    directory: Path
-    stored: dict[str, Any]
-
-    @property
-    def done(self) -> bool:
-        """Whether the step has finished."""
-        return bool(self.stored["state"] == "done")
-
-    def finish(self, result: JSON) -> None:
-        """Record the result; the step is skipped from now on."""
-        self.stored |= {"state": "done", "result": result}
-        write_json(self.directory / "step.json", self.stored)
-
-    @property
-    def journal(self) -> int:
-        """Size of the journal when the step began."""
-        return int(self.stored["journal"])
-
-
 class Lab:
     """Runs and remembers the steps of a recipe.
 
     Args:
         session: data, settings and devices of the run.
-        started: called with the step's name and index when an unfinished step begins.
+        status: called with a step's name and the iterations of the run, when an unfinished step begins and
+            whenever training state has been saved.
     """
 
     def __init__(
-        self, session: Session, started: Callable[[str, int], None] = lambda name, index: None
+        self, session: Session, status: Callable[[str, int], None] = lambda name, iterations: None
     ) -> None:
         self.session = session
         self.origins: WeakKeyDictionary[SegModel, Origin] = WeakKeyDictionary()
@@ -138,7 +70,7 @@ class Lab:
         self.labelings: dict[str, dict[str, Any]] = {}
         self.iterations = 0
         self._count = 0
-        self._started = started
+        self._status = status
 
     @property
     def dataset(self) -> SegDataset:
@@ -197,17 +129,25 @@ class Lab:
             snapshots: fractions of the fit at which the network is kept, for example ``(1/3, 2/3, 1)``.
         """
         steps = snapshot_steps(snapshots, streams)
-        with self._step(name) as step:
-            if not step.done:
-                self.session.tracker.start_stage(name, step.index, streams.iterations)
-                trainer = Trainer(
-                    self.session, name, step.directory, self.iterations, learner, streams, steps, step.journal
-                )
-                record = trainer.run()
-                step.finish({"kind": "fit", "offset": self.iterations, **asdict(record)})
-                trainer.tidy()
+        step = self._step(name)
+        if not step.done:
+            self.session.tracker.start_stage(name, step.index, streams.iterations)
+            offset = self.iterations
+            trainer = Trainer(
+                self.session,
+                name,
+                step.directory,
+                offset,
+                learner,
+                streams,
+                steps,
+                step.journal,
+                lambda completed: self._status(name, offset + completed),
+            )
+            step.finish({"kind": "fit", "offset": offset, **asdict(trainer.run())})
+        tidy(step.directory)
         self.iterations += streams.iterations
-        self.fits[name] = step.stored["result"]
+        self.fits[name] = step.result
         files = [f"snapshot-{count}.pt" for count in steps]
         return FitResult(lambda file: self._load(step, file), self.trainer.select, files)
 
@@ -229,23 +169,23 @@ class Lab:
             policy: how one image is labeled.
             keep_confidence: store the confidence of every pixel too; five bytes a pixel instead of one.
         """
-        with self._step(name) as step:
-            store = step.directory / "labels"
-            if not step.done:
-                self.session.tracker.start_stage(name, step.index, len(ids))
-                self.session.journal.cut(step.journal)
-                with PseudoWriter(store, keep_confidence=keep_confidence) as writer:
-                    finished = set(writer.done)
-                    waiting = [image_id for image_id in ids if image_id not in finished]
-                    for image_id, (label, confidence) in self.predict(network, waiting, policy):
-                        writer.write(image_id, label.cpu().numpy(), confidence.cpu().numpy())
-                        finished.add(image_id)
-                        self.session.tracker.progress(len(finished))
-                    labels = writer.seal()
-                quality = self._label_quality(labels)
-                self.session.tracker.log(quality, self.iterations)
-                step.finish({"kind": "label", "images": len(ids), "quality": quality})
-        self.labelings[name] = step.stored["result"]
+        step = self._step(name)
+        store = step.directory / "labels"
+        if not step.done:
+            self.session.tracker.start_stage(name, step.index, len(ids))
+            self.session.journal.cut(step.journal)
+            with PseudoWriter(store, self._label_meta(name, ids), keep_confidence=keep_confidence) as writer:
+                finished = set(writer.done)
+                waiting = [image_id for image_id in ids if image_id not in finished]
+                for image_id, (label, confidence) in self.predict(network, waiting, policy):
+                    writer.write(image_id, label.cpu().numpy(), confidence.cpu().numpy())
+                    finished.add(image_id)
+                    self.session.tracker.progress(len(finished))
+                labels = writer.seal()
+            quality = self._label_quality(labels)
+            self.session.tracker.log(quality, self.iterations)
+            step.finish({"kind": "label", "images": len(ids), "quality": quality})
+        self.labelings[name] = step.result
         return PseudoLabels(store)
 
     def memo(self, name: str, compute: Callable[[], JSON], planned: Callable[[], JSON]) -> JSON:
@@ -254,14 +194,24 @@ class Lab:
         Args:
             name: name of the step.
             compute: returns the value.
-            planned: returns a stand-in of the same shape, for the plan that is made before training.
+            planned: returns a stand-in of the same shape, for the plan that is made before training. It may be
+                ``compute`` itself where that reads images by ``predict`` alone, whose time the plan then knows.
         """
-        with self._step(name) as step:
-            if not step.done:
-                self.session.journal.cut(step.journal)
-                self.session.tracker.start_stage(name, step.index, 0)
-                step.finish({"kind": "memo", "value": compute()})
-        return step.stored["result"]["value"]
+        step = self._step(name)
+        if not step.done:
+            self.session.journal.cut(step.journal)
+            self.session.tracker.start_stage(name, step.index, 0)
+            step.finish({"kind": "memo", "value": compute()})
+        return step.result["value"]
+
+    @contextmanager
+    def report(self) -> Iterator[None]:
+        """Enclose what follows the recipe; a run that is killed there does all of it again, once."""
+        step = self._step(REPORT)
+        self.session.journal.cut(step.journal)
+        self.session.tracker.start_stage(REPORT, step.index, 0)
+        yield
+        step.finish({"kind": "report"})
 
     def predict(
         self, network: Network, ids: Sequence[str], policy: Callable[[Network, Tensor], Result]
@@ -288,6 +238,14 @@ class Lab:
         if not self.session.keep_pseudo_labels:
             labels.delete()
 
+    def _label_meta(self, name: str, ids: Sequence[str]) -> dict[str, Any]:
+        return {
+            "step": name,
+            "settings": self.session.fingerprint,
+            "data": self.session.data_sha256,
+            "images": ids_sha256(ids),
+        }
+
     def _label_quality(self, labels: PseudoLabels) -> dict[str, float | None]:
         session = self.session
         statistics = labels.statistics
@@ -302,40 +260,12 @@ class Lab:
             values |= {"pseudo/miou": quality.miou, "pseudo/accuracy": quality.accuracy}
         return values
 
-    @contextmanager
-    def _step(self, name: str) -> Iterator[Step]:
-        index = self._count
+    def _step(self, name: str) -> Step:
+        step = open_step(self.session, self._count, name)
         self._count += 1
-        root = self.session.run_dir / "stages"
-        directory = root / f"{index:02d}-{name}"
-        others = [path.name for path in root.glob(f"{index:02d}-*") if path != directory]
-        if others:
-            raise UserError(
-                f"Step {index} of this run is '{others[0]}', but the recipe now calls it '{directory.name}'. "
-                "The method's recipe has changed since the run began: finish it with the former version, or "
-                "start a new run."
-            )
-        directory.mkdir(parents=True, exist_ok=True)
-        file = directory / "step.json"
-        if file.exists():
-            stored = read_json(file)
-            if stored["fingerprint"] != self.session.fingerprint:
-                raise UserError(
-                    f"Step '{directory.name}' was made with other settings; continue it with those of run.yaml, "
-                    "or start a new run."
-                )
-        else:
-            stored = {
-                "name": name,
-                "state": "running",
-                "fingerprint": self.session.fingerprint,
-                "journal": self.session.journal.position(),
-            }
-            write_json(file, stored)
-        step = Step(index, name, directory, stored)
         if not step.done:
-            self._started(name, index)
-        yield step
+            self._status(name, self.iterations)
+        return step
 
     def _load(self, step: Step, file: str) -> SegModel:
         path = step.directory / file

@@ -2,7 +2,8 @@
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +15,13 @@ from semiseg.engine.checkpoint import TrainingState, save_bundle
 from semiseg.engine.evaluate import evaluate, pseudo_label_quality, take_samples
 from semiseg.engine.session import Session
 from semiseg.engine.step import Meter, count_images, forward_backward, to_device
+from semiseg.engine.steps import FitRecord
 from semiseg.errors import Interrupted
 from semiseg.files import copy
 from semiseg.methods.base import Learner, Progress
 from semiseg.models.build import bundle
 from semiseg.models.segmodel import SegModel
 from semiseg.seeding import derive_seed, seed_everything
-
-
-@dataclass
-class FitRecord:
-    """Where a fit stands and what it has reached; stored in checkpoints and in the finished step.
-
-    Args:
-        completed: optimizer steps done.
-        evaluated: ``completed`` at the last evaluation.
-        evaluations: number of evaluations done.
-        best: metrics of the best evaluation, with ``iteration``; None before the first.
-        last: metrics of the latest evaluation.
-        seconds: wall time over all sessions of this fit.
-        images: images trained on, all views counted.
-        training_seconds: wall time of the training steps alone.
-        best_files: iterations of the best networks that the two newest checkpoints refer to.
-    """
-
-    completed: int = 0
-    evaluated: int = 0
-    evaluations: int = 0
-    best: dict[str, Any] | None = None
-    last: dict[str, Any] | None = None
-    seconds: float = 0.0
-    images: int = 0
-    training_seconds: float = 0.0
-    best_files: list[int] = field(default_factory=list)
 
 
 def evaluation_interval(every: int | None, streams: Streams, by_epoch: bool) -> int:
@@ -68,6 +43,7 @@ class Trainer:
         streams: what it is trained on, and for how long.
         snapshots: numbers of completed steps at which the primary network is kept.
         journal: size of the journal when the step began; it is cut back to this where no checkpoint stands.
+        saved: called with the number of completed steps whenever they have been saved.
     """
 
     def __init__(
@@ -80,9 +56,10 @@ class Trainer:
         streams: Streams,
         snapshots: list[int],
         journal: int = 0,
+        saved: Callable[[int], None] = lambda completed: None,
     ) -> None:
         self.session, self.name, self.directory, self.offset = session, name, directory, offset
-        self.streams, self.snapshots, self.journal = streams, snapshots, journal
+        self.streams, self.snapshots, self.journal, self.saved = streams, snapshots, journal, saved
         self.learner = learner
         learner.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
         self.optimizer = session.optimizer.build(self.learner.param_groups(session.optimizer))
@@ -263,6 +240,7 @@ class Trainer:
             "journal": self.session.journal.position(),
         }
         self.checkpoints.save(self.name, state)
+        self.saved(record.completed)
         keep = {f"best-{iteration}.pt" for iteration in record.best_files}
         for path in self.directory.glob("best-*.pt"):
             if path.name not in keep:
@@ -290,7 +268,8 @@ class Trainer:
         for suffix in (".sha256", ""):
             copy(self.directory / (source + suffix), self.directory / f"best.pt{suffix}")
 
-    def tidy(self) -> None:
-        """Remove the candidates for the best network, once the step is recorded as done."""
-        for path in self.directory.glob("best-*"):
-            path.unlink()
+
+def tidy(directory: Path) -> None:
+    """Remove the candidates for the best network from a step that is recorded as done."""
+    for path in directory.glob("best-*"):
+        path.unlink(missing_ok=True)

@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from semiseg.config.schema import TrainerConfig
 from semiseg.data.augment import Augment
@@ -18,10 +18,11 @@ from semiseg.data.pseudo import Confidence, PseudoLabels
 from semiseg.data.splits import Split
 from semiseg.data.streams import Budget, Streams
 from semiseg.engine.evaluate import predict
-from semiseg.engine.lab import FitResult, LabelPolicy
+from semiseg.engine.lab import REPORT, LabelPolicy, Network, Result
 from semiseg.engine.loop import evaluation_interval
 from semiseg.engine.session import Session
 from semiseg.engine.step import forward_backward, to_device
+from semiseg.engine.steps import FitResult
 from semiseg.methods.base import Learner, Method, Progress
 from semiseg.models.segmodel import SegModel
 
@@ -67,7 +68,7 @@ class PlanLab:
     """Offers a recipe what ``Lab`` offers, times a few training steps of each fit and stores nothing.
 
     Args:
-        session: the run to plan.
+        session: the run to plan; between two steps its ``stop`` is asked.
     """
 
     def __init__(self, session: Session) -> None:
@@ -80,6 +81,7 @@ class PlanLab:
         self.trainer: TrainerConfig = session.trainer
         self.budget: Budget = session.budget
         self.seed = session.seed
+        self._predicting = 0.0
 
     def network(self, tag: str, weights: str | None = None) -> SegModel:
         """Build a network; its weights are of no account."""
@@ -92,30 +94,27 @@ class PlanLab:
         session = self.session
         learner.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
         learner.train()
-        seconds = []
-        for iteration in range(min(TIMED_STEPS, streams.iterations)):
-            started = time.perf_counter()
+
+        def train(iteration: int) -> None:
             batch = streams.batch(session.dataset, session.seed, name, iteration)
             batch = to_device(batch, session.device, session.memory_format)
             progress = Progress(iteration, streams.iterations, 0, seed=iteration)
-            forward_backward(learner, batch, progress, session.trainer.accumulate, nullcontext)
-            _synchronize(session.device)
-            seconds.append(time.perf_counter() - started)
+            forward_backward(learner, batch, progress, session.trainer.accumulate, session.autocast)
+
+        seconds = [self._timed(train, iteration) for iteration in range(min(TIMED_STEPS, streams.iterations))]
         model = next(iter(learner.predictors().values()))
         every = evaluation_interval(session.trainer.eval_every, streams, session.trainer.iterations is None)
-        evaluations = math.ceil(streams.iterations / every)
-        per_image = self._seconds_per_image(model)
+        evaluations = math.ceil(streams.iterations / every) if session.split.val else 0
         watched = len(session.split.val) + len(session.quality_ids)
+        evaluating = evaluations * watched * self._evaluation_seconds(model) if evaluations else 0.0
         network = _size(model)
         state = sum(_size(child) for child in learner.children()) * 2
-        self.steps.append(
-            PlannedStep(
-                name,
-                f"{streams.iterations} iterations, {evaluations} evaluations",
-                streams.iterations,
-                streams.iterations * min(seconds) + evaluations * watched * per_image,
-                2 * state + network * (3 + len(snapshots)),
-            )
+        self._add(
+            name,
+            f"{streams.iterations} iterations, {evaluations} evaluations",
+            streams.iterations * min(seconds) + evaluating,
+            iterations=streams.iterations,
+            size=2 * state + network * (3 + len(snapshots)),
         )
         fresh: Callable[[str], SegModel] = lambda file: session.network("none")  # noqa: E731
         return FitResult(fresh, "best", ["snapshot"] * len(snapshots))
@@ -130,51 +129,86 @@ class PlanLab:
         keep_confidence: bool = True,
     ) -> PseudoLabels:
         """Time the labeling of one image."""
-        labels = PlannedLabels(ids, self.dataset)
-        if not ids:
-            return labels
-        image = torch.from_numpy(self.dataset.image(ids[0])).permute(2, 0, 1).unsqueeze(0)
-        network = network.to(self.session.device).eval()
-        started = time.perf_counter()
-        with torch.inference_mode():
-            policy(network, image.to(self.session.device))
-        _synchronize(self.session.device)
-        seconds = (time.perf_counter() - started) * len(ids)
-        size = image.shape[-1] * image.shape[-2] * (5 if keep_confidence else 1) * len(ids)
-        self.steps.append(PlannedStep(name, f"label {len(ids)} images", 0, seconds, size))
-        return labels
+        pixels = 0
+        if ids:
+            next(self.predict(network, ids, policy))
+            pixels = math.prod(self.dataset.image(ids[0]).shape[:2])
+        size = pixels * (5 if keep_confidence else 1) * len(ids)
+        self._add(name, f"label {len(ids)} images", self._taken(), size=size)
+        return PlannedLabels(ids, self.dataset)
 
     def memo(self, name: str, compute: Callable[[], Any], planned: Callable[[], Any]) -> Any:
-        """Take the stand-in."""
-        self.steps.append(PlannedStep(name, "compute and remember", 0, 0.0, 0))
-        return planned()
+        """Take the stand-in, and the time of the predictions that it asks for."""
+        value = planned()
+        self._add(name, "compute and remember", self._taken())
+        return value
+
+    def predict(
+        self, network: Network, ids: Sequence[str], policy: Callable[[Network, Tensor], Result]
+    ) -> Iterator[tuple[str, Result]]:
+        """Time the first image and give its result to all."""
+        if not ids:
+            return
+        session = self.session
+        network = network.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
+        network.eval()
+        image = self._image(ids[0])
+        results: list[Result] = []
+        with torch.inference_mode():
+            self._predicting += self._timed(lambda _: results.append(policy(network, image)), 0) * len(ids)
+        for image_id in ids:
+            yield image_id, results[0]
 
     def release(self, labels: PseudoLabels) -> None:
         """Nothing is stored, so nothing is released."""
 
-    def _seconds_per_image(self, model: SegModel) -> float:
-        ids = self.split.val or self.split.labeled
-        image = torch.from_numpy(self.dataset.image(ids[0])).permute(2, 0, 1).unsqueeze(0)
-        model.eval()
+    def report(self, network: SegModel) -> None:
+        """Add what follows the recipe: test images and pictures."""
+        split, pictures = self.split, self.session.sample_ids
+        network.to(device=self.session.device, memory_format=self.session.memory_format)  # type: ignore[call-overload]
+        images = len(split.test) + len(pictures)
+        seconds = images * self._evaluation_seconds(network) if images else 0.0
+        self._add(REPORT, f"evaluate {len(split.test)} test images, draw {len(pictures)} pictures", seconds)
+
+    def _add(self, name: str, work: str, seconds: float, iterations: int = 0, size: int = 0) -> None:
+        self.steps.append(PlannedStep(name, work, iterations, seconds, size))
+        self.session.stop.check()
+
+    def _taken(self) -> float:
+        """Seconds of all predictions since the last call."""
+        seconds, self._predicting = self._predicting, 0.0
+        return seconds
+
+    def _timed(self, work: Callable[[int], object], argument: int) -> float:
         started = time.perf_counter()
-        predict(model, image.to(self.session.device), self.session.evaluator)
-        _synchronize(self.session.device)
+        work(argument)
+        if self.session.device.type == "cuda":
+            torch.cuda.synchronize(self.session.device)
         return time.perf_counter() - started
+
+    def _evaluation_seconds(self, model: SegModel) -> float:
+        """Seconds that the evaluation of an image takes."""
+        session = self.session
+        image = self._image((self.split.val or self.split.labeled)[0])
+        return self._timed(lambda _: predict(model, image, session.evaluator, session.trainer.precision), 0)
+
+    def _image(self, image_id: str) -> Tensor:
+        image = torch.from_numpy(self.dataset.image(image_id)).permute(2, 0, 1).unsqueeze(0)
+        return image.to(self.session.device)
 
 
 def _size(model: torch.nn.Module) -> int:
     return sum(value.numel() * value.element_size() for value in model.state_dict().values())
 
 
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def make_plan(method: Method, session: Session) -> list[PlannedStep]:
-    """Walk through the recipe of a method and return its steps."""
+    """Walk through the recipe of a method and return its steps, and what follows them.
+
+    Raises:
+        Interrupted: a stop was requested.
+    """
     lab = PlanLab(session)
-    method.run(lab)  # type: ignore[arg-type]
+    lab.report(method.run(lab))  # type: ignore[arg-type]
     return lab.steps
 
 

@@ -199,3 +199,9 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Let ``peak_memory`` of a CUDA device count from now on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

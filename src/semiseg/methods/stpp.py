@@ -16,7 +16,8 @@ from semiseg.models.segmodel import SegModel
 from semiseg.pseudo import stability_score
 
 if TYPE_CHECKING:
-    from semiseg.engine.lab import FitResult, Lab
+    from semiseg.engine.lab import Lab
+    from semiseg.engine.steps import FitResult
 
 
 class MultiScaleLabeling:
@@ -131,11 +132,11 @@ class SelfTraining:
 
     def _stpp(self, lab: "Lab") -> SegModel:
         teacher = self._teacher(lab, self.snapshots)
-        ranking = lab.memo(
-            "rank",
-            compute=lambda: self.split_by_stability(_scores(lab, teacher.snapshots)),
-            planned=lambda: self.split_by_stability(dict.fromkeys(_unlabeled(lab), 0.0)),
-        )
+
+        def rank() -> dict[str, Any]:
+            return self.split_by_stability(_scores(lab, teacher.snapshots))
+
+        ranking = lab.memo("rank", compute=rank, planned=rank)
         reliable = self._label(lab, "label-reliable", teacher, ranking["reliable"])
         intermediate = self._student(lab, "student-reliable", reliable)
         rest = self._label(lab, "label-rest", intermediate, ranking["rest"])

@@ -1,0 +1,164 @@
+"""The named steps of a recipe on disk: ``stages/NN-name/`` with the state in ``step.json``."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from semiseg.engine.session import Session
+from semiseg.errors import UserError
+from semiseg.files import read_json, write_json
+from semiseg.models.segmodel import SegModel
+
+FILE = "step.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which step and file a network came from."""
+
+    step: str
+    file: str
+    path: Path
+
+
+@dataclass
+class FitRecord:
+    """Where a fit stands and what it has reached; stored in checkpoints and in the finished step.
+
+    Args:
+        completed: optimizer steps done.
+        evaluated: ``completed`` at the last evaluation.
+        evaluations: number of evaluations done.
+        best: metrics of the best evaluation, with ``iteration``; None before the first.
+        last: metrics of the latest evaluation.
+        seconds: wall time over all sessions of this fit.
+        images: images trained on, all views counted.
+        training_seconds: wall time of the training steps alone.
+        best_files: iterations of the best networks that the two newest checkpoints refer to.
+    """
+
+    completed: int = 0
+    evaluated: int = 0
+    evaluations: int = 0
+    best: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+    seconds: float = 0.0
+    images: int = 0
+    training_seconds: float = 0.0
+    best_files: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Step:
+    """A named step: ``stages/NN-name/`` with its state in ``step.json``."""
+
+    index: int
+    name: str
+    directory: Path
+    stored: dict[str, Any]
+
+    @property
+    def done(self) -> bool:
+        """Whether the step has finished."""
+        return bool(self.stored["state"] == "done")
+
+    @property
+    def journal(self) -> int:
+        """Size of the journal when the step began."""
+        return int(self.stored["journal"])
+
+    @property
+    def result(self) -> Any:
+        """What ``finish`` recorded."""
+        return self.stored["result"]
+
+    def finish(self, result: Any) -> None:
+        """Record the result; the step is skipped from now on.
+
+        ``result`` is what JSON makes of it, so that it is the same now and after a resume.
+        """
+        file = self.directory / FILE
+        write_json(file, self.stored | {"state": "done", "result": result})
+        self.stored = read_json(file)
+
+
+def open_step(session: Session, index: int, name: str) -> Step:
+    """Begin a step, or go on with what is stored of it.
+
+    Raises:
+        UserError: what is stored comes from another recipe, other settings or other data.
+    """
+    root = session.run_dir / "stages"
+    directory = root / f"{index:02d}-{name}"
+    others = [path.name for path in root.glob(f"{index:02d}-*") if path != directory]
+    if others:
+        raise UserError(
+            f"Step {index} of this run is '{others[0]}', but the recipe now calls it '{directory.name}'. "
+            "The method's recipe has changed since the run began: finish it with the former version, or "
+            "start a new run."
+        )
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / FILE
+    if file.exists():
+        stored = read_json(file)
+        _require_same(session, directory.name, stored)
+        return Step(index, name, directory, stored)
+    stored = {
+        "name": name,
+        "state": "running",
+        "fingerprint": session.fingerprint,
+        "data": session.data_sha256,
+        "journal": session.journal.position(),
+    }
+    write_json(file, stored)
+    return Step(index, name, directory, stored)
+
+
+def _require_same(session: Session, step: str, stored: dict[str, Any]) -> None:
+    if stored["fingerprint"] != session.fingerprint:
+        raise UserError(
+            f"Step '{step}' was made with other settings; continue it with those of run.yaml, or start a new run."
+        )
+    now = session.data_sha256
+    changed = [kind for kind, digest in stored.get("data", now).items() if digest != now[kind]]
+    if changed:
+        raise UserError(
+            f"The data has changed since step '{step}' of this run began: the {' and '.join(changed)} images are "
+            "others, or in another order. Put the files and lists back as they were, or start a new run."
+        )
+
+
+class FitResult:
+    """The networks that a fit leaves, loaded when they are asked for.
+
+    Args:
+        load: returns a fresh network with the weights of a file of the step.
+        select: "best" (on the validation images) or "last".
+        snapshots: files of the snapshots, in order of training.
+    """
+
+    def __init__(self, load: Callable[[str], SegModel], select: str, snapshots: Sequence[str]) -> None:
+        self._load = load
+        self._select = select
+        self._snapshots = snapshots
+
+    @property
+    def best(self) -> SegModel:
+        """The network of the best evaluation on the validation images."""
+        return self._load("best.pt")
+
+    @property
+    def last(self) -> SegModel:
+        """The network after the last iteration."""
+        return self._load("last.pt")
+
+    @property
+    def selected(self) -> SegModel:
+        """The network that ``trainer.select`` names; what a recipe hands on and reports."""
+        return self._load(f"{self._select}.pt")
+
+    @property
+    def snapshots(self) -> list[SegModel]:
+        """The networks kept on the way, in order of training."""
+        return [self._load(name) for name in self._snapshots]
