@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from semiseg.data.splits import Split
 from semiseg.engine.checkpoint import load_bundle, save_bundle
 from semiseg.engine.evaluate import evaluate, take_samples
 from semiseg.engine.lab import Lab
@@ -37,9 +38,6 @@ def summarize(cfg: DictConfig, lab: Lab, network: SegModel, wall_seconds: float)
     reported = _reported(session, network, origin.file if origin else None, best, last)
     test = _evaluated(session, network, session.split.test)
     classes = session.info.classes
-    images = sum(fit["images"] for fit in lab.fits.values())
-    seconds = sum(fit["training_seconds"] for fit in lab.fits.values())
-    earlier = sum(fit["seconds"] for fit in lab.fits.values())
     summary: dict[str, Any] = {
         "miou": reported and reported["miou"],
         "selected_by": f"{session.trainer.select} on the validation images" if session.split.val else "last",
@@ -49,29 +47,43 @@ def summarize(cfg: DictConfig, lab: Lab, network: SegModel, wall_seconds: float)
     }
     if test is not None:
         summary |= {"miou_test": test["miou"], "iou_test": _by_class(classes, test)}
-    summary |= {
+    return summary | {
         "iou": _by_class(classes, reported),
         "accuracy": reported and reported["accuracy"],
         "evaluator": asdict(session.evaluator),
-        "split": session.split.name,
-        "split_family": session.split.family,
-        "split_id": session.split.split_id,
-        "split_fraction": session.split.fraction,
-        "split_counts": session.split.counts,
-        "split_sha256": session.split.sha256,
+        **_split_facts(session.split),
         "seed": session.seed,
         **{key: cfg[key].name for key in ("method", "dataset", "model", "backbone")},
-        "iterations": lab.iterations,
-        "fits": {name: _brief(fit) for name, fit in lab.fits.items()},
-        "train_images_per_s": images / seconds if seconds else None,
-        "wall_s": max(wall_seconds, earlier),
-        "pseudo_labels": lab.labelings,
+        **_work(lab, wall_seconds),
         "device": str(session.device),
         "threads": session.trainer.threads,
         "checkpoint": "checkpoints/best.pt",
         "checkpoint_last": _relative(origin.path.with_name("last.pt"), session.run_dir) if origin else None,
     }
-    return summary
+
+
+def _split_facts(split: Split) -> dict[str, Any]:
+    return {
+        "split": split.name,
+        "split_family": split.family,
+        "split_id": split.split_id,
+        "split_fraction": split.fraction,
+        "split_counts": split.counts,
+        "split_sha256": split.sha256,
+    }
+
+
+def _work(lab: Lab, wall_seconds: float) -> dict[str, Any]:
+    """What the steps did and how long it took, over all processes of the run."""
+    fits = lab.fits.values()
+    seconds = sum(fit["training_seconds"] for fit in fits)
+    return {
+        "iterations": lab.iterations,
+        "fits": {name: _brief(fit) for name, fit in lab.fits.items()},
+        "train_images_per_s": sum(fit["images"] for fit in fits) / seconds if seconds else None,
+        "wall_s": max(wall_seconds, sum(fit["seconds"] for fit in fits)),
+        "pseudo_labels": lab.labelings,
+    }
 
 
 def keep_reported(lab: Lab, network: SegModel, summary: Mapping[str, Any]) -> None:

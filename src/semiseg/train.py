@@ -2,10 +2,12 @@
 
 import logging
 import math
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,16 @@ from semiseg.config.compose import render_run_yaml, settings_that_matter
 from semiseg.config.rundir import RunDir, environment, fingerprint
 from semiseg.data.check import CheckReport, check_files
 from semiseg.data.dataset import SegDataset
-from semiseg.data.splits import make_split
+from semiseg.data.splits import Split, make_split
 from semiseg.engine.evaluate import quality_ids
+from semiseg.engine.failures import explained
 from semiseg.engine.lab import Lab
-from semiseg.engine.plan import make_plan, render_plan
+from semiseg.engine.plan import PlannedStep, make_plan, render_plan
 from semiseg.engine.session import Session
 from semiseg.engine.signals import StopRequest
-from semiseg.errors import Interrupted, RunFailed, UserError
-from semiseg.files import write_json
+from semiseg.engine.step import reset_peak_memory
+from semiseg.errors import Interrupted, UserError
+from semiseg.files import finite, write_json
 from semiseg.summary import as_float, keep_reported, summarize
 from semiseg.track.base import Tracker
 from semiseg.track.console import ConsoleTracker, render_summary
@@ -49,9 +53,10 @@ def run(cfg: DictConfig, overrides: list[str], *, plan_only: bool = False) -> fl
 
     Raises:
         UserError: bad data, or a directory that cannot be used.
+        RunFailed: the loss is not finite, or the machine ran out of something.
         Interrupted: a signal or the time limit ended the run; its state is saved.
     """
-    place = RunDir(Path(cfg.run_dir))
+    place = RunDir(Path(cfg.run_dir).expanduser())
     finished = place.read_summary()
     if finished is not None and not plan_only:
         print(render_summary(finished, place.path))
@@ -61,41 +66,50 @@ def run(cfg: DictConfig, overrides: list[str], *, plan_only: bool = False) -> fl
     torch.backends.cudnn.benchmark = not cfg.trainer.deterministic
     with ExitStack() as stack:
         stop = stack.enter_context(StopRequest(time_limit(cfg.trainer.max_time)))
-        dataset, report = open_data(cfg)
+        if not plan_only:
+            stack.enter_context(place.lock())
+            stack.enter_context(_log_file(place.log))
+        dataset, report = open_data(cfg, stop)
+        session = open_session(cfg, place.path, dataset, report.split, stop)
+        stack.callback(session.journal.close, "planned")
         if plan_only:
-            session = open_session(cfg, place.path, dataset, report, stop)
-            print(render_plan(make_plan(build.method(cfg), session)))
+            print(render_plan(_planned(cfg, session)))
+            stop.check()
             return math.nan
-        stack.enter_context(place.lock())
         resumed = place.started
-        place.begin(render_run_yaml(cfg), OmegaConf.to_yaml(cfg, resolve=True), overrides, environment())
-        stack.enter_context(_log_file(place.path / "run.log"))
-        session = open_session(cfg, place.path, dataset, report, stop)
         print(_describe(cfg, session, resumed), flush=True)
-        plan = [] if resumed else make_plan(build.method(cfg), session)
+        plan = [] if resumed else _planned(cfg, session)
         if plan:
             print(render_plan(plan), flush=True)
-        session = replace(session, tracker=_trackers(cfg, session, len(plan)))
-        return _guarded(place, cfg, session, report)
+        yamls = render_run_yaml(cfg), OmegaConf.to_yaml(cfg, resolve=True)
+        place.begin(*yamls, overrides, environment(), [asdict(step) for step in plan])
+        journal = JsonlTracker(place.journal)
+        tracker = _trackers(cfg, replace(session, journal=journal), len(place.read_plan()))
+        return _guarded(place, cfg, replace(session, journal=journal, tracker=tracker), report)
 
 
-def open_data(cfg: DictConfig) -> tuple[SegDataset, CheckReport]:
+def open_data(cfg: DictConfig, stop: StopRequest) -> tuple[SegDataset, CheckReport]:
     """Build the dataset and its split and read every file once.
 
     Raises:
         UserError: a leak, or bad files; names all of them.
+        Interrupted: a stop was requested.
     """
     dataset = build.dataset(cfg)
     split = make_split(dataset, cfg.split, cfg.split_family, cfg.split_id, cfg.unlabeled, cfg.split_lists)
-    return dataset, check_files(dataset, split)
+    report = check_files(dataset, split, lambda done, total: stop.check())
+    stop.check()
+    return dataset, report
 
 
 def open_session(
-    cfg: DictConfig, run_dir: Path, dataset: SegDataset, report: CheckReport, stop: StopRequest
+    cfg: DictConfig, run_dir: Path, dataset: SegDataset, split: Split, stop: StopRequest
 ) -> Session:
-    """Build what all steps of the run share; its only tracker is the journal."""
-    split = report.split
-    journal = JsonlTracker(run_dir / "metrics.jsonl") if run_dir.is_dir() else JsonlTracker(Path("/dev/null"))
+    """Build what all steps of the run share; nothing that it logs is kept yet."""
+    nowhere = JsonlTracker(Path(os.devnull))
+    device = build.device(cfg.trainer.device)
+    if device.index is not None:
+        torch.cuda.set_device(device)
     return Session(
         run_dir=run_dir,
         dataset=dataset,
@@ -107,11 +121,11 @@ def open_session(
         schedule=build.schedule(cfg),
         trainer=build.settings(cfg.trainer),
         evaluator=build.settings(cfg.evaluator),
-        tracker=journal,
-        journal=journal,
+        tracker=nowhere,
+        journal=nowhere,
         stop=stop,
         seed=cfg.seed,
-        device=build.device(cfg.trainer.device),
+        device=device,
         quality_ids=quality_ids(split.unlabeled, cfg.seed),
         sample_ids=sample_ids(split.val, cfg.tracker.samples),
         keep_pseudo_labels=cfg.keep_pseudo_labels,
@@ -131,27 +145,26 @@ def time_limit(text: str | None) -> float | None:
     return seconds
 
 
+def _planned(cfg: DictConfig, session: Session) -> list[PlannedStep]:
+    with explained(session.run_dir):
+        return make_plan(build.method(cfg), session)
+
+
 def _guarded(place: RunDir, cfg: DictConfig, session: Session, report: CheckReport) -> float:
     """Run the recipe and leave, however it ends, a status file and closed trackers."""
-    position: dict[str, Any] = {"step": None}
+    former = place.read_status()
+    position: dict[str, Any] = {"step": former.get("step"), "iteration": former.get("iteration", 0)}
     state, error = "failed", None
 
-    def started(name: str, index: int) -> None:
-        position["step"] = name
+    def status(step: str, iteration: int) -> None:
+        position.update(step=step, iteration=iteration)
         place.write_status("running", **position)
 
     try:
-        place.write_status("running", **position)
-        began = time.perf_counter()
-        lab = Lab(session, started)
-        network = build.method(cfg).run(lab)
-        summary = summarize(cfg, lab, network, time.perf_counter() - began)
-        summary["skipped_files"] = [str(fault) for fault in report.skipped]
-        keep_reported(lab, network, summary)
-        write_json(place.summary, summary)
-        session.tracker.summary(summary)
+        with explained(place.path):
+            place.write_status("running", **position)
+            summary = _recipe(place, cfg, Lab(session, status), report)
         state = "done"
-        position["iteration"] = lab.iterations
         print(render_summary(summary, place.path), flush=True)
         return as_float(summary["miou"])
     except Interrupted as request:
@@ -160,12 +173,28 @@ def _guarded(place: RunDir, cfg: DictConfig, session: Session, report: CheckRepo
         raise
     except BaseException as fault:
         error = f"{type(fault).__name__}: {fault}"
-        if not isinstance(fault, UserError | RunFailed):
-            log.exception("The run failed")
         raise
     finally:
-        place.write_status(state, **position, error=error)
-        session.tracker.close(state)
+        try:
+            place.write_status(state, **position, error=error)
+            session.tracker.close(state)
+        except OSError as fault:  # must not hide what ended the run, such as the same full disk
+            print(f"semiseg: the end of the run could not be recorded: {fault}", file=sys.stderr)
+
+
+def _recipe(place: RunDir, cfg: DictConfig, lab: Lab, report: CheckReport) -> dict[str, Any]:
+    """Train, summarize and store; returns the summary as a later process reads it."""
+    session = lab.session
+    reset_peak_memory(session.device)
+    began = time.perf_counter()
+    network = build.method(cfg).run(lab)
+    with lab.report():
+        summary: dict[str, Any] = finite(summarize(cfg, lab, network, time.perf_counter() - began))
+        summary["skipped_files"] = [asdict(fault) for fault in report.skipped]
+        keep_reported(lab, network, summary)
+        write_json(place.summary, summary)
+        session.tracker.summary(summary)
+    return summary
 
 
 def _trackers(cfg: DictConfig, session: Session, steps: int) -> Tracker:
@@ -187,15 +216,30 @@ def _describe(cfg: DictConfig, session: Session, resumed: bool) -> str:
     return "\n".join(lines[2:] if resumed else lines)
 
 
+class _LogFile(logging.FileHandler):
+    """A log file, made with its first message, that stays quiet when the disk is full."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
+        """A traceback of logging would bury the message that says why the run ended."""
+
+
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
-    """Copy log messages into the run directory."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    """Copy log messages into the run directory, and the traceback of what ends the run."""
+    handler = _LogFile(path)
     root = logging.getLogger("semiseg")
     root.addHandler(handler)
     try:
         yield
+    except Exception as fault:
+        if not isinstance(fault, UserError | Interrupted):
+            trace = (type(fault), fault, fault.__traceback__)
+            handler.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "The run failed", (), trace))
+        raise
     finally:
         root.removeHandler(handler)
         handler.close()

@@ -3,20 +3,21 @@
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import platform
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from semiseg.errors import UserError
-from semiseg.files import read_json, write_json, write_text
+from semiseg.files import final_name, read_json, remove_temporaries, write_json, write_text
 
 PACKAGES = (
     "semiseg",
@@ -33,21 +34,39 @@ PACKAGES = (
     "wandb",
 )
 MAX_DIFF = 200_000
+LOCK = ".lock"
+STORES = ("checkpoints", "stages", "samples")
+FIRST_FILES = frozenset(
+    {
+        LOCK,
+        "run.log",
+        "metrics.jsonl",
+        "env.json",
+        "plan.json",
+        "overrides.yaml",
+        "config.resolved.yaml",
+        "run.yaml",
+    }
+)
+"""What a run leaves that was killed before its config was stored."""
+
+log = logging.getLogger(__name__)
 
 
 class RunDir:
     """Files of one run.
 
     Args:
-        path: the directory; made on ``open``.
+        path: the directory; made by ``lock``.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "run.yaml"
+        self.plan = path / "plan.json"
         self.journal = path / "metrics.jsonl"
+        self.log = path / "run.log"
         self.summary = path / "summary.json"
-        self.samples = path / "samples"
 
     @property
     def started(self) -> bool:
@@ -73,49 +92,97 @@ class RunDir:
         """Write ``status.json``: running, done, failed or interrupted, and where."""
         write_json(self.path / "status.json", {"state": state, "pid": os.getpid(), **values})
 
-    def begin(self, run_yaml: str, resolved_yaml: str, overrides: list[str], env: Mapping[str, Any]) -> None:
+    def read_plan(self) -> list[dict[str, Any]]:
+        """The steps that were planned when the run began; empty where that is not known."""
+        try:
+            steps: list[dict[str, Any]] = read_json(self.plan)
+        except (OSError, ValueError):
+            return []
+        return steps
+
+    def begin(
+        self,
+        run_yaml: str,
+        resolved_yaml: str,
+        overrides: list[str],
+        env: Mapping[str, Any],
+        plan: Sequence[Mapping[str, Any]],
+    ) -> None:
         """Store what the run is made with; a resumed run keeps its config and adds its environment.
 
-        Raises:
-            UserError: the directory holds files of something else.
+        A kill leaves a directory that can be begun again: ``run.yaml``, by which a run is known, comes last.
         """
+        remove_temporaries(self.path)
+        for part in STORES:
+            remove_temporaries(self.path / part, recursive=True)
         if self.started:
             write_json(self.path / f"env-resumed-{time.strftime('%Y%m%d-%H%M%S')}.json", env)
             return
-        foreign = sorted(path.name for path in self.path.iterdir() if path.name != ".lock")
-        if foreign:
-            raise UserError(
-                f"{self.path} is not empty and holds no run (found {', '.join(foreign[:5])}). "
-                "Choose another run_dir; nothing has been written."
-            )
+        self.log.touch()
         write_json(self.path / "env.json", env)
+        write_json(self.plan, list(plan))
         write_text(self.path / "overrides.yaml", json.dumps(overrides, indent=2) + "\n")
         write_text(self.path / "config.resolved.yaml", resolved_yaml)
         write_text(self.config, run_yaml)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep every other process out of the directory.
+        """Make the directory and keep every other process out; take it away again if nothing came into it.
 
         Raises:
-            UserError: another process works here; names it.
+            UserError: it cannot be made or written, holds files of something else, or another process works
+                here, which is named.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            self._refuse_foreign()
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / LOCK).open("a+", encoding="utf-8")
+        except OSError as error:
+            reason = "it is a file" if self.path.is_file() else error.strerror
+            raise UserError(
+                f"run_dir={self.path} cannot be used: {reason}. Choose a directory that can be made and written."
+            ) from error
+        with file:
+            self._claim(file)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                owner = file.read().strip() or "unknown process"
-                raise UserError(
-                    f"Another process works in {self.path}: {owner}. Wait for it, end it, or choose another run_dir."
-                ) from None
-            file.truncate(0)
-            file.write(
-                f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+                yield
+            finally:
+                if [path.name for path in self.path.iterdir()] == [LOCK]:
+                    (self.path / LOCK).unlink()
+                    self.path.rmdir()
+
+    def _claim(self, file: TextIO) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "unknown process"
+            raise UserError(
+                f"Another process works in {self.path}: {owner}. Wait for it, end it, or choose another run_dir."
+            ) from None
+        except OSError as error:
+            log.warning(
+                "%s cannot be locked (%s): see to it that no other process works there.",
+                self.path,
+                error.strerror,
             )
-            file.flush()
-            yield
+        file.truncate(0)
+        file.write(
+            f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        )
+        file.flush()
+
+    def _refuse_foreign(self) -> None:
+        if self.started or not self.path.is_dir():
+            return
+        foreign = sorted(
+            path.name for path in self.path.iterdir() if final_name(path.name) not in FIRST_FILES
+        )
+        if foreign:
+            raise UserError(
+                f"{self.path} is not empty and holds no run (found {', '.join(foreign[:5])}). "
+                "Choose another run_dir; nothing has been written."
+            )
 
 
 def environment() -> dict[str, Any]:
