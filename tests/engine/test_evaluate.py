@@ -110,6 +110,12 @@ def test_batching_does_not_change_the_result(network):
     assert results[0] == results[1] == results[2]
 
 
+def test_a_tiny_scale_keeps_a_pixel(network):
+    settings = EvaluatorConfig(scales=[0.001])
+    assert evaluate(network, toy((6, 8)), ("i0",), settings, CPU).miou is not None
+    assert network.backbone.seen[-1][-2:] == (1, 1)
+
+
 def test_every_module_gets_its_own_mode_back(network):
     network.train()
     network.backbone.norm.eval()

@@ -1,9 +1,12 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
 from semiseg.engine.ema import EMA
 from semiseg.engine.optim import SGD, AdamW
+from semiseg.errors import UserError
 from semiseg.models.segmodel import InputConvention, SegModel
 
 
@@ -34,6 +37,25 @@ class Last(nn.Module):
 def model() -> SegModel:
     torch.manual_seed(0)
     return SegModel(Pixels(), Last(), nn.Conv2d(4, 3, 1), 3)
+
+
+@pytest.mark.parametrize(
+    ("build", "key"),
+    [
+        (lambda: SGD(lr=0), "lr"),
+        (lambda: SGD(lr=float("nan")), "lr"),
+        (lambda: AdamW(lr=float("inf")), "lr"),
+        (lambda: SGD(lr=1, momentum=1), "momentum"),
+        (lambda: SGD(lr=1, momentum=0, nesterov=True), "nesterov"),
+        (lambda: SGD(lr=1, weight_decay=-1), "weight_decay"),
+        (lambda: SGD(lr=1, head_multiplier=0), "head_multiplier"),
+        (lambda: AdamW(lr=1, decay="none"), "decay"),  # type: ignore[arg-type]
+        (lambda: AdamW(lr=1, beta2=-0.1), "beta2"),
+    ],
+)
+def test_values_out_of_range_are_named(build: Callable[[], object], key: str) -> None:
+    with pytest.raises(UserError, match=f"optimizer.{key}="):
+        build()
 
 
 def test_head_gets_its_multiple_of_the_rate(model: SegModel) -> None:

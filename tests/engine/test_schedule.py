@@ -3,6 +3,7 @@
 import pytest
 
 from semiseg.engine.schedule import Cosine, Poly
+from semiseg.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,12 @@ def test_cosine_starts_at_one_and_ends_near_its_floor() -> None:
 def test_cosine_rises_linearly_during_the_warm_up() -> None:
     schedule = Cosine(warmup=0.1)
     assert [schedule.factor(step, 40) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+
+
+def test_values_out_of_range_are_named() -> None:
+    with pytest.raises(UserError, match=r"schedule.power=-1"):
+        Poly(power=-1)
+    with pytest.raises(UserError, match=r"schedule.warmup=2"):
+        Cosine(warmup=2)
+    with pytest.raises(UserError, match=r"schedule.floor=nan"):
+        Cosine(floor=float("nan"))

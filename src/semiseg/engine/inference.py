@@ -34,9 +34,9 @@ def predict(network: SegModel, images: Tensor, settings: EvaluatorConfig, precis
     """Return class probabilities ``(N, K, H, W)`` of ``(N, 3, H, W)`` RGB images 0-255, uint8 or float.
 
     With several views these are the mean of the views' probabilities (labeling of ST++): each view is resized
-    (sides rounded down), its logits go through softmax at its own size, mirrored maps are turned back, and
-    only then the maps are resized to the image; every resize is bilinear with aligned corners. Windows that
-    overlap share the softmax of their mean logits. The network may be in training mode; no gradient is
+    (sides rounded down, 1 pixel at least), its logits go through softmax at its own size, mirrored maps are
+    turned back, and only then the maps are resized to the image; every resize is bilinear with aligned corners.
+    Windows that overlap share the softmax of their mean logits. The network may be in training mode; no gradient is
     recorded and no random number drawn.
 
     Args:
@@ -52,7 +52,7 @@ def predict(network: SegModel, images: Tensor, settings: EvaluatorConfig, precis
     with torch.inference_mode(), evaluating(network):
         total = images.new_zeros(())
         for scale in settings.scales:
-            view = _resize(images, [int(side * scale) for side in images.shape[-2:]])
+            view = _resize(images, [max(1, int(side * scale)) for side in images.shape[-2:]])
             if settings.flip:
                 view = torch.cat([view, view.flip(-1)])
             summed, hits = _logits(network, view, settings, precision)

@@ -1,12 +1,14 @@
 """Optimizers and their parameter groups: backbone and head, with and without weight decay."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import nn
 
+from semiseg.errors import UserError
 from semiseg.models.segmodel import SegModel
 
 Decay = Literal["all", "conv"]
@@ -63,6 +65,22 @@ def parameter_groups(
     return groups
 
 
+def _check(lr: float, weight_decay: float, head_multiplier: float, decay: str) -> None:
+    """Refuse values out of range, NaN and infinity."""
+    for key, value in (("lr", lr), ("head_multiplier", head_multiplier)):
+        if not 0 < value < math.inf:
+            raise UserError(f"optimizer.{key}={value}: give a number above 0.")
+    if not 0 <= weight_decay < math.inf:
+        raise UserError(f"optimizer.weight_decay={weight_decay}: give 0 or more, for example 1e-4.")
+    if decay not in get_args(Decay):
+        raise UserError(f"optimizer.decay={decay}: choose one of {', '.join(get_args(Decay))}.")
+
+
+def _check_share(key: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise UserError(f"optimizer.{key}={value}: give 0 or more and less than 1, for example 0.9.")
+
+
 def _undecayed(model: nn.Module) -> Iterator[str]:
     for name, parameter in model.named_parameters():
         if parameter.ndim <= 1:
@@ -81,6 +99,9 @@ class SGD:
         head_multiplier: see ``parameter_groups``.
         decay: see ``parameter_groups``.
         name: name of the option.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     lr: float
@@ -90,6 +111,12 @@ class SGD:
     head_multiplier: float = 1.0
     decay: Decay = "all"
     name: str = "sgd"
+
+    def __post_init__(self) -> None:
+        _check(self.lr, self.weight_decay, self.head_multiplier, self.decay)
+        _check_share("momentum", self.momentum)
+        if self.nesterov and self.momentum == 0:
+            raise UserError("optimizer.nesterov=true: needs optimizer.momentum above 0.")
 
     def groups(self, model: SegModel) -> list[dict[str, Any]]:
         """Parameter groups of one network."""
@@ -112,6 +139,9 @@ class AdamW:
         head_multiplier: see ``parameter_groups``.
         decay: see ``parameter_groups``.
         name: name of the option.
+
+    Raises:
+        UserError: a value out of range.
     """
 
     lr: float
@@ -121,6 +151,11 @@ class AdamW:
     head_multiplier: float = 1.0
     decay: Decay = "conv"
     name: str = "adamw"
+
+    def __post_init__(self) -> None:
+        _check(self.lr, self.weight_decay, self.head_multiplier, self.decay)
+        _check_share("beta1", self.beta1)
+        _check_share("beta2", self.beta2)
 
     def groups(self, model: SegModel) -> list[dict[str, Any]]:
         """Parameter groups of one network."""

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+from semiseg.errors import UserError
+
 
 class Schedule(Protocol):
     """A factor of the learning rate as a function of the step."""
@@ -18,12 +20,19 @@ class Poly:
     """``(1 - step / total) ** power``, the schedule of DeepLab, CPS, CAC and ST++.
 
     Args:
-        power: 0.9 in all of these.
+        power: 0.9 in all of these; 0 keeps the rate.
         name: name of the option.
+
+    Raises:
+        UserError: a negative power.
     """
 
     power: float = 0.9
     name: str = "poly"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.power < math.inf:
+            raise UserError(f"schedule.power={self.power}: give 0 or more, for example 0.9.")
 
     def factor(self, step: int, total: int) -> float:
         """Return 1 at step 0; step ``total`` would get 0 and never runs."""
@@ -38,11 +47,19 @@ class Cosine:
         floor: factor that the last step comes close to.
         warmup: share of the steps (0 to 1) that rise linearly from near 0.
         name: name of the option.
+
+    Raises:
+        UserError: a value outside 0 to 1.
     """
 
     floor: float = 0.0
     warmup: float = 0.0
     name: str = "cosine"
+
+    def __post_init__(self) -> None:
+        for key, value in (("floor", self.floor), ("warmup", self.warmup)):
+            if not 0 <= value <= 1:
+                raise UserError(f"schedule.{key}={value}: give a share from 0 to 1.")
 
     def factor(self, step: int, total: int) -> float:
         """Return the factor of the step; the first warm-up step gets ``1 / warm-up steps``."""

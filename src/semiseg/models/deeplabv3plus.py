@@ -1,6 +1,7 @@
 """DeepLabV3+ in the form of ST++."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,6 @@ class DeepLabV3Plus(nn.Module):
     Maps c1..c4 to ``(N, channels, h, w)`` at c1's size. The pyramid: a 1x1 conv, one dilated 3x3 conv a
     rate, and the global mean, each with batch norm and ReLU; concatenated, projected, channel dropout. It
     is resized (``align_corners=True``) and joined behind a reduced c1; then two 3x3 convs and dropout.
-    Batch norm over the global mean needs at least two images a training batch.
 
     Args:
         in_channels: channels of c1..c4.
@@ -31,8 +31,11 @@ class DeepLabV3Plus(nn.Module):
         name: name of the option in the config; not used by the network.
 
     Raises:
-        UserError: no default rates for this output stride.
+        UserError: no default rates for this output stride, or a value out of range.
     """
+
+    smallest_batch: ClassVar[int] = 2
+    """Images of a training batch that batch norm over the global mean needs."""
 
     def __init__(
         self,
@@ -47,6 +50,10 @@ class DeepLabV3Plus(nn.Module):
         name: str = "",
     ) -> None:
         super().__init__()
+        check_channels(channels=channels, low_channels=low_channels)
+        for key, value in (("aspp_dropout", aspp_dropout), ("dropout", dropout)):
+            if not 0 <= value < 1:
+                raise UserError(f"model.{key}={value}: give a probability from 0 to less than 1.")
         low, high = in_channels[0], in_channels[-1]
         self.name = name
         self.out_channels = channels
@@ -83,6 +90,13 @@ def conv_bn_relu(inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) 
     padding = dilation * (kernel // 2)
     conv = nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def check_channels(**channels: int) -> None:
+    """Refuse numbers of channels below 1; they are given by their names below ``model``."""
+    for key, value in channels.items():
+        if value < 1:
+            raise UserError(f"model.{key}={value}: give a number of channels of at least 1.")
 
 
 def pyramid_rates(rates: Sequence[int] | None, output_stride: int) -> tuple[int, ...]:

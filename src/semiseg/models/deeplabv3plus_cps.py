@@ -1,12 +1,13 @@
 """DeepLabV3+ in the form of CPS."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semiseg.models.deeplabv3plus import conv_bn_relu, pyramid_rates
+from semiseg.models.deeplabv3plus import check_channels, conv_bn_relu, pyramid_rates
 
 
 class DeepLabV3PlusCPS(nn.Module):
@@ -14,8 +15,8 @@ class DeepLabV3PlusCPS(nn.Module):
 
     Maps c1..c4 to ``(N, channels, h, w)`` at c1's size. The pyramid's convs (1x1 and one 3x3 a rate) share
     a batch norm over their concatenation; the global mean's branch is added, not concatenated; activations
-    there are leaky (slope 0.01). No dropout. Batch norm over the global mean needs at least two images a
-    training batch. The original runs on ResNet with deep stem, output stride 16 and multi-grid (1, 2, 4).
+    there are leaky (slope 0.01). No dropout. The original runs on ResNet with deep stem, output stride 16
+    and multi-grid (1, 2, 4).
 
     Conv weights start Kaiming-normal (fan-in, ReLU gain), also the classifier's; its bias keeps PyTorch's
     default.
@@ -30,8 +31,11 @@ class DeepLabV3PlusCPS(nn.Module):
         name: name of the option in the config; not used by the network.
 
     Raises:
-        UserError: no default rates for this output stride.
+        UserError: no default rates for this output stride, or a value out of range.
     """
+
+    smallest_batch: ClassVar[int] = 2
+    """Images of a training batch that batch norm over the global mean needs."""
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class DeepLabV3PlusCPS(nn.Module):
         name: str = "",
     ) -> None:
         super().__init__()
+        check_channels(channels=channels, low_channels=low_channels)
         low, high = in_channels[0], in_channels[-1]
         self.name = name
         self.out_channels = channels
