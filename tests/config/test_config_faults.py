@@ -131,6 +131,37 @@ COMPONENTS = [
     ),
     ("split=full", "split=full (from command line) method=cps needs unlabeled images and this leaves none."),
     ("split=481", "split=481 (from command line) there are only 480 training images"),
+    (
+        "trainer.batch_size=6 trainer.accumulate=3",
+        "trainer.accumulate=3 (from command line) cannot divide trainer.unlabeled_batch_size=8 into equal parts.",
+    ),
+    (
+        "method=st trainer.batch_size=7 trainer.accumulate=2",
+        "cannot divide trainer.batch_size + trainer.unlabeled_batch_size=15 into equal parts.",
+    ),
+    (
+        "trainer.batch_size=1",
+        "trainer.batch_size=1 (from command line) too few images go through the network at once: "
+        "model=deeplabv3plus pools whole images, and its batch norm needs 2 of them.",
+    ),
+    (
+        "method=supervised trainer.accumulate=8 model=deeplabv3plus_cps",
+        "trainer.accumulate=8 (from command line) with trainer.batch_size=8 too few images",
+    ),
+    ("optimizer.lr=-1", "optimizer.lr=-1 (from command line) give a number above 0."),
+    (
+        "optimizer=adamw optimizer.beta1=1.5",
+        "optimizer.beta1=1.5 (from command line) give 0 or more and less",
+    ),
+    ("schedule.power=-1", "schedule.power=-1 (from command line) give 0 or more"),
+    ("schedule=cosine schedule.warmup=2", "schedule.warmup=2 (from command line) give a share from 0 to 1."),
+    ("model.channels=0", "model.channels=0 (from command line) give a number of channels of at least 1."),
+    ("model.dropout=1.5", "model.dropout=1.5 (from command line) give a probability"),
+    (
+        "split=full unlabeled=all method=st",
+        "split=full (from command line) method=st labels images that are unlabeled and not labeled",
+    ),
+    ("split=479 method=stpp", "1 unlabeled images can't be cut into a reliable part"),
     ("split_id=3", "split_id=3 (from command line) the family every has one partition"),
     ("dataset=camvid", "dataset.root and SEMISEG_DATA are not set"),
     ("dataset=camvid dataset.root=/no/such/folder", "/no/such/folder"),

@@ -14,10 +14,11 @@ from semiseg.config.searchpath import conf_dir, options, shipped_root
 from semiseg.data.dataset import DatasetInfo
 
 EXTRA = {
+    **{("backbone", f"resnet{depth}"): ("backbone.weights=none",) for depth in (18, 34, 50, 101)},
     ("backbone", "timm"): ("backbone.name=resnet18", "backbone.weights=none"),
     ("dataset", "folder"): ("dataset.classes=[a,b]", "dataset.root=data"),
     ("dataset", "camvid"): ("dataset.root=data",),
-    ("experiments", "camvid_cpu"): ("dataset.root=data",),
+    ("experiments", "camvid_cpu"): ("dataset.root=data", "backbone.weights=none"),
 }
 GROUPS = (*COMPONENTS, *SETTINGS, *PRESETS)
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
@@ -80,6 +81,27 @@ def test_option(group: str, option: str) -> None:
 @pytest.mark.parametrize(("group", "option"), [each for each in OPTIONS if each[0] in PRESETS])
 def test_preset(group: str, option: str) -> None:
     assert config(group, option).trainer.iterations is not None
+
+
+@pytest.mark.parametrize("backbone", [("backbone=resnet18",), ("backbone=timm", "backbone.name=resnet18")])
+def test_missing_published_weights_are_a_fault(
+    backbone: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
+    faults = Checker().everything(draft(Request(backbone)))
+    assert [fault.key for fault in faults] == ["backbone.weights"]
+    assert "are not on this machine and could not be fetched (no network)" in faults[0].expected
+    faults = Checker().everything(draft(Request((*backbone, "seed=x", "backbone.output_stride=32"))))
+    assert [fault.key for fault in faults] == ["seed"]
+
+
+def test_labeled_images_may_count_as_unlabeled_ones_of_cps() -> None:
+    assert Checker().everything(draft(Request(("split=full", "unlabeled=all")))) == []
 
 
 def test_weights_argument_of_the_factory() -> None:

@@ -1,24 +1,29 @@
 """Find every fault of a config before data or device are touched."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import re
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config import build
 from semiseg.config.compose import Draft
 from semiseg.config.faults import Fault
-from semiseg.config.schema import COMPONENTS
+from semiseg.config.schema import COMPONENTS, TrainerConfig
 from semiseg.config.settings import check_settings, plain_values
 from semiseg.config.signature import BadTarget, check_node, locate
 from semiseg.errors import UserError
 
-PUBLISHED_WEIGHTS = ("none", "imagenet", "pretrained")
+if TYPE_CHECKING:
+    from semiseg.data.splits import Split
+
+PUBLISHED_WEIGHTS = ("imagenet", "pretrained")
 DATA_KEYS = ("dataset", "split", "split_family", "split_id", "split_lists", "unlabeled", "data_roots")
 TRIED: dict[str, Callable[[DictConfig], Any]] = {
     "method": build.method,
@@ -68,10 +73,18 @@ class Checker:
         if not any(_any_below(key, wrong) for key in DATA_KEYS):
             faults += _trial("dataset", partial(_divide, draft.cfg))
         if not (known or faults or elsewhere):
-            faults += self._components(draft.cfg, nodes, list(nodes))
+            faults += self._components(draft.cfg, nodes, list(nodes), fetch=True)
+        if not (known or faults or elsewhere):
+            trainer = [values["trainer"], nodes["method"], nodes["model"]]
+            faults += self._once(trainer, partial(_trial, "method", partial(_suits_batches, draft.cfg)))
+        if not (known or faults or elsewhere):
+            faults += _trial("method", partial(_suits_split, draft.cfg))
         return _sourced(faults, draft)
 
-    def _components(self, cfg: DictConfig, nodes: dict[str, Any], chosen: list[str]) -> list[Fault]:
+    def _components(
+        self, cfg: DictConfig, nodes: dict[str, Any], chosen: list[str], fetch: bool = False
+    ) -> list[Fault]:
+        """Check and build components; ``fetch`` also reads published weights, or gets them as a run would."""
         faults: list[Fault] = []
         for key in chosen:
             supplied = build.DECODER_ARGUMENTS if key == "model" else ()
@@ -84,10 +97,12 @@ class Checker:
                     [key, nodes[key], "built"], partial(_trial, key, partial(TRIED[key], cfg))
                 )
         if {"backbone", "model"} <= nodes.keys() and {"backbone", "model"} & set(sound):
-            network = [nodes["backbone"], nodes["model"]]
-            key = "backbone.weights" if _own_weights(cfg) else "backbone"
+            weights = cfg.backbone.get("weights")
+            loaded = weights not in (None, "none") and (fetch or weights not in PUBLISHED_WEIGHTS)
+            network = [nodes["backbone"], nodes["model"], loaded]
+            key = "backbone.weights" if loaded else "backbone"
             if not any(_any_below(part, wrong) for part in ("backbone", "model")):
-                faults += self._once(network, partial(_trial, key, partial(_on_meta, cfg)))
+                faults += self._once(network, partial(_trial, key, partial(_on_meta, cfg, loaded)))
         return faults
 
     def _device(self, values: dict[str, Any], wrong: set[str]) -> list[Fault]:
@@ -124,28 +139,54 @@ def _trial(key: str, attempt: Callable[[], Any]) -> list[Fault]:
     return []
 
 
-def _own_weights(cfg: DictConfig) -> bool:
-    """Whether the backbone's weights come from a file that the user names."""
-    return cfg.backbone.get("weights") not in (None, *PUBLISHED_WEIGHTS)
-
-
-def _on_meta(cfg: DictConfig) -> None:
-    """Build the network without memory; a weights file of the user's is compared with it."""
+def _on_meta(cfg: DictConfig, loaded: bool) -> None:
+    """Build the network without memory; where it is ``loaded``, its weights file is read and compared with it."""
     import torch
 
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch remarks that nothing is copied to this device
-        backbone = build.backbone(cfg, None if _own_weights(cfg) else "none")
+        backbone = build.backbone(cfg, None if loaded else "none")
         build.decoder_factory(cfg)(in_channels=backbone.channels, output_stride=backbone.output_stride)
 
 
-def _divide(cfg: DictConfig) -> None:
+def _suits_batches(cfg: DictConfig) -> None:
+    """Find batches that can't be accumulated or are too small for the decoder."""
+    method = build.method(cfg)
+    if not hasattr(method, "batch_sizes"):
+        return
+    parts = int(cfg.trainer.accumulate)
+    smallest = getattr(locate(str(cfg.model["_target_"])), "smallest_batch", 1)
+    trainer = TrainerConfig(**OmegaConf.to_container(cfg.trainer, resolve=True))  # type: ignore[arg-type]
+    for key, size in method.batch_sizes(trainer).items():
+        if size % parts:
+            raise UserError(f"trainer.accumulate={parts}: cannot divide {key}={size} into equal parts.")
+        if size // parts < smallest:
+            given = f"trainer.accumulate={parts}: with {key}={size}" if parts > 1 else f"{key}={size}:"
+            raise UserError(
+                f"{given} too few images go through the network at once: model={cfg.model.name} pools whole "
+                f"images, and its batch norm needs {smallest} of them."
+            )
+
+
+def _split(cfg: DictConfig) -> Split:
     """List the dataset and divide it; no image is opened."""
     from semiseg.data.splits import make_split
 
-    split = make_split(
+    return make_split(
         build.dataset(cfg), str(cfg.split), cfg.split_family, cfg.split_id, cfg.unlabeled, cfg.split_lists
     )
+
+
+def _suits_split(cfg: DictConfig) -> None:
+    """Ask the method whether it can learn from the split."""
+    method = build.method(cfg)
+    if hasattr(method, "check_split"):
+        method.check_split(_split(cfg))
+
+
+def _divide(cfg: DictConfig) -> None:
+    """Divide the dataset and see that there are unlabeled images where they are needed."""
+    split = _split(cfg)
     if not split.unlabeled and _needs_unlabeled(cfg):
         raise UserError(
             f"split={cfg.split}: method={cfg.method.name} needs unlabeled images and this leaves none. Label fewer "

@@ -100,7 +100,12 @@ class Learner(nn.Module):
 
 
 class Method(Protocol):
-    """A training method: straight-line code over the named steps of a lab."""
+    """A training method: straight-line code over the named steps of a lab.
+
+    A method may have two more functions, by which a config is refused before anything is read:
+    ``batch_sizes(trainer)`` gives the number of images in each batch of its streams, as a mapping from the
+    keys that it follows from; ``check_split(split)`` raises ``UserError`` on a split that it cannot learn from.
+    """
 
     name: str
     needs_unlabeled: ClassVar[bool]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semiseg.config.schema import TrainerConfig
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.errors import UserError
 from semiseg.losses import SumCount, cross_entropy, cross_pseudo_loss
@@ -213,6 +214,13 @@ class CPS:
         self.teacher_mode: TeacherMode = teacher_mode
         self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
         self.name = name
+
+    def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
+        """Labeled and unlabeled images, which pass through the networks apart."""
+        return {
+            "trainer.batch_size": trainer.batch_size,
+            "trainer.unlabeled_batch_size": trainer.unlabeled_batch_size,
+        }
 
     def run(self, lab: "Lab") -> SegModel:
         """Train both networks together and return the first."""

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from semiseg.config.schema import EvaluatorConfig
+from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.epochs import labeled, mixed
 from semiseg.data.pseudo import PseudoLabels
+from semiseg.data.splits import Split
 from semiseg.engine.inference import predict
 from semiseg.errors import UserError
 from semiseg.methods.supervised import LabeledLoss, SupervisedLearner
@@ -120,12 +121,32 @@ class SelfTraining:
         self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
         self.name = name
 
+    def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
+        """Labeled and pseudo-labeled images together, for the teacher too."""
+        both = "trainer.batch_size + trainer.unlabeled_batch_size"
+        return {both: trainer.batch_size + trainer.unlabeled_batch_size}
+
+    def check_split(self, split: Split) -> None:
+        """Require images that are unlabeled and not labeled, and with ``plus`` enough of them.
+
+        Raises:
+            UserError: there are none, or they can't be cut into reliable ones and the rest.
+        """
+        ids = _only_unlabeled(split)
+        if not ids:
+            raise UserError(
+                f"split={split.name}: method={self.name} labels images that are unlabeled and not labeled, and "
+                "this leaves none. Label fewer (split=1/8), or take method=supervised."
+            )
+        if self.plus:
+            self.split_by_stability(dict.fromkeys(ids, 0.0))
+
     def run(self, lab: "Lab") -> SegModel:
         """Train a teacher and one student (ST) or two (ST++); return the last student."""
         if self.plus:
             return self._stpp(lab)
         teacher = self._teacher(lab)
-        pseudo = self._label(lab, "label", teacher, _unlabeled(lab))
+        pseudo = self._label(lab, "label", teacher, _only_unlabeled(lab.split))
         student = self._student(lab, "student", pseudo)
         lab.release(pseudo)
         return student.selected
@@ -187,10 +208,10 @@ def _batch_size(lab: "Lab") -> int:
     return lab.trainer.batch_size + lab.trainer.unlabeled_batch_size
 
 
-def _unlabeled(lab: "Lab") -> list[str]:
+def _only_unlabeled(split: Split) -> list[str]:
     """Images that the students know by pseudo-labels alone: with ``unlabeled=all`` not the labeled ones."""
-    labeled_ids = set(lab.split.labeled)
-    return [image_id for image_id in lab.split.unlabeled if image_id not in labeled_ids]
+    labeled_ids = set(split.labeled)
+    return [image_id for image_id in split.unlabeled if image_id not in labeled_ids]
 
 
 def _scores(lab: "Lab", snapshots: Sequence[SegModel]) -> dict[str, float]:
@@ -199,5 +220,5 @@ def _scores(lab: "Lab", snapshots: Sequence[SegModel]) -> dict[str, float]:
     def stability(networks: nn.ModuleList, images: Tensor) -> Tensor:
         return stability_score([network(images)[0].max(0).indices for network in networks])
 
-    scores = lab.predict(nn.ModuleList(snapshots), _unlabeled(lab), stability)
+    scores = lab.predict(nn.ModuleList(snapshots), _only_unlabeled(lab.split), stability)
     return {image_id: float(score) for image_id, score in scores}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
+from semiseg.config.schema import TrainerConfig
 from semiseg.data.epochs import labeled
 from semiseg.errors import UserError
 from semiseg.losses import SumCount, cross_entropy, ohem_cross_entropy
@@ -105,6 +106,10 @@ class Supervised:
         self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
         self.double_below = double_below
         self.name = name
+
+    def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
+        """Labeled images."""
+        return {"trainer.batch_size": trainer.batch_size}
 
     def run(self, lab: "Lab") -> SegModel:
         """Train one network and return it."""
