@@ -132,7 +132,9 @@ def test_bad_files_are_named_before_training_and_can_be_left_out(
     assert not (tmp_path / "refused").exists()
     assert train(tmp_path / "kept", *options, "dataset.skip_bad=true") == 0
     summary = json.loads((tmp_path / "kept" / "summary.json").read_text())
-    assert len(summary["skipped_files"]) == 2
+    assert {Path(fault["file"]) for fault in summary["skipped_files"]} == set(bad)
+    assert all(fault.keys() == {"id", "file", "reason"} for fault in summary["skipped_files"])
+    assert "left out 2 images" in (tmp_path / "kept" / "run.log").read_text()
     assert summary["split_counts"]["labeled"] == 2
 
 

@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from semiseg.data.loading import LoadingError
 from semiseg.engine.failures import explained
 from semiseg.errors import RunFailed
+
+LOADING = LoadingError("out of memory in a process that loads batches")
 
 
 @pytest.mark.parametrize(
@@ -30,8 +33,10 @@ def test_batch_norm_of_a_single_value_is_explained() -> None:
         nn.BatchNorm2d(3)(torch.zeros(1, 3, 1, 1))
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file"), ValueError("bug"), KeyError("bug")])
-def test_faults_of_the_code_are_passed_on(error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(2, "No such file"), ValueError("bug"), KeyError("bug"), LOADING]
+)
+def test_all_else_is_passed_on(error: Exception) -> None:
     with pytest.raises(type(error)) as found, explained(Path("runs/a")):
         raise error
     assert found.value is error

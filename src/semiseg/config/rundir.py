@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -147,9 +147,10 @@ class RunDir:
             try:
                 yield
             finally:
-                if [path.name for path in self.path.iterdir()] == [LOCK]:
-                    (self.path / LOCK).unlink()
-                    self.path.rmdir()
+                with suppress(OSError):
+                    if [path.name for path in self.path.iterdir()] == [LOCK]:
+                        (self.path / LOCK).unlink()
+                        self.path.rmdir()
 
     def _claim(self, file: TextIO) -> None:
         try:

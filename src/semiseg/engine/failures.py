@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from semiseg.errors import RunFailed
+from semiseg.errors import RunFailed, UserError
 
 DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 MEMORY_TEXTS = ("out of memory", "can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED")
@@ -29,6 +29,8 @@ def explained(run_dir: Path) -> Iterator[None]:
 
 def _advice(error: Exception, run_dir: Path) -> str | None:
     text = str(error)
+    if isinstance(error, UserError):
+        return None
     if isinstance(error, OSError) and error.errno in DISK_FAULTS:
         return f"Make room on the disk, then go on from the last saved state: semiseg train run_dir={run_dir}"
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
