@@ -83,6 +83,17 @@ def test_version_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "--help"]) == 0
 
 
+def test_nothing_is_said_to_be_saved_before_a_run_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: object, **__: object) -> float:
+        raise Interrupted("SIGTERM", 143)
+
+    monkeypatch.setattr(train, "run", run)
+    assert main(["train"]) == 143
+    assert capsys.readouterr().err == "semiseg: stopped: SIGTERM.\n"
+
+
 def test_printed_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--cfg", "job", "seed=3"]) == 0
     screen = capsys.readouterr().out
@@ -102,7 +113,7 @@ def test_printed_config(capsys: pytest.CaptureFixture[str]) -> None:
         (KeyboardInterrupt(), 130),
         (RunFailed("the loss is not finite"), 1),
         (RuntimeError("a crash"), 1),
-        (BrokenPipeError(), 0),
+        (BrokenPipeError("of a worker"), 1),
     ],
 )
 def test_exit_codes(
@@ -113,7 +124,7 @@ def test_exit_codes(
 
     monkeypatch.setattr(train, "run", run)
     assert main(["train"]) == code
-    assert ("Traceback" in capfd.readouterr().err) == isinstance(error, RuntimeError)
+    assert ("Traceback" in capfd.readouterr().err) == isinstance(error, RuntimeError | OSError)
 
 
 @pytest.mark.parametrize("name", ["7", "nan", "0"])
@@ -151,6 +162,26 @@ def test_what_training_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cfg.name == "shapes-1of4-every0-tiny-deeplabv3plus-cps-s2"
     assert cfg.run_dir.startswith(f"runs/{cfg.name}/")
     assert cfg.trainer.threads >= 1
+
+
+def test_output_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    finished = []
+
+    def run(cfg: object, overrides: list[str], plan_only: bool) -> float:
+        for _ in range(3):
+            print("x" * 100_000, flush=True)
+            sys.stdout.write("y")
+        finished.append(os.isatty(sys.stdout.fileno()))
+        return 0.0
+
+    monkeypatch.setattr(train, "run", run)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        assert main(["train"]) == 0
+        assert sys.stdout is unread
+    assert finished == [False]
 
 
 @pytest.mark.slow

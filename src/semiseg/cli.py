@@ -14,6 +14,7 @@ from typing import NamedTuple, NoReturn
 
 from semiseg import __version__
 from semiseg.errors import Interrupted, RunFailed, UserError
+from semiseg.output import lasting_output
 
 USER_FAULT = 2
 CRASH = 1
@@ -60,6 +61,11 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with lasting_output():
+        return _guarded(words)
+
+
+def _guarded(words: list[str]) -> int:
     try:
         return _dispatch(words)
     except UserError as error:
@@ -67,15 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunFailed as error:
         return _told(str(error), CRASH)
     except Interrupted as error:
-        return _told(f"stopped: {error.reason}. The state is saved.", error.exit_code)
+        return _told(f"stopped: {error.reason}.", error.exit_code)
     except SystemExit as error:  # argparse, after its own message
         return error.code if isinstance(error.code, int) else USER_FAULT
     except KeyboardInterrupt:
         return _told("interrupted.", INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read the output has gone; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception:
         traceback.print_exc()
         return CRASH

@@ -6,7 +6,7 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):  # noqa: N818 - a request to stop, not a fault
-    """The run was asked to stop and has saved its state.
+    """The run was asked to stop; what it had trained by then is saved.
 
     Args:
         reason: what asked for it, for the message and the status file.

@@ -79,6 +79,12 @@ SETTINGS = [
     ("evaluator.stride=1.5", "expected a share of the window up to 1, or whole pixels."),
     ("evaluator.stride=600", "larger than the window (512) would leave gaps."),
     ("evaluator.pad=size", "evaluator.pad_to=0 evaluator.pad=size needs a number of pixels above 0."),
+    (
+        "evaluator=slide evaluator.pad=size evaluator.pad_to=96",
+        "evaluator.pad=size (from command line) is for whole images and has no effect with evaluator.mode=slide.",
+    ),
+    ("evaluator.pad_to=96", "evaluator.pad_to=96 (from command line) has no effect with evaluator.pad=none"),
+    ("evaluator.pad_value=reflect", "evaluator.pad_value=reflect (from command line) has no effect"),
     ("tracker.mode=of", "expected one of: offline, online, disabled."),
     ("data_roots=/data", "expected"),
     ("seed=0,1", "several values need -m"),

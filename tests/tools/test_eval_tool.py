@@ -1,6 +1,8 @@
 import json
+import shutil
 
 import pytest
+import torch
 
 from semiseg.cli import main as cli
 from semiseg.config.schema import EvaluatorConfig
@@ -79,6 +81,50 @@ def test_what_is_wrong_is_named(run, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "gpu"], "--device=gpu: expected auto, cpu, cuda"),
+        (["--device", "cuda:77"], "--device=cuda:77: not on this machine"),
+        (["--root", "/data"], "--root=/data: dataset 'shapes' reads no folder"),
+        (["--window", "32"], "--window=32: whole images have no window; add --mode slide."),
+    ],
+)
+def test_options_that_do_not_fit_the_run(run, options, message):
+    with pytest.raises(UserError, match=message):
+        main([str(run), *options])
+
+
+@pytest.mark.slow
+def test_a_run_that_cannot_be_written_to(run, monkeypatch, capsys):
+    def refuse(path, values):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("semiseg.tools.evaluate.write_json", refuse)
+    assert main([str(run), "--part", "test"]) == 0
+    screen = capsys.readouterr()
+    assert "mIoU" in screen.out
+    assert "Written" not in screen.out
+    assert "eval-test-reported.json (Permission denied)" in screen.err
+
+
+@pytest.mark.slow
+def test_computes_as_the_run_did(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    config = copy / "config.resolved.yaml"
+    config.write_text(config.read_text().replace("deterministic: false", "deterministic: true"))
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        assert main([str(copy), "--part", "test"]) == 0
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+@pytest.mark.slow
 def test_an_unfinished_run_says_how_to_go_on(run, tmp_path):
     (tmp_path / "config.resolved.yaml").write_text((run / "config.resolved.yaml").read_text())
     (tmp_path / "status.json").write_text('{"state": "interrupted"}')
@@ -95,6 +141,8 @@ def test_only_what_is_given_changes():
     usual = EvaluatorConfig(flip=True, batch_size=3)
     assert change(usual) == usual
     changed = change(usual, mode="slide", flip=False)
+    padded = EvaluatorConfig(pad="size", pad_to=96)
+    assert (change(padded).pad, change(padded, mode="slide").pad) == ("size", "none")
     assert (changed.mode, changed.flip, changed.batch_size) == ("slide", False, 3)
 
 

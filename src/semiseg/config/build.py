@@ -9,6 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from semiseg.config.settings import wrong_device
 from semiseg.config.signature import BadTarget, accepts, locate
 from semiseg.errors import Interrupted, UserError
 
@@ -90,21 +91,27 @@ def settings(node: DictConfig) -> Any:
     return OmegaConf.to_object(node)
 
 
-def device(name: str) -> torch.device:
-    """Return the device that ``trainer.device`` names; "auto" takes a GPU where there is one.
+def device(name: str, key: str = "trainer.device") -> torch.device:
+    """Return the device of a name; "auto" takes a GPU where there is one.
+
+    Args:
+        name: "auto", "cpu", "cuda" or "cuda:N".
+        key: where the name was given, for the message.
 
     Raises:
         UserError: there is no such device.
     """
     import torch
 
+    if expected := wrong_device(name):
+        raise UserError(f"{key}={name}: {expected}")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if count else "cpu")
     chosen = torch.device(name)
     if chosen.type == "cuda" and (chosen.index or 0) >= count:
         there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(count))])
-        raise UserError(f"trainer.device={name}: not on this machine, which has: {there}.")
+        raise UserError(f"{key}={name}: not on this machine, which has: {there}.")
     return chosen
 
 

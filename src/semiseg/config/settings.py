@@ -33,7 +33,7 @@ def check_settings(cfg: DictConfig) -> list[Fault]:
     for key, value, rule in [
         ("split", values.get("split"), _split),
         ("trainer.crop_size", trainer.get("crop_size"), _crop_size),
-        ("trainer.device", trainer.get("device"), _device),
+        ("trainer.device", trainer.get("device"), wrong_device),
         ("trainer.max_time", trainer.get("max_time"), _max_time),
         ("evaluator.stride", evaluator.get("stride"), _stride),
     ]:
@@ -165,7 +165,8 @@ def _crop_size(value: Any) -> str | None:
     return None if right else f"expected a number of pixels or [height,width], {MIN_CROP} or more."
 
 
-def _device(value: Any) -> str | None:
+def wrong_device(value: Any) -> str | None:
+    """Say what a device may be called, where this is no such name."""
     right = re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value))
     return None if right else "expected auto, cpu, cuda, or one GPU such as cuda:0."
 
@@ -192,6 +193,13 @@ def _combinations(values: Mapping[str, Any], evaluator: Mapping[str, Any]) -> It
     pad, pad_to = evaluator.get("pad", "none"), evaluator.get("pad_to", 0)
     if pad in ("size", "multiple", "center") and pad_to == 0:
         yield Fault("evaluator.pad_to", f"evaluator.pad={pad} needs a number of pixels above 0.", pad_to)
+    if evaluator.get("mode") == "slide" and pad != "none":
+        yield Fault("evaluator.pad", "is for whole images and has no effect with evaluator.mode=slide.", pad)
+    if pad == "none":
+        for key, usual in (("pad_to", 0), ("pad_value", "zero")):
+            if (value := evaluator.get(key, usual)) != usual:
+                unused = "has no effect with evaluator.pad=none; choose size, multiple or center."
+                yield Fault(f"evaluator.{key}", unused, value)
     stride, window = evaluator.get("stride"), evaluator.get("window")
     if isinstance(stride, int | float) and isinstance(window, int) and stride > window:
         yield Fault("evaluator.stride", f"larger than the window ({window}) would leave gaps.", stride)

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,32 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     run = open_run(options.run)
     settings = change(run.evaluator(), options.mode, options.window, options.scales, options.flip)
-    device = build.device(options.device or run.config.trainer.device)
-    torch.set_num_threads(run.config.trainer.threads)
+    if options.window is not None and settings.mode != "slide":
+        raise UserError(f"--window={options.window}: whole images have no window; add --mode slide.")
+    device = _device(options.device, run.config.trainer.device)
+    _compute_as(run)
     result = evaluate_run(run, options.checkpoint, options.part, settings, device, options.root)
-    path = run.path / f"{file_stem(result, run.evaluator())}.json"
-    write_json(path, result)
     print(f"{options.part} images: {result['images']}, network: {result['checkpoint']}, {describe(settings)}")
     print(iou_table(result["iou"], {"mIoU": result["miou"], "pixel accuracy": result["accuracy"]}))
-    print(f"Written to {path}")
+    path = run.path / f"{file_stem(result, run.evaluator())}.json"
+    try:
+        write_json(path, result)
+        print(f"Written to {path}")
+    except OSError as error:
+        print(f"semiseg: the result could not be written to {path} ({error.strerror}).", file=sys.stderr)
     return 0
+
+
+def _device(given: str | None, usual: str) -> torch.device:
+    return build.device(usual) if given is None else build.device(given, "--device")
+
+
+def _compute_as(run: FinishedRun) -> None:
+    """Choose threads and algorithms as the run did."""
+    trainer = run.config.trainer
+    torch.set_num_threads(trainer.threads)
+    torch.use_deterministic_algorithms(trainer.deterministic)
+    torch.backends.cudnn.benchmark = not trainer.deterministic
 
 
 def change(
@@ -41,9 +59,11 @@ def change(
     scales: list[float] | None = None,
     flip: bool | None = None,
 ) -> EvaluatorConfig:
-    """Return settings with what is given replaced."""
-    given = {"mode": mode, "window": window, "scales": scales, "flip": flip}
-    return dataclasses.replace(settings, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+    """Return settings with what is given replaced; padding of whole images goes with ``mode="slide"``."""
+    given: dict[str, Any] = {"mode": mode, "window": window, "scales": scales, "flip": flip}
+    if mode == "slide":
+        given |= {"pad": "none", "pad_to": 0, "pad_value": "zero"}
+    return dataclasses.replace(settings, **{key: value for key, value in given.items() if value is not None})
 
 
 def evaluate_run(

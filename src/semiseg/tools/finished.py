@@ -47,9 +47,16 @@ class FinishedRun:
 
         Args:
             root: where the files are now; None for where they were.
+
+        Raises:
+            UserError: a root for a dataset that reads no files.
         """
         config = self.config
         if root is not None:
+            if "root" not in config.dataset:
+                raise UserError(
+                    f"--root={root}: dataset '{config.dataset.name}' reads no folder; leave it out."
+                )
             config = OmegaConf.merge(config, {"dataset": {"root": root}})  # type: ignore[assignment]
         dataset = build.dataset(config)
         split = make_split(
