@@ -51,18 +51,6 @@ def test_remaining_time_after_a_resume_counts_from_there(clock):
     assert "eta 195:11:37" in stream.getvalue().splitlines()[-1]
 
 
-def test_the_interval_thins_out_training_lines_alone(clock):
-    stream, tracker = plain(interval=10)
-    tracker.start_stage("fit", 0, 5)
-    for step in range(1, 6):
-        clock[0] += 4
-        tracker.progress(step)
-        tracker.log({"train/loss": 1.0}, step)
-    tracker.log({"val/miou": 0.5}, 5)
-    counts = [line.split()[2].split("/")[0] for line in stream.getvalue().splitlines()[1:]]
-    assert counts == ["1", "4", "5", "5"]
-
-
 def test_a_bar_on_a_terminal():
     stream = io.StringIO()
     terminal = Console(file=stream, force_terminal=True, width=120, color_system=None)

@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from semiseg.track.jsonl import JsonlTracker, read_jsonl
+from semiseg.track.jsonl import JsonlTracker
+
+
+def records(path):
+    """All lines that are complete."""
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
 @pytest.fixture
@@ -16,15 +21,13 @@ def test_a_line_per_record_is_on_the_disk_at_once(path):
     tracker = JsonlTracker(path)
     tracker.start_stage("teacher", 0, 10)
     tracker.log({"train/loss": 1.5, "lr/head": 0.1}, step=20)
-    assert list(read_jsonl(path)) == [
-        {"iteration": 20, "stage": "teacher", "train/loss": 1.5, "lr/head": 0.1}
-    ]
+    assert records(path) == [{"iteration": 20, "stage": "teacher", "train/loss": 1.5, "lr/head": 0.1}]
     tracker.start_stage("student", 1, 10)
     tracker.progress(3)
     tracker.log({"val/miou": 0.5}, step=40)
     tracker.summary({"miou": 0.5, "iou": {"sky": math.nan, "road": 0.25}})
     tracker.close("done")
-    assert list(read_jsonl(path))[1:] == [
+    assert records(path)[1:] == [
         {"iteration": 40, "stage": "student", "val/miou": 0.5},
         {"iteration": 40, "stage": "student", "summary": {"miou": 0.5, "iou": {"sky": None, "road": 0.25}}},
     ]
@@ -54,7 +57,7 @@ def test_cut_goes_back_to_a_position(path):
     assert resumed.position() == position
     resumed.log({"x": 3}, step=2)
     resumed.close("done")
-    assert [record["x"] for record in read_jsonl(path)] == [1, 3]
+    assert [record["x"] for record in records(path)] == [1, 3]
 
 
 def test_cut_while_open_then_append(path):
@@ -66,15 +69,15 @@ def test_cut_while_open_then_append(path):
     tracker.cut(positions[2])
     tracker.cut(positions[1])
     tracker.log({"x": 9}, step=9)
-    assert [record["x"] for record in read_jsonl(path)] == [0, 9]
+    assert [record["x"] for record in records(path)] == [0, 9]
 
 
 def test_a_torn_last_line_is_dropped(path):
     path.write_bytes(b'{"iteration": 1, "stage": null}\n{"iteration": 2, "sta')
-    assert [record["iteration"] for record in read_jsonl(path)] == [1]
+    assert [record["iteration"] for record in records(path)] == [1]
     tracker = JsonlTracker(path)
     tracker.log({}, step=2)
-    assert [record["iteration"] for record in read_jsonl(path)] == [1, 2]
+    assert [record["iteration"] for record in records(path)] == [1, 2]
 
 
 def test_a_torn_only_line_longer_than_a_block(path):
@@ -102,20 +105,13 @@ def test_a_shorter_file_is_kept_with_a_warning(path, caplog):
     tracker.log({}, step=1)
     tracker.cut(10_000)
     assert "lines are missing" in caplog.text
-    assert [record["iteration"] for record in read_jsonl(path)] == [1]
-
-
-@pytest.mark.parametrize("line", [b"{broken}\n", b"[1]\n"])
-def test_a_complete_line_that_is_no_record_is_named(path, line):
-    path.write_bytes(b'{"iteration": 1}\n' + line)
-    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2"):
-        list(read_jsonl(path))
+    assert [record["iteration"] for record in records(path)] == [1]
 
 
 def test_images_leave_their_ids(path, sample):
     tracker = JsonlTracker(path)
     tracker.images("val/samples", [sample], step=5)
-    assert list(read_jsonl(path)) == [{"iteration": 5, "stage": None, "val/samples": ["val/a 1"]}]
+    assert records(path) == [{"iteration": 5, "stage": None, "val/samples": ["val/a 1"]}]
 
 
 def test_a_device_file_swallows_everything():

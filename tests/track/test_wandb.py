@@ -85,7 +85,8 @@ def test_everything_arrives_in_order(start, sample, tmp_path, caplog):
     tracker.progress(5)
     tracker.log({"train/loss": 1.0, "val/iou/sky": None}, step=20)
     tracker.images("val/samples", [sample], step=20)
-    tracker.summary({"miou": 0.5, "iou": {"sky": 0.5, "road": None}})
+    outcome = {"miou": 0.5, "miou_best": 0.5, "best_iteration": 20, "miou_last": 0.4, "wall_s": 1800}
+    tracker.summary(outcome | {"iou": {"sky": 0.5, "road": None}})
     tracker.close("done")
 
     assert run.records[0] == {"iteration": 20, "stage": "teacher", "train/loss": 1.0}
@@ -94,8 +95,10 @@ def test_everything_arrives_in_order(start, sample, tmp_path, caplog):
     assert set(arguments["masks"]) == {"truth", "prediction"}
     assert arguments["masks"]["prediction"]["class_labels"] == {0: "sky", 1: "road", 255: "ignored"}
     assert np.array_equal(arguments["masks"]["truth"]["mask_data"], sample.truth)
-    assert run.records[2]["iou"] == ("table", ["class", "IoU"], [["sky", 0.5], ["road", None]])
+    assert run.records[2]["per_class"] == ("table", ["class", "IoU"], [["sky", 0.5], ["road", None]])
     assert run.summary["miou"] == 0.5
+    compared = {"best/val/miou": 0.5, "best/iteration": 20, "final/val/miou": 0.4, "wall_hours": 0.5}
+    assert {key: run.summary[key] for key in compared} == compared
     assert ("val/miou", {"step_metric": "iteration", "summary": "max"}) in run.metrics
     assert ("*", {"step_metric": "iteration"}) in run.metrics
     assert run.finished == 0
@@ -239,10 +242,13 @@ def test_of_a_run(monkeypatch, tmp_path, info):
     wandb_tracker(cfg, session).close("done")
     (given,) = fake.inits
     assert given["group"] == "dataset-x-1of8-model-x-method-x"
-    assert given["name"].endswith("s3")
+    assert given["name"] == "dataset-x-1of8-model-x-method-x-s3"
+    assert given["job_type"] == "train"
     assert given["tags"] == ["dataset-x", "1/8", "method-x", "backbone-x", "model-x", "mine"]
     assert given["config"]["seed"] == 3
-    assert (given["config"]["git"], given["config"]["env"]) == ("abc", {"python": "3"})
+    assert given["config"]["git"] == {"commit": "abc", "dirty": True}
+    assert given["config"]["env"] == {"python": "3"}
+    assert given["config"]["split_sha"] == {"labeled": "1", "unlabeled": "2"}
     assert given["config"]["split_fraction"] == 0.125
 
 

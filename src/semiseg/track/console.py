@@ -17,20 +17,15 @@ class ConsoleTracker:
     Args:
         stages: number of steps of the recipe, None if unknown.
         console: where to print; None for standard output.
-        interval: without a terminal, least seconds between two plain lines of training.
     """
 
-    def __init__(
-        self, stages: int | None = None, console: Console | None = None, interval: float = 0.0
-    ) -> None:
+    def __init__(self, stages: int | None = None, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
         self._stages = stages
-        self._interval = interval
         self._stage = ""
         self._total = 0
         self._completed = 0
         self._first: tuple[float, int] | None = None
-        self._printed = float("-inf")
         self._shown: dict[str, str] = {}
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -68,16 +63,12 @@ class ConsoleTracker:
             self._bar.update(self._task, completed=completed)
 
     def log(self, values: Mapping[str, float | None], step: int) -> None:
-        """Show loss, mIoU and speed; without a terminal as a line per training interval and evaluation."""
+        """Show loss, mIoU and speed; without a terminal as a line a call."""
         self._shown |= _readable(values)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, values="  ".join(self._shown.values()))
             return
-        now = time.monotonic()
-        evaluated = "val/miou" in values
-        if evaluated or now - self._printed >= self._interval or self._completed >= self._total:
-            self._printed = now
-            self._console.print(self._line(), markup=False, soft_wrap=True)
+        self._console.print(self._line(), markup=False, soft_wrap=True)
 
     def images(self, key: str, samples: Sequence[Sample], step: int) -> None:
         """Nothing to show."""

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,25 +96,6 @@ class JsonlTracker:
         if end < self.path.stat().st_size:
             self._file.truncate(end)
         self._file.seek(end)
-
-
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a metrics file; an unfinished last line is left out.
-
-    Raises:
-        ValueError: a complete line that is no JSON object; names the file and the line.
-    """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
-            if not isinstance(record, dict):
-                raise ValueError(f"{path}, line {number}: not a JSON object")
-            yield record
 
 
 def _finite(value: Any) -> Any:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from semiseg.config.compose import run_name
 from semiseg.data.dataset import DatasetInfo
 from semiseg.track.base import Sample
 
@@ -45,7 +44,6 @@ class WandbTracker:
         entity: user or team; None for the account's default.
         group: runs that differ in the seed alone.
         name: name of the run.
-        job_type: "train", "label" or "eval".
         tags: words to filter by.
         config: plain values: the resolved config, git state, environment, hashes of the split.
         init_timeout: seconds that wandb may take to start.
@@ -63,7 +61,6 @@ class WandbTracker:
         entity: str | None = None,
         group: str | None = None,
         name: str | None = None,
-        job_type: str = "train",
         tags: Sequence[str] = (),
         config: Mapping[str, Any] | None = None,
         init_timeout: float = 60.0,
@@ -79,7 +76,7 @@ class WandbTracker:
             "entity": entity,
             "group": group,
             "name": name,
-            "job_type": job_type,
+            "job_type": "train",
             "tags": list(tags),
             "config": dict(config or {}),
             "dir": str(run_dir),
@@ -120,14 +117,14 @@ class WandbTracker:
         self._put(send)
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Queue the values for the summary, and the IoU of each class (key ``iou``) as a table."""
-        kept = dict(values)
+        """Queue the outcome: all values, those to compare runs by under fixed keys, IoU by class as a table."""
+        kept = dict(values) | _compared(values)
 
         def send(wandb: Any, run: Any) -> None:
             run.summary.update(kept)
             if isinstance(kept.get("iou"), Mapping):
                 rows = [[name, iou] for name, iou in kept["iou"].items()]
-                run.log({"iou": wandb.Table(columns=["class", "IoU"], data=rows)})
+                run.log({"per_class": wandb.Table(columns=["class", "IoU"], data=rows)})
 
         self._put(send)
 
@@ -238,7 +235,7 @@ def wandb_tracker(cfg: DictConfig, session: Session) -> WandbTracker:
     group = "-".join((cfg.dataset.name, cfg.split.replace("/", "of"), cfg.model.name, cfg.method.name))
     env_file = session.run_dir / "env.json"
     env = json.loads(env_file.read_text(encoding="utf-8")) if env_file.exists() else {}
-    git = env.pop("git", None) or {}
+    git = env.pop("git", None)
     resolved = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(resolved, dict)
     return WandbTracker(
@@ -248,7 +245,7 @@ def wandb_tracker(cfg: DictConfig, session: Session) -> WandbTracker:
         project=cfg.tracker.project,
         entity=cfg.tracker.entity,
         group=group,
-        name=run_name(cfg),
+        name=f"{group}-s{cfg.seed}",
         tags=list(
             dict.fromkeys(
                 [cfg.dataset.name, cfg.split, cfg.method.name, cfg.backbone.name, cfg.model.name, *cfg.tags]
@@ -257,11 +254,20 @@ def wandb_tracker(cfg: DictConfig, session: Session) -> WandbTracker:
         config={
             **{str(key): value for key, value in resolved.items()},
             "env": env,
-            "git": git.get("commit"),
+            "git": git and {"commit": git["commit"], "dirty": bool(git["diff"])},
             "split_fraction": split.fraction,
-            "split_sha256": dict(split.sha256),
+            "split_sha": dict(split.sha256),
         },
     )
+
+
+def _compared(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of ``summary.json`` under the keys that dashboards read."""
+    keys = {"best/val/miou": "miou_best", "best/iteration": "best_iteration", "final/val/miou": "miou_last"}
+    found = {key: values.get(name) for key, name in keys.items()}
+    if (seconds := values.get("wall_s")) is not None:
+        found["wall_hours"] = seconds / 3600
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _overlay(wandb: Any, sample: Sample, labels: dict[int, str]) -> Any:
