@@ -108,12 +108,22 @@ def separate(
         streams[name] = Stream(items, unlabeled_batch_size, reshuffle=reshuffle_unlabeled, order=order)
     if iterations_per_epoch is not None:
         return Streams(streams, budget.total(iterations_per_epoch), iterations_per_epoch)
-
     counts = {name: len(stream.items) for name, stream in streams.items()}
-    if nominal_lengths and len(counts) > 1:
-        total = counts["labeled"] + max(counts[name] for name in unlabeled)
-        known = total // round(total / counts["labeled"])
-        counts = {name: known if name == "labeled" else total - known for name in counts}
+    return _leveled(streams, _nominal(counts) if nominal_lengths else counts, budget)
+
+
+def _nominal(counts: Mapping[str, int]) -> dict[str, int]:
+    """Lengths as the published code of CPS counts them: total // ratio, and the rest."""
+    others = [count for name, count in counts.items() if name != "labeled"]
+    if not others:
+        return dict(counts)
+    total = counts["labeled"] + max(others)
+    known = total // round(total / counts["labeled"])
+    return {name: known if name == "labeled" else total - known for name in counts}
+
+
+def _leveled(streams: Mapping[str, Stream], counts: Mapping[str, int], budget: Budget) -> Streams:
+    """Make all streams as long as the one that gives most batches."""
     longest = max(counts, key=lambda name: counts[name] / streams[name].batch_size)
     most, size = counts[longest], streams[longest].batch_size
     per_epoch = max(1, most // size)

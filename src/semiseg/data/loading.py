@@ -101,19 +101,9 @@ def batches(
         for iteration in range(start, streams.iterations):
             yield streams.batch(dataset, seed, step_name, iteration)
         return
-    loader = DataLoader(
-        _Batches(streams, dataset, seed, step_name),
-        batch_size=None,
-        sampler=range(start, streams.iterations),
-        num_workers=num_workers,
-        collate_fn=_ignored,
-        pin_memory=pin_memory,
-        worker_init_fn=_prepare_worker,
-        multiprocessing_context=_context() if num_workers else None,
-        generator=torch.Generator(),  # its own, so that torch's global random state stays untouched
-    )
-    iterator = iter(loader)
-    for iteration in range(start, streams.iterations):
+    numbers = range(start, streams.iterations)
+    iterator = iter(_loader(_Batches(streams, dataset, seed, step_name), numbers, num_workers, pin_memory))
+    for iteration in numbers:
         try:
             batch = next(iterator)
         except (RuntimeError, OSError, EOFError) as error:
@@ -125,3 +115,17 @@ def batches(
         if isinstance(batch, _Fault):
             raise UserError(batch.message) if batch.is_user_error else RuntimeError(batch.message)
         yield batch
+
+
+def _loader(made: _Batches, numbers: range, num_workers: int, pin_memory: bool) -> DataLoader[Any]:
+    return DataLoader(
+        made,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=num_workers,
+        collate_fn=_ignored,
+        pin_memory=pin_memory,
+        worker_init_fn=_prepare_worker,
+        multiprocessing_context=_context() if num_workers else None,
+        generator=torch.Generator(),  # its own, so that torch's global random state stays untouched
+    )

@@ -124,24 +124,11 @@ def make_split(
     Raises:
         UserError: no such split, more images than there are, lists at fault, or an id in two parts.
     """
-    if family not in get_args(Family):
-        near = get_close_matches(str(family), get_args(Family), n=1, cutoff=0.0)[0]
-        raise UserError(f"split_family={family}: expected every, shuffled or list; nearest: {near}")
-    if unlabeled not in get_args(Unlabeled):
-        raise UserError(
-            f"unlabeled={unlabeled}: expected rest (images without label) or all (labeled ones too)"
-        )
+    _refuse_unknown(family, unlabeled)
     if family == "list":
         made = _from_lists(dataset, split, str(split_id), lists_root)
     else:
-        pool = dataset.ids("train")
-        order, count = (
-            _every(pool, split, split_id) if family == "every" else _shuffled(pool, split, split_id)
-        )
-        rest = (*order[count:], *dataset.ids("unlabeled"))
-        made = Split(
-            order[:count], rest, dataset.ids("val"), dataset.ids("test"), split, family, str(split_id)
-        )
+        made = _by_rule(dataset, split, family, split_id)
     require_disjoint(
         {"labeled": made.labeled, "unlabeled": made.unlabeled, "val": made.val, "test": made.test},
         f"split {split}",
@@ -151,6 +138,23 @@ def make_split(
         everything = (image_id for part in get_args(Part) for image_id in dataset.ids(part))
         return replace(made, unlabeled=tuple(image_id for image_id in everything if image_id in used))
     return made
+
+
+def _refuse_unknown(family: str, unlabeled: str) -> None:
+    if family not in get_args(Family):
+        near = get_close_matches(str(family), get_args(Family), n=1, cutoff=0.0)[0]
+        raise UserError(f"split_family={family}: expected every, shuffled or list; nearest: {near}")
+    if unlabeled not in get_args(Unlabeled):
+        raise UserError(
+            f"unlabeled={unlabeled}: expected rest (images without label) or all (labeled ones too)"
+        )
+
+
+def _by_rule(dataset: SegDataset, split: str, family: str, split_id: int | str) -> Split:
+    rule = _every if family == "every" else _shuffled
+    order, count = rule(dataset.ids("train"), split, split_id)
+    rest = (*order[count:], *dataset.ids("unlabeled"))
+    return Split(order[:count], rest, dataset.ids("val"), dataset.ids("test"), split, family, str(split_id))
 
 
 def _every(pool: Sequence[str], split: str, split_id: int | str) -> tuple[tuple[str, ...], int]:
