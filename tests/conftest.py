@@ -1,0 +1,27 @@
+"""What tests of all parts use."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TEST_DATA = "SEMISEG_TEST_DATA"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Give the path of data that is not in the repository, or skip the test where it is absent.
+
+    The data lie in the folder that the environment variable SEMISEG_TEST_DATA names, else in ``shared`` beside
+    the repository.
+    """
+    root = Path(os.environ.get(TEST_DATA) or Path(__file__).resolve().parents[2] / "shared")
+
+    def find(name: str) -> Path:
+        path = root / name
+        if not path.exists():
+            pytest.skip(f"needs {path}; {TEST_DATA} names another folder that holds {name}")
+        return path
+
+    return find
