@@ -51,7 +51,7 @@ def test_grid() -> None:
     assert recorder.configs[0].trainer.threads >= 1
     assert "shapes-1of8-every0-tiny-deeplabv3plus-supervised-s0-" in recorder.configs[0].run_dir
     again = Recorder()
-    swept(again, "sweep_dir=s w", "split=1/2,1/4", "trainer.epochs=2", "method=cps")
+    swept(again, "sweep_dir=s w", "split=1/4", "trainer.epochs=2", "method=cps")
     assert len({cfg.run_dir for cfg in again.configs} & folders) == 1
 
 
@@ -71,9 +71,9 @@ def test_arguments_of_components_and_own_parameters() -> None:
 
 def test_preset_with_a_sweep() -> None:
     recorder = Recorder()
-    assert swept(recorder, "experiments=study_shapes", "seed=4,5") == 0
+    assert swept(recorder, "experiments=study_shapes", "seed=4") == 0
     assert [(cfg.method.name, cfg.seed) for cfg in recorder.configs] == [
-        (method, seed) for method in ("supervised", "cps", "stpp") for seed in (4, 5)
+        (method, 4) for method in ("supervised", "cps", "stpp")
     ]
 
 
@@ -98,19 +98,19 @@ def test_a_fault_anywhere_refuses_all() -> None:
 
 def test_failing_runs(capsys: pytest.CaptureFixture[str]) -> None:
     recorder = Recorder({1: ValueError("a crash"), 2: UserError("a bad file")})
-    assert swept(recorder, "seed=0,1,2,3") == 1
-    assert [cfg.seed for cfg in recorder.configs] == [0, 1, 2, 3]
+    assert swept(recorder, "seed=1,2,3") == 1
+    assert [cfg.seed for cfg in recorder.configs] == [1, 2, 3]
     screen = capsys.readouterr().err
     assert screen.count("semiseg: failed: ") == 2
     assert "a crash" in screen
     assert "a bad file" in screen
-    assert swept(Recorder({2: UserError("a bad file")}), "seed=2,3") == 2
+    assert swept(Recorder({2: UserError("a bad file")}), "seed=2") == 2
 
 
 def test_interrupt_ends_the_sweep() -> None:
     recorder = Recorder({1: Interrupted("SIGTERM", 143)})
-    assert swept(recorder, "seed=0,1,2") == 143
-    assert [cfg.seed for cfg in recorder.configs] == [0, 1]
+    assert swept(recorder, "seed=1,2") == 143
+    assert [cfg.seed for cfg in recorder.configs] == [1]
 
 
 def test_combinations() -> None:
