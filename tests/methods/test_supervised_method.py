@@ -72,3 +72,17 @@ def test_the_recipe_is_one_fit(augment: Any, make_lab: Make) -> None:
 def test_bad_settings_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(arguments))):
         Supervised(**arguments)
+
+
+def test_the_average_is_reported_and_follows_the_network(make_model: Make, make_batch: Make) -> None:
+    learner = SupervisedLearner(make_model(0), ema_decay=0.5)
+    optimizer = torch.optim.SGD(learner.model.parameters(), 0.1)
+    average = next(iter(learner.predictors().values()))
+    before = [parameter.clone() for parameter in average.parameters()]
+    learner(make_batch("labeled"), PROGRESS).total.backward()
+    optimizer.step()
+    learner.after_step(PROGRESS)
+    assert average is not learner.model
+    for old, now, new in zip(before, average.parameters(), learner.model.parameters(), strict=True):
+        torch.testing.assert_close(now, (old + new) / 2)
+    assert all(parameter.grad is None for parameter in average.parameters())

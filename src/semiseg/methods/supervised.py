@@ -1,12 +1,13 @@
 """Training on labeled images alone: the baseline of every method, and the teacher and student of ST++."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from torch import Tensor
 
 from semiseg.config.schema import TrainerConfig
 from semiseg.data.epochs import labeled
+from semiseg.engine.ema import EMA
 from semiseg.errors import UserError
 from semiseg.losses import SumCount, cross_entropy, ohem_cross_entropy
 from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
@@ -54,12 +55,17 @@ class SupervisedLearner(Learner):
     Args:
         model: the network.
         loss: the loss of the valid pixels.
+        ema_decay: follow the network with an exponential moving average, which is then what is evaluated and
+            reported; None: no average.
     """
 
-    def __init__(self, model: SegModel, loss: LabeledLoss | None = None) -> None:
+    def __init__(
+        self, model: SegModel, loss: LabeledLoss | None = None, ema_decay: float | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.loss = loss or LabeledLoss()
+        self.average = None if ema_decay is None else EMA(model, ema_decay)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Average the loss over all valid pixels of the batch's only stream."""
@@ -68,9 +74,16 @@ class SupervisedLearner(Learner):
         total, count = self.loss(self.model(part["image"]), target)
         return StepOutput({"supervised": LossTerm(total, count)}, {"pixels_used": count / target.numel()})
 
+    def after_step(self, progress: Progress) -> None:
+        """Move the average, where there is one."""
+        if self.average is not None:
+            self.average.update(self.model)
+
     def predictors(self) -> dict[str, SegModel]:
-        """The network."""
-        return {"model": self.model}
+        """The average where there is one, and the network."""
+        if self.average is None:
+            return {"model": self.model}
+        return {"average": cast(SegModel, self.average.teacher), "model": self.model}
 
 
 class Supervised:
@@ -82,6 +95,7 @@ class Supervised:
         ohem_threshold: probability of the true class above which OHEM leaves a pixel out.
         ohem_min_kept: pixels of a batch that OHEM keeps at least; None: 5/64 of them.
         double_below: use a list of fewer images twice per epoch (ST++'s baseline: 200); 0: never.
+        ema_decay: report an exponential moving average of the network, for example 0.99; None: the network.
         name: name of the option in the config.
 
     Raises:
@@ -98,13 +112,19 @@ class Supervised:
         ohem_threshold: float = 0.7,
         ohem_min_kept: int | None = None,
         double_below: int = 0,
+        ema_decay: float | None = None,
         name: str = "supervised",
     ) -> None:
         if augment not in ("weak", "strong"):
             raise UserError(f"method.augment={augment}: choose weak or strong.")
         self.augment = augment
         self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
+        if ema_decay is not None and not 0 <= ema_decay < 1:
+            raise UserError(
+                f"method.ema_decay={ema_decay}: give a share from 0 to below 1, for example 0.99."
+            )
         self.double_below = double_below
+        self.ema_decay = ema_decay
         self.name = name
 
     def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
@@ -116,4 +136,5 @@ class Supervised:
         view = lab.augment.strong if self.augment == "strong" else lab.augment.weak
         batch_size = lab.trainer.batch_size
         streams = labeled(lab.split.labeled, view, batch_size, lab.budget, double_below=self.double_below)
-        return lab.fit("train", SupervisedLearner(lab.network("model"), self.loss), streams).selected
+        learner = SupervisedLearner(lab.network("model"), self.loss, self.ema_decay)
+        return lab.fit("train", learner, streams).selected
