@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-DEFAULT_ITERATIONS = 600
+DEFAULT_ITERATIONS = 1000
 """Length of every fit where neither ``trainer.iterations`` nor ``trainer.epochs`` is given."""
 
 COMPONENTS = ("dataset", "backbone", "model", "method", "augment", "optimizer", "schedule")
