@@ -122,7 +122,10 @@ def set_environment(cfg: DictConfig | None) -> None:
     if cfg is None:
         return
     threads = _threads(cfg)
+    # Threads that sleep at once wake up too late (twice the time of a small network's step), threads that spin
+    # for long starve every other process; a short spin does neither.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(threads)
