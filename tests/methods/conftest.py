@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from semiseg.config.schema import EvaluatorConfig
 from semiseg.data.dataset import DatasetInfo
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.streams import Budget
@@ -156,7 +157,8 @@ class NotebookLab:
             unlabeled=tuple(f"u{index}" for index in range(unlabeled)),
         )
         self.augment = SimpleNamespace(weak=whole, strong=inverted)
-        self.trainer = SimpleNamespace(batch_size=2, unlabeled_batch_size=3)
+        self.trainer = SimpleNamespace(batch_size=2, unlabeled_batch_size=3, precision="fp32")
+        self.evaluator = EvaluatorConfig()
         self.budget = Budget(epochs=3)
         self.steps: list[str] = []
         self.networks: list[str] = []

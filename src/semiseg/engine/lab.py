@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from semiseg.config.schema import TrainerConfig
+from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.augment import Augment
 from semiseg.data.dataset import DatasetInfo, SegDataset
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
@@ -96,6 +96,11 @@ class Lab:
     def trainer(self) -> TrainerConfig:
         """Batch sizes and lengths."""
         return self.session.trainer
+
+    @property
+    def evaluator(self) -> EvaluatorConfig:
+        """How networks are applied to whole images."""
+        return self.session.evaluator
 
     @property
     def budget(self) -> Budget:

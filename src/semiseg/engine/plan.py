@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semiseg.config.schema import TrainerConfig
+from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.augment import Augment
 from semiseg.data.dataset import Array, DatasetInfo, SegDataset
 from semiseg.data.pseudo import Confidence, PseudoLabels
@@ -79,6 +79,7 @@ class PlanLab:
         self.split: Split = session.split
         self.augment: Augment = session.augment
         self.trainer: TrainerConfig = session.trainer
+        self.evaluator: EvaluatorConfig = session.evaluator
         self.budget: Budget = session.budget
         self.seed = session.seed
         self._predicting = 0.0

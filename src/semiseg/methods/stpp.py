@@ -1,7 +1,7 @@
 """Self-training ST and ST++ (arXiv 2106.05095): a teacher labels, a fresh student learns with strong views."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.epochs import labeled, mixed
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.splits import Split
-from semiseg.engine.inference import predict
+from semiseg.engine.inference import predict, predict_labels
 from semiseg.errors import UserError
 from semiseg.methods.supervised import LabeledLoss, SupervisedLearner
 from semiseg.models.segmodel import SegModel
@@ -215,10 +215,12 @@ def _only_unlabeled(split: Split) -> list[str]:
 
 
 def _scores(lab: "Lab", snapshots: Sequence[SegModel]) -> dict[str, float]:
-    """Stability of every unlabeled image, single scale and not mirrored."""
+    """Stability of every unlabeled image, predicted as in evaluation (published: one scale, not mirrored)."""
+    settings, precision = lab.evaluator, lab.trainer.precision
 
     def stability(networks: nn.ModuleList, images: Tensor) -> Tensor:
-        return stability_score([network(images)[0].max(0).indices for network in networks])
+        snapshots = (cast(SegModel, network) for network in networks)
+        return stability_score([predict_labels(each, images, settings, precision)[0] for each in snapshots])
 
     scores = lab.predict(nn.ModuleList(snapshots), _only_unlabeled(lab.split), stability)
     return {image_id: float(score) for image_id, score in scores}
