@@ -74,7 +74,8 @@ class ConsoleTracker:
         """Nothing to show."""
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Nothing to show; see ``render_summary``."""
+        """End the last stage's bar, so that the final table stands below it (see ``render_summary``)."""
+        self._finish_stage()
 
     def close(self, status: str) -> None:
         """Take the bar away."""
