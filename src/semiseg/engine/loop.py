@@ -108,10 +108,12 @@ class Trainer:
                 raise
             if completed == total:
                 break
+            began = time.perf_counter()
             with self.meter.working():
                 with self.meter.waiting():
                     batch = next(feed)
                 self.step(to_device(batch, session.device, session.memory_format))
+            self.record.training_seconds += time.perf_counter() - began
             self.report()
         self.record.seconds = time.perf_counter() - started
         self.finish()
@@ -120,7 +122,6 @@ class Trainer:
     def step(self, batch: dict[str, Any]) -> None:
         """Do one optimizer step."""
         session, settings, iteration = self.session, self.session.trainer, self.record.completed
-        started = time.perf_counter()
         seed = derive_seed(session.seed, self.name, iteration)
         seed_everything(seed)
         progress = Progress(
@@ -141,7 +142,6 @@ class Trainer:
         self.meter.add(output, images)
         self.record.images += images
         self.record.completed += 1
-        self.record.training_seconds += time.perf_counter() - started
 
     def report(self) -> None:
         """Show the progress, and log the means of an interval at its end."""

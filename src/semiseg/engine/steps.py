@@ -34,7 +34,7 @@ class FitRecord:
         last: metrics of the latest evaluation.
         seconds: wall time over all sessions of this fit.
         images: images trained on, all views counted.
-        training_seconds: wall time of the training steps alone.
+        training_seconds: wall time of the training steps, waiting for their data included.
         best_files: iterations of the best networks that the two newest checkpoints refer to.
     """
 

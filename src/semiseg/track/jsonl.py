@@ -2,12 +2,12 @@
 
 import json
 import logging
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from semiseg.files import finite
 from semiseg.track.base import Sample
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class JsonlTracker:
 
     def _append(self, values: Mapping[str, Any]) -> None:
         record = {"iteration": self._step, "stage": self._stage, **values}
-        self._file.write(json.dumps(_finite(record), allow_nan=False).encode() + b"\n")
+        self._file.write(json.dumps(finite(record), allow_nan=False).encode() + b"\n")
         self._file.flush()
 
     def _cut_to_line(self, end: int) -> None:
@@ -96,14 +96,3 @@ class JsonlTracker:
         if end < self.path.stat().st_size:
             self._file.truncate(end)
         self._file.seek(end)
-
-
-def _finite(value: Any) -> Any:
-    """Replace what JSON cannot hold, at any depth."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
