@@ -1,10 +1,4 @@
-"""Losses as pure functions of logits and labels.
-
-All of them compute in float32 at least (autocast or not), read nothing back to the host, run under
-``torch.compile(fullgraph=True)``, and are 0 with zero gradient where no pixel is valid. By default they
-return a mean; ``reduction="sum_count"`` returns ``(sum, count)``, two scalars whose quotient is that mean,
-for callers that join batches or ranks before dividing.
-"""
+"""Cross entropy over the valid pixels, over the hard ones, and of two networks that teach each other."""
 
 import math
 from typing import Literal, overload

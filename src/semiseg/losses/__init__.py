@@ -1,0 +1,11 @@
+"""Losses as pure functions of logits, features and labels.
+
+All of them compute in float32 at least (autocast or not), read nothing back to the host unless they say so,
+run under ``torch.compile(fullgraph=True)``, and are 0 with zero gradient where nothing is valid. By default
+they return a mean; ``reduction="sum_count"`` returns ``(sum, count)``, two scalars whose quotient is that mean,
+for callers that join batches or ranks before dividing.
+"""
+
+from semiseg.losses.cross_entropy import SumCount, cross_entropy, cross_pseudo_loss, ohem_cross_entropy
+
+__all__ = ["SumCount", "cross_entropy", "cross_pseudo_loss", "ohem_cross_entropy"]
