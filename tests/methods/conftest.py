@@ -165,6 +165,7 @@ class NotebookLab:
         self.learners: dict[str, Any] = {}
         self.streams: dict[str, Any] = {}
         self.fits: dict[str, Any] = {}
+        self.options: dict[str, dict[str, Any]] = {}
         self.labelings: dict[str, tuple[SegModel, MemoryLabels]] = {}
         self.memos: dict[str, Any] = {}
         self.released: list[MemoryLabels] = []
@@ -173,8 +174,9 @@ class NotebookLab:
         self.networks.append(tag)
         return build_model(len(self.networks))
 
-    def fit(self, name: str, learner: Any, streams: Any, snapshots: Any = ()) -> Any:
+    def fit(self, name: str, learner: Any, streams: Any, snapshots: Any = (), **options: Any) -> Any:
         self.steps.append(name)
+        self.options[name] = options
         self.learners[name], self.streams[name] = learner, streams
         output = learner(streams.batch(self.dataset, 0, name, 0), Progress(0, streams.iterations, 0, 0))
         assert torch.isfinite(output.total)

@@ -46,6 +46,8 @@ class TrainerConfig:
         crop_size: side of the training crops in pixels, or ``[height, width]``.
         eval_every: iterations between evaluations; None means each epoch where ``epochs`` is given, else a
             tenth of the fit.
+        eval_early: evaluate one iteration before each multiple of ``eval_every`` and one before the last, and
+            never take the network of the last one as the best, as DMT does.
         checkpoint_every: iterations between saved training states.
         log_every: iterations between logged lines.
         samples_every: evaluations between sample pictures; None means at the end only.
@@ -69,6 +71,7 @@ class TrainerConfig:
     unlabeled_batch_size: int = at_least(1, 8)
     crop_size: Any = 96
     eval_every: int | None = at_least(1, None)
+    eval_early: bool = False
     checkpoint_every: int = at_least(1, 200)
     log_every: int = at_least(1, 20)
     samples_every: int | None = at_least(1, None)

@@ -123,7 +123,14 @@ class Lab:
         return self.session.network(weights)
 
     def fit(
-        self, name: str, learner: Learner, streams: Streams, snapshots: Sequence[float] = ()
+        self,
+        name: str,
+        learner: Learner,
+        streams: Streams,
+        snapshots: Sequence[float] = (),
+        *,
+        lr: float | None = None,
+        eval_every: int | None = None,
     ) -> FitResult:
         """Train a learner; returns its best and last network and the snapshots.
 
@@ -132,6 +139,8 @@ class Lab:
             learner: what is trained.
             streams: what it is trained on, and for how long.
             snapshots: fractions of the fit at which the network is kept, for example ``(1/3, 2/3, 1)``.
+            lr: base learning rate of this fit; None: ``optimizer.lr``.
+            eval_every: iterations between its evaluations; None: ``trainer.eval_every``.
         """
         steps = snapshot_steps(snapshots, streams)
         step = self._step(name)
@@ -139,7 +148,7 @@ class Lab:
             self.session.tracker.start_stage(name, step.index, streams.iterations)
             offset = self.iterations
             trainer = Trainer(
-                self.session,
+                self.session.for_fit(lr, eval_every),
                 name,
                 step.directory,
                 offset,

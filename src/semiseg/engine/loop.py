@@ -31,6 +31,20 @@ def evaluation_interval(every: int | None, streams: Streams, by_epoch: bool) -> 
     return streams.iterations_per_epoch if by_epoch else max(streams.iterations // 10, 1)
 
 
+def is_candidate(completed: int, total: int, every: int, early: bool = False) -> bool:
+    """Whether the network of ``completed`` steps may become the best one of a fit.
+
+    Args:
+        completed: optimizer steps done.
+        total: steps of the fit.
+        every: steps between evaluations.
+        early: one step before each multiple of ``every`` and one before the last, as DMT evaluates.
+    """
+    if early:
+        return completed > 0 and (completed % every == every - 1 or completed == max(total - 1, 1))
+    return completed > 0 and (completed % every == 0 or completed == total)
+
+
 class Trainer:
     """One fit: the loop, its evaluations and its checkpoints.
 
@@ -154,9 +168,15 @@ class Trainer:
         self.meter = Meter(session.device)
 
     def evaluation_due(self, completed: int, total: int) -> bool:
-        """Whether the network of ``completed`` steps is to be evaluated and has not been."""
-        on_schedule = completed > 0 and (completed % self.eval_every == 0 or completed == total)
+        """Whether the network of ``completed`` steps is to be evaluated and has not been; the last always is."""
+        on_schedule = completed == total or self.is_candidate(completed)
         return bool(self.session.split.val) and on_schedule and self.record.evaluated < completed
+
+    def is_candidate(self, completed: int) -> bool:
+        """Whether the network of ``completed`` steps may become the best one."""
+        return is_candidate(
+            completed, self.streams.iterations, self.eval_every, self.session.trainer.eval_early
+        )
 
     def evaluate(self) -> None:
         """Evaluate on the validation images, measure pseudo-labels, keep the best network."""
@@ -174,7 +194,8 @@ class Trainer:
         values: dict[str, float | None] = {"val/miou": metrics.miou, "val/accuracy": metrics.accuracy}
         values |= {f"val/iou/{name}": iou for name, iou in metrics.by_class(session.info.classes).items()}
         values |= self.pseudo_label_values()
-        if record.best is None or metrics.miou > record.best["miou"] or math.isnan(record.best["miou"]):
+        better = record.best is None or metrics.miou > record.best["miou"] or math.isnan(record.best["miou"])
+        if better and self.is_candidate(record.completed):
             record.best = found
             self.save_network(f"best-{record.completed}.pt", metrics.miou)
         record.last = found

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, Self, get_args
 
 import torch
 from torch import nn
@@ -23,6 +23,10 @@ class OptimizerSpec(Protocol):
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Build the optimizer over groups of all networks."""
+        ...
+
+    def with_lr(self, lr: float) -> Self:
+        """Return the same with another base learning rate, for one fit."""
         ...
 
 
@@ -126,6 +130,10 @@ class SGD:
         """Build the optimizer over groups of all networks."""
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
 
+    def with_lr(self, lr: float) -> Self:
+        """Return the same with another base learning rate, for one fit."""
+        return replace(self, lr=lr)
+
 
 @dataclass(frozen=True)
 class AdamW:
@@ -164,3 +172,7 @@ class AdamW:
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Build the optimizer over groups of all networks."""
         return torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2))
+
+    def with_lr(self, lr: float) -> Self:
+        """Return the same with another base learning rate, for one fit."""
+        return replace(self, lr=lr)

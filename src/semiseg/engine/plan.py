@@ -89,10 +89,17 @@ class PlanLab:
         return self.session.network(weights)
 
     def fit(
-        self, name: str, learner: Learner, streams: Streams, snapshots: Sequence[float] = ()
+        self,
+        name: str,
+        learner: Learner,
+        streams: Streams,
+        snapshots: Sequence[float] = (),
+        *,
+        lr: float | None = None,
+        eval_every: int | None = None,
     ) -> FitResult:
         """Time a few steps and one evaluation."""
-        session = self.session
+        session = self.session.for_fit(lr, eval_every)
         learner.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
         learner.train()
 

@@ -1,6 +1,6 @@
 """What all steps of one run share."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -92,6 +92,17 @@ class Session:
     def data_sha256(self) -> dict[str, str]:
         """Hashes of the ids that a result depends on, by kind; a step is resumed only under the same ones."""
         return {kind: ids_sha256(getattr(self.split, kind)) for kind in ("labeled", "unlabeled", "val")}
+
+    def for_fit(self, lr: float | None, eval_every: int | None) -> "Session":
+        """Return the session of a fit that has its own learning rate or evaluation interval.
+
+        Args:
+            lr: base learning rate; None keeps the optimizer's.
+            eval_every: iterations between evaluations; None keeps the trainer's.
+        """
+        optimizer = self.optimizer if lr is None else self.optimizer.with_lr(lr)
+        every = self.trainer.eval_every if eval_every is None else eval_every
+        return replace(self, optimizer=optimizer, trainer=replace(self.trainer, eval_every=every))
 
     def autocast(self) -> torch.autocast:
         """The precision of a training step's forward pass."""
