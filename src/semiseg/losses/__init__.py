@@ -7,5 +7,13 @@ for callers that join batches or ranks before dividing.
 """
 
 from semiseg.losses.cross_entropy import SumCount, cross_entropy, cross_pseudo_loss, ohem_cross_entropy
+from semiseg.losses.mutual import MutualStatistics, dynamic_mutual_loss
 
-__all__ = ["SumCount", "cross_entropy", "cross_pseudo_loss", "ohem_cross_entropy"]
+__all__ = [
+    "MutualStatistics",
+    "SumCount",
+    "cross_entropy",
+    "cross_pseudo_loss",
+    "dynamic_mutual_loss",
+    "ohem_cross_entropy",
+]
