@@ -18,6 +18,8 @@ EXTRA = {
     ("backbone", "timm"): ("backbone.name=resnet18", "backbone.weights=none"),
     ("dataset", "folder"): ("dataset.classes=[a,b]", "dataset.root=data"),
     ("dataset", "camvid"): ("dataset.root=data",),
+    ("dataset", "voc"): ("dataset.root=voc",),
+    ("dataset", "cityscapes"): ("dataset.root=cityscapes",),
     ("experiments", "camvid_cpu"): ("dataset.root=data", "backbone.weights=none"),
 }
 GROUPS = (*COMPONENTS, *SETTINGS, *PRESETS)
@@ -28,7 +30,7 @@ INFO = DatasetInfo("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
 
 @pytest.fixture(autouse=True)
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with a folder of images that suits both file datasets."""
+    """A directory with a folder of images that suits camvid and folder, and one for each other file dataset."""
     monkeypatch.chdir(tmp_path)
     for folder in ("train", "trainannot", "val", "valannot", "images", "masks"):
         (tmp_path / "data" / folder).mkdir(parents=True)
@@ -38,6 +40,17 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("val", "valannot"):
         (tmp_path / "data" / folder / "v.png").touch()
     (tmp_path / "data" / "val.txt").write_text("t0\n")
+    for number in range(20):
+        for file in (
+            f"voc/JPEGImages/{number}.jpg",
+            f"voc/SegmentationClassAug/{number}.png",
+            f"cityscapes/leftImg8bit/train/a/a_{number}_leftImg8bit.png",
+            f"cityscapes/gtFine/train/a/a_{number}_gtFine_labelIds.png",
+        ):
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).touch()
+    (tmp_path / "voc/ImageSets/Segmentation").mkdir(parents=True)
+    (tmp_path / "voc/ImageSets/Segmentation/val.txt").write_text("0\n")
     return tmp_path
 
 

@@ -96,7 +96,8 @@ def check_files(
     """Read all images of a split and the masks of its labeled, val and test ids; others' masks stay closed.
 
     A dataset that is not ``FileBacked`` draws its images; of it only the classes are counted. A class that
-    no labeled image holds is warned of.
+    no labeled image holds is warned of. Test images that are published without masks (Cityscapes) leave the
+    split: nothing can be measured on them.
 
     Args:
         dataset: where the images come from; its ``skip_bad`` chooses between refusing and leaving out.
@@ -110,6 +111,7 @@ def check_files(
     if not isinstance(dataset, FileBacked):
         drawn = (_labels(dataset.mask(image_id)) for image_id in split.labeled)
         return _report(dataset.info, split, (), drawn)
+    split = _measurable(dataset, split)
     masked = frozenset((*split.labeled, *split.val, *split.test))
     ids = list(dict.fromkeys((*split.labeled, *split.unlabeled, *split.val, *split.test)))
     seen = _inspect_all(dataset, ids, masked, progress or (lambda done, total: None))
@@ -121,6 +123,11 @@ def check_files(
         names = shown([fault.file for fault in faults])
         logger.warning("left out %d images with bad files: %s", len({fault.id for fault in faults}), names)
     return _report(dataset.info, kept, faults, (seen[image_id].labels for image_id in kept.labeled))
+
+
+def _measurable(dataset: FileBacked, split: Split) -> Split:
+    test = tuple(image_id for image_id in split.test if dataset.files(image_id)[1] is not None)
+    return split if len(test) == len(split.test) else replace(split, test=test)
 
 
 def without(split: Split, ids: set[str]) -> Split:

@@ -1,7 +1,7 @@
 """Images and masks in files: reading with a reason for every refusal, and the base of file datasets."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -37,13 +37,14 @@ class BadFileError(UserError):
         return type(self), (self.file, self.reason)
 
 
-def find_root(root: str | Path | None, name: str, tree: str) -> Path:
+def find_root(root: str | Path | None, name: str, tree: str, *, also: Sequence[str] = ()) -> Path:
     """Return the existing folder of a dataset.
 
     Args:
         root: ``dataset.root``; None means the folder ``name`` in the folder that SEMISEG_DATA names.
         name: name of the dataset.
         tree: drawing of the expected files, for the message.
+        also: other names that the folder in SEMISEG_DATA may have, as archives give them.
 
     Raises:
         UserError: no such folder.
@@ -54,8 +55,9 @@ def find_root(root: str | Path | None, name: str, tree: str) -> Path:
         raise UserError(
             f"no folder given for dataset {name}: dataset.root and {ROOT_VARIABLE} are not set. {expected}"
         )
-    path = Path(root) if root is not None else Path(str(base)) / name
-    path = path.expanduser()
+    places = [Path(str(base)) / folder for folder in (name, *also)] if root is None else [Path(root)]
+    places = [place.expanduser() for place in places]
+    path = next((place for place in places if place.is_dir()), places[0])
     if not path.is_dir():
         kind = "is not a folder" if path.exists() else "does not exist"
         source = "dataset.root" if root is not None else f"{ROOT_VARIABLE}={base}"
@@ -125,7 +127,8 @@ class FileDataset:
         parts: ids of each part.
         images: image file of each id.
         masks: mask file of each id that should have one, whether it exists or not.
-        void: label values beside 255 that stand for "not labeled"; they become 255.
+        void: values in masks beside 255 that stand for "not labeled"; they become 255.
+        values: the label of each other value in masks; None where the values are the labels.
         skip_bad: bad files are left out and recorded instead of refused; read by ``check_files``.
 
     Raises:
@@ -140,6 +143,7 @@ class FileDataset:
         images: Mapping[str, Path],
         masks: Mapping[str, Path],
         void: tuple[int, ...] = (),
+        values: Mapping[int, int] | None = None,
         skip_bad: bool = False,
     ) -> None:
         require_disjoint({str(part): ids for part, ids in parts.items()}, f"dataset {info.name}")
@@ -148,7 +152,8 @@ class FileDataset:
         self._parts = {part: tuple(ids) for part, ids in parts.items()}
         self._images = dict(images)
         self._masks = dict(masks)
-        self._labels, self._outside = label_tables(info, void)
+        self._values = dict(values or {label: label for label in range(info.num_classes)})
+        self._labels, self._outside = label_tables(info, void, self._values)
 
     def ids(self, part: Part) -> tuple[str, ...]:
         """Ids of one part; empty where there is no such part."""
@@ -183,29 +188,45 @@ class FileDataset:
             for value in range(256)
             if counts[value] and self._outside[value]
         ]
-        void = [str(value) for value in range(self.info.num_classes, 255) if not self._outside[value]]
+        void = [value for value in range(256) if not self._outside[value] and value not in self._values]
         return (
             f"label {', '.join(found[:5])}{' and others' if len(found) > 5 else ''} outside the classes; "
-            f"expected 0 to {self.info.num_classes - 1}, or {', '.join([*void, '255'])} where not labeled"
+            f"expected {_ranges(sorted(self._values))}, or {_ranges(void)} where not labeled"
         )
 
 
-def label_tables(info: DatasetInfo, void: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return two tables over the 256 values: the label of each, and 1 for values that are none.
+def label_tables(info: DatasetInfo, void: Sequence[int], values: Mapping[int, int]) -> tuple[Array, Array]:
+    """Return two tables over the 256 values in masks: the label of each, and 1 for values that are none.
+
+    Args:
+        info: classes.
+        void: values that mean "not labeled", beside 255.
+        values: the label of each other value.
 
     Raises:
         UserError: a void value is a class or no byte.
     """
-    if wrong := [value for value in void if not info.num_classes <= value <= 255]:
+    if wrong := [value for value in void if value in values or not 0 <= value <= 255]:
         raise UserError(
-            f"dataset {info.name}: void value {wrong[0]} is not between {info.num_classes} "
-            "(the first value that is no class) and 255"
+            f"dataset {info.name}: void value {wrong[0]} is a class, or no byte; expected a value up to 255 "
+            f"beside {_ranges(sorted(values))}"
         )
     labels = np.full(256, IGNORE_INDEX, dtype=np.uint8)
-    labels[: info.num_classes] = np.arange(info.num_classes, dtype=np.uint8)
+    labels[list(values)] = list(values.values())
     outside = np.ones(256, dtype=np.uint8)
-    outside[[*range(info.num_classes), *void, 255]] = 0
+    outside[[*values, *void, 255]] = 0
     return labels, outside
+
+
+def _ranges(values: Sequence[int]) -> str:
+    """Write rising numbers with neighbors joined: "0 to 3, 7"."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in runs)
 
 
 def _opened(path: Path, what: str = "image") -> Image.Image:

@@ -7,6 +7,7 @@ from pathlib import Path
 from semiseg.data.dataset import DatasetInfo, Part
 from semiseg.data.files import FileDataset, find_root, images_by_stem
 from semiseg.data.lists import read_ids, repeated, shown, spread
+from semiseg.data.palette import bit_color
 from semiseg.errors import UserError
 
 MAX_CLASSES = 255
@@ -104,7 +105,7 @@ def folder_info(name: str, classes: Sequence[str], palette: Sequence[Sequence[in
     if twice := repeated(names):
         raise UserError(f"dataset {name}: class names occur twice: {shown(twice)}")
     if palette is None:
-        return DatasetInfo(name, tuple(names), tuple(_distinct_color(index) for index in range(len(names))))
+        return DatasetInfo(name, tuple(names), tuple(bit_color(index) for index in range(len(names))))
     colors = [tuple(int(value) for value in color) for color in palette]
     if len(colors) != len(names):
         raise UserError(f"dataset {name}: dataset.palette has {len(colors)} colors for {len(names)} classes")
@@ -208,11 +209,3 @@ def _images_elsewhere(folder: Path, images: dict[str, Path]) -> dict[str, Path]:
             f"{folder} and the folder of images give the same ids: {shown(both)}; rename one folder"
         )
     return further
-
-
-def _distinct_color(index: int) -> tuple[int, int, int]:
-    """Spread the bits of a number over the high bits of three channels, as PASCAL VOC's palette does."""
-    channels = [0, 0, 0]
-    for bit in range(8):
-        channels[bit % 3] |= (index >> bit & 1) << (7 - bit // 3)
-    return channels[0], channels[1], channels[2]

@@ -1,0 +1,118 @@
+"""PASCAL VOC 2012 in the layout of its development kit, with the masks of SBD."""
+
+import logging
+from pathlib import Path
+from typing import Literal, get_args
+
+from semiseg.data.dataset import DatasetInfo
+from semiseg.data.files import FileDataset, find_root, images_by_stem
+from semiseg.data.lists import read_stems
+from semiseg.data.palette import bit_color
+from semiseg.errors import UserError
+
+TrainSet = Literal["trainaug", "train"]
+CLASSES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train"),
+    "tvmonitor",
+)
+LISTS: dict[TrainSet, tuple[str, ...]] = {
+    "trainaug": ("trainaug.txt", "train_aug.txt"),
+    "train": ("train.txt",),
+}
+TREE = """\
+  ROOT/VOCdevkit/VOC2012/     (ROOT may be any of the three)
+    JPEGImages/               2007_000032.jpg ...
+    SegmentationClassAug/     2007_000032.png ...   (values 0-20 and 255, grey or palette)
+    SegmentationClass/        the same for the 2,913 images of VOC alone
+    ImageSets/Segmentation/   train.txt  val.txt  trainaug.txt or train_aug.txt (optional)"""
+
+logger = logging.getLogger(__name__)
+
+
+class Voc(FileDataset):
+    """VOC 2012 with 21 classes, background included. Ids are file names without extension.
+
+    The part "train" is sorted, since published partitions count on it (1,464 ids of "train", 10,582 of
+    "trainaug"); "val" keeps the order of its list (1,449 ids). Without a list of "trainaug" the images that
+    have a mask and are not in val.txt are taken, which are the same ids, and this is logged. There is no
+    part "test": its masks are not public.
+
+    Args:
+        root: the folder VOC2012, VOCdevkit, or the one that holds it; None: see ``find_root``.
+        train_set: "trainaug" (VOC and SBD) or "train" (VOC alone).
+        masks: folder of the masks, in VOC2012 or elsewhere.
+        skip_bad: see ``FileDataset``.
+        name: name of the dataset.
+
+    Raises:
+        UserError: folders or lists missing, no training images, or an id in two parts.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        *,
+        train_set: TrainSet = "trainaug",
+        masks: str = "SegmentationClassAug",
+        skip_bad: bool = False,
+        name: str = "voc",
+    ) -> None:
+        if train_set not in get_args(TrainSet):
+            raise UserError(
+                f"dataset.train_set={train_set}: expected trainaug (10,582 images) or train (1,464)"
+            )
+        folder = _devkit(find_root(root, name, TREE, also=("VOCdevkit", "VOC2012")))
+        mask_folder = folder / Path(masks).expanduser()
+        if not mask_folder.is_dir():
+            raise UserError(_no_masks(mask_folder, folder))
+        lists = folder / "ImageSets" / "Segmentation"
+        val = read_stems(lists / "val.txt")
+        train = _training_ids(lists, train_set, mask_folder, val)
+        if not train:
+            raise UserError(f"dataset {name} has no training images in {folder}. Expected:\n{TREE}")
+        ids = (*train, *val)
+        super().__init__(
+            DatasetInfo(name, CLASSES, tuple(bit_color(label) for label in range(len(CLASSES)))),
+            parts={"train": train, "val": val},
+            images={image_id: folder / "JPEGImages" / f"{image_id}.jpg" for image_id in ids},
+            masks={image_id: mask_folder / f"{image_id}.png" for image_id in ids},
+            skip_bad=skip_bad,
+        )
+
+
+def _devkit(root: Path) -> Path:
+    """Return the folder VOC2012 at or below a given one."""
+    places = [root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"]
+    found = next((place for place in places if (place / "JPEGImages").is_dir()), None)
+    if found is None:
+        tried = ", ".join(str(place / "JPEGImages") for place in places)
+        raise UserError(f"no VOC 2012 in {root}: there is none of {tried}. Expected:\n{TREE}")
+    return found
+
+
+def _training_ids(lists: Path, train_set: TrainSet, masks: Path, val: tuple[str, ...]) -> tuple[str, ...]:
+    listed = next((lists / file for file in LISTS[train_set] if (lists / file).is_file()), None)
+    if listed is None and train_set == "train":
+        raise UserError(f"{lists / 'train.txt'} is missing. Expected:\n{TREE}")
+    if listed is not None:
+        return tuple(sorted(read_stems(listed)))
+    held = frozenset(val)
+    ids = tuple(sorted(stem for stem in images_by_stem(masks) if stem not in held))
+    logger.warning(
+        "%s has neither trainaug.txt nor train_aug.txt: the training images are the %d (10,582 as published) "
+        "that have a mask in %s and are not in val.txt.",
+        *(lists, len(ids), masks.name),
+    )
+    return ids
+
+
+def _no_masks(masks: Path, folder: Path) -> str:
+    text = f"there is no folder of masks {masks}."
+    if masks.name != "SegmentationClass" and (folder / "SegmentationClass").is_dir():
+        text += (
+            " The 10,582 training images need the masks of SBD, converted to VOC's classes and joined with VOC's "
+            "own, in this folder. With the masks of VOC alone (1,464 training images): "
+            "dataset.masks=SegmentationClass dataset.train_set=train."
+        )
+    return f"{text} Expected:\n{TREE}"
