@@ -21,6 +21,7 @@ from semiseg.engine.loop import Trainer, tidy
 from semiseg.engine.session import Session
 from semiseg.engine.steps import FitResult, Origin, Step, open_step
 from semiseg.methods.base import Learner
+from semiseg.models.build import equip
 from semiseg.models.segmodel import SegModel
 from semiseg.seeding import derive_seed, seed_everything
 
@@ -285,6 +286,7 @@ class Lab:
         path = step.directory / file
         bundle = load_bundle(path)
         model = self.session.network("none")
+        equip(model, bundle)
         model.load_state_dict(bundle["state_dict"])
         self.origins[model] = Origin(step.name, file, path)
         return model

@@ -24,6 +24,7 @@ from semiseg.engine.session import Session
 from semiseg.engine.step import forward_backward, to_device
 from semiseg.engine.steps import FitResult
 from semiseg.methods.base import Learner, Method, Progress
+from semiseg.models.build import equip, traits
 from semiseg.models.segmodel import SegModel
 
 TIMED_STEPS = 2
@@ -124,7 +125,12 @@ class PlanLab:
             iterations=streams.iterations,
             size=2 * state + network * (3 + len(snapshots)),
         )
-        fresh: Callable[[str], SegModel] = lambda file: session.network("none")  # noqa: E731
+
+        def fresh(file: str) -> SegModel:
+            network = session.network("none")
+            equip(network, traits(model))
+            return network
+
         return FitResult(fresh, "best", ["snapshot"] * len(snapshots))
 
     def label(

@@ -57,17 +57,40 @@ def bundle(model: SegModel, info: DatasetInfo, config: Mapping[str, Any], **extr
         extra: plain values to keep with it: ``step``, ``iteration``, ``miou``.
 
     Raises:
-        TypeError: a value of ``config`` or ``extra`` is not plain.
+        TypeError: a value of ``config``, of a head's ``config()`` or of ``extra`` is not plain.
     """
     return {
         **_plain(extra),
         "format": FORMAT,
         "state_dict": {key: value.detach().to("cpu", copy=True) for key, value in model.state_dict().items()},
-        "convention": model.convention.as_dict(),
+        **traits(model),
         "classes": list(info.classes),
         "palette": [list(color) for color in info.palette],
         "config": {part: _plain(config[part]) for part in ("backbone", "model")},
     }
+
+
+def traits(model: SegModel) -> dict[str, Any]:
+    """Return what a network has beyond its config: its input convention and its heads, as plain values."""
+    heads = {name: _plain(head.config()) for name, head in model.heads.items()}  # type: ignore[operator]
+    return {"convention": model.convention.as_dict(), "heads": heads}
+
+
+def equip(model: SegModel, values: Mapping[str, Any]) -> None:
+    """Give a fresh network the input convention and the heads of ``traits`` or of a bundle.
+
+    The heads have fresh weights.
+
+    Raises:
+        UserError: a class that it names is no ``nn.Module`` class, or does not suit the network.
+    """
+    model.set_convention(InputConvention.from_dict(values["convention"]))
+    for name, node in values.get("heads", {}).items():
+        head_type, options = _component(node)
+        try:
+            model.attach(name, head_type(**options))
+        except (TypeError, ValueError) as error:
+            raise UserError(f"The checkpoint's head {name!r} cannot be built: {error}.") from error
 
 
 def from_bundle(values: Mapping[str, Any]) -> SegModel:
@@ -93,10 +116,10 @@ def from_bundle(values: Mapping[str, Any]) -> SegModel:
     if "weights" in options:
         options["weights"] = "none"
     backbone = backbone_type(**options)
-    backbone.convention = InputConvention.from_dict(values["convention"])
     model = segmentation_model(
         backbone, lambda **shape: decoder_type(**shape, **decoder_options), len(values["classes"])
     )
+    equip(model, values)
     load_state(model, values["state_dict"], "The checkpoint", "the network that its own config describes")
     return model.eval()
 

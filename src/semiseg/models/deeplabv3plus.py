@@ -1,6 +1,6 @@
 """DeepLabV3+ in the form of ST++."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -51,16 +51,12 @@ class DeepLabV3Plus(nn.Module):
     ) -> None:
         super().__init__()
         check_channels(channels=channels, low_channels=low_channels)
-        for key, value in (("aspp_dropout", aspp_dropout), ("dropout", dropout)):
-            if not 0 <= value < 1:
-                raise UserError(f"model.{key}={value}: give a probability from 0 to less than 1.")
+        check_probabilities(aspp_dropout=aspp_dropout, dropout=dropout)
         low, high = in_channels[0], in_channels[-1]
         self.name = name
         self.out_channels = channels
-        self.branches = nn.ModuleList([conv_bn_relu(high, channels)])
-        for rate in pyramid_rates(rates, output_stride):
-            self.branches.append(conv_bn_relu(high, channels, 3, rate))
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv_bn_relu(high, channels))
+        self.branches = atrous_branches(high, channels, pyramid_rates(rates, output_stride))
+        self.pool = pooled_branch(high, channels)
         self.project = nn.Sequential(
             conv_bn_relu((len(self.branches) + 1) * channels, channels), nn.Dropout2d(aspp_dropout)
         )
@@ -74,8 +70,7 @@ class DeepLabV3Plus(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the feature map ``(N, channels, h, w)`` at c1's size."""
         low, high = features[0], features[-1]
-        pooled = self.pool(high).expand(-1, -1, *high.shape[-2:])
-        context = self.project(torch.cat([*(branch(high) for branch in self.branches), pooled], 1))
+        context = self.project(pyramid_maps(self.branches, self.pool, high))
         context = F.interpolate(context, low.shape[-2:], mode="bilinear", align_corners=True)
         result: Tensor = self.fuse(torch.cat([self.reduce(low), context], 1))
         return result
@@ -92,6 +87,23 @@ def conv_bn_relu(inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) 
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
+def atrous_branches(inputs: int, channels: int, rates: Sequence[int]) -> nn.ModuleList:
+    """Return the pyramid's convs with batch norm and ReLU: 1x1, and a dilated 3x3 for each rate."""
+    dilated = [conv_bn_relu(inputs, channels, 3, rate) for rate in rates]
+    return nn.ModuleList([conv_bn_relu(inputs, channels), *dilated])
+
+
+def pooled_branch(inputs: int, channels: int) -> nn.Sequential:
+    """Return the pyramid's branch of the global mean, ``(N, channels, 1, 1)``."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), conv_bn_relu(inputs, channels))
+
+
+def pyramid_maps(branches: Iterable[nn.Module], pool: nn.Module, high: Tensor) -> Tensor:
+    """Return the maps of all branches, that of the global mean spread and last, joined over channels."""
+    pooled = pool(high).expand(-1, -1, *high.shape[-2:])
+    return torch.cat([*(branch(high) for branch in branches), pooled], 1)
+
+
 def check_channels(**channels: int) -> None:
     """Refuse numbers of channels below 1; they are given by their names below ``model``."""
     for key, value in channels.items():
@@ -99,7 +111,16 @@ def check_channels(**channels: int) -> None:
             raise UserError(f"model.{key}={value}: give a number of channels of at least 1.")
 
 
-def pyramid_rates(rates: Sequence[int] | None, output_stride: int) -> tuple[int, ...]:
+def check_probabilities(**probabilities: float) -> None:
+    """Refuse probabilities of dropping out of range; they are given by their names below ``model``."""
+    for key, value in probabilities.items():
+        if not 0 <= value < 1:
+            raise UserError(f"model.{key}={value}: give a probability from 0 to less than 1.")
+
+
+def pyramid_rates(
+    rates: Sequence[int] | None, output_stride: int, usual: Mapping[int, tuple[int, ...]] = RATES
+) -> tuple[int, ...]:
     """Return the given dilation rates, or the usual ones of an output stride.
 
     Raises:
@@ -111,9 +132,9 @@ def pyramid_rates(rates: Sequence[int] | None, output_stride: int) -> tuple[int,
                 f"model.rates={list(rates)}: give dilations of at least 1, for example [6, 12, 18], or null."
             )
         return tuple(rates)
-    if output_stride not in RATES:
+    if output_stride not in usual:
         raise UserError(
-            f"model.rates=null: there are usual dilations for output strides {', '.join(map(str, RATES))}, "
+            f"model.rates=null: there are usual dilations for output strides {', '.join(map(str, usual))}, "
             f"not for {output_stride}. Give them, for example model.rates=[6,12,18]."
         )
-    return RATES[output_stride]
+    return usual[output_stride]

@@ -57,7 +57,11 @@ class Backbone(Protocol):
 
 
 class SegModel(nn.Module):
-    """Backbone, decoder and classifier.
+    """Backbone, decoder, classifier and auxiliary heads.
+
+    ``heads`` is empty until something is attached; predictions never use it. A method that needs more than
+    logits calls ``features = model.features(images)``, ``model.classify(features, size)`` and
+    ``model.heads[name](features)``.
 
     Args:
         backbone: see ``Backbone``.
@@ -81,11 +85,43 @@ class SegModel(nn.Module):
         self.classifier = classifier
         self.num_classes = num_classes
         self.align_corners = align_corners
+        self.heads = nn.ModuleDict()
+        self.register_buffer("mean", torch.empty(0), persistent=False)
+        self.register_buffer("std", torch.empty(0), persistent=False)
         convention = backbone.convention
         assert isinstance(convention, InputConvention)
+        self.set_convention(convention)
+
+    @property
+    def feature_channels(self) -> int:
+        """D, the channels of the decoder's feature map."""
+        return int(self.decoder.out_channels)  # type: ignore[arg-type]
+
+    def attach(self, name: str, head: nn.Module) -> None:
+        """Add an auxiliary head; it is trained, saved and loaded with the network, as part of its head.
+
+        Args:
+            name: its key in ``heads``.
+            head: see ``semiseg.models.heads.Head``; maps ``(N, D, h, w)`` to anything.
+
+        Raises:
+            ValueError: the name is taken, or the head expects another number of channels than D.
+        """
+        if name in self.heads:
+            raise ValueError(f"the network has a head {name!r} already; use it, or delete it first")
+        if head.in_channels != self.feature_channels:
+            raise ValueError(
+                f"head {name!r} takes {head.in_channels} channels; the decoder gives {self.feature_channels}"
+            )
+        self.heads[name] = head
+
+    def set_convention(self, convention: InputConvention) -> None:
+        """Normalize from now on as other weights want it."""
         self.convention = convention
-        self.register_buffer("mean", torch.tensor(convention.mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(convention.std).view(1, -1, 1, 1), persistent=False)
+        for name, values in (("mean", convention.mean), ("std", convention.std)):
+            self.register_buffer(
+                name, self.get_buffer(name).new_tensor(values).view(1, -1, 1, 1), persistent=False
+            )
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn ``(N, 3, H, W)`` RGB values 0-255 (uint8 or float) into the network's input."""

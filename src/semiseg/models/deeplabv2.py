@@ -1,0 +1,99 @@
+"""DeepLabV2: the sum of dilated convs on the last map of the backbone."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from semiseg.errors import UserError
+from semiseg.models.deeplabv3plus import pyramid_rates
+
+Init = Literal["default", "normal"]
+USUAL_RATES = {8: (6, 12, 18, 24), 16: (3, 6, 9, 12), 32: (2, 3, 4, 6)}
+
+
+class DeepLabV2(nn.Module):
+    """No decoder: c4 goes into a classifier that sums dilated 3x3 convs (DMT section 1.2, ST++ 4.4).
+
+    The originals stand on ResNet-101 with output stride 8. The published DMT and DMTC return after the
+    second of their four convs (``branches=2``); ST++ sums all four and draws their weights from
+    N(0, 0.01^2) (``branches=4 init=normal``). Both then load weights trained on COCO.
+
+    Args:
+        in_channels: channels of c1..c4; only those of c4 matter.
+        output_stride: stride of c4; only chooses the default rates.
+        branches: how many of the convs are summed, from the first; the others exist and stay frozen, so
+            that a state dict fits either way.
+        init: first weights of the convs, "default" as PyTorch draws them or "normal"; biases are PyTorch's.
+        rates: dilations, one a conv; None: 6, 12, 18, 24 at output stride 8 (the original), half of it at
+            16, about a quarter at 32.
+        name: name of the option in the config; not used by the network.
+
+    Raises:
+        UserError: no default rates for this output stride, or a value out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        *,
+        output_stride: int,
+        branches: int = 2,
+        init: Init = "default",
+        rates: Sequence[int] | None = None,
+        name: str = "",
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.rates = pyramid_rates(rates, output_stride, USUAL_RATES)
+        if not 1 <= branches <= len(self.rates):
+            raise UserError(
+                f"model.branches={branches}: there are {len(self.rates)} convs, one for each of "
+                f"model.rates={list(self.rates)}; give how many of them are summed, for example 2."
+            )
+        if init not in get_args(Init):
+            raise UserError(f"model.init={init}: choose one of {', '.join(get_args(Init))}.")
+        self.branches = branches
+        self.init = init
+        self.out_channels = in_channels[-1]
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return c4."""
+        return features[-1]
+
+    def make_classifier(self, num_classes: int) -> nn.Module:
+        """Return the sum of dilated convs."""
+        return DilatedSum(self.out_channels, num_classes, self.rates, self.branches, self.init)
+
+
+class DilatedSum(nn.Module):
+    """Sum of parallel 3x3 convs with bias, each with its own dilation and padding.
+
+    Args:
+        in_channels: of the map.
+        out_channels: of the result.
+        rates: dilations, one a conv.
+        branches: how many convs are summed, from the first; the others are frozen.
+        init: see ``DeepLabV2``.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, rates: Sequence[int], branches: int, init: Init = "default"
+    ) -> None:
+        super().__init__()
+        self.branches = branches
+        self.convs = nn.ModuleList(
+            nn.Conv2d(in_channels, out_channels, 3, padding=rate, dilation=rate) for rate in rates
+        )
+        if init == "normal":
+            for conv in self.convs:
+                assert isinstance(conv, nn.Conv2d)
+                nn.init.normal_(conv.weight, std=0.01)
+        self.convs[branches:].requires_grad_(False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(N, in_channels, h, w)`` to ``(N, out_channels, h, w)``."""
+        result: Tensor = self.convs[0](features)
+        for conv in self.convs[1 : self.branches]:
+            result = result + conv(features)
+        return result

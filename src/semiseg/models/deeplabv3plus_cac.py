@@ -1,0 +1,98 @@
+"""DeepLabV3+ in the form of CAC."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from semiseg.models.deeplabv3plus import (
+    atrous_branches,
+    check_channels,
+    check_probabilities,
+    conv_bn_relu,
+    pooled_branch,
+    pyramid_maps,
+    pyramid_rates,
+)
+
+
+class DeepLabV3PlusCAC(nn.Module):
+    """Atrous spatial pyramid on c4, refined by c1, with dropout in three places (CAC section B1).
+
+    Maps c1..c4 to ``(N, channels, h, w)`` at c1's size. The pyramid is that of ``DeepLabV3Plus``; here
+    elements are dropped, not channels, also between the last two convs and before the classifier, and the
+    pyramid comes before the reduced c1. The original runs on ResNet with plain stem, output stride 16 and
+    multi-grid (1, 2, 4).
+
+    Conv weights start Kaiming-normal (fan-in, ReLU gain), also the classifier's; its bias keeps PyTorch's
+    default.
+
+    Args:
+        in_channels: channels of c1..c4.
+        output_stride: stride of c4; only chooses the default rates.
+        rates: dilations of the pyramid; None: 6, 12, 18 at output stride 16 (the original), twice that at
+            8, half at 32.
+        channels: of each branch and of the result.
+        low_channels: that c1 is reduced to.
+        aspp_dropout: probability of dropping an element of the pyramid.
+        dropout: the same between the last two convs.
+        classifier_dropout: the same before the classifier.
+        name: name of the option in the config; not used by the network.
+
+    Raises:
+        UserError: no default rates for this output stride, or a value out of range.
+    """
+
+    smallest_batch: ClassVar[int] = 2
+    """Images of a training batch that batch norm over the global mean needs."""
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        *,
+        output_stride: int,
+        rates: Sequence[int] | None = None,
+        channels: int = 256,
+        low_channels: int = 48,
+        aspp_dropout: float = 0.5,
+        dropout: float = 0.5,
+        classifier_dropout: float = 0.1,
+        name: str = "",
+    ) -> None:
+        super().__init__()
+        check_channels(channels=channels, low_channels=low_channels)
+        check_probabilities(aspp_dropout=aspp_dropout, dropout=dropout, classifier_dropout=classifier_dropout)
+        low, high = in_channels[0], in_channels[-1]
+        self.name = name
+        self.out_channels = channels
+        self.classifier_dropout = classifier_dropout
+        self.branches = atrous_branches(high, channels, pyramid_rates(rates, output_stride))
+        self.pool = pooled_branch(high, channels)
+        self.project = nn.Sequential(
+            conv_bn_relu((len(self.branches) + 1) * channels, channels), nn.Dropout(aspp_dropout)
+        )
+        self.reduce = conv_bn_relu(low, low_channels)
+        self.fuse = nn.Sequential(
+            conv_bn_relu(channels + low_channels, channels, 3),
+            nn.Dropout(dropout),
+            conv_bn_relu(channels, channels, 3),
+        )
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the feature map ``(N, channels, h, w)`` at c1's size."""
+        low, high = features[0], features[-1]
+        context = self.project(pyramid_maps(self.branches, self.pool, high))
+        context = F.interpolate(context, low.shape[-2:], mode="bilinear", align_corners=True)
+        result: Tensor = self.fuse(torch.cat([context, self.reduce(low)], 1))
+        return result
+
+    def make_classifier(self, num_classes: int) -> nn.Module:
+        """Return the dropout and the 1x1 conv that follow."""
+        conv = nn.Conv2d(self.out_channels, num_classes, 1)
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        return nn.Sequential(nn.Dropout(self.classifier_dropout), conv)
