@@ -45,7 +45,7 @@ SETTINGS = [
     ("method=CPS", "Did you mean cps?"),
     ("experiments=nothing_like_it", "experiments=nothing_like_it (from command line) no such option."),
     ("methods/x=cps", "no such group."),
-    ("dataset=null", "choose one of: camvid, folder, shapes."),
+    ("dataset=null", "choose one of: camvid, cityscapes, folder, shapes, voc."),
     ("dataset=shapes dataset=camvid", "dataset is chosen twice."),
     ("seed=abc", "seed=abc (from command line) expected a whole number."),
     ("seed=-1", "seed=-1 (from command line) expected 0 or more."),
@@ -78,6 +78,8 @@ SETTINGS = [
     ("evaluator.scales=[]", "expected numbers above 0."),
     ("evaluator.stride=1.5", "expected a share of the window up to 1, or whole pixels."),
     ("evaluator.stride=600", "larger than the window (512) would leave gaps."),
+    ("evaluator.resize_to=[512]", "expected [height,width] in pixels."),
+    ("evaluator.resize_to=[512,0]", "expected 1 or more."),
     ("evaluator.pad=size", "evaluator.pad_to=0 evaluator.pad=size needs a number of pixels above 0."),
     (
         "evaluator=slide evaluator.pad=size evaluator.pad_to=96",

@@ -177,6 +177,28 @@ def test_a_mask_of_another_size_is_named(network):
         evaluate(network, dataset, ("i0",), EvaluatorConfig(), CPU)
 
 
+def test_rounded_mean_by_config(network):
+    dataset = toy((7, 9))
+    dataset.masks["i0"] = np.roll(dataset.masks["i0"], 1)
+    exact = evaluate(network, dataset, ("i0",), EvaluatorConfig(), CPU)
+    found = evaluate(network, dataset, ("i0",), EvaluatorConfig(decimals=3), CPU)
+    assert found.miou == round(exact.miou, 3) != exact.miou
+    assert (found.iou, found.accuracy) == (exact.iou, exact.accuracy)
+
+
+def test_resizing_reaches_images_and_masks(network):
+    dataset = toy((6, 8), (12, 16))
+    for image_id, factor in (("i0", 1), ("i1", 2)):
+        blocks = np.kron(toy((6, 8)).masks["i0"], np.ones((factor, factor), np.uint8))
+        dataset.masks[image_id], dataset.images[image_id] = blocks, np.repeat(blocks[:, :, None] * 100, 3, 2)
+    found = evaluate(network, dataset, ("i0", "i1"), EvaluatorConfig(resize_to=[6, 8]), CPU)
+    assert found.miou == 1.0
+    assert np.sum(found.confusion) == 2 * 48
+    assert {shape[-2:] for shape in network.backbone.seen} == {(6, 8)}
+    sample = take_samples(network, dataset, ("i1",), EvaluatorConfig(resize_to=[6, 8]), CPU)[0]
+    assert sample.prediction.shape == (12, 16)
+
+
 def test_absent_classes_by_config(network):
     dataset = toy((4, 4))
     dataset.images["i0"][:], dataset.masks["i0"][:] = 100, 1
@@ -197,6 +219,9 @@ ALL_SETTINGS = [
     EvaluatorConfig(pad="multiple", pad_to=8, pad_value="reflect"),
     EvaluatorConfig(pad="center", pad_to=16),
     EvaluatorConfig(pad="center", pad_to=16, pad_value="reflect"),
+    EvaluatorConfig(resize_to=[6, 20]),
+    EvaluatorConfig(resize_to=[30, 9], scales=[0.5, 1.0], flip=True),
+    EvaluatorConfig(resize_to=[11, 14]),
 ]
 
 

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 from torch import nn
 
 from semiseg.config.schema import EvaluatorConfig
+from semiseg.config.searchpath import conf_dir
+from semiseg.data.dataset import DatasetInfo
+from semiseg.engine.evaluate import evaluate
 from semiseg.engine.inference import predict, predict_labels, window_spans
 from semiseg.engine.metrics import ConfusionMatrix
 from semiseg.models.segmodel import InputConvention, SegModel
@@ -55,6 +59,35 @@ def picture(height, width, n=1):
     return torch.from_numpy(values.astype(np.uint8)).permute(3, 2, 0, 1)
 
 
+def option(name):
+    """The evaluator ``conf/evaluator/NAME.yaml``."""
+    node = OmegaConf.load(conf_dir() / "evaluator" / f"{name}.yaml")
+    settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(EvaluatorConfig), node))
+    assert settings.name == name
+    return settings
+
+
+class OneImage:
+    """A dataset of one picture with a mask."""
+
+    info = DatasetInfo("one", ("a", "b", "c", "d"), ((0, 0, 0),) * 4)
+
+    def __init__(self, height, width):
+        self.picture = picture(height, width)[0].permute(1, 2, 0).numpy()
+        y, x = np.mgrid[:height, :width]
+        self.truth = ((y // 3 + x // 5) % 5).astype(np.uint8)
+        self.truth[self.truth == 4] = 255
+
+    def ids(self, part):
+        return ("one",)
+
+    def image(self, image_id):
+        return self.picture
+
+    def mask(self, image_id):
+        return self.truth
+
+
 def grid_matrix(truth, prediction, classes, **arguments):
     matrix = ConfusionMatrix(classes, **arguments)
     matrix.update(torch.as_tensor(prediction), torch.as_tensor(truth))
@@ -86,12 +119,14 @@ def test_metric_of_cps():
     assert np.mean(found.iou[1:]) == pytest.approx(0.599717089, abs=1e-9)
 
 
-def test_metric_of_cac_counts_an_absent_class_as_zero():
+def test_metric_of_cac_counts_an_absent_class_as_zero_and_rounds():
     y, x = np.mgrid[:40, :50]
     truth = (3 * y + 5 * x) % 21
     prediction = (truth + ((x + y) % 4 == 0)) % 21
     truth[(y % 7 == 0) & (x % 5 == 0)] = 255
-    assert round(grid_matrix(truth, prediction, 21, absent="zero").miou, 3) == 0.601
+    cac = {"absent": option("cac").absent, "decimals": option("cac").decimals}
+    assert grid_matrix(truth, prediction, 21, **cac).miou == 0.601
+    assert grid_matrix(truth, prediction, 22, **cac).miou == round(0.600657657 * 21 / 22, 3)
     wider = grid_matrix(truth, prediction, 22, absent="zero")
     assert wider.miou == pytest.approx(0.600657657 * 21 / 22, abs=1e-9)
 
@@ -164,6 +199,15 @@ def cps_logits(network, image, crop):
     return total[..., top : top + height, left : left + width]
 
 
+@pytest.mark.parametrize(("name", "window"), [("cps_voc", 512), ("cps_cityscapes", 800)])
+def test_options_of_cps(network, name, window):
+    assert (option(name).mode, option(name).window, option(name).stride) == ("slide", window, 2 / 3)
+    assert (option(name).absent, option(name).scales, option(name).flip) == ("skip", [1.0], False)
+    image = picture(window + 5, 90)
+    found = predict_labels(network, image, option(name))
+    assert torch.equal(found, cps_logits(network, image, window).max(1).indices)
+
+
 SIZES = [(375, 500, 512), (334, 500, 512), (600, 500, 512), (300, 700, 512), (61, 40, 37)]
 
 
@@ -220,7 +264,7 @@ def test_multi_scale_of_stpp(network):
             share = normalized_forward(network, view).softmax(1)
             share = share.flip(3) if mirrored else share
             total += F.interpolate(share, (45, 71), mode="bilinear", align_corners=True)
-    settings = EvaluatorConfig(scales=[0.5, 0.75, 1.0, 1.5, 2.0], flip=True)
+    settings = option("multi_scale")
     found = predict(network, image.double(), settings)
     torch.testing.assert_close(found, total / 10, rtol=0, atol=1e-12)
     assert torch.equal(predict_labels(network, image.double(), settings), total.max(1).indices)
@@ -230,7 +274,7 @@ def test_multi_scale_of_stpp(network):
 def test_padding_of_cac(network):
     x = F.pad(network.normalize(picture(45, 71)), (0, 1, 0, 3), mode="reflect")
     expected = normalized_forward(network, x)[..., :45, :71]
-    settings = EvaluatorConfig(pad="multiple", pad_to=8, pad_value="reflect")
+    settings = option("cac")
     assert torch.equal(predict_labels(network, picture(45, 71), settings), expected.max(1).indices)
     torch.testing.assert_close(
         predict(network, picture(45, 71), settings), expected.softmax(1), rtol=0, atol=1e-12
@@ -239,10 +283,43 @@ def test_padding_of_cac(network):
 
 @torch.no_grad()
 def test_padding_of_dmt_is_black_before_normalization(network):
-    raw = torch.zeros(1, 3, 90, 90)
+    raw = torch.zeros(1, 3, 505, 505)
     raw[..., :45, :71] = picture(45, 71)
     expected = normalized_forward(network, network.normalize(raw))[..., :45, :71]
-    settings = EvaluatorConfig(pad="size", pad_to=90)
     torch.testing.assert_close(
-        predict(network, picture(45, 71), settings), expected.softmax(1), rtol=0, atol=1e-12
+        predict(network, picture(45, 71), option("dmt_voc")), expected.softmax(1), rtol=0, atol=1e-12
     )
+
+
+@torch.no_grad()
+def test_native_size_of_stpp(network):
+    expected = normalized_forward(network, network.normalize(picture(45, 71)))
+    assert torch.equal(predict_labels(network, picture(45, 71), option("stpp")), expected.max(1).indices)
+    assert (option("stpp").absent, option("stpp").decimals) == ("skip", None)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("height", "width"), [(1024, 2048), (90, 70)])
+def test_half_size_of_dmt(network, height, width):
+    """Cityscapes is measured at half its size; other sizes are brought to the same one."""
+    dataset = OneImage(height, width)
+    image = torch.from_numpy(dataset.picture).permute(2, 0, 1)[None].float()
+    small = F.interpolate(image, (512, 1024), mode="bilinear", align_corners=False)
+    if height == 1024:
+        mean = image.view(1, 3, 512, 2, 1024, 2).mean((3, 5))
+        torch.testing.assert_close(small, mean)
+        truth = dataset.truth[::2, ::2]
+    else:
+        rows, columns = (np.arange(512) * height // 512, np.arange(1024) * width // 1024)
+        truth = dataset.truth[rows][:, columns]
+    prediction = normalized_forward(network, network.normalize(small)).max(1).indices[0]
+    expected = grid_matrix(truth, prediction, 4)
+    assert evaluate(network, dataset, ("one",), option("dmt_cityscapes"), torch.device("cpu")) == expected
+
+
+@torch.no_grad()
+def test_images_at_the_size_already_are_not_touched(network):
+    dataset = OneImage(512, 1024)
+    settings = [option(name) for name in ("dmt_cityscapes", "whole")]
+    first, second = (evaluate(network, dataset, ("one",), each, torch.device("cpu")) for each in settings)
+    assert first == second

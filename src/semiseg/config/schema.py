@@ -93,6 +93,8 @@ class EvaluatorConfig:
 
     Args:
         name: name of the option.
+        resize_to: ``[height, width]`` that images (bilinear, without antialiasing) and masks (nearest) are brought
+            to before all else, as DMT evaluates Cityscapes; None keeps their size.
         mode: "whole" image at once, or a "slide"-ing window.
         window: side of the sliding window in pixels.
         stride: step of the window: a share of it up to 1, or pixels.
@@ -103,10 +105,12 @@ class EvaluatorConfig:
         pad_to: the size or the divisor in pixels.
         pad_value: "zero" (black, before normalization, as DMT pads) or "reflect".
         absent: whether classes in neither prediction nor truth are left out of the mean ("skip") or count 0.
+        decimals: digits that mIoU, a share, is rounded to before it is compared and logged (CAC: 3); None keeps all.
         batch_size: images of equal size evaluated at once.
     """
 
     name: str = "whole"
+    resize_to: list[int] | None = field(default=None, metadata={"low": 1})
     mode: str = one_of("whole", "slide")
     window: int = at_least(1, 512)
     stride: Any = 2 / 3
@@ -116,6 +120,7 @@ class EvaluatorConfig:
     pad_to: int = at_least(0, 0)
     pad_value: str = one_of("zero", "reflect")
     absent: str = one_of("skip", "zero")
+    decimals: int | None = at_least(1, None)
     batch_size: int = at_least(1, 8)
 
 

@@ -36,6 +36,7 @@ def check_settings(cfg: DictConfig) -> list[Fault]:
         ("trainer.device", trainer.get("device"), wrong_device),
         ("trainer.max_time", trainer.get("max_time"), _max_time),
         ("evaluator.stride", evaluator.get("stride"), _stride),
+        ("evaluator.resize_to", evaluator.get("resize_to"), _two_sides),
     ]:
         if key not in broken and value is not None and (expected := rule(value)):
             found.append(Fault(key, expected, value))
@@ -163,6 +164,10 @@ def _crop_size(value: Any) -> str | None:
     whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= MIN_CROP for side in sides)
     right = whole and (not isinstance(value, list) or len(sides) == 2)
     return None if right else f"expected a number of pixels or [height,width], {MIN_CROP} or more."
+
+
+def _two_sides(value: Any) -> str | None:
+    return None if len(value) == 2 else "expected [height,width] in pixels."
 
 
 def wrong_device(value: Any) -> str | None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.data.dataset import Array, SegDataset
-from semiseg.engine.inference import evaluating, predict, predict_labels
+from semiseg.engine.inference import evaluating, predict, predict_labels, resized
 from semiseg.engine.metrics import ConfusionMatrix, Metrics
 from semiseg.errors import Interrupted, UserError
 from semiseg.models.segmodel import SegModel
@@ -60,7 +61,8 @@ def evaluate(
 ) -> Metrics:
     """Compare a network's predictions with the masks of some images, in one confusion matrix.
 
-    Consecutive images of one size are predicted together; the network's mode is restored.
+    Consecutive images of one size are predicted together; the network's mode is restored. Where the settings
+    resize, predictions are compared with the resized masks.
 
     Args:
         network: what is evaluated; it must be on ``device``.
@@ -178,6 +180,7 @@ def _count(
             stop()
             images = _to_batch([image for image, _ in batch], device)
             truth = torch.from_numpy(np.stack([mask for _, mask in batch])).to(device)
+            images, truth = _at_size(images, truth, settings)
             matrix.update(predict_labels(network, images, settings, precision), truth)
     return matrix.compute()
 
@@ -185,8 +188,19 @@ def _count(
 def _matrix(dataset: SegDataset, settings: EvaluatorConfig, device: torch.device) -> ConfusionMatrix:
     info = dataset.info
     return ConfusionMatrix(
-        info.num_classes, absent=settings.absent, ignore_index=info.ignore_index, device=device
+        info.num_classes,
+        absent=settings.absent,
+        decimals=settings.decimals,
+        ignore_index=info.ignore_index,
+        device=device,
     )
+
+
+def _at_size(images: Tensor, truth: Tensor, settings: EvaluatorConfig) -> tuple[Tensor, Tensor]:
+    if settings.resize_to is None:
+        return images, truth
+    labels = F.interpolate(truth[:, None].float(), settings.resize_to, mode="nearest")
+    return resized(images, settings), labels[:, 0].to(truth.dtype)
 
 
 def _to_batch(images: list[Array], device: torch.device) -> Tensor:

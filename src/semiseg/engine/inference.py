@@ -33,6 +33,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 def predict(network: SegModel, images: Tensor, settings: EvaluatorConfig, precision: str = "fp32") -> Tensor:
     """Return class probabilities ``(N, K, H, W)`` of ``(N, 3, H, W)`` RGB images 0-255, uint8 or float.
 
+    ``settings.resize_to`` comes first, and the probabilities return to the size of the given images at the end.
     With several views these are the mean of the views' probabilities (labeling of ST++): each view is resized
     (sides rounded down, 1 pixel at least), its logits go through softmax at its own size, mirrored maps are
     turned back, and only then the maps are resized to the image; every resize is bilinear with aligned corners.
@@ -42,14 +43,15 @@ def predict(network: SegModel, images: Tensor, settings: EvaluatorConfig, precis
     Args:
         network: on the device of the images.
         images: images of one size.
-        settings: whole image or windows, padding, scales, mirror.
+        settings: size, whole image or windows, padding, scales, mirror.
         precision: "fp32", or "bf16" for autocast; the result is float32 in both cases.
 
     Raises:
         UserError: a reflecting padding wider than the image.
     """
-    images = _as_float(images)
+    given = images.shape[-2:]
     with torch.inference_mode(), evaluating(network):
+        images = resized(images, settings)
         total = images.new_zeros(())
         for scale in settings.scales:
             view = _resize(images, [max(1, int(side * scale)) for side in images.shape[-2:]])
@@ -61,7 +63,7 @@ def predict(network: SegModel, images: Tensor, settings: EvaluatorConfig, precis
                 straight, mirrored = maps.chunk(2)
                 maps = straight + mirrored.flip(-1)
             total = total + _resize(maps, images.shape[-2:])
-        return total / (len(settings.scales) * (1 + settings.flip))
+        return _resize(total / (len(settings.scales) * (1 + settings.flip)), given)
 
 
 def predict_labels(
@@ -72,11 +74,12 @@ def predict_labels(
     A single view is decided by its logits, which windows add up as published (CPS), so that no softmax
     rounds two of them to a tie.
     """
-    if settings.flip or list(settings.scales) != [1.0]:
+    moved = settings.resize_to is not None and list(images.shape[-2:]) != list(settings.resize_to)
+    if moved or settings.flip or list(settings.scales) != [1.0]:
         scores = predict(network, images, settings, precision)
     else:
         with torch.inference_mode(), evaluating(network):
-            scores, _ = _logits(network, _as_float(images), settings, precision)
+            scores, _ = _logits(network, resized(images, settings), settings, precision)
     # Several times faster than argmax on (N, K, H, W) on a CPU.
     return scores.max(1).indices
 
@@ -96,8 +99,15 @@ def window_spans(length: int, window: int, stride: float) -> list[tuple[int, int
     return [(end - window, end) for end in ends]
 
 
-def _as_float(images: Tensor) -> Tensor:
-    return images if images.is_floating_point() else images.float()
+def resized(images: Tensor, settings: EvaluatorConfig) -> Tensor:
+    """Return images ``(N, 3, H, W)`` as floats at ``settings.resize_to``.
+
+    Bilinear with half-pixel centers and without antialiasing: half a size is the mean of 2x2 pixels (DMT).
+    """
+    images = images if images.is_floating_point() else images.float()
+    if settings.resize_to is None or list(images.shape[-2:]) == list(settings.resize_to):
+        return images
+    return F.interpolate(images, settings.resize_to, mode="bilinear", align_corners=False)
 
 
 def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -13,7 +13,7 @@ class Metrics:
     """What a confusion matrix says; all shares are 0-1, NaN where nothing was counted.
 
     Args:
-        miou: mean IoU over the classes (see ``ConfusionMatrix`` for absent ones).
+        miou: mean IoU over the classes (see ``ConfusionMatrix`` for absent ones and rounding).
         iou: TP / (TP + FP + FN) of each class; None for a class in neither truth nor prediction.
         accuracy: share of the counted pixels that are predicted right.
         confusion: pixels by true class (rows) and predicted class (columns).
@@ -45,6 +45,7 @@ class ConfusionMatrix:
         num_classes: K.
         absent: what a class in neither truth nor prediction does to the mean: ``"skip"`` leaves it out
             (ST++, CPS), ``"zero"`` counts it as 0 (CAC).
+        decimals: digits that the mean IoU is rounded to, as CAC does before it compares and logs; None keeps all.
         ignore_index: target value that is never counted.
         device: where the counts are kept; the tensors given to ``update`` must be there.
     """
@@ -53,11 +54,13 @@ class ConfusionMatrix:
         self,
         num_classes: int,
         absent: str = "skip",
+        decimals: int | None = None,
         ignore_index: int = 255,
         device: torch.device | str = "cpu",
     ) -> None:
         self.num_classes = num_classes
         self.absent = absent
+        self.decimals = decimals
         self.ignore_index = ignore_index
         # One more row and column take what is no class, so that no pixel has to be selected.
         self._counts = torch.zeros((num_classes + 1) ** 2, dtype=torch.int64, device=device)
@@ -85,8 +88,9 @@ class ConfusionMatrix:
         iou = [int(hit) / int(whole) if whole else None for hit, whole in zip(hits, union, strict=True)]
         present = [value for value in iou if value is not None]
         classes = self.num_classes if self.absent == "zero" and present else len(present)
+        miou = _share(sum(present), classes)
         return Metrics(
-            miou=_share(sum(present), classes),
+            miou=miou if self.decimals is None else round(miou, self.decimals),
             iou=iou,
             accuracy=_share(int(hits.sum()), int(matrix.sum())),
             confusion=matrix.tolist(),
