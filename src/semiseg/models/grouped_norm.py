@@ -1,0 +1,210 @@
+"""Batch norm over groups of a batch: the statistics of separate passes, in one pass."""
+
+from typing import Any, Literal, get_args
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from semiseg.errors import UserError
+
+Running = Literal["every", "first"]
+
+
+class GroupedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm whose training statistics are those of equal, contiguous groups of the batch.
+
+    Maps ``(N, C, H, W)`` to the same shape and dtype; statistics are at least float32. In evaluation mode, and
+    with one group, it is plain batch norm. It shares parameters and buffers with the layer that it replaces,
+    under the same names, and does what that layer does after the normalization.
+
+    Args:
+        norm: the layer to replace.
+        groups: see ``group_batch_norm``.
+        running: see ``group_batch_norm``.
+        sync: see ``group_batch_norm``.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d, groups: int, running: Running, sync: bool) -> None:
+        super().__init__(
+            norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats, device="meta"
+        )
+        self.groups = groups
+        self.running = running
+        self.sync = sync
+        for name, parameter in norm.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name, buffer in norm.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
+        for name, child in norm.named_children():
+            self.add_module(name, child)
+        self.training = norm.training
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize ``(N, C, H, W)``.
+
+        Raises:
+            UserError: N is not a multiple of the groups, in training mode.
+        """
+        result = self._normalize(input)
+        for child in self.children():
+            result = child(result)
+        return result
+
+    def extra_repr(self) -> str:
+        """Add the groups to what ``print`` shows."""
+        plain = super().extra_repr()  # type: ignore[no-untyped-call]
+        return f"{plain}, groups={self.groups}, running={self.running}, sync={self.sync}"
+
+    def _normalize(self, input: Tensor) -> Tensor:
+        several = self.sync and _world_size() > 1
+        if not self.training or (self.groups == 1 and not several):
+            return super().forward(input)
+        if len(input) % self.groups:
+            raise UserError(
+                f"A batch of {len(input)} images can't be cut into {self.groups} equal groups for batch norm. "
+                "Give batch sizes that are multiples of the number of groups."
+            )
+        if several:
+            return self._normalize_over_ranks(input)
+        parts = []
+        for index, part in enumerate(input.chunk(self.groups)):
+            if index == 0 or self.running == "every":
+                parts.append(super().forward(part))
+            else:
+                parts.append(F.batch_norm(part, None, None, self.weight, self.bias, True, 0.0, self.eps))
+        return torch.cat(parts)
+
+    def _normalize_over_ranks(self, input: Tensor) -> Tensor:
+        self._check_input_dim(input)
+        result: Tensor
+        result, mean, var, count = _NormOverRanks.apply(input, self.weight, self.bias, self.groups, self.eps)
+        if self.track_running_stats:
+            unbiased = var * (count / (count - 1))
+            for index in range(self.groups if self.running == "every" else 1):
+                self._update_running(mean[index], unbiased[index])
+        return result
+
+    def _update_running(self, mean: Tensor, var: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        factor = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.mul_(1 - factor).add_(factor * mean)
+        self.running_var.mul_(1 - factor).add_(factor * var)
+
+
+def group_batch_norm(
+    module: nn.Module, groups: int, running: Running = "every", *, sync: bool = False
+) -> nn.Module:
+    """Let a network see a batch as several passes would: each of ``groups`` parts with its own statistics.
+
+    Replaces every ``BatchNorm2d`` and every ``BatchNormAct2d`` of timm in place; parameters, buffers and names in
+    the state dict stay. Outputs and running statistics then equal those of separate passes over the parts, bit
+    for bit, and gradients up to the order of their sums. Layers converted before get the new settings.
+
+    Args:
+        module: the network.
+        groups: number of equal, contiguous parts of every training batch; 1 is plain batch norm.
+        running: "every": each part in turn updates the running statistics, as separate passes do. "first": only
+            the first one, as ``torch.nn.DataParallel`` keeps those of its first device (ST++).
+        sync: take the statistics of each part over all ranks too, where ``torch.distributed`` is initialized
+            with several. As in ``torch.nn.SyncBatchNorm``, parameters get the gradient of their own rank.
+
+    Returns:
+        The network; another object only where the network is itself a batch norm.
+
+    Raises:
+        UserError: an argument out of range, or a layer that mixes the images of a batch in another way.
+    """
+    if groups < 1:
+        raise UserError(f"groups={groups}: give the number of parts of a batch, 1 or more.")
+    if running not in get_args(Running):
+        raise UserError(f"running={running}: choose one of {', '.join(get_args(Running))}.")
+    if isinstance(module, GroupedBatchNorm2d):
+        module.groups, module.running, module.sync = groups, running, sync
+        return module
+    if isinstance(module, _BatchNorm):
+        return GroupedBatchNorm2d(_convertible(module), groups, running, sync)
+    for name, child in module.named_children():
+        replacement = group_batch_norm(child, groups, running, sync=sync)
+        if replacement is not child:
+            module.add_module(name, replacement)
+    return module
+
+
+def _convertible(norm: _BatchNorm) -> nn.BatchNorm2d:
+    """Refuse batch norms of which it is not known what they do beside normalizing."""
+    kind = type(norm)
+    from_timm = kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
+    if isinstance(norm, nn.BatchNorm2d) and (kind is nn.BatchNorm2d or from_timm):
+        return norm
+    raise UserError(
+        f"The network has a layer {kind.__module__}.{kind.__name__}; batch norm in groups is made for "
+        "torch.nn.BatchNorm2d and timm's BatchNormAct2d. Take a backbone that has these."
+    )
+
+
+def _world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class _NormOverRanks(torch.autograd.Function):
+    """Normalize each group by its statistics over all ranks, whose parts may differ in size.
+
+    Takes ``x (N, C, H, W)``, weight and bias ``(C,)`` or None, groups and eps. Returns the normalized ``x``, mean
+    and biased variance ``(groups, C)``, and the number of values that each of them is taken over.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float
+    ) -> tuple[Tensor, ...]:
+        values = _split(x, groups)
+        channels = x.shape[1]
+        own = values.new_full((groups, 1), values[0, :, 0].numel())
+        var, mean = torch.var_mean(values, (1, 3, 4), correction=0)
+        found = torch.cat([mean, var, own], 1)
+        ranks = [torch.empty_like(found) for _ in range(dist.get_world_size())]
+        dist.all_gather(ranks, found)
+        stacked = torch.stack(ranks)
+        means, variances, counts = stacked[..., :channels], stacked[..., channels:-1], stacked[..., -1:]
+        count = counts.sum(0)
+        mean = (means * counts).sum(0) / count
+        var = ((variances + (means - mean).square()) * counts).sum(0) / count
+        scale = torch.rsqrt(var + eps)
+        ctx.save_for_backward(x, weight, mean, scale, count)
+        result = (values - _over(mean)) * _over(scale)
+        if weight is not None and bias is not None:
+            result = result * _over(weight) + _over(bias)
+        size = count[0, 0]
+        ctx.mark_non_differentiable(mean, var, size)
+        return result.flatten(0, 1).to(x.dtype), mean, var, size
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, scale, count = ctx.saved_tensors
+        normal = (_split(x, len(mean)) - _over(mean)) * _over(scale)
+        grad = _split(gradient, len(mean))
+        sums = torch.stack([grad.sum((1, 3, 4)), (grad * normal).sum((1, 3, 4))])
+        grad_weight, grad_bias = None, None
+        if weight is not None:
+            grad_bias, grad_weight = sums.sum(1).to(weight.dtype)
+            scale = scale * weight
+        dist.all_reduce(sums)
+        shift, slope = sums / count
+        result = (grad - _over(shift) - normal * _over(slope)) * _over(scale)
+        return result.flatten(0, 1).to(x.dtype), grad_weight, grad_bias, None, None
+
+
+def _split(x: Tensor, groups: int) -> Tensor:
+    """View ``(N, C, H, W)`` as ``(groups, N / groups, C, H, W)``, at least float32."""
+    return x.view(groups, -1, *x.shape[1:]).to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _over(values: Tensor) -> Tensor:
+    """Let ``(groups, C)`` or ``(C,)`` broadcast over ``(groups, N / groups, C, H, W)``."""
+    return values[..., None, :, None, None]
