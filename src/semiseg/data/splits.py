@@ -1,24 +1,33 @@
-"""Which training images are labeled and which are not: rules for any dataset, and own lists."""
+"""Which training images are labeled and which are not: rules for any dataset, published and own lists."""
 
-import hashlib
-import math
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 from semiseg.data.dataset import Part, SegDataset
-from semiseg.data.lists import read_ids, require_disjoint, spread
+from semiseg.data.lists import ids_sha256, read_ids, require_disjoint, shown
+from semiseg.data.manifest import manifest
+from semiseg.data.published import read_imported
+from semiseg.data.rules import Divided, every, shuffled, without
 from semiseg.errors import UserError
 
-Family = Literal["every", "shuffled", "list"]
+Family = Literal[
+    "every", "shuffled", "list", "sbd", "cps", "cps_clean", "cac", "clean", "stpp", "u2pl", "dmtc"
+]
 Unlabeled = Literal["rest", "all"]
-SHUFFLE_SEED = 7777
-PUBLISHED_RATIOS = {Fraction(106): Fraction("105.82"), Fraction(30): Fraction("29.75")}
+OWN_RULES = ("every", "shuffled")
+
+
+@runtime_checkable
+class HasLists(Protocol):
+    """A dataset with further published lists of ids, as VOC has."""
+
+    def listed(self, name: str) -> tuple[str, ...]:
+        """Ids of a list, in its order; raises ``UserError`` where there is none."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,35 +69,6 @@ class Split:
         return {kind: len(getattr(self, kind)) for kind in kinds}
 
 
-def ids_sha256(ids: Sequence[str]) -> str:
-    """Hex SHA-256 of ids joined by LF, without one at the end."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
-
-
-def parse_split(text: str) -> Fraction | int | Literal["full"]:
-    """Read ``split``: a fraction such as "1/8" or "1/105.82", a number of images such as "732", or "full".
-
-    Raises:
-        UserError: anything else.
-    """
-    expected = 'expected a fraction such as 1/8, a number of images such as 732, or "full"'
-    if text.strip() == "full":
-        return "full"
-    top, slash, bottom = text.strip().partition("/")
-    try:
-        value = Fraction(top) / Fraction(bottom) if slash else Fraction(top)
-    except (ValueError, ZeroDivisionError) as error:
-        raise UserError(f"split={text}: {expected}") from error
-    if slash and 0 < value <= 1:
-        return value
-    if not slash and top.isdigit() and value > 0:
-        return int(value)
-    near = ""
-    if not slash and 0 < value < 1:
-        near = f"; the nearest fraction is 1/{round(1 / value)}"
-    raise UserError(f"split={text}: {expected}{near}")
-
-
 def make_split(
     dataset: SegDataset,
     split: str,
@@ -96,39 +76,43 @@ def make_split(
     split_id: int | str = 0,
     unlabeled: Unlabeled = "rest",
     lists_root: str | Path | None = None,
+    val_subset: str | None = None,
 ) -> Split:
-    """Divide the training images of a dataset; N is the number of ``dataset.ids("train")``.
+    """Divide the training images of a dataset.
 
     Families:
-        every: ``1/r`` takes every r-th id of the training list from the first on, ``ceil(N / r)`` in all (the
-            rule of CPS). Other fractions f take ``floor(N * f)`` and a number takes that many, at even
-            distances: positions ``floor(i * N / count)``. There is one partition, ``split_id=0``.
-        shuffled: the rule of DMT. One generator seeded with 7777 shuffles the list in place ``split_id + 1``
-            times; the first ``floor(N / r)`` ids are labeled, one more where that number is 1 modulo 8 (which
-            left a batch of one image), so smaller sets lie in larger ones. 1/106 and 1/30 mean the ratios
-            105.82 and 29.75, as published. A number takes exactly that many.
+        every, shuffled: rules for the list ``dataset.ids("train")``, see ``semiseg.data.rules``; "every" has one
+            partition, ``split_id=0``.
+        sbd: VOC's own train list is labeled, the other training images are unlabeled, in their order.
         list: ``labeled.txt`` in ``lists_root``, or in its subfolder for this split and id (``1of8``, ``1_8``,
             or either with ``/0`` or ``/split_0``); optional ``unlabeled.txt`` and ``val.txt`` beside it.
+        others: published partitions of VOC and Cityscapes, see ``semiseg.data.manifest``; those that no rule
+            gives are read from the lists that ``semiseg splits import`` wrote.
 
-    Images of the part "unlabeled" always join the unlabeled ones, except where ``unlabeled.txt`` names them.
+    Images of the part "unlabeled" always join the unlabeled ones, except where a list names them.
 
     Args:
-        dataset: gives the ids.
+        dataset: gives the ids, and by its name the published partitions.
         split: see ``parse_split``.
-        family: "every", "shuffled" or "list".
+        family: one of ``Family``.
         split_id: which partition of the family.
         unlabeled: "rest" takes the training images that are not labeled, "all" also the labeled ones (their
             masks unused), in the order of the list.
-        lists_root: folder of the family "list".
+        lists_root: folder of the family "list"; of imported lists, where they are not in the usual places.
+        val_subset: small published set of validation images, "valtiny"; the others then are test images.
 
     Raises:
-        UserError: no such split, more images than there are, lists at fault, or an id in two parts.
+        UserError: no such split, more images than there are, lists missing or at fault, or an id in two parts.
     """
     _refuse_unknown(family, unlabeled)
     if family == "list":
         made = _from_lists(dataset, split, str(split_id), lists_root)
+    elif family in OWN_RULES:
+        made = _made(dataset, _by_rule(dataset, family, split, str(split_id)), split, family, split_id)
     else:
-        made = _by_rule(dataset, split, family, split_id)
+        made = _published(dataset, split, family, str(split_id), lists_root)
+    if val_subset is not None:
+        made = _with_subset(dataset, made, val_subset)
     require_disjoint(
         {"labeled": made.labeled, "unlabeled": made.unlabeled, "val": made.val, "test": made.test},
         f"split {split}",
@@ -143,72 +127,79 @@ def make_split(
 def _refuse_unknown(family: str, unlabeled: str) -> None:
     if family not in get_args(Family):
         near = get_close_matches(str(family), get_args(Family), n=1, cutoff=0.0)[0]
-        raise UserError(f"split_family={family}: expected every, shuffled or list; nearest: {near}")
+        raise UserError(
+            f"split_family={family}: expected one of {', '.join(get_args(Family))}; nearest: {near}"
+        )
     if unlabeled not in get_args(Unlabeled):
         raise UserError(
             f"unlabeled={unlabeled}: expected rest (images without label) or all (labeled ones too)"
         )
 
 
-def _by_rule(dataset: SegDataset, split: str, family: str, split_id: int | str) -> Split:
-    rule = _every if family == "every" else _shuffled
-    order, count = rule(dataset.ids("train"), split, split_id)
-    rest = (*order[count:], *dataset.ids("unlabeled"))
-    return Split(order[:count], rest, dataset.ids("val"), dataset.ids("test"), split, family, str(split_id))
+def _made(dataset: SegDataset, divided: Divided, split: str, family: str, split_id: int | str) -> Split:
+    labeled, rest = divided
+    rest = (*rest, *dataset.ids("unlabeled"))
+    return Split(labeled, rest, dataset.ids("val"), dataset.ids("test"), split, family, str(split_id))
 
 
-def _every(pool: Sequence[str], split: str, split_id: int | str) -> tuple[tuple[str, ...], int]:
-    """Return labeled and then other ids, each in the order of the list, and the number of labeled ones."""
-    if str(split_id) != "0":
+def _by_rule(dataset: SegDataset, rule: str, split: str, split_id: str) -> Divided:
+    pool = dataset.ids("train")
+    if rule == "sbd":
+        if not isinstance(dataset, HasLists):
+            raise UserError(f"split_family=sbd: needs VOC's list train.txt; {dataset.info.name} has none")
+        labeled = dataset.listed("train")
+        return labeled, without(pool, labeled)
+    if rule == "shuffled":
+        if not split_id.isdigit():
+            raise UserError(f"split_id={split_id}: expected the number of a shuffle: 0, 1, 2, ...")
+        return shuffled(pool, split, int(split_id))
+    if split_id != "0":
         raise UserError(
             f"split_id={split_id}: the family every has one partition, split_id=0; "
             "take split_family=shuffled for several"
         )
-    share = parse_split(split)
-    if isinstance(share, Fraction) and share.numerator == 1:
-        labeled = tuple(pool[:: share.denominator])
+    return every(pool, split)
+
+
+def _published(
+    dataset: SegDataset, split: str, family: str, split_id: str, lists_root: str | Path | None
+) -> Split:
+    known = manifest()
+    partition = known.find(dataset.info.name, family, split, split_id)
+    source = known.canonical(partition)
+    if rule := known.families[source.family].rule:
+        divided = _by_rule(dataset, rule, source.split, source.split_id)
     else:
-        labeled = spread(pool, _count(share, len(pool), split))
-    chosen = set(labeled)
-    return (*labeled, *(image_id for image_id in pool if image_id not in chosen)), len(labeled)
+        divided = read_imported(source, _all_ids(dataset), lists_root)
+    return _made(dataset, divided, partition.split, family, split_id)
 
 
-def _shuffled(pool: Sequence[str], split: str, split_id: int | str) -> tuple[tuple[str, ...], int]:
-    """Return all ids in the shuffled order, and the number of labeled ones."""
-    if not str(split_id).isdigit():
-        raise UserError(f"split_id={split_id}: expected the number of a shuffle: 0, 1, 2, ...")
-    order = list(pool)
-    generator = random.Random(SHUFFLE_SEED)
-    for _ in range(int(split_id) + 1):
-        generator.shuffle(order)
-    share = parse_split(split)
-    if isinstance(share, Fraction):
-        share = 1 / PUBLISHED_RATIOS.get(1 / share, 1 / share)
-    count = _count(share, len(pool), split)
-    if isinstance(share, Fraction) and count % 8 == 1:
-        count = min(count + 1, len(pool))
-    return tuple(order), count
-
-
-def _count(share: Fraction | int | Literal["full"], total: int, split: str) -> int:
-    """Number of labeled images of ``total``."""
-    if share == "full":
-        return total
-    count = math.floor(total * share) if isinstance(share, Fraction) else share
-    if count > total:
-        raise UserError(f"split={split}: there are only {total} training images; the largest split is full")
-    if count == 0:
+def _with_subset(dataset: SegDataset, made: Split, name: str) -> Split:
+    """Validate on a subset; the other validation images become the test images."""
+    subsets = manifest().subsets
+    if name not in subsets:
+        raise UserError(f"val_subset={name}: expected {', '.join(subsets)} or null")
+    chosen = subsets[name].get(dataset.info.name)
+    if chosen is None:
         raise UserError(
-            f"split={split}: less than one of {total} training images; the smallest split is 1/{total}"
+            f"val_subset={name}: is of dataset={' and '.join(subsets[name])}, not of {dataset.info.name}"
         )
-    return count
+    if missing := without(chosen, made.val):
+        raise UserError(
+            f"val_subset={name}: {len(missing)} of its images are not for validation: {shown(missing)}"
+        )
+    return replace(made, val=chosen, test=without(made.val, chosen))
+
+
+def _all_ids(dataset: SegDataset) -> Sequence[str]:
+    return [image_id for part in get_args(Part) for image_id in dataset.ids(part)]
 
 
 def _from_lists(dataset: SegDataset, split: str, split_id: str, lists_root: str | Path | None) -> Split:
     if lists_root is None:
         raise UserError("split_family=list needs split_lists=FOLDER, the folder with labeled.txt")
     folder, named = _list_folder(Path(lists_root).expanduser(), split, split_id)
-    known = [image_id for part in get_args(Part) for image_id in dataset.ids(part)]
+    known = _all_ids(dataset)
     labeled = read_ids(folder / "labeled.txt", known)
     if not labeled:
         raise UserError(f"{folder / 'labeled.txt'} names no image")

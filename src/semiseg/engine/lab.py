@@ -13,7 +13,8 @@ from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.augment import Augment
 from semiseg.data.dataset import DatasetInfo, SegDataset
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
-from semiseg.data.splits import Split, ids_sha256
+from semiseg.data.lists import ids_sha256
+from semiseg.data.splits import Split
 from semiseg.data.streams import Budget, Streams
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.evaluate import pseudo_label_quality

@@ -9,7 +9,8 @@ import torch
 from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.augment import Augment
 from semiseg.data.dataset import DatasetInfo, SegDataset
-from semiseg.data.splits import Split, ids_sha256
+from semiseg.data.lists import ids_sha256
+from semiseg.data.splits import Split
 from semiseg.data.streams import Budget
 from semiseg.engine.optim import OptimizerSpec
 from semiseg.engine.schedule import Schedule

@@ -1,0 +1,38 @@
+"""A dataset of which only the ids matter."""
+
+import numpy as np
+
+from semiseg.data.dataset import DatasetInfo
+
+
+class Ids:
+    """Images of one pixel.
+
+    Args:
+        train_ids: ids of the part "train".
+        val: ids of the part "val"; and so on.
+        name: name of the dataset.
+        lists: further lists of ids, by name.
+    """
+
+    def __init__(self, train_ids, val=(), test=(), unlabeled=(), name="ids", **lists):
+        self.info = DatasetInfo(name, ("a", "b"), ((0, 0, 0), (255, 255, 255)))
+        self.parts = {
+            "train": tuple(train_ids),
+            "val": tuple(val),
+            "test": tuple(test),
+            "unlabeled": tuple(unlabeled),
+        }
+        self.lists = lists
+
+    def ids(self, part):
+        return self.parts[part]
+
+    def listed(self, name):
+        return tuple(self.lists[name])
+
+    def image(self, image_id):
+        return np.zeros((1, 1, 3), np.uint8)
+
+    def mask(self, image_id):
+        return None
