@@ -8,6 +8,7 @@ for callers that join batches or ranks before dividing.
 
 from semiseg.losses.cross_entropy import SumCount, cross_entropy, cross_pseudo_loss, ohem_cross_entropy
 from semiseg.losses.mutual import MutualStatistics, dynamic_mutual_loss
+from semiseg.losses.pixel_contrast import pixel_contrast
 
 __all__ = [
     "MutualStatistics",
@@ -16,4 +17,5 @@ __all__ = [
     "cross_pseudo_loss",
     "dynamic_mutual_loss",
     "ohem_cross_entropy",
+    "pixel_contrast",
 ]
