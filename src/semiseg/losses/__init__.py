@@ -7,6 +7,7 @@ for callers that join batches or ranks before dividing.
 """
 
 from semiseg.losses.cross_entropy import SumCount, cross_entropy, cross_pseudo_loss, ohem_cross_entropy
+from semiseg.losses.directional import directional_contrast
 from semiseg.losses.mutual import MutualStatistics, dynamic_mutual_loss
 from semiseg.losses.pixel_contrast import pixel_contrast
 
@@ -15,6 +16,7 @@ __all__ = [
     "SumCount",
     "cross_entropy",
     "cross_pseudo_loss",
+    "directional_contrast",
     "dynamic_mutual_loss",
     "ohem_cross_entropy",
     "pixel_contrast",

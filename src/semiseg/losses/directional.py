@@ -1,0 +1,211 @@
+"""Directional contrast between two views of the same pixels (CAC)."""
+
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from semiseg.errors import UserError
+from semiseg.losses.cross_entropy import Reduction, SumCount
+
+Normalizer = Literal["anchors", "overlap"]
+NORMALIZERS: tuple[Normalizer, ...] = ("anchors", "overlap")
+
+_TILE = {"cpu": 2**21}
+_ACCELERATOR_TILE = 2**26
+
+
+@overload
+def directional_contrast(
+    features_1: Tensor,
+    features_2: Tensor,
+    labels_1: Tensor,
+    labels_2: Tensor,
+    confidence_1: Tensor,
+    confidence_2: Tensor,
+    bank_features: Tensor,
+    bank_labels: Tensor,
+    temperature: float = ...,
+    positive_threshold: float = ...,
+    normalizer: Normalizer = ...,
+    eps: float = ...,
+    max_block: int = ...,
+    *,
+    valid: Tensor | None = ...,
+    bank_valid: Tensor | None = ...,
+    reduction: Literal["mean"] = ...,
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def directional_contrast(
+    features_1: Tensor,
+    features_2: Tensor,
+    labels_1: Tensor,
+    labels_2: Tensor,
+    confidence_1: Tensor,
+    confidence_2: Tensor,
+    bank_features: Tensor,
+    bank_labels: Tensor,
+    temperature: float = ...,
+    positive_threshold: float = ...,
+    normalizer: Normalizer = ...,
+    eps: float = ...,
+    max_block: int = ...,
+    *,
+    valid: Tensor | None = ...,
+    bank_valid: Tensor | None = ...,
+    reduction: Literal["sum_count"],
+) -> tuple[SumCount, SumCount]: ...
+def directional_contrast(
+    features_1: Tensor,
+    features_2: Tensor,
+    labels_1: Tensor,
+    labels_2: Tensor,
+    confidence_1: Tensor,
+    confidence_2: Tensor,
+    bank_features: Tensor,
+    bank_labels: Tensor,
+    temperature: float = 0.1,
+    positive_threshold: float = 0.75,
+    normalizer: Normalizer = "anchors",
+    eps: float = 1e-8,
+    max_block: int = 8000,
+    *,
+    valid: Tensor | None = None,
+    bank_valid: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> tuple[Tensor, Tensor] | tuple[SumCount, SumCount]:
+    """Pull the less confident of two views of a pixel to the other one, away from other classes (CAC).
+
+    L_1 is over the pixels where view 1 learns: ``confidence_1 < confidence_2`` and view 2 above the threshold.
+    Such a pixel i has the loss ``-log(e^(p-m) / (D + eps) + eps)`` with ``p = f1_i . f2_i / temperature``,
+    ``D = e^(p-m) + sum of e^(n_j-m)`` over the bank's entries of another class than ``labels_1[i]``,
+    ``n_j = f1_i . bank_j / temperature``, and m the largest of p and of *all* n_j among the first ``max_block``
+    entries. L_2 swaps the views. This is the loss of CAC (arXiv 2106.14133) as its authors' code has it.
+
+    Gradient reaches the view that learns alone (``features_1`` from L_1, ``features_2`` from L_2), m included;
+    its target, the bank, labels and confidences get none. A pixel learns in one direction at most, so that one
+    pass over the bank serves both losses, and the gradient is found in that pass: nothing of size M x N is kept.
+
+    Features of length 1 below a temperature of about 0.025 may overflow float32 beyond the first block.
+
+    Args:
+        features_1: anchors ``(M, D)`` of view 1, of length 1.
+        features_2: anchors of view 2; row i shows the same place as row i of view 1.
+        labels_1: classes ``(M,)`` that view 1 predicts, integers.
+        labels_2: the same of view 2.
+        confidence_1: probabilities ``(M,)`` of these classes.
+        confidence_2: the same of view 2.
+        bank_features: negatives ``(N, D)``, of length 1; N may be 0.
+        bank_labels: their predicted classes ``(N,)``.
+        temperature: divisor of the cosines; CAC 0.1.
+        positive_threshold: confidence that the target has to exceed; CAC 0.75.
+        normalizer: what the sums are divided by: the "anchors" that learn in a direction, as in the authors'
+            code, or all valid positions of the "overlap", as in the paper.
+        eps: both constants of the formula.
+        max_block: entries of the bank that are compared at once, and that m looks at; CAC 8000.
+        valid: ``(M,) bool``, rows that count; None: all. Lets M be the same in every step.
+        bank_valid: ``(N,) bool``, entries that exist; None: all. For a bank that is partly filled.
+        reduction: ``"mean"`` or ``"sum_count"``.
+
+    Returns:
+        ``(L_1, L_2)``, or a pair of ``(sum, count)``; 0 with zero gradient where nothing learns. Computed in
+        float32, or in float64 where ``features_1`` is.
+
+    Raises:
+        UserError: an unknown ``normalizer``, or a temperature or block that is not above 0.
+    """
+    if normalizer not in NORMALIZERS:
+        raise UserError(f"normalizer={normalizer}: choose one of {', '.join(NORMALIZERS)}.")
+    if temperature <= 0 or max_block < 1:
+        raise UserError(f"temperature={temperature}, max_block={max_block}: expected numbers above 0.")
+    dtype = torch.float64 if features_1.dtype == torch.float64 else torch.float32
+    ones, others = features_1.to(dtype), features_2.to(dtype)
+    first = confidence_1 < confidence_2
+    learning = (
+        first & (confidence_2 > positive_threshold),
+        (confidence_2 < confidence_1) & (confidence_1 > positive_threshold),
+    )
+    if valid is not None:
+        learning = (learning[0] & valid, learning[1] & valid)
+    with torch.autocast(features_1.device.type, enabled=False):
+        loss = _Contrast.apply(
+            torch.where(first[:, None], ones, others),
+            torch.where(first[:, None], others, ones).detach(),
+            torch.where(first, labels_1, labels_2),
+            bank_features.detach().to(dtype),
+            bank_labels,
+            bank_valid,
+            (temperature, eps, max_block),
+        )
+    positions = torch.full_like(first, True) if valid is None else valid
+    results = [
+        (torch.where(rows, loss, 0.0).sum(), (rows if normalizer == "anchors" else positions).sum())
+        for rows in learning
+    ]
+    if reduction == "sum_count":
+        return results[0], results[1]
+    mean_1, mean_2 = (total / count.clamp_min(1) for total, count in results)
+    return mean_1, mean_2
+
+
+class _Contrast(torch.autograd.Function):
+    """The loss of each row, and its gradient with respect to the anchor, in one pass over the bank."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchors: Tensor,
+        targets: Tensor,
+        labels: Tensor,
+        bank: Tensor,
+        bank_labels: Tensor,
+        bank_valid: Tensor | None,
+        constants: tuple[float, float, int],
+    ) -> Tensor:
+        temperature, eps, max_block = constants
+        losses, gradients = torch.empty_like(anchors[:, 0]), torch.empty_like(anchors)
+        tile = _TILE.get(anchors.device.type, _ACCELERATOR_TILE)
+        rows = max(tile // max(min(max_block, len(bank)), 1), 1)
+        for start in range(0, len(anchors), rows):
+            part = slice(start, start + rows)
+            query, target = anchors[part] / temperature, targets[part]
+            positive = (query * target).sum(1)
+            peak, nearest = positive, target
+            total, weighted = torch.zeros_like(positive), torch.zeros_like(target)
+            for begin in range(0, len(bank), max_block):
+                block = bank[begin : begin + max_block]
+                hidden = labels[part, None] == bank_labels[begin : begin + max_block]
+                energy = query @ block.T
+                if bank_valid is not None:
+                    hidden |= ~bank_valid[begin : begin + max_block]
+                if begin == 0:
+                    peak, nearest = _peak(positive, target, energy, block, bank_valid)
+                energy.sub_(peak[:, None]).exp_().masked_fill_(hidden, 0.0)
+                total += energy.sum(1)
+                weighted.addmm_(energy, block)
+            own = (positive - peak).exp()
+            scale = own + total + eps
+            share = own / scale
+            losses[part] = -(share + eps).log()
+            slope = -share / ((share + eps) * scale * temperature)
+            gradients[part] = slope[:, None] * ((total + eps)[:, None] * target - weighted - eps * nearest)
+        ctx.save_for_backward(gradients)
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradients,) = ctx.saved_tensors
+        return gradients * upstream[:, None], None, None, None, None, None, None
+
+
+def _peak(
+    positive: Tensor, target: Tensor, energy: Tensor, block: Tensor, bank_valid: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The largest exponent of each row, its own positive included, and the vector that it comes from."""
+    if bank_valid is not None:
+        energy = energy.masked_fill(~bank_valid[: len(block)], -torch.inf)
+    highest, place = energy.max(1)
+    above = highest > positive
+    return torch.where(above, highest, positive), torch.where(above[:, None], block[place], target)
