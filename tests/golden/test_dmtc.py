@@ -11,6 +11,8 @@ from semiseg.losses import pixel_contrast
 from semiseg.losses.pixel_contrast import contrast_pixels, draw_pixels, negative_classes
 from semiseg.losses.upsampled import Upsampled
 
+pytestmark = pytest.mark.golden("DMTC contrast")
+
 LABELS = torch.tensor([[[0, 0, 1, 1], [0, 1, 1, 0]]])
 ORTHOGONAL = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
 HALF_RIGHT = torch.tensor([[1.0, 0.0], [math.sqrt(0.5), math.sqrt(0.5)]])

@@ -1,0 +1,115 @@
+"""Which numbers of the published programs are checked: ``pytest tests/golden tests/data --golden-report``.
+
+A test says by ``@pytest.mark.golden("check")`` which of the checks below it is part of.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+CHECKS = {
+    "DMT splits": "label lists, drawn anew by the published rule; difference-maximized halves",
+    "DMT losses": "dynamic mutual loss, its variants and gradients, on made-up logits",
+    "DMT confusion matrix": "matrix, accuracy and mIoU of a made-up prediction",
+    "DMT pseudo-labels": "class-balanced thresholds and the pixels kept, five ratios",
+    "DMT transforms": "scale, crop, flip and normalization of a made-up image",
+    "DMT network": "features, logits and parameter counts of DeepLabV2 with two branches; head of DMTC",
+    "DMT schedules": "learning rates, iterations of each fit, evaluation steps, which network labels",
+    "DMTC contrast": "losses, unsure pixels, choice of classes, and a replay of published draws",
+    "DMT on CIFAR-10": "losses and ramps of image classification",
+    "CPS hard pixels": "OHEM cross entropy on made-up logits",
+    "CPS loss": "cross pseudo supervision without CutMix",
+    "CPS boxes": "CutMix masks of three seeds",
+    "CPS loss with CutMix": "the loss of mixed images",
+    "CPS network": "features and logits of DeepLabV3+ with the deep stem",
+    "CAC network": "features, logits and projections of DeepLabV3+",
+    "CAC loss": "three steps with a growing bank, both directions, and gradients",
+    "CAC crops": "overlapping crops and flips",
+    "CPS and CAC schedules": "learning rates at first, middle and last step",
+    "CPS metric": "mIoU with and without background",
+    "CPS sliding windows": "prediction of large images window by window",
+    "CPS crops": "mirror, scale and crop of six seeds",
+    "CPS splits": "label lists by the published rule",
+    "CPS gradient scale": "mean over ranks, and learning rate and decay under scaled gradients",
+    "CPS order of images": "both unlabeled streams and the labeled one under one seed",
+    "ST++ inputs": "the made-up image and mask of the other checks",
+    "ST++ transforms": "resize, crop, flip and cutout of several seeds, and chains of them",
+    "ST++ metric and palette": "mIoU with an absent class; colors of VOC and Cityscapes",
+    "ST++ stability": "scores, the reliable half, epochs of the snapshots",
+    "ST++ schedule": "learning rates at four steps",
+    "ST++ networks": "logits of DeepLabV3+, PSPNet and DeepLabV2, test-time augmentation, five training steps",
+    "ST++ lists and epochs": "published label lists and iterations of an epoch",
+}
+"""Every check and what it compares."""
+
+REASONS = {"DMT on CIFAR-10": "out of scope: classification"}
+"""Why a check has no test, or what its tests leave out."""
+
+
+@dataclass
+class Outcomes:
+    """Tests of one check."""
+
+    passed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        """One word, and the number of tests it stands on."""
+        if self.failed:
+            return f"FAILED ({len(self.failed)} of {len(self.failed + self.passed + self.skipped)})"
+        if self.passed and self.skipped:
+            return f"passed ({len(self.passed)}), {len(self.skipped)} skipped"
+        if self.passed:
+            return f"passed ({len(self.passed)})"
+        return f"skipped ({len(self.skipped)})" if self.skipped else "no test ran"
+
+    @property
+    def files(self) -> list[str]:
+        """Files of these tests."""
+        return sorted({name.split("::")[0] for name in self.passed + self.skipped + self.failed})
+
+
+class GoldenReport:
+    """Collects outcomes by check and prints them as a Markdown table."""
+
+    def __init__(self) -> None:
+        self.checks: defaultdict[str, Outcomes] = defaultdict(Outcomes)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call" and report.outcome == "passed":
+            return
+        for name, check in report.user_properties:
+            if name == "golden":
+                getattr(self.checks[str(check)], report.outcome).append(report.nodeid)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        terminalreporter.section("golden checks")
+        terminalreporter.write_line("| check | compares | tests | status |\n|---|---|---|---|")
+        for check, what in CHECKS.items():
+            outcomes = self.checks[check]
+            status = outcomes.status if outcomes.files or check not in REASONS else REASONS[check]
+            if outcomes.files and check in REASONS:
+                status += f"; {REASONS[check]}"
+            terminalreporter.write_line(f"| {check} | {what} | {', '.join(outcomes.files)} | {status} |")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden-report", action="store_true", help="list the golden checks and their status")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--golden-report"):
+        config.pluginmanager.register(GoldenReport(), "golden-report")
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("golden"):
+            (check,) = mark.args
+            if check not in CHECKS:
+                raise pytest.UsageError(f"{item.nodeid}: no golden check {check!r}; tests/golden/conftest.py")
+            item.user_properties.append(("golden", check))
