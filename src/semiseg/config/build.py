@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from semiseg.data.augment import Augment
     from semiseg.data.dataset import DatasetInfo, SegDataset
+    from semiseg.data.splits import Split
     from semiseg.engine.optim import OptimizerSpec
     from semiseg.engine.schedule import Schedule
     from semiseg.engine.session import NetworkFactory
@@ -32,6 +33,21 @@ def dataset(cfg: DictConfig) -> SegDataset:
     """Build the dataset; raises ``UserError`` where its files are missing."""
     result: SegDataset = _built(cfg, "dataset")
     return result
+
+
+def split(cfg: DictConfig, dataset: SegDataset) -> Split:
+    """Divide a dataset; raises ``UserError`` where that cannot be done."""
+    from semiseg.data.splits import make_split
+
+    return make_split(
+        dataset,
+        str(cfg.split),
+        cfg.split_family,
+        cfg.split_id,
+        cfg.unlabeled,
+        cfg.split_lists,
+        cfg.get("val_subset"),
+    )
 
 
 def augment(cfg: DictConfig) -> Augment:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -14,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config import build
 from semiseg.config.compose import Draft
-from semiseg.config.faults import Fault
+from semiseg.config.faults import Fault, fault_of
 from semiseg.config.schema import COMPONENTS, TrainerConfig
 from semiseg.config.settings import check_settings, plain_values
 from semiseg.config.signature import BadTarget, check_node, locate
@@ -24,7 +23,16 @@ if TYPE_CHECKING:
     from semiseg.data.splits import Split
 
 PUBLISHED_WEIGHTS = ("imagenet", "pretrained")
-DATA_KEYS = ("dataset", "split", "split_family", "split_id", "split_lists", "unlabeled", "data_roots")
+DATA_KEYS = (
+    "dataset",
+    "split",
+    "split_family",
+    "split_id",
+    "split_lists",
+    "unlabeled",
+    "val_subset",
+    "data_roots",
+)
 TRIED: dict[str, Callable[[DictConfig], Any]] = {
     "method": build.method,
     "augment": build.augment,
@@ -134,8 +142,7 @@ def _trial(key: str, attempt: Callable[[], Any]) -> list[Fault]:
     try:
         attempt()
     except UserError as error:
-        named = re.match(r"([a-z_]+(?:\.[a-z_0-9]+)*)=(\S*?): (.*)", str(error), re.DOTALL)
-        return [Fault(named[1], named[3], named[2])] if named else [Fault(key, str(error))]
+        return [fault_of(error, key)]
     return []
 
 
@@ -170,11 +177,7 @@ def _suits_batches(cfg: DictConfig) -> None:
 
 def _split(cfg: DictConfig) -> Split:
     """List the dataset and divide it; no image is opened."""
-    from semiseg.data.splits import make_split
-
-    return make_split(
-        build.dataset(cfg), str(cfg.split), cfg.split_family, cfg.split_id, cfg.unlabeled, cfg.split_lists
-    )
+    return build.split(cfg, build.dataset(cfg))
 
 
 def _suits_split(cfg: DictConfig) -> None:

@@ -1,5 +1,6 @@
 """Faults of a config, collected and shown together on one screen."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -38,6 +39,12 @@ class Fault:
         hint = f" Did you mean {self.near}?" if self.near else ""
         lines = [part for line in (first + hint, *rest) for part in wrap(line, WIDTH, break_long_words=False)]
         return "\n".join([f"  {head}{origin}", *(f"      {line}" for line in lines)])
+
+
+def fault_of(error: UserError, key: str) -> Fault:
+    """Turn an error into a fault of the key that its text begins with ("split=1/3: ..."), else of ``key``."""
+    named = re.match(r"([a-z_]+(?:\.[a-z_0-9]+)*)=(\S*?): (.*)", str(error), re.DOTALL)
+    return Fault(named[1], named[3], named[2]) if named else Fault(key, str(error))
 
 
 class ConfigFaults(UserError):  # noqa: N818 - a collection of faults

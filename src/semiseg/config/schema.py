@@ -151,10 +151,14 @@ class RunConfig:
         name: name of the run; None composes it from what was chosen.
         seed: everything random is a function of it.
         split: share ("1/8") or number ("732") of labeled training images, or "full".
-        split_family: rule of the partition: "every" r-th image, "shuffled", or "list" of own files.
+        split_family: where the partition comes from: "every" r-th image, "shuffled", a "list" of own files, or
+            one of the published ones (``semiseg splits list``).
         split_id: which partition of a family.
-        split_lists: folder with labeled.txt, unlabeled.txt and perhaps val.txt, for ``split_family=list``.
+        split_lists: folder with labeled.txt, unlabeled.txt and perhaps val.txt, for ``split_family=list``; folder
+            of imported lists, for published families; None looks in ./data_splits and the cache.
         unlabeled: images without labels: the "rest" of the training images, or "all" of them.
+        val_subset: "valtiny" selects on DMT's 20 images of voc, 19 of cityscapes, and reports the other
+            validation images as test images.
         run_dir: the run directory; None means ``runs/NAME/TIME``.
         sweep_dir: folder of the jobs of ``-m``; None means ``runs/sweeps/TIME``.
         keep_pseudo_labels: keep the files of pseudo-labels after their last use.
@@ -166,10 +170,13 @@ class RunConfig:
     name: str | None = None
     seed: int = at_least(0, 0)
     split: str = "1/16"
-    split_family: str = one_of("every", "shuffled", "list")
+    split_family: str = one_of(
+        *("every", "shuffled", "list", "sbd", "cps", "cps_clean", "cac", "clean", "stpp", "u2pl", "dmtc")
+    )
     split_id: str = "0"
     split_lists: str | None = None
     unlabeled: str = one_of("rest", "all")
+    val_subset: str | None = None
     run_dir: str | None = None
     sweep_dir: str | None = None
     keep_pseudo_labels: bool = False

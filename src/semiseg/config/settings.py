@@ -4,17 +4,18 @@ import dataclasses
 import re
 import typing
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from semiseg.config.faults import Fault, listed, nearest, shown
+from semiseg.config.faults import Fault, fault_of, listed, nearest, shown
 from semiseg.config.overrides import GROUPS
 from semiseg.config.schema import COMPONENTS, PRESETS, RunConfig
 from semiseg.config.searchpath import options
 from semiseg.config.signature import described, fits
+from semiseg.config.splits import split_faults
+from semiseg.errors import UserError
 
 MIN_CROP = 8
 
@@ -62,11 +63,16 @@ def plain_values(cfg: DictConfig) -> tuple[dict[str, Any], list[Fault]]:
             try:
                 value = node[key]
             except OmegaConfBaseException as error:
-                faults.append(Fault(path, f"cannot be resolved: {str(error).splitlines()[0]}"))
+                faults.append(_unresolved(path, str(error).splitlines()[0]))
                 continue
             yield key, plain(value, path)
 
     return plain(cfg, ""), faults
+
+
+def _unresolved(path: str, reason: str) -> Fault:
+    own = reason.removeprefix("UserError raised while resolving interpolation: ")
+    return Fault(path, f"cannot be resolved: {reason}") if own == reason else fault_of(UserError(own), path)
 
 
 def _missing(path: str) -> str:
@@ -189,12 +195,7 @@ def _stride(value: Any) -> str | None:
 
 def _combinations(values: Mapping[str, Any], evaluator: Mapping[str, Any]) -> Iterator[Fault]:
     """Values that are right by themselves and wrong together."""
-    if values.get("split_family") == "list":
-        lists = values.get("split_lists")
-        if lists is None:
-            yield Fault("split_lists", "split_family=list needs the folder that holds labeled.txt.", None)
-        elif not Path(str(lists)).expanduser().is_dir():
-            yield Fault("split_lists", "no such folder.", lists)
+    yield from split_faults(values)
     pad, pad_to = evaluator.get("pad", "none"), evaluator.get("pad_to", 0)
     if pad in ("size", "multiple", "center") and pad_to == 0:
         yield Fault("evaluator.pad_to", f"evaluator.pad={pad} needs a number of pixels above 0.", pad_to)

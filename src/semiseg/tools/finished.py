@@ -12,7 +12,7 @@ from semiseg.config.rundir import RunDir
 from semiseg.config.schema import EvaluatorConfig
 from semiseg.data.check import check_files
 from semiseg.data.dataset import SegDataset
-from semiseg.data.splits import Split, make_split
+from semiseg.data.splits import Split
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.errors import UserError
 from semiseg.models.build import from_bundle
@@ -59,9 +59,7 @@ class FinishedRun:
                 )
             config = OmegaConf.merge(config, {"dataset": {"root": root}})  # type: ignore[assignment]
         dataset = build.dataset(config)
-        split = make_split(
-            dataset, config.split, config.split_family, config.split_id, config.unlabeled, config.split_lists
-        )
+        split = build.split(config, dataset)
         # Only then images may have been left out, and finding them again takes reading all of them.
         if getattr(dataset, "skip_bad", False):
             split = check_files(dataset, split).split
