@@ -66,7 +66,7 @@ class Voc(FileDataset):
         mask_folder = folder / Path(masks).expanduser()
         if not mask_folder.is_dir():
             raise UserError(_no_masks(mask_folder, folder))
-        lists = folder / "ImageSets" / "Segmentation"
+        lists = self._lists = folder / "ImageSets" / "Segmentation"
         val = read_stems(lists / "val.txt")
         train = _training_ids(lists, train_set, mask_folder, val)
         if not train:
@@ -79,6 +79,10 @@ class Voc(FileDataset):
             masks={image_id: mask_folder / f"{image_id}.png" for image_id in ids},
             skip_bad=skip_bad,
         )
+
+    def listed(self, name: str) -> tuple[str, ...]:
+        """Return the ids of ``ImageSets/Segmentation/NAME.txt``, in its order; raises ``UserError`` without one."""
+        return read_stems(self._lists / f"{name}.txt")
 
 
 def _devkit(root: Path) -> Path:
