@@ -7,7 +7,7 @@ import torch
 from semiseg.cli import main as cli
 from semiseg.config.schema import EvaluatorConfig
 from semiseg.errors import UserError
-from semiseg.tools.evaluate import change, describe, file_stem, main
+from semiseg.tools.evaluate import change, describe, file_stem, main, named_evaluator
 from semiseg.tools.finished import open_run
 
 TINY = (
@@ -69,6 +69,29 @@ def test_another_way_of_evaluating(run, capsys):
     assert (settings["mode"], settings["window"], settings["scales"]) == ("slide", 32, [0.5, 1.0])
     assert settings["flip"]
     assert "windows of 32 pixels, scales 0.5, 1, mirrored too" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_way_of_a_paper(run, capsys):
+    assert main([str(run), "--evaluator", "cac", "--device", "cpu"]) == 0
+    found = result(run, "eval-val-reported-cac")
+    settings = found["evaluator"]
+    assert (settings["name"], settings["pad"], settings["absent"]) == ("cac", "multiple", "zero")
+    assert found["miou"] == round(found["miou"], 3)
+    assert "whole images, padded (multiple 8, reflect)" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"--evaluator=cacc.*There are: cac, "):
+        main([str(run), "--evaluator", "cacc"])
+
+
+def test_an_evaluator_of_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evaluator").mkdir()
+    (tmp_path / "evaluator" / "mine.yaml").write_text("name: mine\nresize_to: [32, 48]\n")
+    assert named_evaluator("mine") == EvaluatorConfig(name="mine", resize_to=[32, 48])
+    assert describe(named_evaluator("mine")) == "whole images, resized to 32x48"
+    (tmp_path / "evaluator" / "mine.yaml").write_text("name: mine\nwindows: 3\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: .*windows"):
+        named_evaluator("mine")
 
 
 @pytest.mark.slow

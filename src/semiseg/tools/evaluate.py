@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from semiseg.config import build
+from semiseg.config import build, searchpath
 from semiseg.config.schema import EvaluatorConfig
 from semiseg.engine.evaluate import evaluate
 from semiseg.errors import UserError
@@ -23,7 +25,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run ``semiseg eval`` with the arguments after its name; return the exit code."""
     options = _parser().parse_args(arguments)
     run = open_run(options.run)
-    settings = change(run.evaluator(), options.mode, options.window, options.scales, options.flip)
+    chosen = run.evaluator() if options.evaluator is None else named_evaluator(options.evaluator)
+    settings = change(chosen, options.mode, options.window, options.scales, options.flip)
     if options.window is not None and settings.mode != "slide":
         raise UserError(f"--window={options.window}: whole images have no window; add --mode slide.")
     device = _device(options.device, run.config.trainer.device)
@@ -50,6 +53,26 @@ def _compute_as(run: FinishedRun) -> None:
     torch.set_num_threads(trainer.threads)
     torch.use_deterministic_algorithms(trainer.deterministic)
     torch.backends.cudnn.benchmark = not trainer.deterministic
+
+
+def named_evaluator(name: str) -> EvaluatorConfig:
+    """Read an option of the group ``evaluator``, of semiseg or of the working directory.
+
+    Raises:
+        UserError: there is no such option, or a key or value in it is wrong.
+    """
+    places = [folder / "evaluator" / f"{name}.yaml" for folder in searchpath.search_dirs()]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise UserError(
+            f"--evaluator={name}: there is no such option. There are: {', '.join(searchpath.options('evaluator'))}."
+        )
+    try:
+        node = OmegaConf.merge(OmegaConf.structured(EvaluatorConfig), OmegaConf.load(path))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
+    settings: EvaluatorConfig = build.settings(node)  # type: ignore[arg-type]
+    return settings
 
 
 def change(
@@ -120,6 +143,10 @@ def evaluate_run(
 def describe(settings: EvaluatorConfig) -> str:
     """Say in a few words how networks are applied."""
     words = ["whole images" if settings.mode == "whole" else f"windows of {settings.window} pixels"]
+    if settings.resize_to is not None:
+        words.append("resized to " + "x".join(map(str, settings.resize_to)))
+    if settings.pad != "none":
+        words.append(f"padded ({settings.pad} {settings.pad_to}, {settings.pad_value})")
     if list(settings.scales) != [1.0]:
         words.append("scales " + ", ".join(f"{scale:g}" for scale in settings.scales))
     if settings.flip:
@@ -131,6 +158,8 @@ def file_stem(result: dict[str, Any], usual: EvaluatorConfig) -> str:
     """Name a result after what was measured and how that differs from the run's own evaluation."""
     settings = result["evaluator"]
     parts = ["eval", result["part"], re.sub(r"[^\w.-]+", "_", result["checkpoint"])]
+    if settings["name"] != usual.name:
+        parts.append(settings["name"])
     if settings["mode"] != usual.mode or settings["window"] != usual.window:
         parts.append(f"slide{settings['window']}" if settings["mode"] == "slide" else "whole")
     if settings["scales"] != list(usual.scales):
@@ -155,6 +184,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--part", choices=("val", "test"), default="val", help="images to measure on (default: val)"
+    )
+    parser.add_argument(
+        "--evaluator",
+        metavar="NAME",
+        help="a way of evaluating by its name, such as cac (default: as the run)",
     )
     parser.add_argument("--mode", choices=("whole", "slide"), help="whole images or a sliding window")
     parser.add_argument("--window", type=_positive(int), metavar="PIXELS", help="side of the sliding window")
