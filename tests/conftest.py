@@ -1,12 +1,21 @@
 """What tests of all parts use."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 TEST_DATA = "SEMISEG_TEST_DATA"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep what tests decode apart from the caches of the person who runs them."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEMISEG_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ from semiseg.config.compose import render_run_yaml, settings_that_matter
 from semiseg.config.rundir import RunDir, environment, fingerprint
 from semiseg.data.check import CheckReport, check_files
 from semiseg.data.dataset import SegDataset
-from semiseg.data.splits import Split
+from semiseg.data.splits import Split, make_split
+from semiseg.data.store import stored
 from semiseg.engine.evaluate import quality_ids
 from semiseg.engine.failures import explained
 from semiseg.engine.lab import Lab
@@ -69,7 +70,7 @@ def run(cfg: DictConfig, overrides: list[str], *, plan_only: bool = False) -> fl
         if not plan_only:
             stack.enter_context(place.lock())
             stack.enter_context(_log_file(place.log))
-        dataset, report = open_data(cfg, stop)
+        dataset, report = open_data(cfg, stop, filled=not plan_only)
         session = open_session(cfg, place.path, dataset, report.split, stop)
         stack.callback(session.journal.close, "planned")
         if plan_only:
@@ -88,15 +89,21 @@ def run(cfg: DictConfig, overrides: list[str], *, plan_only: bool = False) -> fl
         return _guarded(place, cfg, replace(session, journal=journal, tracker=tracker), report)
 
 
-def open_data(cfg: DictConfig, stop: StopRequest) -> tuple[SegDataset, CheckReport]:
-    """Build the dataset and its split and read every file once.
+def open_data(cfg: DictConfig, stop: StopRequest, *, filled: bool = True) -> tuple[SegDataset, CheckReport]:
+    """Build the dataset and its split, and decode every file once in the life of its store.
+
+    Args:
+        cfg: the config.
+        stop: asked between two files.
+        filled: False decodes nothing ahead into the store, and reads what is not there from the files.
 
     Raises:
-        UserError: a leak, or bad files; names all of them.
+        UserError: a leak, or bad files; names all of them. Or the store has no room.
         Interrupted: a stop was requested.
     """
     dataset = build.dataset(cfg)
-    split = build.split(cfg, dataset)
+    split = make_split(dataset, cfg.split, cfg.split_family, cfg.split_id, cfg.unlabeled, cfg.split_lists)
+    dataset = stored(dataset, split, stop.check, filled=filled)
     report = check_files(dataset, split, lambda done, total: stop.check())
     stop.check()
     return dataset, report
@@ -221,6 +228,7 @@ class _LogFile(logging.FileHandler):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", delay=True)
+        self.setLevel(logging.WARNING)
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls

@@ -38,14 +38,22 @@ class CamVid(FileDataset):
 
     Args:
         root: folder with train, trainannot and so on; None: see ``find_root``.
-        skip_bad: see ``FileDataset``.
+        skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 
     Raises:
         UserError: no such folder, no training images, or an id in two parts.
     """
 
-    def __init__(self, root: str | None = None, *, skip_bad: bool = False, name: str = "camvid") -> None:
+    def __init__(
+        self,
+        root: str | None = None,
+        *,
+        skip_bad: bool = False,
+        cache: bool = True,
+        cache_dir: str | None = None,
+        name: str = "camvid",
+    ) -> None:
         folder = find_root(root, name, TREE)
         parts: dict[Part, tuple[str, ...]] = {}
         images: dict[str, Path] = {}
@@ -60,4 +68,13 @@ class CamVid(FileDataset):
         if not parts["train"]:
             raise UserError(f"dataset {name} has no training images in {folder / 'train'}. Expected:\n{TREE}")
         info = DatasetInfo(name=name, classes=tuple(CLASSES), palette=tuple(CLASSES.values()))
-        super().__init__(info, parts=parts, images=images, masks=masks, void=(VOID,), skip_bad=skip_bad)
+        super().__init__(
+            info,
+            parts=parts,
+            images=images,
+            masks=masks,
+            void=(VOID,),
+            skip_bad=skip_bad,
+            cache=cache,
+            cache_dir=cache_dir,
+        )

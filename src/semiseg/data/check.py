@@ -34,6 +34,19 @@ class FileBacked(SegDataset, Protocol):
         ...
 
 
+@runtime_checkable
+class Indexed(FileBacked, Protocol):
+    """A dataset that knows about images without reading them, as ``StoredDataset`` does."""
+
+    def image_size(self, image_id: str) -> tuple[int, int]:
+        """Height and width; raises as ``image`` does."""
+        ...
+
+    def mask_content(self, image_id: str) -> tuple[tuple[int, int], frozenset[int]] | None:
+        """Height, width and values of a mask; None where there is none; raises as ``mask`` does."""
+        ...
+
+
 @dataclass(frozen=True)
 class Fault:
     """A file that cannot be used.
@@ -173,21 +186,35 @@ def _inspect_all(
 def _inspect(dataset: FileBacked, image_id: str, with_mask: bool) -> _Seen:
     image_file, mask_file = dataset.files(image_id)
     faults: list[Fault] = []
-    image, mask = None, None
+    size, mask = None, None
     try:
-        image = dataset.image(image_id)
+        size = _image_size(dataset, image_id)
     except Exception as error:
         faults.append(_fault(image_id, image_file, error))
     if with_mask:
         try:
-            mask = dataset.mask(image_id)
+            mask = _mask_content(dataset, image_id)
             if mask is None:
                 faults.append(Fault(image_id, str(mask_file or image_file), "mask missing"))
         except Exception as error:
             faults.append(_fault(image_id, mask_file or image_file, error))
-    if image is not None and mask is not None and image.shape[:2] != mask.shape:
-        faults.append(Fault(image_id, str(mask_file), _size_mismatch(image.shape, mask.shape)))
-    return _Seen(tuple(faults), _labels(mask))
+    if size is not None and mask is not None and size != mask[0]:
+        faults.append(Fault(image_id, str(mask_file), _size_mismatch(size, mask[0])))
+    return _Seen(tuple(faults), mask[1] if mask else frozenset())
+
+
+def _image_size(dataset: FileBacked, image_id: str) -> tuple[int, int]:
+    if isinstance(dataset, Indexed):
+        return dataset.image_size(image_id)
+    height, width = dataset.image(image_id).shape[:2]
+    return height, width
+
+
+def _mask_content(dataset: FileBacked, image_id: str) -> tuple[tuple[int, int], frozenset[int]] | None:
+    if isinstance(dataset, Indexed):
+        return dataset.mask_content(image_id)
+    mask = dataset.mask(image_id)
+    return None if mask is None else ((mask.shape[0], mask.shape[1]), _labels(mask))
 
 
 def _fault(image_id: str, file: Path, error: Exception) -> Fault:
@@ -196,9 +223,9 @@ def _fault(image_id: str, file: Path, error: Exception) -> Fault:
     return Fault(image_id, str(file), f"{type(error).__name__}: {error}")
 
 
-def _size_mismatch(image: tuple[int, ...], mask: tuple[int, ...]) -> str:
+def _size_mismatch(image: tuple[int, int], mask: tuple[int, int]) -> str:
     text = f"mask is {mask[1]}x{mask[0]}, its image {image[1]}x{image[0]} (width x height)"
-    if image[:2] == mask[::-1]:
+    if image == mask[::-1]:
         text += "; a rotation in the image's EXIF data is applied, so the mask has to be drawn on the upright image"
     return text
 

@@ -1,7 +1,7 @@
 """Cityscapes with fine annotations."""
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -56,7 +56,7 @@ class Cityscapes(FileDataset):
             takes labelTrainIds where the training and validation images have them, else labelIds.
         half_size: half the height and width, 512x1024 pixels (DMT): images by the mean of 2x2 pixels, rounded
             to whole numbers, masks by every second row and column from the first on.
-        skip_bad: see ``FileDataset``.
+        skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 
     Raises:
@@ -70,6 +70,8 @@ class Cityscapes(FileDataset):
         labels: Labels | None = None,
         half_size: bool = False,
         skip_bad: bool = False,
+        cache: bool = True,
+        cache_dir: str | None = None,
         name: str = "cityscapes",
     ) -> None:
         if labels is not None and labels not in get_args(Labels):
@@ -92,8 +94,14 @@ class Cityscapes(FileDataset):
             values={value: label for label, value in enumerate(LABEL_IDS)} if by_id else None,
             void=tuple(value for value in range(34) if value not in LABEL_IDS) if by_id else (),
             skip_bad=skip_bad,
+            cache=cache,
+            cache_dir=cache_dir,
         )
         self.half_size = half_size
+
+    def pixel_options(self) -> dict[str, Any]:
+        """See ``FileDataset``."""
+        return {**super().pixel_options(), "half_size": self.half_size}
 
     def image(self, image_id: str) -> Array:
         """Return the image, ``(H, W, 3) uint8`` RGB; raises ``BadFileError``."""

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +19,10 @@ IMAGE_MODES = frozenset(
     {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 )
 MASK_MODES = frozenset({"1", "L", "P"})
+
+
+class NoFolderError(UserError):
+    """The folder of a dataset is not known, or is none."""
 
 
 class BadFileError(UserError):
@@ -47,12 +52,12 @@ def find_root(root: str | Path | None, name: str, tree: str, *, also: Sequence[s
         also: other names that the folder in SEMISEG_DATA may have, as archives give them.
 
     Raises:
-        UserError: no such folder.
+        NoFolderError: no such folder.
     """
     base = os.environ.get(ROOT_VARIABLE)
     expected = f"Expected there:\n{tree}\nGive the folder by dataset.root=PATH, or set {ROOT_VARIABLE} to its parent."
     if root is None and not base:
-        raise UserError(
+        raise NoFolderError(
             f"no folder given for dataset {name}: dataset.root and {ROOT_VARIABLE} are not set. {expected}"
         )
     places = [Path(str(base)) / folder for folder in (name, *also)] if root is None else [Path(root)]
@@ -61,7 +66,7 @@ def find_root(root: str | Path | None, name: str, tree: str, *, also: Sequence[s
     if not path.is_dir():
         kind = "is not a folder" if path.exists() else "does not exist"
         source = "dataset.root" if root is not None else f"{ROOT_VARIABLE}={base}"
-        raise UserError(f"the folder of dataset {name} {kind}: {path} (from {source}). {expected}")
+        raise NoFolderError(f"the folder of dataset {name} {kind}: {path} (from {source}). {expected}")
     return path
 
 
@@ -130,6 +135,8 @@ class FileDataset:
         void: values in masks beside 255 that stand for "not labeled"; they become 255.
         values: the label of each other value in masks; None where the values are the labels.
         skip_bad: bad files are left out and recorded instead of refused; read by ``check_files``.
+        cache: keep the decoded pixels for all runs; read by ``stored``.
+        cache_dir: folder to keep them in; None: see ``cache_folder``.
 
     Raises:
         UserError: an id is in two parts or twice in one; a void value is a class.
@@ -145,10 +152,14 @@ class FileDataset:
         void: tuple[int, ...] = (),
         values: Mapping[int, int] | None = None,
         skip_bad: bool = False,
+        cache: bool = True,
+        cache_dir: str | None = None,
     ) -> None:
         require_disjoint({str(part): ids for part, ids in parts.items()}, f"dataset {info.name}")
         self.info = info
         self.skip_bad = skip_bad
+        self.cache = cache
+        self.cache_dir = cache_dir
         self._parts = {part: tuple(ids) for part, ids in parts.items()}
         self._images = dict(images)
         self._masks = dict(masks)
@@ -162,6 +173,10 @@ class FileDataset:
     def files(self, image_id: str) -> tuple[Path, Path | None]:
         """Image file and mask file of an id, existing or not; None where no mask is expected."""
         return self._images[image_id], self._masks.get(image_id)
+
+    def pixel_options(self) -> dict[str, Any]:
+        """Settings that change the pixels of a given file, as plain values; decoded pixels are kept by them."""
+        return {"labels": self._labels.tolist(), "outside": self._outside.tolist()}
 
     def image(self, image_id: str) -> Array:
         """Return the image, ``(H, W, 3) uint8`` RGB; raises ``BadFileError``."""

@@ -39,7 +39,7 @@ class Folder(FileDataset):
         test: the same for test images; by default they may be absent.
         unlabeled: folder with more images without masks, inside the root or elsewhere.
         void: mask values beside 255 that mean "not labeled".
-        skip_bad: see ``FileDataset``.
+        skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 
     Raises:
@@ -60,6 +60,8 @@ class Folder(FileDataset):
         unlabeled: str | None = None,
         void: Sequence[int] = (),
         skip_bad: bool = False,
+        cache: bool = True,
+        cache_dir: str | None = None,
         name: str = "folder",
     ) -> None:
         info = folder_info(name, classes, palette)
@@ -85,6 +87,8 @@ class Folder(FileDataset):
             masks={i: found.mask(i) for i in found.ids if i in found.masks or i in labeled},
             void=tuple(void),
             skip_bad=skip_bad,
+            cache=cache,
+            cache_dir=cache_dir,
         )
 
 

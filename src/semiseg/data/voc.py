@@ -42,7 +42,7 @@ class Voc(FileDataset):
         root: the folder VOC2012, VOCdevkit, or the one that holds it; None: see ``find_root``.
         train_set: "trainaug" (VOC and SBD) or "train" (VOC alone).
         masks: folder of the masks, in VOC2012 or elsewhere.
-        skip_bad: see ``FileDataset``.
+        skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 
     Raises:
@@ -56,6 +56,8 @@ class Voc(FileDataset):
         train_set: TrainSet = "trainaug",
         masks: str = "SegmentationClassAug",
         skip_bad: bool = False,
+        cache: bool = True,
+        cache_dir: str | None = None,
         name: str = "voc",
     ) -> None:
         if train_set not in get_args(TrainSet):
@@ -78,6 +80,8 @@ class Voc(FileDataset):
             images={image_id: folder / "JPEGImages" / f"{image_id}.jpg" for image_id in ids},
             masks={image_id: mask_folder / f"{image_id}.png" for image_id in ids},
             skip_bad=skip_bad,
+            cache=cache,
+            cache_dir=cache_dir,
         )
 
     def listed(self, name: str) -> tuple[str, ...]:

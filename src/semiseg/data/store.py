@@ -1,0 +1,199 @@
+"""A store of decoded pixels: files are decoded once, for all runs, and then read through memory maps."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, get_args, runtime_checkable
+
+from semiseg.data.check import FileBacked
+from semiseg.data.dataset import Array, DatasetInfo, Part, SegDataset
+from semiseg.data.splits import Split
+from semiseg.data.store_files import CHANNELS, Entry, Kind, Parts, Stamp, cache_folder, locked, stamp
+from semiseg.data.store_fill import Wanted, elsewhere, fill, held, label_values, missing
+from semiseg.errors import UserError
+
+
+@runtime_checkable
+class Storable(FileBacked, Protocol):
+    """A dataset whose files may be stored decoded, as ``FileDataset``."""
+
+    cache: bool
+    cache_dir: str | None
+
+    def pixel_options(self) -> Mapping[str, Any]:
+        """Settings that change the pixels of a given file, as plain values."""
+        ...
+
+
+class StoredDataset:
+    """A dataset whose pixels come from a store, and from its files where the store does not hold them.
+
+    Arrays are copies, equal to what the files give. What is held in memory are maps of the flat files, whose
+    pages the system shares between processes and takes back when it needs room. Pickling hands on their
+    names, not the maps.
+
+    Args:
+        dataset: the dataset.
+        folder: of its store.
+        entries: where the pixels are, by kind and id.
+    """
+
+    def __init__(
+        self, dataset: FileBacked, folder: Path, entries: Mapping[Kind, Mapping[str, Entry]]
+    ) -> None:
+        self.info: DatasetInfo = dataset.info
+        self.skip_bad = dataset.skip_bad
+        self.folder = folder
+        self._dataset = dataset
+        self._entries = entries
+        self._parts = Parts(folder)
+
+    def ids(self, part: Part) -> tuple[str, ...]:
+        """Ids of one part."""
+        return self._dataset.ids(part)
+
+    def files(self, image_id: str) -> tuple[Path, Path | None]:
+        """Image file and mask file of an id; None where no mask is expected."""
+        return self._dataset.files(image_id)
+
+    def image(self, image_id: str) -> Array:
+        """Return the image, ``(H, W, 3) uint8`` RGB; raises what the dataset raises."""
+        found = self._read("images", image_id)
+        return self._dataset.image(image_id) if found is None else found
+
+    def mask(self, image_id: str) -> Array | None:
+        """Return the label map, ``(H, W) uint8`` with 255 ignored; None where the image has none."""
+        found = self._read("masks", image_id)
+        return self._dataset.mask(image_id) if found is None else found
+
+    def image_size(self, image_id: str) -> tuple[int, int]:
+        """Height and width of an image; of a stored one no pixels are read."""
+        entry = self._entries["images"].get(image_id)
+        if entry is not None:
+            return entry.height, entry.width
+        height, width = self._dataset.image(image_id).shape[:2]
+        return height, width
+
+    def mask_content(self, image_id: str) -> tuple[tuple[int, int], frozenset[int]] | None:
+        """Height and width of a mask and the values in it; None where the image has none."""
+        entry = self._entries["masks"].get(image_id)
+        if entry is not None:
+            return (entry.height, entry.width), frozenset(entry.labels)
+        mask = self._dataset.mask(image_id)
+        return None if mask is None else ((mask.shape[0], mask.shape[1]), frozenset(label_values(mask)))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels that come from the store."""
+        return sum(
+            entry.height * entry.width * CHANNELS[kind]
+            for kind, entries in self._entries.items()
+            for entry in entries.values()
+        )
+
+    def preload(self) -> bool:
+        """Ask the system to read the flat files ahead, unless they are larger than half of the memory."""
+        if self.nbytes > memory_bytes() // 2 or not hasattr(os, "posix_fadvise"):
+            return False
+        for name in {entry.part for entries in self._entries.values() for entry in entries.values()}:
+            handle = os.open(self.folder / f"{name}.bin", os.O_RDONLY)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+            os.close(handle)
+        return True
+
+    def _read(self, kind: Kind, image_id: str) -> Array | None:
+        entry = self._entries[kind].get(image_id)
+        return None if entry is None else self._parts.read(kind, entry)
+
+
+def stored(
+    dataset: SegDataset, split: Split, tick: Callable[[], None] = lambda: None, *, filled: bool = True
+) -> SegDataset:
+    """Return a dataset with its pixels read from its store, which is filled with what a split needs.
+
+    Files that are stored, and have the same size and time of change as then, are not opened. Bad files are left
+    to ``check_files``, which reads them again.
+
+    Args:
+        dataset: returned as it is, unless it is ``Storable`` and its ``cache`` is set.
+        split: says which images and masks are needed.
+        tick: called before each file and while another process fills the store; may raise, and what was
+            decoded before is kept.
+        filled: False takes what the store holds and decodes nothing ahead.
+
+    Raises:
+        UserError: the store cannot be written, or its disk has not enough room.
+    """
+    if not isinstance(dataset, Storable) or not dataset.cache:
+        return dataset
+    folder, wanted = store_folder(dataset), wanted_files(dataset, split)
+    if filled and missing(folder, wanted):
+        with writing(folder, tick):
+            fill(dataset, folder, wanted, tick)
+    found = StoredDataset(dataset, folder, held(folder, wanted))
+    found.preload()
+    return found
+
+
+@contextmanager
+def writing(folder: Path, tick: Callable[[], None]) -> Iterator[None]:
+    """Make a store's folder and keep other processes from writing into it.
+
+    Raises:
+        UserError: it cannot be made, or something could not be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, tick):
+            yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"decoded images cannot be stored in {folder}: {reason}. {elsewhere()}") from error
+
+
+def store_folder(dataset: Storable) -> Path:
+    """Folder of a dataset's store: equal for the same files and the same settings that change pixels."""
+    ids = [image_id for part in get_args(Part) for image_id in dataset.ids(part)]
+    folders = {path.parent for image_id in ids for path in dataset.files(image_id) if path is not None}
+    key = {
+        "class": f"{type(dataset).__module__}.{type(dataset).__qualname__}",
+        "root": os.path.commonpath([folder.resolve() for folder in folders]),
+        "options": dict(dataset.pixel_options()),
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+    name = "".join(letter if letter.isalnum() else "_" for letter in dataset.info.name)
+    return cache_folder(dataset.cache_dir) / "decoded" / f"{name}-{digest}"
+
+
+def wanted_files(dataset: FileBacked, split: Split) -> Wanted:
+    """Files of a split that exist: all images, and the masks of labeled, validation and test images alone."""
+    masked = dict.fromkeys((*split.labeled, *split.val, *split.test))
+    images = {image_id: dataset.files(image_id)[0] for image_id in (*masked, *split.unlabeled)}
+    masks = {image_id: dataset.files(image_id)[1] for image_id in masked}
+    return {"images": _stamps(images), "masks": _stamps(masks)}
+
+
+def _stamps(paths: Mapping[str, Path | None]) -> dict[str, Stamp]:
+    """Stamps by real folder and name, so that links to a folder do not make other files."""
+    folders: dict[Path, Path] = {}
+    stamps = {}
+    for image_id, path in paths.items():
+        if path is not None:
+            folder = folders.get(path.parent) or folders.setdefault(path.parent, path.parent.resolve())
+            if (found := stamp(f"{folder}/{path.name}")) is not None:
+                stamps[image_id] = found
+    return stamps
+
+
+def memory_bytes() -> int:
+    """Memory that this process may use: the machine's, or the limit of its container."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int(Path(path).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no container, or no limit
+            continue
+    return total

@@ -1,0 +1,244 @@
+"""The files of a store of decoded images: flat files of pixels, their indexes, and the lock."""
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+import cv2
+import numpy as np
+import PIL
+
+from semiseg.data.dataset import Array
+from semiseg.files import remove_temporaries, sync_directory, temporary, write_text
+
+FORMAT = 1
+DECODER = f"pillow {PIL.__version__}, opencv {cv2.__version__}"
+"""What made the pixels: another version may round differently, so its files are decoded anew."""
+
+Kind = Literal["images", "masks"]
+CHANNELS: dict[Kind, int] = {"images": 3, "masks": 1}
+PART_BYTES = 2**30
+LOCK = ".lock"
+CACHE_VARIABLE = "SEMISEG_CACHE"
+
+logger = logging.getLogger(__name__)
+
+
+class Stamp(NamedTuple):
+    """How a changed file is known.
+
+    Args:
+        file: absolute path.
+        size: bytes.
+        mtime_ns: time of the last change.
+    """
+
+    file: str
+    size: int
+    mtime_ns: int
+
+
+class Entry(NamedTuple):
+    """Where the pixels of a file lie.
+
+    Args:
+        part: name of the flat file.
+        offset: of the first byte.
+        height: rows.
+        width: columns.
+        labels: label values that occur; empty for images.
+    """
+
+    part: str
+    offset: int
+    height: int
+    width: int
+    labels: tuple[int, ...] = ()
+
+
+Index = dict[Stamp, Entry]
+
+
+def cache_folder(given: str | None) -> Path:
+    """Folder of everything that can be made again: as given, else SEMISEG_CACHE, else the platform's."""
+    if given or (given := os.environ.get(CACHE_VARIABLE)):
+        return Path(given).expanduser().absolute()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "semiseg"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semiseg"
+
+
+def stamp(file: str) -> Stamp | None:
+    """Stamp of a file by its absolute path; None where there is none."""
+    try:
+        status = os.stat(file)  # noqa: PTH116 - a path object each takes longer than the call
+    except OSError:
+        return None
+    return Stamp(file, status.st_size, status.st_mtime_ns)
+
+
+def read_index(folder: Path, kind: Kind) -> Index:
+    """What a store holds of a kind; parts that are cut off, or that another decoder made, are left out."""
+    index: Index = {}
+    for path in sorted(folder.glob(f"{kind}-*.json")):
+        index |= _read_part(path)
+    return index
+
+
+def _read_part(path: Path) -> Index:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        sound = path.with_suffix(".bin").stat().st_size == content["bytes"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    if not sound or (content["format"], content["decoder"]) != (FORMAT, DECODER):
+        return {}
+    return {
+        Stamp(file, size, mtime): Entry(path.stem, offset, height, width, tuple(labels))
+        for file, size, mtime, offset, height, width, labels in content["files"]
+    }
+
+
+def forget(folder: Path, stamps: set[Stamp]) -> None:
+    """Take files out of the indexes, so that they are decoded anew; the caller holds the lock."""
+    for path in folder.glob("*-*.json"):
+        index = _read_part(path)
+        if stamps & index.keys():
+            left = {key: entry for key, entry in index.items() if key not in stamps}
+            _write_index(path, left, path.with_suffix(".bin").stat().st_size)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what kills have left and parts without a file that is still the same; the caller holds the lock."""
+    remove_temporaries(folder)
+    for path in folder.glob("*-*.bin"):
+        listing = path.with_suffix(".json")
+        if not any(stamp(key.file) == key for key in _read_part(listing)):
+            listing.unlink(missing_ok=True)
+            path.unlink()
+
+
+def _write_index(path: Path, index: Index, size: int) -> None:
+    head = {"format": FORMAT, "decoder": DECODER, "bytes": size}
+    lines = ",\n".join(json.dumps([*key, *entry[1:]]) for key, entry in index.items())
+    write_text(path, f'{json.dumps(head)[:-1]}, "files": [\n{lines}\n]}}\n')
+
+
+class PartWriter:
+    """Append arrays to flat files of limited size; each is complete, synced and indexed, or not there.
+
+    Args:
+        folder: of the store; the caller holds its lock.
+        kind: of the arrays.
+        limit: bytes after which the next part begins; a kill loses what the unfinished part holds.
+    """
+
+    def __init__(self, folder: Path, kind: Kind, limit: int = PART_BYTES) -> None:
+        self._folder, self._kind, self._limit = folder, kind, limit
+        self._file: BinaryIO | None = None
+        self._path = Path()
+        self._index: Index = {}
+        self._size = 0
+
+    def __enter__(self) -> "PartWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or not issubclass(kind, OSError):
+            self.seal()
+        elif self._file is not None:
+            with suppress(OSError):  # closing writes what is left, which a full disk refuses again
+                self._file.close()
+            temporary(self._path).unlink(missing_ok=True)
+
+    def add(self, key: Stamp, array: Array, labels: tuple[int, ...] = ()) -> None:
+        """Append one array, ``(H, W, 3)`` or ``(H, W) uint8``."""
+        if self._file is not None and self._size + array.nbytes > self._limit:
+            self.seal()
+        if self._file is None:
+            self._path = self._folder / f"{self._kind}-{uuid.uuid4().hex[:12]}.bin"
+            self._file = temporary(self._path).open("wb")
+            self._index, self._size = {}, 0
+        self._file.write(np.ascontiguousarray(array).data)
+        self._index[key] = Entry(self._path.stem, self._size, array.shape[0], array.shape[1], labels)
+        self._size += array.nbytes
+
+    def seal(self) -> None:
+        """Finish the open part: its pixels are on the disk before its index names them."""
+        if self._file is None:
+            return
+        with self._file as file:
+            file.flush()
+            os.fsync(file.fileno())
+        self._file = None
+        temporary(self._path).replace(self._path)
+        sync_directory(self._folder)
+        _write_index(self._path.with_suffix(".json"), self._index, self._size)
+
+
+class Parts:
+    """Read arrays out of flat files through memory maps, which every process opens for itself.
+
+    Args:
+        folder: of the store.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._maps: dict[str, Array] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "_maps": {}}
+
+    def read(self, kind: Kind, entry: Entry) -> Array | None:
+        """Return a copy of an array; None where its part has been removed."""
+        if entry.part not in self._maps:
+            try:
+                self._maps[entry.part] = np.memmap(self.folder / f"{entry.part}.bin", np.uint8, "r")
+            except OSError:
+                return None
+        shape = (entry.height, entry.width, *([3] if kind == "images" else []))
+        end = entry.offset + entry.height * entry.width * CHANNELS[kind]
+        return np.array(self._maps[entry.part][entry.offset : end], subok=False).reshape(shape)
+
+
+@contextmanager
+def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Keep other processes from writing into a store; the lock of a killed process is free.
+
+    Args:
+        folder: of the store.
+        waiting: called every fifth of a second while another process holds the lock; may raise.
+    """
+    with (folder / LOCK).open("a+", encoding="utf-8") as file:
+        told = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told:
+                    file.seek(0)
+                    logger.info("Waiting for %s, which fills %s.", file.read() or "another process", folder)
+                told = True
+            except OSError as error:
+                logger.warning("%s cannot be locked (%s): fill it from one process at a time.", folder, error)
+                break
+            waiting()
+            time.sleep(0.2)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield

@@ -1,0 +1,184 @@
+"""Filling a store: room on the disk, decoding ahead in threads, and comparing it with the files again."""
+
+import logging
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from semiseg.data.dataset import Array, SegDataset
+from semiseg.data.store_files import (
+    CACHE_VARIABLE,
+    CHANNELS,
+    Entry,
+    Kind,
+    Parts,
+    PartWriter,
+    Stamp,
+    forget,
+    read_index,
+    sweep,
+)
+from semiseg.errors import UserError
+
+SPARE_BYTES = 256 * 2**20
+"""Room that filling a store leaves on its disk."""
+
+Wanted = Mapping[Kind, Mapping[str, Stamp]]
+"""Stamps of the files that a run reads, by kind and id."""
+
+logger = logging.getLogger(__name__)
+
+
+def held(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Entry]]:
+    """What a store holds of the wanted files as they are now, by kind and id."""
+    found: dict[Kind, dict[str, Entry]] = {}
+    for kind, stamps in wanted.items():
+        index = read_index(folder, kind)
+        found[kind] = {image_id: index[key] for image_id, key in stamps.items() if key in index}
+    return found
+
+
+def missing(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Stamp]]:
+    """What a store lacks of the wanted files, by kind and id; kinds of which nothing is missing are left out."""
+    there = held(folder, wanted)
+    lacking: dict[Kind, dict[str, Stamp]] = {
+        kind: {image_id: key for image_id, key in stamps.items() if image_id not in there[kind]}
+        for kind, stamps in wanted.items()
+    }
+    return {kind: stamps for kind, stamps in lacking.items() if stamps}
+
+
+def fill(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[[], None]) -> None:
+    """Decode and store what is missing; the caller holds the lock.
+
+    Args:
+        dataset: decodes the files; bad ones are left out.
+        folder: of the store.
+        wanted: what shall be there.
+        tick: called before each file; may raise, and what was decoded before is kept.
+
+    Raises:
+        UserError: the disk has not enough room; nothing has been written.
+    """
+    lacking = missing(folder, wanted)
+    if not lacking:
+        return
+    sweep(folder)
+    counts = " and ".join(f"{len(stamps)} {kind}" for kind, stamps in lacking.items())
+    needed, free = estimated_bytes(dataset, lacking), shutil.disk_usage(folder).free
+    room = f"{sized(needed)}, into {folder} ({sized(free)} free there)"
+    logger.info("Decoding %s of dataset %s once for all runs: %s.", counts, dataset.info.name, room)
+    if needed + SPARE_BYTES > free:
+        raise UserError(
+            f"the decoded {counts} of dataset {dataset.info.name} take {sized(needed)}, and the disk of "
+            f"{folder} has {sized(free)} left. {elsewhere()}"
+        )
+    for kind, stamps in lacking.items():
+        with PartWriter(folder, kind) as writer:
+            for image_id, array in decoded(_reader(dataset, kind), stamps, tick):
+                writer.add(stamps[image_id], array, label_values(array) if kind == "masks" else ())
+
+
+def differing(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[[], None]) -> list[str]:
+    """Decode all wanted files that are stored, compare, and forget those that differ; the caller holds the lock.
+
+    Returns:
+        Paths of the files that differ from what was stored of them, or cannot be read any more.
+    """
+    parts = Parts(folder)
+    wrong: list[Stamp] = []
+    for kind, entries in held(folder, wanted).items():
+        sound = {
+            image_id
+            for image_id, array in decoded(_reader(dataset, kind), entries, tick)
+            if (stored := parts.read(kind, entries[image_id])) is not None and np.array_equal(array, stored)
+        }
+        wrong += [wanted[kind][image_id] for image_id in entries if image_id not in sound]
+    forget(folder, set(wrong))
+    return [key.file for key in wrong]
+
+
+def decoded(
+    read: Callable[[str], Array | None], ids: Iterable[str], tick: Callable[[], None]
+) -> Iterator[tuple[str, Array]]:
+    """Decode in threads, a few files ahead; what cannot be read is left out, for ``check_files`` to tell."""
+
+    def attempt(image_id: str) -> Array | None:
+        try:
+            return read(image_id)
+        except Exception:  # a decoder may raise anything
+            return None
+
+    threads = min(16, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(threads)
+    ahead: deque[tuple[str, Future[Array | None]]] = deque()
+    try:
+        for image_id in ids:
+            tick()
+            ahead.append((image_id, pool.submit(attempt, image_id)))
+            if len(ahead) == 2 * threads:
+                yield from _done(*ahead.popleft())
+        for each in ahead:
+            yield from _done(*each)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _done(image_id: str, result: Future[Array | None]) -> Iterator[tuple[str, Array]]:
+    array = result.result()
+    if array is not None:
+        yield image_id, array
+
+
+def estimated_bytes(dataset: SegDataset, wanted: Wanted) -> int:
+    """Bytes that files take when they are decoded, by their headers and one of them for the dataset's scale."""
+    total = 0.0
+    for kind, stamps in wanted.items():
+        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+            pixels = dict(zip(stamps, pool.map(_header_pixels, stamps.values()), strict=True))
+        first = next(
+            decoded(_reader(dataset, kind), [each for each in stamps if pixels[each]], _nothing), None
+        )
+        scale = 1.0 if first is None else first[1].shape[0] * first[1].shape[1] / pixels[first[0]]
+        total += sum(pixels.values()) * scale * CHANNELS[kind]
+    return int(total)
+
+
+def _header_pixels(key: Stamp) -> int:
+    try:
+        with Image.open(key.file) as image:
+            return image.width * image.height
+    except Exception:  # as in ``decoded``
+        return 0
+
+
+def _reader(dataset: SegDataset, kind: Kind) -> Callable[[str], Array | None]:
+    return dataset.image if kind == "images" else dataset.mask
+
+
+def _nothing() -> None:
+    pass
+
+
+def label_values(mask: Array) -> tuple[int, ...]:
+    """Values that occur in a label map, rising."""
+    return tuple(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
+
+
+def sized(count: int) -> str:
+    """Bytes in words."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def elsewhere() -> str:
+    """How to go on where a store cannot be."""
+    return (
+        f"Choose another place by dataset.cache_dir=PATH or {CACHE_VARIABLE}, make room, or read the files "
+        "themselves by dataset.cache=false, which takes longer in every iteration."
+    )
