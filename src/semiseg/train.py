@@ -19,7 +19,7 @@ from semiseg.config.compose import render_run_yaml, settings_that_matter
 from semiseg.config.rundir import RunDir, environment, fingerprint
 from semiseg.data.check import CheckReport, check_files
 from semiseg.data.dataset import SegDataset
-from semiseg.data.splits import Split, make_split
+from semiseg.data.splits import Split
 from semiseg.data.store import stored
 from semiseg.engine.evaluate import quality_ids
 from semiseg.engine.failures import explained
@@ -102,7 +102,7 @@ def open_data(cfg: DictConfig, stop: StopRequest, *, filled: bool = True) -> tup
         Interrupted: a stop was requested.
     """
     dataset = build.dataset(cfg)
-    split = make_split(dataset, cfg.split, cfg.split_family, cfg.split_id, cfg.unlabeled, cfg.split_lists)
+    split = build.split(cfg, dataset)
     dataset = stored(dataset, split, stop.check, filled=filled)
     report = check_files(dataset, split, lambda done, total: stop.check())
     stop.check()

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from semiseg.config import schema, searchpath
+from semiseg.config import rows, schema, searchpath
 from semiseg.config.faults import Fault
 from semiseg.config.layers import (
     Layer,
@@ -141,6 +141,7 @@ def compose(request: Request) -> DictConfig:
 def hydra_at(folder: Path) -> Iterator[None]:
     """Set Hydra up with a primary config folder and semiseg's search path, and tear it down again."""
     searchpath.register()
+    rows.register()
     with initialize_config_dir(str(folder), version_base=HYDRA_VERSION_BASE):
         yield
 
@@ -158,7 +159,9 @@ def settle_budget(cfg: DictConfig, command: Layer) -> list[Fault]:
     typed = [key for key in keys if command.values.get(f"trainer.{key}") is not None]
     if len(typed) == 1:
         trainer[keys[1 - keys.index(typed[0])]] = None
-    values = [trainer.get(key) for key in keys]
+    # One that cannot be resolved is a fault that the check of all values names.
+    raw: Any = OmegaConf.to_container(trainer, resolve=False)
+    values = [raw.get(key) for key in keys]
     if None not in values:
         both = f"trainer.iterations={values[0]} trainer.epochs={values[1]}"
         return [Fault(both, "a run has one length: give one of the two, or set the other to null.")]
