@@ -17,15 +17,16 @@ from semiseg.data.geometry import (
     Resize,
     ScaleChoice,
     ScaleUniform,
-    resized,
 )
 from semiseg.data.overlap import OverlapPair
+from semiseg.data.resize import resized
 from semiseg.errors import UserError
 
 RULES: list[Resize | None] = [
     None,
     ScaleUniform(),
     ScaleUniform(0.5, 1.5, "pil_bilinear"),
+    ScaleUniform(0.5, 1.5, "torch"),
     ScaleChoice([0.5, 1, 2.0]),
     LongSide(40),
     LongSide(None, 0.5, 2.0, "pil_bicubic"),

@@ -9,8 +9,9 @@ import pytest
 
 from semiseg.data.cutout import Cutout
 from semiseg.data.dataset import Array
-from semiseg.data.geometry import LongSide, RandomCrop, ScaleChoice, ScaleUniform, resized
+from semiseg.data.geometry import LongSide, RandomCrop, ScaleChoice, ScaleUniform
 from semiseg.data.overlap import OverlapPair
+from semiseg.data.resize import resized
 
 STPP = {"pad_color": (0, 0, 0), "draw_order": "xy"}
 CPS_SCALES = ScaleChoice([0.5, 0.75, 1, 1.5, 1.75, 2.0])

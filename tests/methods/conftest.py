@@ -17,6 +17,7 @@ from semiseg.config.schema import EvaluatorConfig
 from semiseg.data.dataset import DatasetInfo
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.streams import Budget
+from semiseg.engine.lab import SelectivePolicy
 from semiseg.methods.base import Progress
 from semiseg.models.segmodel import InputConvention, SegModel
 
@@ -125,20 +126,26 @@ class Pictures:
 class MemoryLabels(PseudoLabels):
     """Pseudo-labels that never touch a disk."""
 
-    def __init__(self, labels: dict[str, NDArray[np.uint8]]) -> None:
-        self.labels = labels
+    def __init__(self, stored: dict[str, tuple[NDArray[np.uint8], NDArray[np.float32] | None]]) -> None:
+        super().__init__("memory", tuple(stored))
+        self.stored = stored
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return tuple(self.labels)
+    def _stored_label(self, image_id: str) -> NDArray[np.uint8]:
+        return self.stored[image_id][0]
 
-    def label(self, image_id: str) -> NDArray[np.uint8]:
-        return self.labels[image_id]
+    def confidence(self, image_id: str) -> NDArray[np.float32] | None:
+        return self.stored[image_id][1]
 
 
-def whole(image: NDArray[np.uint8], label: NDArray[np.uint8] | None, key: Any) -> dict[str, Any]:
+def whole(
+    image: NDArray[np.uint8],
+    label: NDArray[np.uint8] | None,
+    key: Any,
+    confidence: NDArray[np.float32] | None = None,
+) -> dict[str, Any]:
     """The weak view of the tests."""
-    return {"image": image} if label is None else {"image": image, "label": label}
+    named = {"image": image, "label": label, "confidence": confidence}
+    return {name: values for name, values in named.items() if values is not None}
 
 
 def inverted(image: NDArray[np.uint8], label: NDArray[np.uint8] | None, key: Any) -> dict[str, Any]:
@@ -204,10 +211,13 @@ class NotebookLab:
             assert label.dtype == torch.uint8
             assert confidence.dtype == torch.float32
             assert label.shape == confidence.shape == (10, 14)
-        self.labelings[name] = (
-            network,
-            MemoryLabels({key: label.numpy() for key, (label, _) in found.items()}),
-        )
+        stored = {
+            key: (label.numpy(), confidence.numpy() if keep_confidence else None)
+            for key, (label, confidence) in found.items()
+        }
+        self.labelings[name] = (network, MemoryLabels(stored))
+        if isinstance(policy, SelectivePolicy):
+            self.labelings[name][1].thresholds = policy.thresholds(self.labelings[name][1], CLASSES)
         return self.labelings[name][1]
 
     def memo(self, name: str, compute: Any, planned: Any) -> Any:

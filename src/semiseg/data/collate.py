@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from semiseg.data.dataset import Array, SegDataset
-from semiseg.data.pseudo import PseudoLabels
+from semiseg.data.pseudo import Confidence, PseudoLabels
 from semiseg.data.views import Key, Sample
 from semiseg.errors import UserError
 
@@ -23,12 +23,16 @@ def collate(dataset: SegDataset, items: Sequence[Item], key: Key) -> StreamBatch
     """Load the items and stack what their views make of them; slot s draws by ``(*key, s)``.
 
     Images become ``(N, 3, H, W) uint8``, ``label`` ``(N, H, W) int64``, everything else keeps its type; ``id`` is
-    the list of N ids.
+    the list of N ids. Where pseudo-labels come with their confidence, ``confidence`` is ``(N, H, W) float32``, 1
+    for true labels.
 
     Raises:
         UserError: a labeled image has no mask, or one of another size.
     """
     samples = [_sample(dataset, item, (*key, slot)) for slot, item in enumerate(items)]
+    if any("confidence" in sample for sample in samples):
+        for sample in samples:
+            sample.setdefault("confidence", np.ones(sample["label"].shape, np.float32))
     part: StreamBatch = {name: _stacked(name, [sample[name] for sample in samples]) for name in samples[0]}
     part["id"] = [item.id for item in items]
     return part
@@ -36,24 +40,26 @@ def collate(dataset: SegDataset, items: Sequence[Item], key: Key) -> StreamBatch
 
 def _sample(dataset: SegDataset, item: Item, key: Key) -> Sample:
     image = dataset.image(item.id)
-    label = _label(dataset, item)
+    label, confidence = _label(dataset, item)
     if label is not None and label.shape != image.shape[:2]:
         raise UserError(
             f"The label of {item.id} is {label.shape[1]}x{label.shape[0]} pixels, "
             f"its image {image.shape[1]}x{image.shape[0]}."
         )
-    return item.view(image, label, key)
+    if confidence is None:
+        return item.view(image, label, key)
+    return item.view(image, label, key, confidence)
 
 
-def _label(dataset: SegDataset, item: Item) -> Array | None:
+def _label(dataset: SegDataset, item: Item) -> tuple[Array | None, Confidence | None]:
     if item.labels is None:
-        return None
+        return None, None
     if isinstance(item.labels, PseudoLabels):
-        return item.labels.label(item.id)
+        return item.labels.read(item.id)
     mask = dataset.mask(item.id)
     if mask is None:
         raise UserError(f"{item.id} is in the labeled set, but has no mask.")
-    return mask
+    return mask, None
 
 
 def _stacked(name: str, values: list[NDArray[Any]]) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.streams import Budget, Item, Stream, Streams
@@ -20,11 +20,18 @@ class Unlabeled(NamedTuple):
 
 
 def labeled(
-    ids: Sequence[str], view: View, batch_size: int, budget: Budget, double_below: int = 0
+    ids: Sequence[str],
+    view: View,
+    batch_size: int,
+    budget: Budget,
+    double_below: int = 0,
+    *,
+    last: Literal["drop", "short"] = "drop",
+    smallest: int = 1,
 ) -> Streams:
     """Labeled images alone, in the stream ``labeled``.
 
-    An epoch is one pass without the last incomplete batch (one batch at least).
+    An epoch is one pass, with "drop" without the last incomplete batch (one batch at least).
 
     Args:
         ids: labeled images.
@@ -32,8 +39,13 @@ def labeled(
         batch_size: images a batch.
         budget: length of the fit.
         double_below: list all images twice when there are fewer than this. ST++: 200.
+        last: what becomes of the last batch of a pass, see ``Stream``; the baselines of DMT keep it "short".
+        smallest: a short batch of fewer images is dropped; with fewer in all, batches are filled by repetition.
     """
     items = tuple(Item(image_id, "true", view) for image_id in ids)
+    if last == "short" and len(items) >= smallest:
+        stream = Stream(items, batch_size, last="short", smallest=smallest)
+        return Streams({"labeled": stream}, budget.total(stream.batches), stream.batches)
     return _single("labeled", items * 2 if len(items) < double_below else items, batch_size, budget)
 
 
@@ -69,6 +81,42 @@ def mixed(
     return _single("mixed", known * repeats + guessed, batch_size, budget)
 
 
+def unlabeled_and_labeled(
+    unlabeled: PseudoLabels | Sequence[str],
+    labeled_ids: Sequence[str],
+    view: View,
+    *,
+    unlabeled_batch_size: int,
+    batch_size: int,
+    budget: Budget,
+) -> Streams:
+    """Unlabeled images, with pseudo-labels or without, and labeled ones beside them: the phases of DMT.
+
+    An epoch is one pass over the unlabeled images, the last batch as short as it comes out; the labeled list is
+    gone through again in a new order whenever it is used up.
+
+    Args:
+        unlabeled: pseudo-labels, for the stream ``pseudo``; or ids, for the stream ``unlabeled``.
+        labeled_ids: images with true labels, for the stream ``labeled``.
+        view: of all images.
+        unlabeled_batch_size: images a batch of the first stream.
+        batch_size: labeled images a batch.
+        budget: length of the fit.
+
+    Raises:
+        UserError: an image is in both lists, or one of them is empty.
+    """
+    store, ids = (unlabeled, unlabeled.ids) if isinstance(unlabeled, PseudoLabels) else (None, unlabeled)
+    _refuse_repeated([*labeled_ids, *ids])
+    first = Stream(tuple(Item(image_id, store, view) for image_id in ids), unlabeled_batch_size, last="short")
+    known = tuple(Item(image_id, "true", view) for image_id in labeled_ids)
+    streams = {
+        "unlabeled" if store is None else "pseudo": first,
+        "labeled": Stream(known, batch_size, last="short"),
+    }
+    return Streams(streams, budget.total(first.batches), first.batches)
+
+
 def separate(
     labeled_ids: Sequence[str],
     labeled_view: View,
@@ -80,6 +128,7 @@ def separate(
     reshuffle_unlabeled: bool = True,
     nominal_lengths: bool = False,
     iterations_per_epoch: int | None = None,
+    replay: bool = False,
 ) -> Streams:
     """Labeled and unlabeled images in streams of their own: ``labeled`` and the names of ``unlabeled``.
 
@@ -100,12 +149,18 @@ def separate(
             lists, as CPS does (Cityscapes 1/4: 279 iterations an epoch, by the lists 278).
         iterations_per_epoch: fixed number instead of the rule; a shorter list starts again in a new order.
             CAC: 1157.
+        replay: let a shorter list bring the same batches again within an epoch, as the published code of CAC
+            does, see ``Stream``; then lists are not filled up to the same length.
     """
     labeled_items = tuple(Item(image_id, "true", labeled_view) for image_id in labeled_ids)
-    streams = {"labeled": Stream(labeled_items, batch_size)}
+    streams = {"labeled": Stream(labeled_items, batch_size, replay=replay)}
     for name, (ids, view, order) in unlabeled.items():
         items = tuple(Item(image_id, None, view) for image_id in ids)
-        streams[name] = Stream(items, unlabeled_batch_size, reshuffle=reshuffle_unlabeled, order=order)
+        streams[name] = Stream(
+            items, unlabeled_batch_size, reshuffle=reshuffle_unlabeled, order=order, replay=replay
+        )
+    if replay and iterations_per_epoch is None:
+        iterations_per_epoch = max(1, *(len(each.items) // each.batch_size for each in streams.values()))
     if iterations_per_epoch is not None:
         return Streams(streams, budget.total(iterations_per_epoch), iterations_per_epoch)
     counts = {name: len(stream.items) for name, stream in streams.items()}

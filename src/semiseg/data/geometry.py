@@ -1,56 +1,25 @@
-"""Random scale, crop, padding and flip on 8-bit images: each paper's rule, down to the order of its draws."""
+"""Random scale, crop, padding and flip: each paper's rule, down to the order of its draws."""
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, cast, get_args
+from typing import Literal, Protocol, get_args
 
-import cv2
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from semiseg.data.dataset import IGNORE_INDEX, Array
+from semiseg.data.resize import (
+    MEAN_COLOR,
+    Color,
+    Interpolation,
+    Pixel,
+    check_choice,
+    checked_color,
+    padded,
+    resized,
+)
 from semiseg.errors import UserError
-
-Interpolation = Literal["opencv", "pil_bilinear", "pil_bicubic"]
-Color = tuple[int, int, int]
-
-MEAN_COLOR: Color = (124, 116, 104)
-"""ImageNet's mean color, rounded; it is (almost) zero once a network has normalized it."""
-
-_PIL_FILTERS = {"pil_bilinear": Image.Resampling.BILINEAR, "pil_bicubic": Image.Resampling.BICUBIC}
-
-
-def check_choice(value: str, choices: Sequence[str], where: str) -> None:
-    """Raise ``UserError`` unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise UserError(f"{where} is {value!r}; expected one of {', '.join(choices)}.")
-
-
-def resized(image: Array, size: tuple[int, int], interpolation: Interpolation) -> Array:
-    """Resize an image ``(H, W, 3)`` or a label map ``(H, W)`` to ``size = (height, width)``.
-
-    Images are interpolated as named: ``opencv`` is plain bilinear without antialiasing, the two of Pillow
-    antialias when they shrink. Label maps take the nearest pixel by the rule of the same library.
-    """
-    height, width = size
-    is_label = image.ndim == 2
-    if interpolation == "opencv":
-        method = cv2.INTER_NEAREST if is_label else cv2.INTER_LINEAR
-        return cast(Array, cv2.resize(image, (width, height), interpolation=method))
-    pil_filter = Image.Resampling.NEAREST if is_label else _PIL_FILTERS[interpolation]
-    return np.asarray(Image.fromarray(image).resize((width, height), pil_filter))
-
-
-def padded(image: Array, size: tuple[int, int], top: int, left: int, fill: int | Color) -> Array:
-    """Place ``image`` at ``(top, left)`` of a canvas of ``size = (height, width)`` filled with ``fill``."""
-    height, width = image.shape[:2]
-    if (height, width) == size:
-        return image
-    canvas = np.empty((*size, *image.shape[2:]), np.uint8)
-    canvas[:] = fill
-    canvas[top : top + height, left : left + width] = image
-    return canvas
 
 
 class Resize(Protocol):
@@ -75,7 +44,7 @@ def _check_range(rule: str, low: float, high: float) -> None:
 class ScaleUniform:
     """Scale both sides by one factor, uniform in [low, high]; sides are rounded down.
 
-    With 0.5 and 1.5 this is the rule of DMT.
+    With 0.5, 1.5 and ``torch`` this is the rule of DMT.
     """
 
     low: float = 0.5
@@ -215,21 +184,20 @@ class RandomCrop:
         """(height, width) of the result."""
         return _pair(self.crop_size)
 
-    def __call__(self, image: Array, label: Array | None, rng: random.Random) -> tuple[Array, Array | None]:
-        """Apply one draw to the image ``(H, W, 3) uint8`` and its label map ``(H, W) uint8``, if any."""
+    def __call__(
+        self, image: NDArray[Pixel], label: Array | None, rng: random.Random
+    ) -> tuple[NDArray[Pixel], Array | None]:
+        """Apply one draw to the image ``(H, W, 3)`` and its label map ``(H, W) uint8``, if any."""
+        placement = self.draw(image.shape[0], image.shape[1], rng)
+        return placement.image(image), None if label is None else placement.map(label, IGNORE_INDEX)
+
+    def draw(self, height: int, width: int, rng: random.Random) -> "Placement":
+        """Draw what is done to an image of this size and to all maps that belong to it."""
         flip = self.flip == "first" and rng.random() >= 0.5
-        if flip:
-            image, label = _mirrored(image), None if label is None else _mirrored(label)
-        if self.resize is not None:
-            size = self.resize.size(image.shape[0], image.shape[1], rng)
-            image = resized(image, size, self.resize.interpolation)
-            label = None if label is None else resized(label, size, self.resize.interpolation)
-        top, left = self._offset(image.shape[0], image.shape[1], rng)
-        image = self._window(image, top, left, self.pad_color)
-        label = None if label is None else self._window(label, top, left, IGNORE_INDEX)
-        if self.flip == "last" and rng.random() < 0.5:
-            image, label = _mirrored(image), None if label is None else _mirrored(label)
-        return np.ascontiguousarray(image), None if label is None else np.ascontiguousarray(label)
+        size = (height, width) if self.resize is None else self.resize.size(height, width, rng)
+        top, left = self._offset(*size, rng)
+        flip = flip or (self.flip == "last" and rng.random() < 0.5)
+        return Placement(self, size, top, left, flip)
 
     def _offset(self, height: int, width: int, rng: random.Random) -> tuple[int, int]:
         crop_height, crop_width = self.size
@@ -243,23 +211,49 @@ class RandomCrop:
                 offset[axis] = rng.randint(0, spare[axis] + extra)
         return offset["y"], offset["x"]
 
-    def _window(self, image: Array, top: int, left: int, fill: int | Color) -> Array:
-        height, width = self.size
-        window = image[top : top + height, left : left + width]
-        if self.pad == "bottom_right":
-            return padded(window, self.size, 0, 0, fill)
-        return padded(
-            window, self.size, (height - window.shape[0]) // 2, (width - window.shape[1]) // 2, fill
-        )
+
+@dataclass(frozen=True)
+class Placement:
+    """One draw of a ``RandomCrop``.
+
+    Args:
+        rule: what was drawn from.
+        size: (height, width) that the image is resized to.
+        top: first row of the window in the resized image.
+        left: first column.
+        flip: whether the image is mirrored, first or last as the rule says.
+    """
+
+    rule: RandomCrop
+    size: tuple[int, int]
+    top: int
+    left: int
+    flip: bool
+
+    def image(self, image: NDArray[Pixel]) -> NDArray[Pixel]:
+        """Return the crop of the image ``(H, W, 3)``, uint8 or float32 (0-255)."""
+        return self._applied(image, self.rule.pad_color)
+
+    def map(self, values: NDArray[Pixel], fill: float) -> NDArray[Pixel]:
+        """Return the crop of a map ``(H, W)`` of the image by nearest pixels, padded with ``fill``."""
+        return self._applied(values, fill)
+
+    def _applied(self, image: NDArray[Pixel], fill: float | Color) -> NDArray[Pixel]:
+        rule = self.rule
+        if self.flip and rule.flip == "first":
+            image = _mirrored(image)
+        if rule.resize is not None:
+            image = resized(image, self.size, rule.resize.interpolation)
+        height, width = rule.size
+        window = image[self.top : self.top + height, self.left : self.left + width]
+        centered = rule.pad == "centered"
+        top = (height - window.shape[0]) // 2 if centered else 0
+        left = (width - window.shape[1]) // 2 if centered else 0
+        image = padded(window, rule.size, top, left, fill)
+        if self.flip and rule.flip == "last":
+            image = _mirrored(image)
+        return np.ascontiguousarray(image)
 
 
-def checked_color(value: Sequence[int]) -> Color:
-    """Return an RGB color as a tuple; raise ``UserError`` unless it is three numbers from 0 to 255."""
-    color = tuple(value)
-    if len(color) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in color):
-        raise UserError(f"pad_color is {list(color)}; expected three whole numbers from 0 to 255 (RGB).")
-    return color[0], color[1], color[2]
-
-
-def _mirrored(image: Array) -> Array:
+def _mirrored(image: NDArray[Pixel]) -> NDArray[Pixel]:
     return np.ascontiguousarray(image[:, ::-1])

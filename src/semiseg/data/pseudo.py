@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from semiseg.data.dataset import Array
+from semiseg.data.dataset import IGNORE_INDEX, Array
 from semiseg.data.pseudo_files import (
     CONFIDENCE,
     INDEX,
@@ -33,20 +33,41 @@ from semiseg.files import sync_directory, write_text
 Confidence = NDArray[np.float32]
 
 
+def above_thresholds(label: Array, confidence: Confidence, thresholds: Sequence[float]) -> Array:
+    """Replace labels by 255 where the confidence is below the threshold of the label's class.
+
+    Args:
+        label: ``(H, W) uint8``; 255 stays.
+        confidence: ``(H, W) float32``.
+        thresholds: by class, compared in float32; equality passes.
+    """
+    table = np.zeros(256, np.float32)
+    table[: len(thresholds)] = thresholds
+    return np.where(confidence < table[label], np.uint8(IGNORE_INDEX), label)
+
+
 class PseudoLabels:
     """Read access to a store; nothing is opened before it is needed, so a handle is cheap to pickle.
 
     Args:
         path: directory of the store.
         ids: the images that the store holds or will hold, where they are known without it; None: see its index.
+        thresholds: by class; where the stored confidence is below that of the pixel's class, the label that is
+            read is 255. None: labels are read as they are stored.
     """
 
-    def __init__(self, path: Path | str, ids: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        ids: Sequence[str] | None = None,
+        thresholds: Sequence[float] | None = None,
+    ) -> None:
         self.path = Path(path)
+        self.thresholds = None if thresholds is None else tuple(thresholds)
         self._given_ids = None if ids is None else tuple(ids)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_given_ids": self._given_ids}
+        return {"path": self.path, "thresholds": self.thresholds, "_given_ids": self._given_ids}
 
     @cached_property
     def _index(self) -> dict[str, Any]:
@@ -87,8 +108,11 @@ class PseudoLabels:
 
         Raises:
             KeyError: the store does not hold the image.
-            UserError: the labels were deleted or the file is damaged.
+            UserError: the labels were deleted or the file is damaged, or there are thresholds and no confidence.
         """
+        return self._stored_label(image_id) if self.thresholds is None else self.read(image_id)[0]
+
+    def _stored_label(self, image_id: str) -> Array:
         entry = self._entry(image_id)
         label: Array = self._read(LABELS, image_id, entry, np.dtype(np.uint8), entry.label_crc)
         return label
@@ -102,8 +126,25 @@ class PseudoLabels:
         return values
 
     def read(self, image_id: str) -> tuple[Array, Confidence | None]:
-        """Return label and confidence of an image."""
-        return self.label(image_id), self.confidence(image_id)
+        """Return label and confidence of an image; raises as ``label`` does."""
+        label, confidence = self._stored_label(image_id), self.confidence(image_id)
+        if self.thresholds is None:
+            return label, confidence
+        if confidence is None:
+            raise UserError(
+                f"The pseudo-labels in {self.path} have no confidence to compare with thresholds."
+            )
+        return above_thresholds(label, confidence, self.thresholds), confidence
+
+    def count(self) -> list[int]:
+        """Count the pixels of each label 0-255 as they are read; with thresholds this reads every image."""
+        if self.thresholds is None:
+            classes = self.statistics["classes"]
+            return [classes.get(str(value), 0) for value in range(256)]
+        counts = np.zeros(256, np.int64)
+        for image_id in self.ids:
+            counts += np.bincount(self.label(image_id).ravel(), minlength=256)
+        return [int(count) for count in counts]
 
     def delete(self) -> None:
         """Delete labels and confidences; ids, sizes, statistics and meta stay. May be repeated."""

@@ -74,9 +74,17 @@ class Stream:
         reshuffle: False keeps one order for all epochs (only the remainder changes).
         order: streams with the same tag, length and number of items draw the same positions; None: the
             stream's own name, so that its order is independent of the others.
+        last: "drop" fills every batch, and drops what is left over at the end of the fit's epoch; with "short"
+            the stream has epochs of its own, whose last batch holds what is left (``DataLoader`` without
+            ``drop_last``, begun anew when exhausted).
+        smallest: with "short", a last batch of fewer entries than this is dropped.
+        replay: once an epoch of the fit has used up the whole batches of its entries, the same batches come
+            again in the same order, crops and colors included, as ``itertools.cycle`` over a loader makes them
+            (CAC); False goes on with new draws.
 
     Raises:
         UserError: there are no items, or ``batch_size`` is less than 1.
+        ValueError: ``replay`` together with "short".
     """
 
     items: tuple[Item, ...]
@@ -84,6 +92,9 @@ class Stream:
     length: int | None = None
     reshuffle: bool = True
     order: str | None = None
+    last: Literal["drop", "short"] = "drop"
+    smallest: int = 1
+    replay: bool = False
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -92,13 +103,39 @@ class Stream:
             )
         if self.batch_size < 1 or self.entries < 1:
             raise UserError(f"batch size {self.batch_size}, length {self.length}; expected 1 or more.")
+        if self.last == "short" and self.batches < 1:
+            raise UserError(f"An epoch of {self.entries} images has no batch of {self.smallest} or more.")
         if len({item.labels is None for item in self.items}) > 1:
             raise ValueError("a stream mixes items with and without labels")
+        if self.replay and self.last == "short":
+            raise ValueError("a stream with epochs of its own cannot replay the batches of the fit's epoch")
 
     @property
     def entries(self) -> int:
         """Entries of an epoch."""
         return len(self.items) if self.length is None else self.length
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch of the stream's own, a short one included."""
+        whole, rest = divmod(self.entries, self.batch_size)
+        return whole + (rest >= max(self.smallest, 1))
+
+    def source(self, iteration: int, iterations_per_epoch: int) -> int:
+        """Return the iteration whose batch comes at ``iteration``: itself, or the one that is replayed."""
+        if not self.replay:
+            return iteration
+        within = iteration % iterations_per_epoch
+        return iteration - within + within % max(self.entries // self.batch_size, 1)
+
+    def slots(self, iteration: int, iterations_per_epoch: int) -> list[tuple[int, int, int]]:
+        """Return (epoch, pass within the epoch, place in the pass) of each entry of a batch."""
+        size, entries = self.batch_size, self.entries
+        if self.last == "short":
+            epoch, within = divmod(iteration, self.batches)
+            return [(epoch, 0, place) for place in range(within * size, min((within + 1) * size, entries))]
+        epoch, within = divmod(iteration, iterations_per_epoch)
+        return [(epoch, *divmod(within * size + slot, entries)) for slot in range(size)]
 
 
 @lru_cache(maxsize=64)
@@ -119,7 +156,7 @@ class Streams:
         streams: by name; each gives one part of every batch.
         iterations: of the whole fit.
         iterations_per_epoch: an epoch's share. A stream whose epoch has fewer entries than this needs goes on
-            with a further random pass over its items; what is left over at the end of an epoch is dropped.
+            with a further random pass over its items; for what is left over at its end, see ``Stream.last``.
     """
 
     streams: Mapping[str, Stream]
@@ -135,11 +172,10 @@ class Streams:
     def items(self, name: str, seed: int, step_name: str, iteration: int) -> list[Item]:
         """Entries of one stream's part of a batch, in the order of its slots."""
         stream = self.streams[name]
-        epoch, within = divmod(iteration, self.iterations_per_epoch)
         order = (seed, step_name, stream.order or name, "order")
         chosen = []
-        for slot in range(stream.batch_size):
-            number, place = divmod(within * stream.batch_size + slot, stream.entries)
+        iteration = stream.source(iteration, self.iterations_per_epoch)
+        for epoch, number, place in stream.slots(iteration, self.iterations_per_epoch):
             positions = _positions(
                 derive_seed(*order, "remainder", epoch, number),
                 derive_seed(*order, epoch if stream.reshuffle else 0, number),
@@ -157,9 +193,9 @@ class Streams:
         Raises:
             UserError: a labeled image has no mask, or one of another size.
         """
-        return {
-            name: collate(
-                dataset, self.items(name, seed, step_name, iteration), (seed, step_name, iteration, name)
-            )
-            for name in self.streams
-        }
+        parts = {}
+        for name, stream in self.streams.items():
+            source = stream.source(iteration, self.iterations_per_epoch)
+            items = self.items(name, seed, step_name, source)
+            parts[name] = collate(dataset, items, (seed, step_name, source, name))
+        return parts

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.data.cutout import Cutout
-from semiseg.data.dataset import Array
+from semiseg.data.dataset import IGNORE_INDEX, Array
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.overlap import OverlapPair
 from semiseg.errors import UserError
@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 
 Key = tuple[int | str, ...]
 Sample = dict[str, NDArray[Any]]
-"""Named arrays: images ``(H, W, 3) uint8``, ``label (H, W) uint8``, boxes and flips."""
+"""Named arrays: images ``(H, W, 3) uint8``, ``label (H, W) uint8``, ``confidence (H, W) float32``, boxes, flips."""
+
+Confidence = NDArray[np.float32]
 
 
 class View(Protocol):
     """Turn an image into what a learner gets of it."""
 
-    def __call__(self, image: Array, label: Array | None, key: Key) -> Sample:
-        """Apply the draws that belong to ``key``; without a label the sample has none."""
+    def __call__(
+        self, image: Array, label: Array | None, key: Key, confidence: Confidence | None = None
+    ) -> Sample:
+        """Apply the draws that belong to ``key``; without a label or its confidence the sample has none."""
         ...
 
 
@@ -44,8 +48,16 @@ def _strengthened(
     return image, label
 
 
-def _sample(image: Array, label: Array | None) -> Sample:
-    return {"image": image} if label is None else {"image": image, "label": label}
+def _cropped(
+    geometry: RandomCrop, image: Array, label: Array | None, key: Key, confidence: Confidence | None
+) -> Sample:
+    placement = geometry.draw(image.shape[0], image.shape[1], _geometry_rng(key))
+    sample: Sample = {"image": placement.image(image)}
+    if label is not None:
+        sample["label"] = placement.map(label, IGNORE_INDEX)
+    if confidence is not None:
+        sample["confidence"] = placement.map(confidence, 0)
+    return sample
 
 
 def _refuse_moved_pixels(photometric: "Photometric | None", view: str) -> None:
@@ -58,32 +70,42 @@ def _refuse_moved_pixels(photometric: "Photometric | None", view: str) -> None:
 
 @dataclass(frozen=True)
 class Weak:
-    """Geometry only: ``image`` and ``label``."""
+    """Geometry only: ``image``, ``label`` and the label's ``confidence``, where there are any."""
 
     geometry: RandomCrop
 
-    def __call__(self, image: Array, label: Array | None, key: Key) -> Sample:
-        """Crop image and label alike."""
-        return _sample(*self.geometry(image, label, _geometry_rng(key)))
+    def __call__(
+        self, image: Array, label: Array | None, key: Key, confidence: Confidence | None = None
+    ) -> Sample:
+        """Crop all of them alike."""
+        return _cropped(self.geometry, image, label, key, confidence)
 
 
 @dataclass(frozen=True)
 class Strong:
-    """Geometry, then photometric changes, then cutout: ``image`` and ``label``."""
+    """Geometry, then photometric changes, then cutout: as ``Weak``.
+
+    What cutout erases has label 255; transforms that move pixels suit samples without confidence only.
+    """
 
     geometry: RandomCrop
     photometric: "Photometric | None" = None
     cutout: Cutout | None = None
 
-    def __call__(self, image: Array, label: Array | None, key: Key) -> Sample:
-        """Crop image and label alike, then change the crop."""
-        image, label = self.geometry(image, label, _geometry_rng(key))
-        return _sample(*_strengthened(image, label, key, self.photometric, self.cutout))
+    def __call__(
+        self, image: Array, label: Array | None, key: Key, confidence: Confidence | None = None
+    ) -> Sample:
+        """Crop all of them alike, then change the crop."""
+        if confidence is not None:
+            _refuse_moved_pixels(self.photometric, "strong")
+        sample = _cropped(self.geometry, image, label, key, confidence)
+        image, label = _strengthened(sample["image"], sample.get("label"), key, self.photometric, self.cutout)
+        return sample | {"image": image} | ({} if label is None else {"label": label})
 
 
 @dataclass(frozen=True)
 class WeakStrong:
-    """One crop, as it is and strengthened ``k`` times: ``image``, ``label``, ``strong_1`` to ``strong_k``.
+    """One crop, as it is and strengthened ``k`` times: as ``Weak``, and ``strong_1`` to ``strong_k``.
 
     The label belongs to ``image``: what cutout erases is erased in the strong images only.
     """
@@ -96,12 +118,13 @@ class WeakStrong:
     def __post_init__(self) -> None:
         _refuse_moved_pixels(self.photometric, "weak-and-strong")
 
-    def __call__(self, image: Array, label: Array | None, key: Key) -> Sample:
+    def __call__(
+        self, image: Array, label: Array | None, key: Key, confidence: Confidence | None = None
+    ) -> Sample:
         """Crop once, then strengthen the crop ``k`` times, each with draws of its own."""
-        image, label = self.geometry(image, label, _geometry_rng(key))
-        sample = _sample(image, label)
+        sample = _cropped(self.geometry, image, label, key, confidence)
         for number in range(1, self.k + 1):
-            strong, _ = _strengthened(image, None, (*key, number), self.photometric, self.cutout)
+            strong, _ = _strengthened(sample["image"], None, (*key, number), self.photometric, self.cutout)
             sample[f"strong_{number}"] = strong
         return sample
 
@@ -120,7 +143,9 @@ class OverlapCrops:
     def __post_init__(self) -> None:
         _refuse_moved_pixels(self.photometric, "overlapping-crops")
 
-    def __call__(self, image: Array, label: Array | None, key: Key) -> Sample:
+    def __call__(
+        self, image: Array, label: Array | None, key: Key, confidence: Confidence | None = None
+    ) -> Sample:
         """Draw both crops, then change the colors of each with draws of its own."""
         pair = self.pair(image, _geometry_rng(key))
         return {

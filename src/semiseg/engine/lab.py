@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.augment import Augment
-from semiseg.data.dataset import DatasetInfo, SegDataset
-from semiseg.data.pseudo import PseudoLabels, PseudoWriter
+from semiseg.data.dataset import IGNORE_INDEX, DatasetInfo, SegDataset
 from semiseg.data.lists import ids_sha256
+from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.data.splits import Split
 from semiseg.data.streams import Budget, Streams
 from semiseg.engine.checkpoint import load_bundle
@@ -38,6 +38,15 @@ class LabelPolicy(Protocol):
 
     def __call__(self, network: SegModel, images: Tensor) -> tuple[Tensor, Tensor]:
         """Turn ``(1, 3, H, W) uint8`` into ``(H, W) uint8`` labels and ``(H, W) float32`` confidence."""
+        ...
+
+
+@runtime_checkable
+class SelectivePolicy(LabelPolicy, Protocol):
+    """A policy that drops labels of low confidence, once all images are labeled."""
+
+    def thresholds(self, labels: PseudoLabels, num_classes: int) -> Sequence[float]:
+        """Return the smallest confidence of each class, from the stored labels and confidences."""
         ...
 
 
@@ -182,7 +191,8 @@ class Lab:
             name: name of the step.
             network: the labeler.
             ids: images to label, in this order.
-            policy: how one image is labeled.
+            policy: how one image is labeled; a ``SelectivePolicy`` gives thresholds too, which apply whenever a
+                label is read.
             keep_confidence: store the confidence of every pixel too; five bytes a pixel instead of one.
         """
         step = self._step(name)
@@ -198,11 +208,15 @@ class Lab:
                     finished.add(image_id)
                     self.session.tracker.progress(len(finished))
                 labels = writer.seal()
+            if isinstance(policy, SelectivePolicy):
+                chosen = policy.thresholds(labels, self.info.num_classes)
+                labels = PseudoLabels(store, thresholds=[float(value) for value in chosen])
             quality = self._label_quality(labels)
             self.session.tracker.log(quality, self.iterations)
-            step.finish({"kind": "label", "images": len(ids), "quality": quality})
+            result = {"kind": "label", "images": len(ids), "quality": quality}
+            step.finish(result | {"thresholds": labels.thresholds})
         self.labelings[name] = step.result
-        return PseudoLabels(store)
+        return PseudoLabels(store, thresholds=step.result["thresholds"])
 
     def memo(self, name: str, compute: Callable[[], JSON], planned: Callable[[], JSON]) -> JSON:
         """Compute a JSON value once and remember it.
@@ -265,8 +279,9 @@ class Lab:
     def _label_quality(self, labels: PseudoLabels) -> dict[str, float | None]:
         session = self.session
         statistics = labels.statistics
+        kept = labels.count()
         values = {
-            "pseudo/coverage": statistics["labeled_pixels"] / max(statistics["pixels"], 1),
+            "pseudo/coverage": (sum(kept) - kept[IGNORE_INDEX]) / max(statistics["pixels"], 1),
             "pseudo/confidence": statistics["mean_confidence"],
         }
         quality = pseudo_label_quality(

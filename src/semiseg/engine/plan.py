@@ -64,6 +64,10 @@ class PlannedLabels(PseudoLabels):
         """Confidence 1 in the size of the image."""
         return np.ones(self._dataset.image(image_id).shape[:2], np.float32)
 
+    def read(self, image_id: str) -> tuple[Array, Confidence]:
+        """Both of them."""
+        return self.label(image_id), self.confidence(image_id)
+
 
 class PlanLab:
     """Offers a recipe what ``Lab`` offers, times a few training steps of each fit and stores nothing.

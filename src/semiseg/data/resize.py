@@ -1,0 +1,86 @@
+"""Resize and pad images and the maps that belong to them, by the rule of the library that a paper used."""
+
+from collections.abc import Sequence
+from typing import Literal, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from semiseg.errors import UserError
+
+Interpolation = Literal["opencv", "torch", "pil_bilinear", "pil_bicubic"]
+Color = tuple[int, int, int]
+Pixel = TypeVar("Pixel", np.uint8, np.float32)
+
+MEAN_COLOR: Color = (124, 116, 104)
+"""ImageNet's mean color, rounded; it is (almost) zero once a network has normalized it."""
+
+_PIL_FILTERS = {"pil_bilinear": Image.Resampling.BILINEAR, "pil_bicubic": Image.Resampling.BICUBIC}
+
+
+def check_choice(value: str, choices: Sequence[str], where: str) -> None:
+    """Raise ``UserError`` unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise UserError(f"{where} is {value!r}; expected one of {', '.join(choices)}.")
+
+
+def checked_color(value: Sequence[int]) -> Color:
+    """Return an RGB color as a tuple; raise ``UserError`` unless it is three numbers from 0 to 255."""
+    color = tuple(value)
+    if len(color) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in color):
+        raise UserError(f"pad_color is {list(color)}; expected three whole numbers from 0 to 255 (RGB).")
+    return color[0], color[1], color[2]
+
+
+def resized(image: NDArray[Pixel], size: tuple[int, int], interpolation: Interpolation) -> NDArray[Pixel]:
+    """Resize an image ``(H, W, 3)`` or a map ``(H, W)`` to ``size = (height, width)``.
+
+    Images are interpolated as named. ``opencv`` is plain bilinear without antialiasing, in steps of 1/2048 on
+    8-bit images; ``torch`` is the same in float (``interpolate(align_corners=False)``, as DMT has it) and 8-bit
+    results are rounded; the two of Pillow antialias when they shrink. Maps, such as labels and confidences,
+    take the nearest pixel by the rule of the same library.
+
+    Args:
+        image: uint8; but for ``pil_*`` images float32 too.
+        size: of the result, 1 pixel or more.
+        interpolation: which rule.
+    """
+    height, width = size
+    if image.ndim == 2:
+        return _nearest(image, size, interpolation)
+    if interpolation == "opencv":
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    if interpolation == "torch":
+        exact = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+        return cv2.convertScaleAbs(exact) if image.dtype == np.uint8 else exact  # type: ignore[return-value]
+    return np.asarray(Image.fromarray(image).resize((width, height), _PIL_FILTERS[interpolation]))
+
+
+def _nearest(values: NDArray[Pixel], size: tuple[int, int], interpolation: Interpolation) -> NDArray[Pixel]:
+    height, width = size
+    if interpolation == "opencv":
+        return cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
+    if interpolation == "torch":
+        return values[_sources(values.shape[0], height)].take(_sources(values.shape[1], width), axis=1)
+    return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.NEAREST))
+
+
+def _sources(length: int, new: int) -> NDArray[np.int64]:
+    """Source pixel of every new pixel along an axis: rounded down, computed in float32, as torch does."""
+    positions = np.arange(new, dtype=np.float32) * (np.float32(length) / np.float32(new))
+    return np.minimum(positions.astype(np.int64), length - 1)
+
+
+def padded(
+    image: NDArray[Pixel], size: tuple[int, int], top: int, left: int, fill: float | Color
+) -> NDArray[Pixel]:
+    """Place ``image`` at ``(top, left)`` of a canvas of ``size = (height, width)`` filled with ``fill``."""
+    height, width = image.shape[:2]
+    if (height, width) == size:
+        return image
+    canvas = np.empty((*size, *image.shape[2:]), image.dtype)
+    canvas[:] = fill
+    canvas[top : top + height, left : left + width] = image
+    return canvas

@@ -1,0 +1,43 @@
+"""Masks of CutMix."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def box_masks(
+    generator: np.random.Generator | np.random.RandomState,
+    n: int,
+    size: tuple[int, int],
+    boxes: int = 3,
+    area_range: tuple[float, float] = (0.25, 0.5),
+) -> Tensor:
+    """Draw CutMix masks; True takes the second image.
+
+    Each box has ``a / boxes`` of the area with a ~ U(area_range), a random shape and position, and toggles
+    what it covers, so that overlaps cancel: with the defaults the mean share of True is about 0.25, not the
+    0.375 that one may expect. Equal to the masks of CPS for an equal NumPy generator (draw order: all areas,
+    all shapes, all positions).
+
+    Args:
+        generator: source of all draws.
+        n: number of masks.
+        size: (height, width) in pixels.
+        boxes: boxes a mask.
+        area_range: bounds of the area of all boxes together, as a share of the image.
+
+    Returns:
+        ``(n, 1, height, width) bool`` on the CPU.
+    """
+    area = generator.uniform(*area_range, size=(n, boxes))
+    exponent = generator.uniform(size=(n, boxes))
+    height = area**exponent
+    shares = np.stack([height, area / height], axis=2) * np.sqrt(1 / boxes)
+    extents = np.round(shares * np.asarray(size))
+    corners = np.round((np.asarray(size) - extents) * generator.uniform(size=(n, boxes, 2)))
+    masks = np.zeros((n, 1, *size), dtype=bool)
+    spans = np.concatenate([corners, corners + extents], axis=2).astype(int)
+    for mask, drawn in zip(masks[:, 0], spans, strict=True):
+        for top, left, bottom, right in drawn:
+            mask[top:bottom, left:right] ^= True
+    return torch.from_numpy(masks)
