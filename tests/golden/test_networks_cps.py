@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from semiseg.engine.optim import SGD
 from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.resnet import ResNet
@@ -88,6 +89,26 @@ def test_dilations_of_the_last_layer() -> None:
         backbone = network(50).backbone
     assert [block.conv2.dilation[0] for block in backbone.layer4] == [2, 4, 8]
     assert [block.conv2.dilation[0] for block in backbone.layer3] == [1] * 6
+
+
+def test_optimizer_groups() -> None:
+    """Conv weights decay; norm layers and biases don't. Six groups there, four here: the classifier is head."""
+    with torch.device("meta"):
+        model = network(50)
+    groups = SGD(lr=0.01, weight_decay=1e-4, decay="conv").groups(model)
+    convs, norms = (
+        [sum(isinstance(m, kind) for m in part.modules()) for part in (model.backbone, model)]
+        for kind in (nn.Conv2d, nn.BatchNorm2d)
+    )
+    assert (convs[1], norms[1]) == (66, 61)
+    assert {g["name"]: (g["lr"], g["weight_decay"], len(g["params"])) for g in groups} == {
+        "backbone": (0.01, 1e-4, convs[0]),
+        "backbone_no_decay": (0.01, 0.0, 2 * norms[0]),
+        "head": (0.01, 1e-4, 66 - convs[0]),
+        "head_no_decay": (0.01, 0.0, 2 * (61 - norms[0]) + 1),
+    }
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {id(m.weight) for m in model.modules() if isinstance(m, nn.Conv2d)}
 
 
 def test_initialization_of_the_head() -> None:

@@ -8,9 +8,11 @@ from torch import nn
 
 from semiseg.data.dataset import DatasetInfo
 from semiseg.errors import UserError
-from semiseg.models.build import bundle, from_bundle, segmentation_model
+from semiseg.models.build import bundle, equip, from_bundle, segmentation_model, traits
+from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
+from semiseg.models.heads import Projector, RepresentationHead
 from semiseg.models.resnet import ResNet
 from semiseg.models.segmodel import InputConvention, SegModel
 from semiseg.models.tiny import Tiny
@@ -25,6 +27,7 @@ DECODER = {
     "low_channels": 8,
     "rates": [1, 2],
 }
+PROJECTOR = {"_target_": "semiseg.models.heads.Projector", "in_channels": 16}
 CONFIG = {"backbone": TINY, "model": DECODER}
 
 
@@ -69,6 +72,46 @@ def test_the_convention_travels_along() -> None:
     images = torch.randint(0, 256, (1, 3, 33, 33), dtype=torch.uint8)
     with torch.inference_mode():
         assert torch.equal(again(images), model(images))
+
+
+def test_heads_travel_along() -> None:
+    model = network()
+    model.attach("projector", Projector(16, 4, 5))
+    model.attach("representation", RepresentationHead(16, out_channels=6))
+    with torch.no_grad():
+        model.train().heads["representation"](torch.randn(2, 16, 9, 9))
+    model.eval()
+    values = through_a_file(bundle(model, INFO, CONFIG))
+    again = from_bundle(values)
+    assert list(again.heads) == ["projector", "representation"]
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
+    features = torch.randn(1, 16, 9, 9)
+    with torch.inference_mode():
+        for name in model.heads:
+            assert torch.equal(again.heads[name](features), model.heads[name](features))
+        images = torch.randint(0, 256, (1, 3, 33, 33), dtype=torch.uint8)
+        assert torch.equal(again(images), model(images))
+    assert traits(again) == traits(model)
+
+
+def test_a_fresh_network_is_equipped_like_another() -> None:
+    model = network()
+    model.attach("projector", Projector(16, 4, 5))
+    model.set_convention(InputConvention("BGR", 1.0, (1.0, 2.0, 3.0), (1.0, 1.0, 1.0)))
+    fresh = network()
+    equip(fresh, traits(model))
+    fresh.load_state_dict(model.state_dict())
+    assert fresh.convention == model.convention
+    images = torch.randint(0, 256, (1, 3, 33, 33), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(fresh(images), model(images))
+
+
+def test_frozen_branches_stay_frozen() -> None:
+    decoder = {"_target_": "semiseg.models.deeplabv2.DeepLabV2", "branches": 2, "rates": [1, 2, 3]}
+    model = segmentation_model(Tiny(8), partial(DeepLabV2, branches=2, rates=[1, 2, 3]), 3)
+    again = from_bundle(bundle(model, INFO, {"backbone": TINY, "model": decoder}))
+    assert [conv.weight.requires_grad for conv in again.classifier.convs] == [True, True, False]
 
 
 def test_a_bundle_does_not_change_with_the_network() -> None:
@@ -121,6 +164,11 @@ def damaged(change: dict[str, Any]) -> dict[str, Any]:
         ({"config": {"backbone": TINY, "model": {"_target_": "nowhere.Decoder"}}}, "can't be imported"),
         ({"config": {"backbone": {"_target_": "Tiny"}, "model": DECODER}}, "can't be imported"),
         ({"config": {"backbone": {**TINY, "width": 4}, "model": DECODER}}, "another shape"),
+        ({"heads": {"extra": {"_target_": "os.system", "command": "true"}}}, "refused"),
+        ({"heads": {"extra": {"_target_": "torch.nn.Identity"}}}, "head 'extra' cannot be built"),
+        ({"heads": {"extra": {**PROJECTOR, "in_channels": 3}}}, "takes 3 channels"),
+        ({"heads": {"extra": {**PROJECTOR, "depth": 3}}}, "head 'extra' cannot be built"),
+        ({"heads": {"extra": PROJECTOR}}, "entries of the network are not in the file"),
     ],
 )
 def test_bundles_that_cannot_be_rebuilt(change: dict[str, Any], named: str) -> None:

@@ -10,13 +10,31 @@ from torch import nn
 
 from semiseg.errors import UserError
 from semiseg.models.build import segmentation_model
+from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
+from semiseg.models.deeplabv3plus_cac import DeepLabV3PlusCAC
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
+from semiseg.models.heads import Projector, RepresentationHead
+from semiseg.models.pspnet import PSPNet, region_means
 from semiseg.models.resnet import ResNet
 from semiseg.models.segmodel import InputConvention, SegModel
 from semiseg.models.tiny import Tiny
 
-DECODERS = {"deeplabv3plus": DeepLabV3Plus, "deeplabv3plus_cps": DeepLabV3PlusCPS}
+DECODERS: dict[str, Callable[..., nn.Module]] = {
+    "deeplabv2": DeepLabV2,
+    "deeplabv3plus": DeepLabV3Plus,
+    "deeplabv3plus_cac": DeepLabV3PlusCAC,
+    "deeplabv3plus_cps": DeepLabV3PlusCPS,
+    "pspnet": PSPNet,
+}
+SMALL_DECODERS: dict[str, Callable[..., nn.Module]] = {
+    "deeplabv2": partial(DeepLabV2, branches=4, rates=(1, 2, 3, 4)),
+    **{
+        name: partial(DECODERS[name], channels=32, low_channels=8, rates=(1, 2, 3))
+        for name in ("deeplabv3plus", "deeplabv3plus_cac", "deeplabv3plus_cps")
+    },
+    "pspnet": partial(PSPNet, pool_channels=8, channels=32),
+}
 BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     **{
         f"resnet{depth}": lambda stride, depth=depth: ResNet(depth, output_stride=stride)
@@ -51,7 +69,8 @@ def test_shapes(backbone: str, decoder: str, output_stride: int) -> None:
             assert maps[0].shape[-2:] == (-(-height // 4), -(-width // 4))
             assert maps[-1].shape[-2:] == (-(-height // output_stride), -(-width // output_stride))
             features = model.decoder(maps)
-            assert features.shape == (2, 256, *maps[0].shape[-2:])
+            refined = maps[0] if decoder.startswith("deeplabv3plus") else maps[-1]
+            assert features.shape == (2, model.feature_channels, *refined.shape[-2:])
             assert model.classify(features, batch.shape[-2:]).shape == (2, 7, height, width)
 
 
@@ -59,8 +78,7 @@ def test_shapes(backbone: str, decoder: str, output_stride: int) -> None:
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50-deep", "tiny"])
 def test_gradient_reaches_every_parameter(backbone: str, decoder: str) -> None:
     torch.manual_seed(0)
-    factory = partial(DECODERS[decoder], channels=32, low_channels=8, rates=(1, 2, 3))
-    model = segmentation_model(BACKBONES[backbone](16), factory, 4).train()
+    model = segmentation_model(BACKBONES[backbone](16), SMALL_DECODERS[decoder], 4).train()
     target = torch.randint(0, 4, (2, 49, 65))
     F.cross_entropy(model(images(49, 65)), target).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
@@ -77,7 +95,7 @@ def test_every_batch_norm_has_the_published_settings(backbone: str) -> None:
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_bfloat16_autocast(decoder: str) -> None:
-    model = small(decoder=partial(DECODERS[decoder], channels=32, low_channels=16, rates=(1, 2))).eval()
+    model = small(decoder=SMALL_DECODERS[decoder]).eval()
     with torch.inference_mode():
         expected = model(images(65, 81))
         with torch.autocast("cpu", torch.bfloat16):
@@ -88,7 +106,7 @@ def test_bfloat16_autocast(decoder: str) -> None:
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_channels_last(decoder: str) -> None:
-    model = small(decoder=partial(DECODERS[decoder], channels=32, low_channels=16, rates=(1, 2))).eval()
+    model = small(decoder=SMALL_DECODERS[decoder]).eval()
     batch = images(65, 81)
     with torch.inference_mode():
         expected = model(batch)
@@ -96,6 +114,28 @@ def test_channels_last(decoder: str) -> None:
             batch.contiguous(memory_format=torch.channels_last)
         )
     assert torch.allclose(observed, expected, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_compiles_as_one_graph(decoder: str) -> None:
+    model = small(decoder=SMALL_DECODERS[decoder]).eval()
+    model.attach("projector", Projector(model.feature_channels, 4, 4))
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.inference_mode():
+        assert torch.equal(compiled(images(65, 81)), model(images(65, 81)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_exports_for_images_of_any_size(decoder: str) -> None:
+    model = small(decoder=SMALL_DECODERS[decoder]).eval()
+    sides = {axis: torch.export.Dim(name, min=32, max=512) for axis, name in ((2, "h"), (3, "w"))}
+    exported = torch.export.export(model, (images(65, 81),), dynamic_shapes=(sides,)).module()
+    with torch.inference_mode():
+        for size in ((65, 81), (49, 97)):
+            assert torch.allclose(exported(images(*size)), model(images(*size)), atol=1e-5)
 
 
 def test_the_network_normalizes_its_input() -> None:
@@ -114,6 +154,18 @@ def test_bgr_convention_in_the_range_of_the_pixels() -> None:
     batch = images(8, 8)
     expected = batch.float()[:, [2, 1, 0]] - torch.tensor([104.0, 117.0, 123.0]).view(1, 3, 1, 1)
     assert torch.equal(model.normalize(batch), expected)
+
+
+def test_the_convention_can_be_replaced() -> None:
+    convention = InputConvention("BGR", 1.0, (104.0, 117.0, 123.0), (1.0, 2.0, 4.0))
+    backbone = Tiny(width=8)
+    backbone.convention = convention
+    expected = segmentation_model(backbone, SMALL, 5).normalize(images(8, 8))
+    model = small()
+    model.set_convention(convention)
+    assert model.convention == convention
+    assert torch.equal(model.normalize(images(8, 8)), expected)
+    assert not {"mean", "std"} & set(model.state_dict())
 
 
 def test_convention_survives_plain_values() -> None:
@@ -146,14 +198,118 @@ def test_usual_rates_follow_the_output_stride() -> None:
         with torch.device("meta"):
             plain = DeepLabV3Plus((8, 8, 8, 8), output_stride=stride)
             cps = DeepLabV3PlusCPS((8, 8, 8, 8), output_stride=stride)
+            cac = DeepLabV3PlusCAC((8, 8, 8, 8), output_stride=stride)
+            classifier = DeepLabV2((8, 8, 8, 8), output_stride=stride).make_classifier(3)
         assert tuple(branch[0].dilation[0] for branch in plain.branches[1:]) == rates
         assert tuple(branch.dilation[0] for branch in cps.branches[1:]) == rates
+        assert tuple(branch[0].dilation[0] for branch in cac.branches[1:]) == rates
+        summed = {8: (6, 12, 18, 24), 16: (3, 6, 9, 12), 32: (2, 3, 4, 6)}[stride]
+        assert tuple(conv.dilation[0] for conv in classifier.convs) == summed
+        assert all(conv.padding == conv.dilation for conv in classifier.convs)
 
 
-@pytest.mark.parametrize("decoder", DECODERS.values())
+@pytest.mark.parametrize("decoder", [DECODERS[name] for name in DECODERS if name != "pspnet"])
 @pytest.mark.parametrize(
     "arguments", [{"output_stride": 4}, {"output_stride": 8, "rates": [0]}, {"output_stride": 8, "rates": []}]
 )
 def test_bad_rates(decoder: Callable[..., nn.Module], arguments: dict[str, object]) -> None:
     with pytest.raises(UserError, match=r"model\.rates"):
         decoder((8, 8, 8, 8), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("build", "named"),
+    [
+        (lambda: DeepLabV2((8, 8, 8, 8), output_stride=8, branches=0), r"model\.branches=0"),
+        (lambda: DeepLabV2((8, 8, 8, 8), output_stride=8, branches=5), r"model\.branches=5"),
+        (lambda: DeepLabV2((8, 8, 8, 8), output_stride=8, init="gauss"), r"model\.init=gauss"),  # type: ignore[arg-type]
+        (lambda: PSPNet((8, 8, 8, 8), output_stride=8, pools=[]), r"model\.pools=\[\]"),
+        (lambda: PSPNet((8, 8, 8, 8), output_stride=8, pools=[0, 1]), r"model\.pools=\[0, 1\]"),
+        (lambda: PSPNet((8, 8, 8, 8), output_stride=8, channels=0), r"model\.channels=0"),
+        (lambda: PSPNet((8, 8, 8, 8), output_stride=8, dropout=1), r"model\.dropout=1"),
+        (
+            lambda: DeepLabV3PlusCAC((8, 8, 8, 8), output_stride=8, classifier_dropout=2),
+            "classifier_dropout=2",
+        ),
+        (lambda: DeepLabV3PlusCAC((8, 8, 8, 8), output_stride=8, aspp_dropout=-1), "aspp_dropout=-1"),
+    ],
+)
+def test_bad_arguments(build: Callable[[], nn.Module], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        build()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(9, 11), (12, 12), (41, 37), (2, 5), (1, 1)])
+def test_region_means_are_those_of_adaptive_pooling(
+    size: tuple[int, int], layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, *size, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    pools = (1, 2, 3, 6)
+    found, expected = region_means(x, pools), [F.adaptive_avg_pool2d(x, k) for k in pools]
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-14)
+    weights = [torch.randn_like(one) for one in found]
+    gradients = [
+        torch.autograd.grad(sum((w * m).sum() for w, m in zip(weights, maps, strict=True)), x)[0]
+        for maps in (found, expected)
+    ]
+    assert torch.allclose(*gradients, rtol=0, atol=1e-14)
+
+
+def test_region_means_of_large_maps_in_bfloat16() -> None:
+    """A count above 256 has no bfloat16; the mean of ones is still 1."""
+    (mean,) = region_means(torch.ones(1, 1, 41, 37, dtype=torch.bfloat16), (1,))
+    assert mean.dtype == torch.bfloat16
+    assert mean.item() == pytest.approx(1, rel=2**-8)
+
+
+def test_the_pyramid_of_cac_is_resized_without_aligned_corners() -> None:
+    torch.manual_seed(0)
+    aligned = PSPNet((8, 8, 8, 8), output_stride=8, pool_channels=2, channels=4).eval()
+    plain = PSPNet((8, 8, 8, 8), output_stride=8, pool_channels=2, channels=4, align_corners=False).eval()
+    plain.load_state_dict(aligned.state_dict())
+    maps = [torch.randn(1, 8, 12, 12)]
+    with torch.no_grad():
+        assert not torch.equal(aligned(maps), plain(maps))
+        joined = [maps[0]]
+        for branch, k in zip(plain.branches, (1, 2, 3, 6), strict=True):
+            joined.append(F.interpolate(branch(F.adaptive_avg_pool2d(maps[0], k)), (12, 12), mode="bilinear"))
+        assert torch.allclose(plain(maps), plain.fuse(torch.cat(joined, 1)), atol=1e-5)
+
+
+HEADS: dict[str, Callable[[int], nn.Module]] = {
+    "projector": lambda channels: Projector(channels, 6, 7),
+    "representation": lambda channels: RepresentationHead(channels, 6, 7),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_an_attached_head_is_part_of_the_network(name: str) -> None:
+    model = small().train()
+    before = model.eval()(images(33, 33))
+    model.attach(name, HEADS[name](model.feature_channels))
+    assert torch.equal(model(images(33, 33)), before)
+    assert {key for key in model.state_dict() if key.startswith(f"heads.{name}.")}
+    features = model.train().features(images(33, 33))
+    result = model.heads[name](features)
+    assert result.shape == (2, 7, *features.shape[-2:])
+    result.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.heads.parameters())
+    assert model.backbone.stem[0].weight.grad.abs().sum() > 0
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.heads[name](features).dtype == torch.bfloat16
+
+
+def test_heads_that_do_not_fit_are_refused() -> None:
+    model = small()
+    with pytest.raises(ValueError, match="takes 16 channels; the decoder gives 32"):
+        model.attach("projector", Projector(16))
+    model.attach("projector", Projector(32))
+    with pytest.raises(ValueError, match="has a head 'projector' already"):
+        model.attach("projector", Projector(32))
+    with pytest.raises(ValueError, match=r"'plain' \(Conv2d\) needs in_channels and config"):
+        model.attach("plain", nn.Conv2d(32, 4, 1))
+    with pytest.raises(ValueError, match="at least 1"):
+        Projector(32, 0)

@@ -105,10 +105,13 @@ class SegModel(nn.Module):
             head: see ``semiseg.models.heads.Head``; maps ``(N, D, h, w)`` to anything.
 
         Raises:
-            ValueError: the name is taken, or the head expects another number of channels than D.
+            ValueError: the name is taken, the head expects another number of channels than D, or it can't be
+                saved because it has no ``config``.
         """
         if name in self.heads:
             raise ValueError(f"the network has a head {name!r} already; use it, or delete it first")
+        if not (hasattr(head, "in_channels") and hasattr(head, "config")):
+            raise ValueError(f"head {name!r} ({type(head).__name__}) needs in_channels and config()")
         if head.in_channels != self.feature_channels:
             raise ValueError(
                 f"head {name!r} takes {head.in_channels} channels; the decoder gives {self.feature_channels}"
