@@ -41,6 +41,7 @@ examples:
   semiseg train run_dir=RUN                          go on with an interrupted run
   semiseg train --config-dir RUN --config-name run   run it again from the start
   semiseg eval RUN --mode slide --flip
+  semiseg doctor
 """
 
 
@@ -179,7 +180,14 @@ def _eval(words: list[str]) -> int:
     return evaluate.main(words)
 
 
+def _doctor(words: list[str]) -> int:
+    from semiseg.tools import doctor
+
+    return doctor.main(words)
+
+
 COMMANDS = {
     "train": Command(_train, "train on a dataset with few labels, evaluate, write a run directory"),
     "eval": Command(_eval, "evaluate a finished run in another way, or again"),
+    "doctor": Command(_doctor, "show versions, devices, datasets and what is wrong with this machine"),
 }

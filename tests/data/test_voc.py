@@ -116,7 +116,9 @@ def test_what_is_missing_is_named(devkit, tmp_path):
     with pytest.raises(UserError, match=r"train\.txt is missing"):
         Voc(str(devkit), train_set="train")
     (devkit / "SegmentationClassAug").rename(devkit / "elsewhere")
-    with pytest.raises(UserError, match=r"dataset\.masks=SegmentationClass dataset\.train_set=train"):
+    with pytest.raises(
+        UserError, match=r"holds 4: dataset\.masks=SegmentationClass .*dataset\.train_set=train"
+    ):
         Voc(str(devkit))
     (lists / "val.txt").unlink()
     with pytest.raises(UserError, match=r"val\.txt"):

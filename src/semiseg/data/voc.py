@@ -20,6 +20,9 @@ LISTS: dict[TrainSet, tuple[str, ...]] = {
     "trainaug": ("trainaug.txt", "train_aug.txt"),
     "train": ("train.txt",),
 }
+VOC_MASKS = 2913
+"""Number of masks in SegmentationClass as published; more are there where it was joined with SBD."""
+
 TREE = """\
   ROOT/VOCdevkit/VOC2012/     (ROOT may be any of the three)
     JPEGImages/               2007_000032.jpg ...
@@ -117,10 +120,10 @@ def _training_ids(lists: Path, train_set: TrainSet, masks: Path, val: tuple[str,
 
 def _no_masks(masks: Path, folder: Path) -> str:
     text = f"there is no folder of masks {masks}."
-    if masks.name != "SegmentationClass" and (folder / "SegmentationClass").is_dir():
-        text += (
-            " The 10,582 training images need the masks of SBD, converted to VOC's classes and joined with VOC's "
-            "own, in this folder. With the masks of VOC alone (1,464 training images): "
-            "dataset.masks=SegmentationClass dataset.train_set=train."
-        )
+    other = folder / "SegmentationClass"
+    if other.is_dir() and other != masks:
+        count = len(images_by_stem(other))
+        text += f" SegmentationClass holds {count:,}: dataset.masks=SegmentationClass takes them."
+        if count <= VOC_MASKS:
+            text += " With these alone, without those of SBD, there are 1,464 training images: dataset.train_set=train."
     return f"{text} Expected:\n{TREE}"
