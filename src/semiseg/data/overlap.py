@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from semiseg.data.dataset import Array
-from semiseg.data.geometry import MEAN_COLOR, Color, LongSide, Resize, checked_color, padded, resized
+from semiseg.data.geometry import LongSide, Resize
+from semiseg.data.resize import MEAN_COLOR, Color, checked_color, padded, resized
 from semiseg.errors import UserError
 
 Box = tuple[int, int, int, int]
@@ -18,7 +19,7 @@ class Pair:
     """Two crops of one image.
 
     Args:
-        image_1: first crop, ``(S, S, 3) uint8``, already flipped where ``flip_1``.
+        image_1: first crop, ``(H, W, 3) uint8``, already flipped where ``flip_1``.
         image_2: second crop.
         box_1: (top, left, bottom, right) of the common part inside the first crop before its flip; multiples
             of the stride, without padding.
@@ -44,16 +45,19 @@ class OverlapPair:
     """Draw two crops whose boxes overlap by an IoU within ``iou``; CAC's rule for unlabeled images.
 
     Args:
-        crop_size: side of both crops in pixels; a multiple of ``stride``.
+        crop_size: side, or (height, width), of both crops in pixels; multiples of ``stride``.
         resize: size rule, drawn once an image. CAC: ``LongSide(400, 0.8, 2.0, "pil_bicubic")`` on VOC,
             base 2048 on Cityscapes.
         stride: the crops are shifted against each other by multiples of this (pixels).
         iou: bounds of the accepted IoU of the two boxes.
         tries: draws of the second crop before it is set equal to the first.
         pad_color: RGB of the padding at bottom and right.
+
+    Raises:
+        UserError: a crop that is no multiple of the stride, or bounds out of order.
     """
 
-    crop_size: int
+    crop_size: int | Sequence[int]
     resize: Resize = field(default_factory=_pair_resize)
     stride: int = 8
     iou: Sequence[float] = (0.1, 1.0)
@@ -61,23 +65,32 @@ class OverlapPair:
     pad_color: Color = MEAN_COLOR
 
     def __post_init__(self) -> None:
-        if self.stride < 1 or self.crop_size < 1 or self.crop_size % self.stride:
+        sides = (self.crop_size,) * 2 if isinstance(self.crop_size, int) else tuple(self.crop_size)
+        if self.stride < 1 or len(sides) != 2 or any(side < 1 or side % self.stride for side in sides):
+            nearest = [max(1, round(side / max(1, self.stride))) * max(1, self.stride) for side in sides]
             raise UserError(
                 f"OverlapPair: crop_size={self.crop_size} is not a multiple of stride={self.stride}; "
-                f"the nearest is {max(1, round(self.crop_size / max(1, self.stride))) * max(1, self.stride)}."
+                f"the nearest is {nearest[0] if isinstance(self.crop_size, int) else nearest}."
             )
         if len(self.iou) != 2 or not 0 <= self.iou[0] <= self.iou[1] <= 1:
             raise UserError(
                 f"OverlapPair: iou={list(self.iou)}; expected [low, high] with 0 <= low <= high <= 1."
             )
+        object.__setattr__(self, "crop_size", sides)
         object.__setattr__(self, "iou", tuple(self.iou))
         object.__setattr__(self, "pad_color", checked_color(self.pad_color))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of both crops."""
+        assert not isinstance(self.crop_size, int)
+        return self.crop_size[0], self.crop_size[1]
 
     def __call__(self, image: Array, rng: random.Random) -> Pair:
         """Apply one draw to an image ``(H, W, 3) uint8``."""
         height, width = self.resize.size(image.shape[0], image.shape[1], rng)
         image = resized(image, (height, width), self.resize.interpolation)
-        size = max(height, self.crop_size), max(width, self.crop_size)
+        size = max(height, self.size[0]), max(width, self.size[1])
         image = padded(image, size, 0, 0, self.pad_color)
         first, second = self._corners(*size, rng)
         shift = second[0] - first[0], second[1] - first[1]
@@ -94,7 +107,7 @@ class OverlapPair:
     def _corners(
         self, height: int, width: int, rng: random.Random
     ) -> tuple[tuple[int, int], tuple[int, int]]:
-        free_y, free_x = height - self.crop_size, width - self.crop_size
+        free_y, free_x = height - self.size[0], width - self.size[1]
         x1, y1 = rng.randint(0, free_x), rng.randint(0, free_y)
         for _ in range(self.tries):
             x2 = self._snapped(rng.randint(0, free_x), x1)
@@ -108,18 +121,19 @@ class OverlapPair:
         return value + self.stride if value < 0 else value
 
     def _iou(self, dx: int, dy: int) -> float:
-        common = max(0, self.crop_size - abs(dx)) * max(0, self.crop_size - abs(dy))
-        return common / (2 * self.crop_size**2 - common)
+        height, width = self.size
+        common = max(0, width - abs(dx)) * max(0, height - abs(dy))
+        return common / (2 * height * width - common)
 
     def _box(self, shift: tuple[int, int], size: tuple[int, int]) -> Box:
         top, left = max(0, shift[0]), max(0, shift[1])
         bottom, right = (
-            min(self.crop_size, self.crop_size + moved, self.stride * (side // self.stride))
-            for moved, side in zip(shift, size, strict=True)
+            min(crop, crop + moved, self.stride * (side // self.stride))
+            for crop, moved, side in zip(self.size, shift, size, strict=True)
         )
         return top, left, bottom, right
 
     def _crop(self, image: Array, corner: tuple[int, int], flip: bool) -> Array:
         top, left = corner
-        crop = image[top : top + self.crop_size, left : left + self.crop_size]
+        crop = image[top : top + self.size[0], left : left + self.size[1]]
         return np.ascontiguousarray(crop[:, ::-1] if flip else crop)
