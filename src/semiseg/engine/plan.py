@@ -111,10 +111,14 @@ class PlanLab:
         def train(iteration: int) -> None:
             batch = streams.batch(session.dataset, session.seed, name, iteration)
             batch = to_device(batch, session.device, session.memory_format)
-            progress = Progress(iteration, streams.iterations, 0, seed=iteration)
+            epoch = iteration // streams.iterations_per_epoch
+            progress = Progress(iteration, streams.iterations, epoch, seed=iteration)
             forward_backward(learner, batch, progress, session.trainer.accumulate, session.autocast)
 
-        seconds = [self._timed(train, iteration) for iteration in range(min(TIMED_STEPS, streams.iterations))]
+        # Late in the fit: losses that begin after a warm-up are counted by then.
+        total = streams.iterations
+        late = range(max(min(total * 3 // 4, total - TIMED_STEPS), 0), total)[:TIMED_STEPS]
+        seconds = [self._timed(train, iteration) for iteration in late]
         model = next(iter(learner.predictors().values()))
         every = evaluation_interval(session.trainer.eval_every, streams, session.trainer.iterations is None)
         evaluations = math.ceil(streams.iterations / every) if session.split.val else 0
