@@ -9,8 +9,9 @@ import numpy as np
 
 from semiseg.data.cutout import Cutout
 from semiseg.data.dataset import IGNORE_INDEX, Array
-from semiseg.data.geometry import RandomCrop
-from semiseg.data.views import Strong, View, Weak
+from semiseg.data.geometry import LongSide, RandomCrop
+from semiseg.data.overlap import OverlapPair
+from semiseg.data.views import OverlapCrops, Strong, View, Weak
 from semiseg.errors import UserError
 from semiseg.seeding import derive_seed
 
@@ -100,6 +101,7 @@ class Augment:
         weak: resize, crop and flip.
         strong: color changes of the strong view.
         cutout: box erased last in the strong view.
+        pair: overlapping crops, for methods that compare two; None: see ``overlap``.
         name: as in ``augment=NAME``.
     """
 
@@ -108,11 +110,13 @@ class Augment:
         weak: RandomCrop,
         strong: Photometric | None = None,
         cutout: Cutout | None = None,
+        pair: OverlapCrops | None = None,
         name: str = "",
     ) -> None:
         self.geometry = weak
         self.photometric = strong
         self.cutout = cutout
+        self.pair = pair
         self.name = name
 
     @property
@@ -124,3 +128,19 @@ class Augment:
     def strong(self) -> View:
         """Geometry, color changes and cutout."""
         return Strong(self.geometry, self.photometric, self.cutout)
+
+    def overlap(self, stride: int = 8) -> OverlapCrops:
+        """Two overlapping crops: ``pair`` where there is one, else in the size and scale of ``weak``.
+
+        Args:
+            stride: the crops that are made from ``weak`` are shifted by multiples of this (pixels). They get the
+                color changes of ``strong``, each by itself, and no cutout.
+
+        Raises:
+            UserError: the crop is no multiple of the stride, or a transform of ``strong`` moves pixels.
+        """
+        if self.pair is not None:
+            return self.pair
+        resize = self.geometry.resize or LongSide(None, 1.0, 1.0)
+        crops = OverlapPair(self.geometry.size, resize, stride, pad_color=self.geometry.pad_color)
+        return OverlapCrops(crops, self.photometric)

@@ -1,0 +1,208 @@
+"""Directional context-aware consistency (CAC, arXiv 2106.14133): two crops of an image agree where they overlap."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+
+from semiseg.config.schema import TrainerConfig
+from semiseg.data.epochs import Unlabeled, separate
+from semiseg.data.views import OverlapCrops
+from semiseg.errors import UserError
+from semiseg.losses.directional import NORMALIZERS, Normalizer
+from semiseg.methods.cac_learner import HEAD, CACLearner
+from semiseg.methods.feature_bank import FeatureBank, ranks
+from semiseg.methods.supervised import LabeledLoss
+from semiseg.models.heads import Projector
+from semiseg.models.segmodel import SegModel
+
+if TYPE_CHECKING:
+    from semiseg.engine.lab import Lab
+
+
+class CAC:
+    """Directional context-aware consistency.
+
+    The defaults are the authors' code where it is the method that their results come from, and its correction
+    where it is an accident of their setup: ``replay=True`` and ``iterations_per_epoch=1157`` repeat the latter,
+    ``groups=W`` (2 GPUs on VOC, 4 on Cityscapes) the average over GPUs. ``normalizer="overlap"`` is the paper's
+    formula; "anchors" is what its numbers were made with.
+
+    Args:
+        weight: factor of the contrastive losses; no ramp-up.
+        temperature: divisor of the cosines.
+        positive_threshold: confidence that the target of a cell has to exceed.
+        normalizer: "anchors", the mean over the cells that learn, or "overlap", over all common cells.
+        bank_steps: earlier steps whose features are kept beside those of the running one. Published: 1, on VOC
+            with ResNet-101 2, on Cityscapes 0.
+        selected: cells of each crop batch (and group) that become negatives, at random; None: all, to which the
+            published numbers 6400 and 16200 amount.
+        warmup_epochs: first epochs with the supervised loss alone.
+        groups: equal parts of a batch whose contrastive losses are averaged apart, as on so many GPUs.
+        downsample: average the decoder's map over 2 x 2 cells first; False for decoders that end at stride 8.
+        projection: channels of the compared features.
+        labeled_augment: view of the labeled images, "weak", or "strong" for the colors of ``augment`` too (with
+            ``augment=cac`` the jitter that is published for Cityscapes).
+        replay: bring the same batches again within an epoch once a list is used up, as the published code does.
+        iterations_per_epoch: fixed number, published 1157; None: one pass over the longer list.
+        loss: "ce" as published, or "ohem".
+        ohem_threshold: probability of the true class above which OHEM leaves a pixel out.
+        ohem_min_kept: pixels of a batch that OHEM keeps at least; None: 5/64 of them.
+        name: name of the option in the config.
+
+    Raises:
+        UserError: an unknown choice or a number out of range.
+    """
+
+    needs_unlabeled: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        weight: float = 0.1,
+        temperature: float = 0.1,
+        positive_threshold: float = 0.75,
+        normalizer: Normalizer = "anchors",
+        bank_steps: int = 1,
+        selected: int | None = None,
+        warmup_epochs: int = 5,
+        groups: int = 1,
+        downsample: bool = True,
+        projection: int = 128,
+        labeled_augment: Literal["weak", "strong"] = "weak",
+        replay: bool = False,
+        iterations_per_epoch: int | None = None,
+        loss: Literal["ce", "ohem"] = "ce",
+        ohem_threshold: float = 0.7,
+        ohem_min_kept: int | None = None,
+        name: str = "cac",
+    ) -> None:
+        for key, value, low in (
+            ("weight", weight, 0),
+            ("bank_steps", bank_steps, 0),
+            ("selected", selected, 1),
+            ("warmup_epochs", warmup_epochs, 0),
+            ("groups", groups, 1),
+            ("projection", projection, 1),
+            ("iterations_per_epoch", iterations_per_epoch, 1),
+        ):
+            if value is not None and value < low:
+                raise UserError(f"method.{key}={value}: give {low} or more.")
+        if temperature <= 0:
+            raise UserError(f"method.temperature={temperature}: give a number above 0, for example 0.1.")
+        if not 0 <= positive_threshold < 1:
+            raise UserError(
+                f"method.positive_threshold={positive_threshold}: give a probability from 0 to below 1."
+            )
+        if normalizer not in NORMALIZERS:
+            raise UserError(f"method.normalizer={normalizer}: choose {' or '.join(NORMALIZERS)}.")
+        if labeled_augment not in ("weak", "strong"):
+            raise UserError(f"method.labeled_augment={labeled_augment}: choose weak or strong.")
+        self.weight = weight
+        self.temperature = temperature
+        self.positive_threshold = positive_threshold
+        self.normalizer: Normalizer = normalizer
+        self.bank_steps = bank_steps
+        self.selected = selected
+        self.warmup_epochs = warmup_epochs
+        self.groups = groups
+        self.downsample = downsample
+        self.projection = projection
+        self.labeled_augment = labeled_augment
+        self.replay = replay
+        self.iterations_per_epoch = iterations_per_epoch
+        self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
+        self.name = name
+
+    def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
+        """Labeled images, and pairs of crops that pass through the network apart.
+
+        Raises:
+            UserError: the pairs cannot be divided into the groups.
+        """
+        pairs = trainer.unlabeled_batch_size
+        if pairs % (self.groups * trainer.accumulate):
+            parts = f" and trainer.accumulate={trainer.accumulate}" if trainer.accumulate > 1 else ""
+            raise UserError(
+                f"method.groups={self.groups}: cannot divide trainer.unlabeled_batch_size={pairs} with it{parts}."
+            )
+        return {"trainer.batch_size": trainer.batch_size, "trainer.unlabeled_batch_size": pairs}
+
+    def run(self, lab: "Lab") -> SegModel:
+        """Train one network and return it."""
+        model = lab.network("model")
+        model.attach(HEAD, Projector(model.feature_channels, model.feature_channels, self.projection))
+        augment, trainer = lab.augment, lab.trainer
+        crop = augment.geometry.size if augment.pair is None else augment.pair.pair.size
+        cells = map_size(model, crop, self.downsample)
+        stride = _stride(crop, cells)
+        streams = separate(
+            lab.split.labeled,
+            augment.strong if self.labeled_augment == "strong" else augment.weak,
+            {"unlabeled": Unlabeled(lab.split.unlabeled, _fitting(augment.overlap(stride), stride))},
+            batch_size=trainer.batch_size,
+            unlabeled_batch_size=trainer.unlabeled_batch_size,
+            budget=lab.budget,
+            iterations_per_epoch=self.iterations_per_epoch,
+            replay=self.replay,
+        )
+        learner = CACLearner(
+            model,
+            FeatureBank(self._capacity(trainer, cells), self.projection),
+            stride=stride,
+            downsample=self.downsample,
+            weight=self.weight,
+            temperature=self.temperature,
+            positive_threshold=self.positive_threshold,
+            normalizer=self.normalizer,
+            warmup_epochs=self.warmup_epochs,
+            groups=self.groups,
+            selected=self.selected,
+            loss=self.loss,
+        )
+        return lab.fit("train", learner, streams).selected
+
+    def _capacity(self, trainer: TrainerConfig, cells: tuple[int, int]) -> int:
+        """Entries of the bank: both crops of all steps that it keeps, over all ranks."""
+        parts = trainer.accumulate * self.groups
+        available = trainer.unlabeled_batch_size // parts * cells[0] * cells[1]
+        if self.selected is not None and self.selected > available:
+            raise UserError(
+                f"method.selected={self.selected}: each batch of crops has {available} cells"
+                f"{' in a group' if parts > 1 else ''}; give at most that, or null for all."
+            )
+        chosen = available if self.selected is None else self.selected
+        return ranks() * (self.bank_steps + 1) * 2 * parts * chosen
+
+
+def map_size(model: SegModel, crop: tuple[int, int], downsample: bool) -> tuple[int, int]:
+    """Height and width of the maps that are compared, found by one pass in evaluation mode."""
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        height, width = model.features(torch.zeros(1, 3, *crop, dtype=torch.uint8)).shape[-2:]
+    model.train(training)
+    return (height // 2, width // 2) if downsample else (height, width)
+
+
+def _stride(crop: tuple[int, int], cells: tuple[int, int]) -> int:
+    """Pixels that a cell stands for."""
+    strides = [max(round(side / max(count, 1)), 1) for side, count in zip(crop, cells, strict=True)]
+    if all(count * strides[0] == side for side, count in zip(crop, cells, strict=True)):
+        return strides[0]
+    stride = strides[0]
+    nearest = [max(round(side / stride), 1) * stride for side in crop]
+    shown = nearest[0] if crop[0] == crop[1] else nearest
+    raise UserError(
+        f"trainer.crop_size={crop[0] if crop[0] == crop[1] else list(crop)}: cac compares maps of "
+        f"{cells[0]}x{cells[1]} cells, which have to fill the crop; choose multiples of {stride}, for example {shown}."
+    )
+
+
+def _fitting(view: OverlapCrops, stride: int) -> OverlapCrops:
+    """Return the view if its crops are shifted by whole cells."""
+    if view.pair.stride % stride:
+        raise UserError(
+            f"augment.pair.pair.stride={view.pair.stride}: a cell of the compared maps is {stride} pixels; "
+            f"choose {stride} or a multiple of it."
+        )
+    return view
