@@ -180,14 +180,29 @@ def _eval(words: list[str]) -> int:
     return evaluate.main(words)
 
 
+def _cache(words: list[str]) -> int:
+    from semiseg.tools import cache
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    return cache.main(words)
+
+
 def _doctor(words: list[str]) -> int:
     from semiseg.tools import doctor
 
     return doctor.main(words)
 
 
+def _splits(words: list[str]) -> int:
+    from semiseg.tools import splits
+
+    return splits.main(words)
+
+
 COMMANDS = {
     "train": Command(_train, "train on a dataset with few labels, evaluate, write a run directory"),
     "eval": Command(_eval, "evaluate a finished run in another way, or again"),
+    "cache": Command(_cache, "decode a dataset's files ahead of its runs, compare or remove what is stored"),
     "doctor": Command(_doctor, "show versions, devices, datasets and what is wrong with this machine"),
+    "splits": Command(_splits, "list, make, import and check which training images are labeled"),
 }
