@@ -36,10 +36,11 @@ def dataset(cfg: DictConfig) -> SegDataset:
 
 
 def split(cfg: DictConfig, dataset: SegDataset) -> Split:
-    """Divide a dataset; raises ``UserError`` where that cannot be done."""
+    """Divide a dataset, see ``make_split`` and ``measurable``; raises ``UserError`` where that cannot be done."""
+    from semiseg.data.check import measurable
     from semiseg.data.splits import make_split
 
-    return make_split(
+    made = make_split(
         dataset,
         str(cfg.split),
         cfg.split_family,
@@ -48,6 +49,7 @@ def split(cfg: DictConfig, dataset: SegDataset) -> Split:
         cfg.split_lists,
         cfg.get("val_subset"),
     )
+    return measurable(dataset, made)
 
 
 def augment(cfg: DictConfig) -> Augment:

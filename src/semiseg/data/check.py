@@ -109,8 +109,7 @@ def check_files(
     """Read all images of a split and the masks of its labeled, val and test ids; others' masks stay closed.
 
     A dataset that is not ``FileBacked`` draws its images; of it only the classes are counted. A class that
-    no labeled image holds is warned of. Test images that are published without masks (Cityscapes) leave the
-    split: nothing can be measured on them.
+    no labeled image holds is warned of. Test images leave the split as ``measurable`` says.
 
     Args:
         dataset: where the images come from; its ``skip_bad`` chooses between refusing and leaving out.
@@ -124,7 +123,7 @@ def check_files(
     if not isinstance(dataset, FileBacked):
         drawn = (_labels(dataset.mask(image_id)) for image_id in split.labeled)
         return _report(dataset.info, split, (), drawn)
-    split = _measurable(dataset, split)
+    split = measurable(dataset, split)
     masked = frozenset((*split.labeled, *split.val, *split.test))
     ids = list(dict.fromkeys((*split.labeled, *split.unlabeled, *split.val, *split.test)))
     seen = _inspect_all(dataset, ids, masked, progress or (lambda done, total: None))
@@ -138,7 +137,10 @@ def check_files(
     return _report(dataset.info, kept, faults, (seen[image_id].labels for image_id in kept.labeled))
 
 
-def _measurable(dataset: FileBacked, split: Split) -> Split:
+def measurable(dataset: SegDataset, split: Split) -> Split:
+    """Return a split without the test images that are published without masks, as those of Cityscapes are."""
+    if not isinstance(dataset, FileBacked):
+        return split
     test = tuple(image_id for image_id in split.test if dataset.files(image_id)[1] is not None)
     return split if len(test) == len(split.test) else replace(split, test=test)
 
