@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from semiseg.data.dataset import DatasetInfo
 from semiseg.errors import UserError
+from semiseg.models.convert import load_head
 from semiseg.models.segmodel import InputConvention, SegModel
 from semiseg.models.weights import load_state
 
@@ -37,13 +38,20 @@ DecoderFactory = Callable[..., Any]
 def segmentation_model(backbone: nn.Module, decoder: DecoderFactory, num_classes: int) -> SegModel:
     """Return a segmentation network with a fresh decoder and classifier.
 
+    Where the file of the backbone's weights holds these too and they fit, they are loaded.
+
     Args:
         backbone: see ``semiseg.models.segmodel.Backbone``.
         decoder: a decoder class or ``functools.partial`` of one.
         num_classes: K, the ignored label not counted.
     """
     head = decoder(in_channels=backbone.channels, output_stride=backbone.output_stride)
-    return SegModel(backbone, head, head.make_classifier(num_classes), num_classes)
+    model = SegModel(backbone, head, head.make_classifier(num_classes), num_classes)
+    initial = getattr(backbone, "initial", None)
+    if initial is not None:
+        load_head(model, initial)
+        backbone.initial = None  # type: ignore[assignment]
+    return model
 
 
 def bundle(model: SegModel, info: DatasetInfo, config: Mapping[str, Any], **extra: Any) -> dict[str, Any]:

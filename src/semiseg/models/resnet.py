@@ -1,15 +1,19 @@
 """ResNet backbones of torchvision's blocks, with any output stride, deep stem and multi-grid."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
 from semiseg.errors import UserError
+from semiseg.models.convert import Converted, load_backbone, read_converted
+from semiseg.models.formats import CONVENTIONS
 from semiseg.models.segmodel import InputConvention
-from semiseg.models.weights import State, load_state, published_file, read_state
+from semiseg.models.weights import State, coco_file, published_file
 
 Block = type[BasicBlock] | type[Bottleneck]
 BLOCKS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
@@ -38,8 +42,14 @@ class ResNet(nn.Module):
         stem: "plain" (7x7 conv, 64 channels) or "deep" (three 3x3 convs of 64, 64 and 128 channels, CPS).
         multi_grid: factors of the last layer's dilation, one a block, first block included: CPS has
             (1, 2, 4) at output stride 16, that is dilations 2, 4, 8. None: the rule above.
-        weights: "none", "imagenet" (torchvision's V1 file, plain stem only) or the path of a state dict
-            of this network, with or without its ``fc`` entries, or of a whole segmentation network.
+        weights: "none"; "imagenet", torchvision's V1 file; "coco", AdvSemiSeg's DeepLabV2 that was trained
+            on COCO, for ResNet-101; or the path of a file in one of the formats of ``convert``. Decoder and
+            classifier of a file are loaded too where they fit the network that is built on this one. The
+            COCO file is of a ResNet with its strides in the first 1x1 convs and another dilation and
+            pooling; DMT and ST++ run it in this one nevertheless, and so does this.
+        convention: the input that the network gets, "imagenet" (RGB, 0-1, ImageNet's mean and deviation) or
+            "coco" (BGR, 0-255, mean alone); None: that of the weights, ImageNet's for "none". ST++ has
+            weights=coco with convention=imagenet. A checkpoint of DST-CBC or DMTC does not tell.
         name: name of the option in the config; not used by the network.
 
     Raises:
@@ -59,14 +69,17 @@ class ResNet(nn.Module):
         stem: str = "plain",
         multi_grid: Sequence[int] | None = None,
         weights: str = "none",
+        convention: Literal["imagenet", "coco"] | None = None,
         name: str = "",
     ) -> None:
         super().__init__()
-        _check(depth, output_stride, stem, multi_grid)
+        _check(depth, output_stride, stem, multi_grid, convention)
         block, counts = BLOCKS[depth]
         self.depth, self.stem, self.name = depth, stem, name
         self.output_stride = output_stride
-        self.convention = InputConvention()
+        self.convention = InputConvention() if convention is None else CONVENTIONS[convention]
+        self.initial: Converted | None = None
+        """What was read with the weights of this network, for the parts that are built on it."""
         inputs = 64 if stem == "plain" else 128
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False) if stem == "plain" else _deep_stem()
         self.bn1 = nn.BatchNorm2d(inputs)
@@ -87,7 +100,10 @@ class ResNet(nn.Module):
             inputs = width * block.expansion
         self.channels = tuple(64 * 2**power * block.expansion for power in range(4))
         initialize(self)
-        self._load(weights)
+        if weights != "none":
+            self.initial = self._load(weights)
+            if convention is None:
+                self.convention = _convention(self.initial)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return c1..c4 of a normalized image ``(N, 3, H, W)``."""
@@ -98,27 +114,28 @@ class ResNet(nn.Module):
             maps.append(x)
         return maps
 
-    def _load(self, weights: str) -> None:
-        if weights == "none":
-            return
+    def _load(self, weights: str) -> Converted:
+        found = read_converted(self._file(weights))
+        kind = _describe(found.backbone)
+        load_backbone(
+            self,
+            replace(found, format=f"looks like {kind}, format {found.format}") if kind else found,
+            target=f"ResNet-{self.depth} with a {self.stem} stem",
+            hint="Choose the backbone that it was made for (backbone=NAME, backbone.stem=plain|deep).",
+        )
+        return found
+
+    def _file(self, weights: str) -> str | Path:
         if weights == "imagenet" and self.stem == "deep":
             raise UserError(
                 "backbone.weights=imagenet: there is no published file for the deep stem. "
                 "Give your own with backbone.weights=PATH, or use backbone.stem=plain."
             )
-        path = Path(weights)
         if weights == "imagenet":
-            published = torchvision.models.get_model_weights(f"resnet{self.depth}")["IMAGENET1K_V1"]
-            path = published_file(published.url)
-        state = _backbone_part(read_state(path))
-        found = _describe(state)
-        load_state(
-            self,
-            state,
-            source=f"Weights file {path}" + (f" (looks like {found})" if found else ""),
-            target=f"ResNet-{self.depth} with a {self.stem} stem",
-            hint="Choose the backbone that it was made for (backbone=NAME, backbone.stem=plain|deep).",
-        )
+            return published_file(
+                torchvision.models.get_model_weights(f"resnet{self.depth}")["IMAGENET1K_V1"].url
+            )
+        return coco_file() if weights == "coco" else weights
 
 
 def residual_layer(
@@ -168,11 +185,14 @@ def _deep_stem() -> nn.Sequential:
     return nn.Sequential(*layers[:-2])
 
 
-def _check(depth: int, output_stride: int, stem: str, multi_grid: Sequence[int] | None) -> None:
+def _check(
+    depth: int, output_stride: int, stem: str, multi_grid: Sequence[int] | None, convention: str | None
+) -> None:
     for key, value, allowed in (
         ("depth", depth, tuple(BLOCKS)),
         ("output_stride", output_stride, tuple(STRIDES)),
         ("stem", stem, ("plain", "deep")),
+        ("convention", convention or "null", ("null", *CONVENTIONS)),
     ):
         if value not in allowed:
             raise UserError(f"backbone.{key}={value}: choose one of {', '.join(map(str, allowed))}.")
@@ -184,11 +204,14 @@ def _check(depth: int, output_stride: int, stem: str, multi_grid: Sequence[int] 
         )
 
 
-def _backbone_part(state: State) -> State:
-    inner = {
-        key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")
-    }
-    return {key: value for key, value in (inner or state).items() if not key.startswith("fc.")}
+def _convention(found: Converted) -> InputConvention:
+    if found.convention is None:
+        raise UserError(
+            f"Weights file {found.source} ({found.format}) does not tell the input that it was trained with, and with "
+            "another one it is worth nothing. Give it: backbone.convention=coco for a network that began from COCO "
+            "weights (BGR, 0-255), backbone.convention=imagenet for one that began from ImageNet's."
+        )
+    return found.convention
 
 
 def _describe(state: State) -> str:

@@ -13,24 +13,46 @@ from semiseg.errors import UserError
 State = dict[str, Tensor]
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _SHOWN = 3
+COCO = "resnet101COCO-41f33a49.pth"
 
 
 def read_state(path: str | Path) -> State:
-    """Read the tensors of a weights file (.safetensors, or torch's .pth/.pt).
-
-    A state dict wrapped as ``{"state_dict": ...}`` or ``{"model": ...}`` is unwrapped and the prefix
-    ``module.`` of data-parallel training is removed. Nothing but tensors and plain values is unpickled.
+    """Read the tensors of a weights file (.safetensors, or torch's .pth/.pt); see ``state_of``.
 
     Raises:
         UserError: the file is missing, damaged, or holds something else than tensors.
+    """
+    return state_of(read_content(path), path)
+
+
+def read_content(path: str | Path) -> Any:
+    """Read a weights file; nothing but tensors and plain values is unpickled.
+
+    Raises:
+        UserError: the file is missing or damaged, or would have to run code to be read.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(
             f"Weights file not found: {path.absolute()}. backbone.weights takes none, a published file "
-            "(imagenet for resnet, pretrained for timm) or the path of a .pth, .pt or .safetensors file."
+            "(imagenet and coco for resnet, pretrained for timm) or the path of a .pth, .pt or .safetensors file."
         )
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+
+
+def state_of(content: Any, path: str | Path) -> State:
+    """Return the state dict in what a weights file holds.
+
+    One that is wrapped as ``{"state_dict": ...}`` or ``{"model": ...}`` is unwrapped, and the prefix ``module.``
+    of data-parallel training is removed.
+
+    Args:
+        content: what was read.
+        path: where, for the error.
+
+    Raises:
+        UserError: it is something else than names and tensors.
+    """
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -41,17 +63,42 @@ def read_state(path: str | Path) -> State:
     if strange:
         raise UserError(
             f"{path} is not a state dict: {len(strange)} of its {len(content)} entries are no tensors "
-            f"({_some(strange)}). Save only the network's state_dict()."
+            f"({some(strange)}). Save only the network's state_dict()."
         )
     return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Say in what names and shapes of ``state`` differ from ``own``; empty where it can be loaded.
+
+    Counters ``num_batches_tracked`` may be missing, as in files from before PyTorch 0.4.1.
+
+    Args:
+        own: state dict of the network.
+        state: what was read.
+
+    Returns:
+        One phrase for each kind of difference, with some names and the number of all.
+    """
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own]
+    reshaped = [
+        f"{key} {_shape(value)} in the file, {_shape(own[key])} in the network"
+        for key, value in state.items()
+        if key in own and own[key].shape != value.shape
+    ]
+    found = (
+        (missing, "of the network are not in the file"),
+        (unexpected, "of the file are not in the network"),
+        (reshaped, "have another shape"),
+    )
+    return [f"{len(keys)} entries {what}: {some(keys)}" for keys, what in found if keys]
 
 
 def load_state(
     module: nn.Module, state: Mapping[str, Tensor], source: str, target: str, hint: str = ""
 ) -> None:
-    """Load ``state`` into ``module`` if names and shapes agree exactly; on the meta device only compare.
-
-    Counters ``num_batches_tracked`` may be missing, as in files from before PyTorch 0.4.1.
+    """Load ``state`` into ``module`` if names and shapes agree (see ``misfits``); on the meta device only compare.
 
     Args:
         module: the network.
@@ -61,23 +108,11 @@ def load_state(
         hint: how to go on, for the error.
 
     Raises:
-        UserError: anything else is missing, left over or of another shape; lists some and counts all.
+        UserError: something is missing, left over or of another shape; lists some and counts all.
     """
     own = module.state_dict()
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in own]
-    reshaped = [
-        f"{key} {_shape(value)} in the file, {_shape(own[key])} in the network"
-        for key, value in state.items()
-        if key in own and own[key].shape != value.shape
-    ]
-    if missing or unexpected or reshaped:
-        found = (
-            (missing, "of the network are not in the file"),
-            (unexpected, "of the file are not in the network"),
-            (reshaped, "have another shape"),
-        )
-        lines = [f"  {len(keys)} entries {what}: {_some(keys)}" for keys, what in found if keys]
+    if found := misfits(own, state):
+        lines = [f"  {difference}" for difference in found]
         raise UserError("\n".join([f"{source} does not fit {target}:", *lines, *([hint] if hint else [])]))
     if not any(value.is_meta for value in own.values()):
         module.load_state_dict(dict(state), strict=False)
@@ -92,16 +127,15 @@ def published_file(url: str) -> Path:
     Raises:
         UserError: it is not there and can't be fetched, or its digest is wrong.
     """
-    name = url.rsplit("/", 1)[-1]
-    digest = name.rsplit(".", 1)[0].rsplit("-", 1)[-1]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    path = _local(url.rsplit("/", 1)[-1])
+    digest = path.stem.rsplit("-", 1)[-1]
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=digest, progress=False)
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"The ImageNet weights {name} are not on this machine and could not be fetched ({error}). "
+                f"The ImageNet weights {path.name} are not on this machine and could not be fetched ({error}). "
                 f"Copy the file to {path}, or give your own with backbone.weights=PATH, "
                 "or start from random weights with backbone.weights=none."
             ) from error
@@ -112,6 +146,26 @@ def published_file(url: str) -> Path:
             f"{path} is damaged: its SHA-256 begins with {found[:8]}, not {digest}. Delete it and try again."
         )
     return path
+
+
+def coco_file() -> Path:
+    """Return the local copy of AdvSemiSeg's DeepLabV2 on ResNet-101, trained on COCO; it is never fetched.
+
+    Raises:
+        UserError: it is not there.
+    """
+    path = _local(COCO)
+    if not path.is_file():
+        raise UserError(
+            f"backbone.weights=coco: {path} is not there. Its server is gone, so nothing is fetched: get a copy of "
+            f"{COCO} (the documentation of voldemortX/DST-CBC names one) and put it there, or give its place with "
+            "backbone.weights=PATH."
+        )
+    return path
+
+
+def _local(name: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
 def _read_torch(path: Path) -> Any:
@@ -142,6 +196,7 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "scalar"
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """Name the first few, and how many more there are."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,164 @@
+"""Weights of other code bases, and of semiseg itself, as first weights of a network."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from semiseg.errors import UserError
+from semiseg.models.formats import CPS, FORMATS, Format
+from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.models.weights import State, load_state, misfits, read_content, some, state_of
+
+PARTS = ("backbone", "decoder", "classifier")
+OWN = "semiseg"
+
+log = logging.getLogger(__name__)
+_told: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The tensors of a weights file, named as in the parts of ``SegModel``.
+
+    Args:
+        format: whose format it is, in words.
+        backbone: entries of ``ResNet``, or of whatever backbone a file of semiseg comes from.
+        decoder: entries of the decoder that the format belongs to; empty where there is none.
+        classifier: entries of that decoder's classifier.
+        convention: the input that the weights were trained with; None where the file does not tell.
+        left_out: number of entries that have no place, by the first word of their names.
+        source: where they come from, for messages.
+    """
+
+    format: str
+    backbone: State
+    decoder: State = field(default_factory=dict)
+    classifier: State = field(default_factory=dict)
+    convention: InputConvention | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    source: str = ""
+
+
+def convert(state: Mapping[str, Tensor], *, branch: int = 1) -> Converted:
+    """Tell the format of a state dict by its names, and translate them.
+
+    Known are ResNets of torchvision and with the deep stem of v1c, the DeepLabV2 of AdvSemiSeg that was trained
+    on COCO, the checkpoints of DST-CBC (DMT), DMTC, ST++, CPS and CAC, and those of semiseg. The prefix
+    ``module.`` of data-parallel training is removed.
+
+    Args:
+        state: names and tensors.
+        branch: which network of a CPS checkpoint, 1 (published as its result) or 2.
+
+    Raises:
+        UserError: no format has these names, or a known one has none of some of them.
+    """
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    left_out: dict[str, int] = {}
+    inner = f"branch{branch}."
+    if f"{inner}{CPS.mark}" in state:
+        others = [key for key in state if not key.startswith(inner)]
+        left_out = dict(Counter(key.split(".")[0] for key in others))
+        state = {key.removeprefix(inner): value for key, value in state.items() if key.startswith(inner)}
+    found = next((each for each in FORMATS if each.mark in state), None)
+    if found is None:
+        found = _own_format(state)
+    return _translate(found, state, left_out)
+
+
+def read_converted(path: str | Path) -> Converted:
+    """Read a weights file of any known format; nothing but tensors and plain values is unpickled.
+
+    Raises:
+        UserError: the file is missing, damaged, holds something else, or is of no known format.
+    """
+    content = read_content(path)
+    state = state_of(content, path)
+    source = str(path)
+    if isinstance(content, Mapping) and {"convention", "config"} <= content.keys():
+        return replace(
+            _translate(_own_format(state), state, {}),
+            convention=InputConvention.from_dict(content["convention"]),
+            source=source,
+        )
+    try:
+        return replace(convert(state), source=source)
+    except UserError as error:
+        raise UserError(f"Weights file {path}: {error}") from error
+
+
+def load_backbone(backbone: nn.Module, found: Converted, target: str, hint: str) -> None:
+    """Load the backbone's entries; on the meta device only compare.
+
+    Args:
+        backbone: the network.
+        found: what was read.
+        target: what the network is, for the error.
+        hint: how to go on, for the error.
+
+    Raises:
+        UserError: names or shapes do not agree.
+    """
+    load_state(backbone, found.backbone, f"Weights file {found.source} ({found.format})", target, hint)
+
+
+def load_head(model: SegModel, found: Converted) -> None:
+    """Load decoder and classifier where all their names and shapes fit, else leave them as they are.
+
+    One line of the log, told once in a process, says what was loaded and what keeps its first weights.
+    """
+    said = [f"backbone loaded ({len(found.backbone)} entries)"]
+    for part, state in (("decoder", found.decoder), ("classifier", found.classifier)):
+        module = model.get_submodule(part)
+        own = module.state_dict()
+        if state and not (differences := misfits(own, state)):
+            load_state(module, state, found.source, part)
+            said.append(f"{part} loaded ({len(state)} entries)")
+        elif own:
+            reason = ", ".join(differences) if state else "the file has none"
+            said.append(f"{part} keeps its first weights ({reason})")
+    if found.left_out:
+        names = ", ".join(f"{name} ({count} entries)" for name, count in found.left_out.items())
+        said.append(f"not used: {names}")
+    line = f"{found.source}, format {found.format}: {'; '.join(said)}."
+    if line not in _told:
+        _told.add(line)
+        log.info(line)
+
+
+def _own_format(state: Mapping[str, Tensor]) -> Format:
+    if not any(key.startswith("backbone.") for key in state):
+        known = ", ".join(each.name for each in FORMATS)
+        raise UserError(
+            f"its {len(state)} entries are named as in no known format, for example {some(list(state))}.\n"
+            f"Known are: {known}, {OWN}. Rename them as torchvision names those of its ResNets."
+        )
+    names = {f"{part}.": f"{part}." for part in PARTS}
+    return Format(OWN, "", names | {"": ""})
+
+
+def _translate(kind: Format, state: Mapping[str, Tensor], left_out: Mapping[str, int]) -> Converted:
+    parts: dict[str, State] = {part: {} for part in PARTS}
+    dropped = Counter(left_out)
+    strange = []
+    for key, value in state.items():
+        prefix = next((each for each in kind.names if key.startswith(each)), None)
+        if prefix is None:
+            strange.append(key)
+        elif not kind.names[prefix]:
+            dropped[key.split(".")[0]] += 1
+        else:
+            part, _, name = f"{kind.names[prefix]}{key.removeprefix(prefix)}".partition(".")
+            parts[part][name] = value
+    if strange:
+        raise UserError(
+            f"it looks like {kind.name}, but {len(strange)} of its {len(state)} entries are unknown there: "
+            f"{some(strange)}."
+        )
+    return Converted(
+        kind.name, parts["backbone"], parts["decoder"], parts["classifier"], kind.convention, dict(dropped)
+    )
