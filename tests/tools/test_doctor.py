@@ -191,7 +191,7 @@ def test_derived_list_is_a_note_and_nothing_is_printed(home, capfd):
     (folder / "ImageSets" / "Segmentation" / "val.txt").write_text("a\n")
     (home / "local.yaml").write_text(f"data_roots: {{voc: {folder}}}\n")
     section = holdings.datasets()
-    assert section.facts["voc"] == {"train": 1, "val": 1, "test": 0}
+    assert section.facts["voc"] == {"train": 1, "val": 1}
     assert "neither trainaug.txt nor train_aug.txt" in section.facts["voc, note 1"]
     assert capfd.readouterr().err == ""
 

@@ -33,7 +33,7 @@ class Known:
 
     Args:
         build: makes it from its root.
-        counts: published number of images of each part.
+        counts: published number of images of each part that has masks.
     """
 
     build: Callable[[str | None], FileDataset]
@@ -42,8 +42,8 @@ class Known:
 
 KNOWN = {
     "camvid": Known(lambda root: CamVid(root), {"train": 367, "val": 101, "test": 233}),
-    "voc": Known(lambda root: Voc(root), {"train": 10582, "val": 1449, "test": 0}),
-    "cityscapes": Known(lambda root: Cityscapes(root), {"train": 2975, "val": 500, "test": 1525}),
+    "voc": Known(lambda root: Voc(root), {"train": 10582, "val": 1449}),
+    "cityscapes": Known(lambda root: Cityscapes(root), {"train": 2975, "val": 500}),
 }
 
 
