@@ -174,7 +174,9 @@ class Lab:
         self.iterations += streams.iterations
         self.fits[name] = step.result
         files = [f"snapshot-{count}.pt" for count in steps]
-        return FitResult(lambda file: self._load(step, file), self.trainer.select, files)
+        reached = step.result[self.trainer.select]
+        miou = reached and reached["miou"]
+        return FitResult(lambda file: self._load(step, file), self.trainer.select, files, miou)
 
     def label(
         self,

@@ -136,9 +136,17 @@ class FitResult:
         load: returns a fresh network with the weights of a file of the step.
         select: "best" (on the validation images) or "last".
         snapshots: files of the snapshots, in order of training.
+        miou: of the selected network on the validation images; None without such images.
     """
 
-    def __init__(self, load: Callable[[str], SegModel], select: str, snapshots: Sequence[str]) -> None:
+    def __init__(
+        self,
+        load: Callable[[str], SegModel],
+        select: str,
+        snapshots: Sequence[str],
+        miou: float | None = None,
+    ) -> None:
+        self.miou = miou
         self._load = load
         self._select = select
         self._snapshots = snapshots
