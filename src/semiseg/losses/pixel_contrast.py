@@ -11,7 +11,7 @@ from torch import Tensor
 
 from semiseg.data.dataset import IGNORE_INDEX
 from semiseg.losses.cross_entropy import Reduction, SumCount
-from semiseg.losses.upsampled import Upsampled
+from semiseg.losses.upsampled import Upsampled, pick, sum_of_products
 
 MIN_LENGTH = 1e-8
 """Shorter vectors are not stretched to unit length, as in ``torch.cosine_similarity``."""
@@ -169,15 +169,15 @@ def draw_pixels(
     rows = _rows(present)
     likely = negative_classes(prototypes, present, temperature)[rows]
     other = _drawn_classes(likely, num_queries * num_negatives, generator)
-    negatives = _drawn_between(start[other], end[other], generator)
+    negatives = _drawn_between(pick(start, other), pick(end, other), generator)
     wanted = rows.unsqueeze(1).expand(-1, num_queries)
     queries = _drawn_between(start[wanted], middle[wanted], generator)
     number = present.sum()
     last = len(order) - 1  # where a row does not count, its bounds may lie behind
     return PixelSample(
         prototypes[rows],
-        order[queries.clamp_max(last)],
-        order[negatives.clamp_max(last)].view(-1, num_queries, num_negatives),
+        pick(order, queries.clamp_max(last)),
+        pick(order, negatives.clamp_max(last)).view(-1, num_queries, num_negatives),
         ((middle > start) & (number > 1))[rows],
         number * (number > 1),
     )
@@ -248,39 +248,45 @@ def _log_sum_exp(queries: Tensor, upsampled: Upsampled, pixels: Tensor, temperat
         pixels: ``(R, M) int64``.
         temperature: divisor of the similarities.
     """
-    cells, shares = upsampled.corners(pixels)
+    first, shares = upsampled.corners(pixels)
     lengths = upsampled.squared_lengths().clamp_min(MIN_LENGTH**2).sqrt()
-    shares = shares / (temperature * lengths[pixels]).unsqueeze(-1)
-    result: Tensor = _LogSumExp.apply(queries, upsampled.cells.detach(), cells, shares)
+    shares = shares / (temperature * pick(lengths, pixels)).unsqueeze(-1)
+    result: Tensor = _LogSumExp.apply(queries, upsampled.cells.detach(), first, shares, upsampled.steps)
     return result
 
 
 class _LogSumExp(torch.autograd.Function):
-    """Log of the sum over m of exp(shares . (query . cells)), with its gradient in the same pass.
+    """Log of the sum over m of exp(shares . (query . corners of m)), with its gradient in the same pass.
 
     Storing the gradient, as large as the queries, spares the similarities of all queries with all cells.
     """
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, values: Tensor, cells: Tensor, shares: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, queries: Tensor, cells: Tensor, first: Tensor, shares: Tensor, steps: tuple[int, ...]
+    ) -> Tensor:
         result, gradient = queries.new_empty(len(queries)), torch.empty_like(queries)
-        step = max(BLOCK_ENTRIES // len(values), 1)
-        for first in range(0, len(queries), step):
-            block = slice(first, first + step)
-            result[block], gradient[block] = _block(queries[block], values, cells[block], shares[block])
+        rows = max(BLOCK_ENTRIES // len(cells), 1)
+        for start in range(0, len(queries), rows):
+            block = slice(start, start + rows)
+            result[block], gradient[block] = _block(queries[block], cells, first[block], shares[block], steps)
         ctx.save_for_backward(gradient)
         return result
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * outer.unsqueeze(1), None, None, None
+        return gradient * outer.unsqueeze(1), None, None, None, None
 
 
-def _block(queries: Tensor, values: Tensor, cells: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-    similarity = queries @ values.mT
-    cells, shape = cells.flatten(1), cells.shape
-    exponent = (similarity.gather(1, cells).view(shape) * shares).sum(2)
+def _block(
+    queries: Tensor, cells: Tensor, first: Tensor, shares: Tensor, steps: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    similarity = queries @ cells.mT
+    exponent = sum_of_products((similarity[:, step:].gather(1, first) for step in steps), shares.unbind(2))
     result = exponent.logsumexp(1)
-    weights = (exponent - result.unsqueeze(1)).exp().unsqueeze(2) * shares
-    return result, similarity.zero_().scatter_add_(1, cells, weights.flatten(1)) @ values
+    softmax = (exponent - result.unsqueeze(1)).exp()
+    weights = similarity.zero_()
+    for step, share in zip(steps, shares.unbind(2), strict=True):
+        weights[:, step:].scatter_add_(1, first, softmax * share)
+    return result, weights @ cells

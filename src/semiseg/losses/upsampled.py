@@ -1,5 +1,7 @@
 """What can be said of a bilinearly upsampled map without making it."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -24,24 +26,28 @@ class Upsampled:
         self._left, self._right = _positions(w, width, values)
         # A single row or column has no neighbor, and gives none a weight.
         step_x, step_y = min(w - 1, 1), w * min(h - 1, 1)
-        first = self._top[:, None] * w + self._left
-        self._cells = torch.stack([first, first + step_x, first + step_y, first + step_x + step_y], -1)
+        self.steps = (0, step_x, step_y, step_x + step_y)
+        self._first = self._top[:, None] * w + self._left
         up, left = 1 - self._down[:, None], 1 - self._right
         down, right = self._down[:, None], self._right
         self._shares = torch.stack([up * left, up * right, down * left, down * right], -1)
 
     def corners(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the cells ``(..., 4) int64`` that pixels are means of, and their shares ``(..., 4)``."""
+        """Return the cells ``(...) int64`` above and left of pixels, and the shares ``(..., 4)`` of their corners.
+
+        The corners are these cells plus ``steps``: itself, right of it, below, and below to the right.
+        """
         area = self._size[0] * self._size[1]
-        image = pixels.div(area, rounding_mode="floor")
+        image = pixels // area
         within = pixels - image * area
-        offset = image * (self._shape[2] * self._shape[3])
-        return self._cells.view(-1, 4)[within] + offset.unsqueeze(-1), self._shares.view(-1, 4)[within]
+        first = pick(self._first.flatten(), within) + image * (self._shape[2] * self._shape[3])
+        return first, pick(self._shares.flatten(0, 1), within)
 
     def at(self, pixels: Tensor) -> Tensor:
         """Return the vectors ``(..., D)`` of pixels, with gradient."""
-        cells, shares = self.corners(pixels)
-        return (self.cells[cells] * shares.unsqueeze(-1)).sum(-2)
+        first, shares = self.corners(pixels)
+        corners = [self.cells[first + step] for step in self.steps]
+        return sum_of_products(corners, shares.unsqueeze(-2).unbind(-1))
 
     def sums(self, groups: Tensor, number: int) -> Tensor:
         """Sum the vectors of each group of pixels, without gradient.
@@ -55,9 +61,10 @@ class Upsampled:
         """
         cells = self.cells.detach()
         images = torch.arange(len(groups), device=groups.device) * (self._shape[2] * self._shape[3])
-        place = groups.unsqueeze(-1) * len(cells) + images.view(-1, 1, 1, 1) + self._cells
-        shares = self._shares.expand(place.shape).flatten()
-        total = cells.new_zeros((number + 1) * len(cells)).scatter_add_(0, place.flatten(), shares)
+        first = (groups * len(cells) + images.view(-1, 1, 1) + self._first).flatten()
+        total = cells.new_zeros((number + 1) * len(cells))
+        for step, share in zip(self.steps, self._shares.unbind(-1), strict=True):
+            total[step:].scatter_add_(0, first, share.expand(groups.shape).flatten())
         return total.view(number + 1, -1)[:number] @ cells
 
     def squared_lengths(self) -> Tensor:
@@ -71,6 +78,17 @@ class Upsampled:
         between = _dot(here, across) + _dot(right, below)
         down = _squares(_dot(here, below), between, self._left, self._right, 2)
         return _squares(along, 2 * down, self._top, self._down, 1).flatten()
+
+
+def pick(table: Tensor, index: Tensor) -> Tensor:
+    """Return ``table[index]``, the rows of a table; several times faster on a CPU."""
+    return table.index_select(0, index.flatten()).view(*index.shape, *table.shape[1:])
+
+
+def sum_of_products(one: Iterable[Tensor], other: Iterable[Tensor]) -> Tensor:
+    """Add up the products of two equally long series of tensors."""
+    products = [a * b for a, b in zip(one, other, strict=True)]
+    return sum(products[1:], products[0])
 
 
 def _positions(cells: int, pixels: int, like: Tensor) -> tuple[Tensor, Tensor]:
