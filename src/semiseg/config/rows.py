@@ -1,32 +1,34 @@
-"""A value that a preset names for each of its published rows: ``${by_split:${split},{1/16: 32, 1/8: 34}}``."""
+"""A value that a preset names for each of its published rows: ``${by:split,{1/16: 32, 1/8: 34}}``."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from semiseg.errors import UserError
 
 
-def by_split(split: Any, rows: Mapping[Any, Any]) -> Any:
-    """Return the value of the row of this split.
+def by(key: str, rows: Mapping[Any, Any], *, _root_: DictConfig) -> Any:
+    """Return the value of the row that a key of the config stands on.
 
     Args:
-        split: as ``split`` is given.
-        rows: value of each published split.
+        key: dotted key, for example ``split`` or ``backbone.name``.
+        rows: result for each published value of the key.
+        _root_: the whole config, which OmegaConf supplies.
 
     Raises:
-        UserError: the split is none of them.
+        UserError: the key has none of these values.
     """
-    named = {str(key): value for key, value in rows.items()}
-    if str(split) not in named:
+    value = OmegaConf.select(_root_, key)
+    named = {str(row): result for row, result in rows.items()}
+    if str(value) not in named:
         raise UserError(
-            f"split={split}: this preset holds what was published for {', '.join(named)}. Choose one of them, or "
+            f"{key}={value}: this preset holds what was published for {', '.join(named)}. Choose one of them, or "
             "give the value yourself."
         )
-    return named[str(split)]
+    return named[str(value)]
 
 
 def register() -> None:
-    """Make ``by_split`` known to OmegaConf; may be repeated."""
-    OmegaConf.register_new_resolver("by_split", by_split, replace=True)
+    """Make ``by`` known to OmegaConf; may be repeated."""
+    OmegaConf.register_new_resolver("by", by, replace=True)

@@ -179,7 +179,7 @@ def map_size(model: SegModel, crop: tuple[int, int], downsample: bool) -> tuple[
     training = model.training
     model.eval()
     with torch.no_grad():
-        height, width = model.features(torch.zeros(1, 3, *crop, dtype=torch.uint8)).shape[-2:]
+        height, width = model.features(torch.zeros(1, 3, *crop, device=model.get_buffer("mean").device)).shape[-2:]
     model.train(training)
     return (height // 2, width // 2) if downsample else (height, width)
 
