@@ -1,5 +1,6 @@
 """Every backbone with every decoder."""
 
+import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -117,14 +118,24 @@ def test_channels_last(decoder: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_compiles_as_one_graph(decoder: str) -> None:
-    model = small(decoder=SMALL_DECODERS[decoder]).eval()
+def test_training_compiles_as_one_graph(decoder: str, autocast: bool) -> None:
+    model = small(decoder=SMALL_DECODERS[decoder]).train()
     model.attach("projector", Projector(model.feature_channels, 4, 4))
+    compiled = torch.compile(copy.deepcopy(model), backend="eager", fullgraph=True)
+    results = []
     torch._dynamo.reset()
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
-    with torch.inference_mode():
-        assert torch.equal(compiled(images(65, 81)), model(images(65, 81)))
+    for network in (compiled, model):
+        torch.manual_seed(0)  # of dropout
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            results.append(network(images(65, 81)))
+        results[-1].square().mean().backward()
+    assert torch.equal(*results)
+    gradients = [
+        [p.grad for p in network.parameters() if p.grad is not None] for network in (compiled, model)
+    ]
+    assert all(torch.allclose(one, other) for one, other in zip(*gradients, strict=True))
 
 
 @pytest.mark.slow

@@ -84,9 +84,10 @@ class PSPNet(nn.Module):
 def region_means(x: Tensor, pools: Sequence[int]) -> list[Tensor]:
     """Return the means of ``x`` over grids of regions, those of adaptive average pooling.
 
-    One product of ``x`` with a 0-1 matrix gives all of them. Unlike adaptive pooling, its gradient is
-    deterministic on CUDA, it reads ``x`` once, and an exported network computes the regions of the size
-    that it is given: exporters freeze the regions of adaptive pooling at the size of the example.
+    One product of ``x`` with a 0-1 matrix gives all of them. Unlike that of adaptive pooling its gradient is
+    deterministic on CUDA, and ``torch.export`` keeps the regions right for maps of another size; other
+    exporters freeze them at the size of the example, as they do with adaptive pooling, and the exported
+    network is then wrong at any other.
 
     Args:
         x: ``(N, C, h, w)``.
