@@ -1,14 +1,7 @@
 """The published id lists as datasets."""
 
-from pathlib import Path
-
 import pytest
-from id_dataset import Ids
-
-
-def stems(path):
-    """Names of the images that a published list names, in its order."""
-    return [Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()]
+from id_dataset import Ids, stems
 
 
 @pytest.fixture(scope="session")

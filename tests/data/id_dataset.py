@@ -1,5 +1,7 @@
 """A dataset of which only the ids matter."""
 
+from pathlib import Path
+
 import numpy as np
 
 from semiseg.data.dataset import DatasetInfo
@@ -36,3 +38,8 @@ class Ids:
 
     def mask(self, image_id):
         return None
+
+
+def stems(path):
+    """Names of the images that a published list names, in its order."""
+    return [Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()]

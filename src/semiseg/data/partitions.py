@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from fractions import Fraction
 
 from semiseg.data.lists import ids_sha256
 from semiseg.data.rules import Share, parse_split
@@ -176,10 +176,9 @@ class Manifest:
         found = next((each for each in same if each.split_id == split_id), None)
         if found is None:
             ids = [each.split_id for each in same]
-            near = get_close_matches(split_id, ids, n=1, cutoff=0.0)[0]
             raise UserError(
                 f"split_id={split_id}: split={same[0].split} of the family {family} has the "
-                f"{'ids' if len(ids) > 1 else 'id'} {', '.join(ids)}; nearest: {near}."
+                f"{'ids' if len(ids) > 1 else 'id'} {', '.join(ids)}; nearest: {_nearest_id(ids, split_id)}."
             )
         return found
 
@@ -214,12 +213,17 @@ def described(partitions: Sequence[Partition]) -> str:
 
 
 def _nearest(known: Sequence[Partition], share: Share, pools: Mapping[str, IdList]) -> Partition:
-    """The partition whose number of labeled images is nearest, as a ratio."""
+    """The partition whose number of labeled images is nearest, as a ratio; fractions among fractions."""
     total = pools.get("trainaug", pools["train"]).count
     wanted = float(total) if share == "full" else float(share if isinstance(share, int) else total * share)
+    fractions = [each for each in known if "/" in each.split]
 
     def distance(each: Partition) -> float:
         count = max(each.labeled.count, 1)
         return max(wanted / count, count / wanted)
 
-    return min(known, key=distance)
+    return min(fractions if fractions and isinstance(share, Fraction) else known, key=distance)
+
+
+def _nearest_id(ids: Sequence[str], wanted: str) -> str:
+    return min(ids, key=lambda each: abs(int(each) - int(wanted))) if wanted.isdigit() else ids[0]

@@ -1,14 +1,14 @@
 """Where imported lists of published partitions lie, and reading them for training."""
 
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from semiseg.data.lists import read_ids
+from semiseg.data.lists import read_ids, read_lines
 from semiseg.data.manifest import manifest
 from semiseg.data.partitions import Partition
 from semiseg.data.rules import Divided
 from semiseg.errors import UserError
+from semiseg.files import write_text
 
 WORKING = Path("data_splits")
 LABELED = "labeled.txt"
@@ -17,7 +17,11 @@ UNLABELED = "unlabeled.txt"
 
 def cache_dir() -> Path:
     """Folder of imported lists that all working directories share."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "semiseg" / "splits"
+    from semiseg.data.store_files import (
+        cache_folder,
+    )  # imports OpenCV, which a look at ./data_splits need not
+
+    return cache_folder(None) / "splits"
 
 
 def folder_of(partition: Partition, root: Path) -> Path:
@@ -34,9 +38,16 @@ def find_imported(partition: Partition, lists_root: str | Path | None = None) ->
         partition: the partition, no alias.
         lists_root: folder that lists were imported into; None looks in ./data_splits and in the cache.
     """
-    roots = [WORKING, cache_dir()] if lists_root is None else [Path(lists_root).expanduser()]
-    folders = (folder_of(partition, root) for root in roots)
+    folders = (folder_of(partition, root) for root in _roots(lists_root))
     return next((folder for folder in folders if (folder / LABELED).is_file()), None)
+
+
+def _roots(lists_root: str | Path | None) -> Iterator[Path]:
+    if lists_root is not None:
+        yield Path(lists_root).expanduser()
+    else:
+        yield WORKING
+        yield cache_dir()
 
 
 def require_imported(partition: Partition, lists_root: str | Path | None = None) -> Path:
@@ -97,3 +108,30 @@ def read_imported(
             )
         lists.append(ids)
     return lists[0], lists[1]
+
+
+def refuse_other_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> bool:
+    """Compare lists with the files of a folder; return whether all are there already.
+
+    Raises:
+        UserError: a file holds other ids; nothing should replace it unasked.
+    """
+    for name, ids in lists.items():
+        if (folder / name).is_file() and read_lines(folder / name) != list(ids):
+            raise UserError(
+                f"{folder / name} holds other ids than the {len(ids)} that would be written; choose another folder, "
+                "or remove it."
+            )
+    return all((folder / name).is_file() for name in lists)
+
+
+def write_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> None:
+    """Write id lists, one id a line; a kill leaves each file whole or absent, the last one shows that all are there.
+
+    Args:
+        folder: made where it does not exist.
+        lists: ids by file name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, ids in lists.items():
+        write_text(folder / name, "".join(f"{image_id}\n" for image_id in ids))
