@@ -32,7 +32,22 @@ TINY = (
     "tracker.mode=disabled",
     "seed=3",
 )
+SHORTER = {
+    "dmtc": (
+        "method.ratios=[0.5,1]",
+        "method.contrast.phases=true",
+        "method.contrast.num_queries=8",
+        "method.contrast.num_negatives=8",
+    ),
+}
+"""What makes the runs of a method short."""
+
 Moment = Callable[[Path], bool]
+
+
+def choice(method: str) -> tuple[str, ...]:
+    """Overrides that choose a method."""
+    return (f"method={method}", *SHORTER.get(method, ()))
 
 
 def start(run: Path, *overrides: str) -> subprocess.Popen[bytes]:
@@ -122,7 +137,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def run(method: str) -> Path:
         if method not in made:
             made[method] = tmp_path_factory.mktemp("straight") / method
-            finish(made[method], f"method={method}")
+            finish(made[method], *choice(method))
         return made[method]
 
     return run
@@ -141,6 +156,15 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
                 in_step("student", files=2),
             ],
         ),
+        (
+            "dmtc",
+            [
+                saved_twice("baseline-b"),
+                in_step("label-1-by-b", files=3),
+                saved_twice("phase-1-b"),
+                in_step("phase-2-a", files=1),
+            ],
+        ),
     ],
 )
 def test_killed_runs_end_with_the_same_weights(
@@ -149,12 +173,12 @@ def test_killed_runs_end_with_the_same_weights(
     run = tmp_path / "killed"
     killed = 0
     for moment in moments:
-        code, output = stop_at(run, moment, signal.SIGKILL, f"method={method}")
+        code, output = stop_at(run, moment, signal.SIGKILL, *choice(method))
         assert code in (0, -signal.SIGKILL), output
         killed += code != 0
     assert killed >= 2
     # The last leg loads its batches with worker processes.
-    finish(run, f"method={method}", "trainer.num_workers=2")
+    finish(run, *choice(method), "trainer.num_workers=2")
     assert weights(run) == weights(straight(method))
     assert records(run) == records(straight(method))
     assert not list(run.rglob("*.tmp-*"))
