@@ -12,7 +12,7 @@ from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.splits import Split
 from semiseg.engine.inference import predict, predict_labels
 from semiseg.errors import UserError
-from semiseg.methods.supervised import LabeledLoss, SupervisedLearner
+from semiseg.methods.supervised import LabeledLoss, NormGroups, SupervisedLearner
 from semiseg.models.segmodel import SegModel
 from semiseg.pseudo import stability_score
 
@@ -70,6 +70,9 @@ class SelfTraining:
         double_below: use a labeled list of fewer images twice per epoch of the teacher.
         teacher_augment: "weak" as published, or "strong" for the teacher too. The students see labeled
             images in the weak and unlabeled ones in the strong view.
+        bn_group_size: see ``NormGroups``. 8 repeats the published runs, whose batches of 16 were halved by
+            ``DataParallel``. None, the default, takes the whole batch: the statistics are less noisy, the
+            running ones see every image, and any batch size will do.
         loss: "ce" as published, or "ohem" for all fits.
         ohem_threshold: probability of the (pseudo-)label above which OHEM leaves a pixel out.
         ohem_min_kept: pixels of a batch that OHEM keeps at least; None: 5/64 of them.
@@ -91,6 +94,7 @@ class SelfTraining:
         reliable_fraction: float = 0.5,
         double_below: int = 200,
         teacher_augment: Literal["weak", "strong"] = "weak",
+        bn_group_size: int | None = None,
         loss: Literal["ce", "ohem"] = "ce",
         ohem_threshold: float = 0.7,
         ohem_min_kept: int | None = None,
@@ -118,13 +122,20 @@ class SelfTraining:
         self.reliable_fraction = reliable_fraction
         self.double_below = double_below
         self.teacher_augment = teacher_augment
+        self.groups = NormGroups(bn_group_size)
         self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
         self.name = name
 
     def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
-        """Labeled and pseudo-labeled images together, for the teacher too."""
+        """Labeled and pseudo-labeled images together, for the teacher too.
+
+        Raises:
+            UserError: batch norm can't be taken over equal groups of them.
+        """
         both = "trainer.batch_size + trainer.unlabeled_batch_size"
-        return {both: trainer.batch_size + trainer.unlabeled_batch_size}
+        size = trainer.batch_size + trainer.unlabeled_batch_size
+        self.groups.check(size, trainer, both)
+        return {both: size}
 
     def check_split(self, split: Split) -> None:
         """Require images that are unlabeled and not labeled, and with ``plus`` enough of them.
@@ -171,7 +182,7 @@ class SelfTraining:
         streams = labeled(
             lab.split.labeled, view, _batch_size(lab), lab.budget, double_below=self.double_below
         )
-        return lab.fit("teacher", SupervisedLearner(lab.network("teacher"), self.loss), streams, snapshots)
+        return lab.fit("teacher", self._learner(lab, "teacher"), streams, snapshots)
 
     def _label(self, lab: "Lab", step: str, by: "FitResult", ids: Sequence[str]) -> PseudoLabels:
         return lab.label(step, by.selected, ids, self.labeling, keep_confidence=False)
@@ -180,7 +191,11 @@ class SelfTraining:
         streams = mixed(
             lab.split.labeled, pseudo, lab.augment.weak, lab.augment.strong, _batch_size(lab), lab.budget
         )
-        return lab.fit(step, SupervisedLearner(lab.network(step), self.loss), streams)
+        return lab.fit(step, self._learner(lab, step), streams)
+
+    def _learner(self, lab: "Lab", tag: str) -> SupervisedLearner:
+        network = self.groups.apply(lab.network(tag), _batch_size(lab), lab.trainer)
+        return SupervisedLearner(network, self.loss)
 
     def split_by_stability(self, scores: Mapping[str, float]) -> dict[str, Any]:
         """Cut the images into reliable ones and the rest.

@@ -11,6 +11,7 @@ from semiseg.engine.ema import EMA
 from semiseg.errors import UserError
 from semiseg.losses import SumCount, cross_entropy, ohem_cross_entropy
 from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
+from semiseg.models.grouped_norm import group_batch_norm
 from semiseg.models.segmodel import SegModel
 
 if TYPE_CHECKING:
@@ -47,6 +48,53 @@ class LabeledLoss:
         if self.kind == "ohem":
             return ohem_cross_entropy(logits, target, self.threshold, self.min_kept, reduction="sum_count")
         return cross_entropy(logits, target, reduction="sum_count")
+
+
+@dataclass(frozen=True)
+class NormGroups:
+    """How many images of a batch share the statistics of batch norm while training.
+
+    The running statistics are those of the first group, as ``DataParallel`` keeps those of its first device.
+
+    Args:
+        size: images a group; None: the whole batch.
+
+    Raises:
+        UserError: fewer than 2.
+    """
+
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 2:
+            raise UserError(
+                f"method.bn_group_size={self.size}: give 2 images or more (ST++: 8), or null for all of them."
+            )
+
+    def check(self, batch_size: int, trainer: TrainerConfig, given: str) -> None:
+        """Require that the groups of a pass through the network are equal.
+
+        Args:
+            batch_size: images a step.
+            trainer: says in how many passes.
+            given: the keys that the batch size follows from.
+
+        Raises:
+            UserError: they are not.
+        """
+        at_once = batch_size // trainer.accumulate
+        if self.size is not None and at_once % self.size:
+            parts = f" / trainer.accumulate={trainer.accumulate}" if trainer.accumulate > 1 else ""
+            raise UserError(
+                f"method.bn_group_size={self.size}: no divisor of the {at_once} images that go through the network at "
+                f"once ({given} = {batch_size}{parts}). Choose a divisor, or null."
+            )
+
+    def apply(self, network: SegModel, batch_size: int, trainer: TrainerConfig) -> SegModel:
+        """Convert the batch norms of a network in place, and return it."""
+        if self.size is not None:
+            group_batch_norm(network, batch_size // trainer.accumulate // self.size, running="first")
+        return network
 
 
 class SupervisedLearner(Learner):
@@ -95,11 +143,12 @@ class Supervised:
         ohem_threshold: probability of the true class above which OHEM leaves a pixel out.
         ohem_min_kept: pixels of a batch that OHEM keeps at least; None: 5/64 of them.
         double_below: use a list of fewer images twice per epoch (ST++'s baseline: 200); 0: never.
+        bn_group_size: see ``NormGroups``; ST++'s baseline: 8 of 16. None: the whole batch.
         ema_decay: report an exponential moving average of the network, for example 0.99; None: the network.
         name: name of the option in the config.
 
     Raises:
-        UserError: an unknown choice.
+        UserError: an unknown choice or a value out of range.
     """
 
     needs_unlabeled: ClassVar[bool] = False
@@ -112,6 +161,7 @@ class Supervised:
         ohem_threshold: float = 0.7,
         ohem_min_kept: int | None = None,
         double_below: int = 0,
+        bn_group_size: int | None = None,
         ema_decay: float | None = None,
         name: str = "supervised",
     ) -> None:
@@ -124,11 +174,17 @@ class Supervised:
                 f"method.ema_decay={ema_decay}: give a share from 0 to below 1, for example 0.99."
             )
         self.double_below = double_below
+        self.groups = NormGroups(bn_group_size)
         self.ema_decay = ema_decay
         self.name = name
 
     def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
-        """Labeled images."""
+        """Labeled images.
+
+        Raises:
+            UserError: batch norm can't be taken over equal groups of them.
+        """
+        self.groups.check(trainer.batch_size, trainer, "trainer.batch_size")
         return {"trainer.batch_size": trainer.batch_size}
 
     def run(self, lab: "Lab") -> SegModel:
@@ -136,5 +192,6 @@ class Supervised:
         view = lab.augment.strong if self.augment == "strong" else lab.augment.weak
         batch_size = lab.trainer.batch_size
         streams = labeled(lab.split.labeled, view, batch_size, lab.budget, double_below=self.double_below)
-        learner = SupervisedLearner(lab.network("model"), self.loss, self.ema_decay)
+        network = self.groups.apply(lab.network("model"), batch_size, lab.trainer)
+        learner = SupervisedLearner(network, self.loss, self.ema_decay)
         return lab.fit("train", learner, streams).selected
