@@ -136,10 +136,21 @@ class CACLearner(Learner):
         views = [self.look(features) for features in maps]
         self.remember(views[0], views[1], progress)
         *places, inside = common_cells(pair, (maps[0].shape[2], maps[0].shape[3]), self.stride)
-        aligned = [view.at(cells) for view, cells in zip(views, places, strict=True)]
-        contrast = self.contrast(aligned[0], aligned[1], inside)
+        confidence = [view.confidence[cells] for view, cells in zip(views, places, strict=True)]
+        highest = torch.maximum(confidence[0], confidence[1])
+        confident = inside & (highest > self.positive_threshold)
+        learning = confident & (confidence[0] != confidence[1])
+        contrast = self.contrast(views, places, learning if self.normalizer == "anchors" else inside)
         losses["contrast_1"], losses["contrast_2"] = (LossTerm(*each, self.weight) for each in contrast)
-        return StepOutput(losses, self.statistics(aligned[0].confidence, aligned[1].confidence, inside))
+        overlap = inside.sum().clamp_min(1)
+        scalars = {
+            "anchors": learning.sum(),
+            "unlabeled_used": learning.sum() / overlap,
+            "unlabeled_confident": confident.sum() / overlap,
+            "unlabeled_confidence": torch.where(inside, highest, 0).sum() / overlap,
+            "bank_fill": self.bank.fill,
+        }
+        return StepOutput(losses, scalars)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the maps ``(N, D, h, w)`` whose cells are compared."""
@@ -171,46 +182,43 @@ class CACLearner(Learner):
             features = features.gather(1, chosen[..., None].expand(*chosen.shape, features.shape[-1]))
         self.bank.push(features.flatten(0, 1), labels.flatten())
 
-    def contrast(self, one: Cells, two: Cells, inside: Tensor) -> tuple[SumCount, SumCount]:
-        """Compare corresponding cells against the bank; row i of both shows the same place where ``inside``."""
-        found = [
-            directional_contrast(
-                first.features,
-                second.features,
-                first.labels,
-                second.labels,
-                first.confidence,
-                second.confidence,
-                self.bank.features,
-                self.bank.labels,
-                self.temperature,
-                self.positive_threshold,
-                self.normalizer,
-                valid=rows,
-                bank_valid=self.bank.valid,
-                reduction="sum_count",
+    def contrast(
+        self, views: list[Cells], places: list[Tensor], counted: Tensor
+    ) -> tuple[SumCount, SumCount]:
+        """Compare both views with each other and with the bank, group by group.
+
+        Args:
+            views: all cells of both.
+            places: cell numbers ``(P,)`` in both; entry i of both shows the same place.
+            counted: ``(P,) bool``, the entries to compare.
+        """
+        found = []
+        for cells_1, cells_2, chosen in zip(
+            *(each.chunk(self.groups) for each in (*places, counted)), strict=True
+        ):
+            # Their number makes the host wait once. That costs less than comparing all: often half are left.
+            rows = chosen.nonzero().squeeze(1)
+            one, two = views[0].at(cells_1[rows]), views[1].at(cells_2[rows])
+            found.append(
+                directional_contrast(
+                    one.features,
+                    two.features,
+                    one.labels,
+                    two.labels,
+                    one.confidence,
+                    two.confidence,
+                    self.bank.features,
+                    self.bank.labels,
+                    self.temperature,
+                    self.positive_threshold,
+                    self.normalizer,
+                    bank_valid=self.bank.valid,
+                    reduction="sum_count",
+                )
             )
-            for first, second, rows in zip(
-                one.parts(self.groups), two.parts(self.groups), inside.chunk(self.groups), strict=True
-            )
-        ]
         if self.groups == 1:
             return found[0]
         return _averaged([one for one, _ in found]), _averaged([two for _, two in found])
-
-    def statistics(self, confidence_1: Tensor, confidence_2: Tensor, inside: Tensor) -> dict[str, Tensor]:
-        """Scalars to log about the overlaps of the crops."""
-        highest = torch.maximum(confidence_1, confidence_2)
-        confident = inside & (highest > self.positive_threshold)
-        anchors = (confident & (confidence_1 != confidence_2)).sum()
-        cells = inside.sum().clamp_min(1)
-        return {
-            "anchors": anchors,
-            "unlabeled_used": anchors / cells,
-            "unlabeled_confident": confident.sum() / cells,
-            "unlabeled_confidence": torch.where(inside, highest, 0).sum() / cells,
-            "bank_fill": self.bank.fill,
-        }
 
 
 def _averaged(parts: list[SumCount]) -> SumCount:
