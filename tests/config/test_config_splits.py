@@ -22,6 +22,12 @@ def faults(*words):
     return [str(fault) for fault in Checker().settings(draft(Request(words)))]
 
 
+def missing(*words):
+    """Faults of a config but for the dataset's folder."""
+    found = Checker().everything(draft(Request(words)))
+    return [str(fault) for fault in found if fault.key != "dataset"]
+
+
 def test_families_are_those_of_the_manifest():
     (field,) = (each for each in RunConfig.__dataclass_fields__.values() if each.name == "split_family")
     assert set(field.metadata["choices"]) == {*get_args(Family)} == {"list", *manifest().families}
@@ -37,11 +43,6 @@ def test_families_are_those_of_the_manifest():
             "dataset=camvid split_family=u2pl split=1/8",
             "its lists are of dataset=voc and cityscapes, not of camvid.",
         ),
-        (
-            "dataset=voc split_family=cac split=1/8",
-            "semiseg splits import cac --from Context-Aware-Consistency",
-        ),
-        ("dataset=voc split_family=u2pl split=92", "semiseg splits import clean --from ST-PlusPlus"),
         ("dataset=voc split_family=cps split=1/8 split_lists=gone", "no such folder."),
         ("dataset=voc val_subset=tiny", "expected valtiny or null."),
         ("dataset=camvid val_subset=valtiny", "is of dataset=voc and cityscapes, not of camvid."),
@@ -51,6 +52,24 @@ def test_families_are_those_of_the_manifest():
 def test_faults(words, message):
     (fault,) = faults(*words.split())
     assert message in " ".join(fault.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "dataset=voc split_family=cac split=1/8",
+            "semiseg splits import cac --from Context-Aware-Consistency",
+        ),
+        ("dataset=voc split_family=u2pl split=92", "semiseg splits import clean --from ST-PlusPlus"),
+    ],
+)
+def test_lists_that_are_not_imported_are_told_with_missing_data(words, message):
+    """The config alone can be printed without them."""
+    assert faults(*words.split()) == []
+    told = " ".join(" ".join(map(str, Checker().everything(draft(Request(tuple(words.split())))))).split())
+    assert message in told
+    assert "no folder given for dataset voc" in told
 
 
 @pytest.mark.parametrize(
@@ -64,7 +83,7 @@ def test_faults(words, message):
     ],
 )
 def test_rules_need_no_import(words):
-    assert faults(*words.split()) == []
+    assert missing(*words.split()) == []
 
 
 def test_a_wrong_split_is_told_once():
@@ -75,5 +94,5 @@ def test_imported_lists_are_enough(tmp_path):
     partition = manifest().find("cityscapes", "cps", "1/8", "0")
     write_lists(folder_of(partition, tmp_path / "here"), {"unlabeled.txt": (), "labeled.txt": ()})
     words = ["dataset=cityscapes", "split_family=cps", "split=1/8"]
-    assert len(faults(*words)) == 1
-    assert faults(*words, "split_lists=here") == []
+    assert len(missing(*words)) == 1
+    assert missing(*words, "split_lists=here") == []

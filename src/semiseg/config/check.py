@@ -17,6 +17,7 @@ from semiseg.config.faults import Fault, fault_of
 from semiseg.config.schema import COMPONENTS, TrainerConfig
 from semiseg.config.settings import check_settings, plain_values
 from semiseg.config.signature import BadTarget, check_node, locate
+from semiseg.config.splits import require_lists
 from semiseg.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Checker:
         faults = [*self._components(draft.cfg, nodes, touched), *self._device(values, wrong)]
         wrong |= {fault.key for fault in faults}
         if not any(_any_below(key, wrong) for key in DATA_KEYS):
+            faults += _trial("split_family", partial(require_lists, values))
             faults += _trial("dataset", partial(_divide, draft.cfg))
         if not (known or faults or elsewhere):
             faults += self._components(draft.cfg, nodes, list(nodes), fetch=True)

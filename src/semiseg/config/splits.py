@@ -6,6 +6,7 @@ from typing import Any
 
 from semiseg.config.faults import Fault, fault_of
 from semiseg.data.manifest import manifest
+from semiseg.data.partitions import OWN_RULES, Partition
 from semiseg.data.published import require_imported
 from semiseg.data.rules import parse_split
 from semiseg.errors import UserError
@@ -22,25 +23,45 @@ def split_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault("split_lists", "split_family=list needs the folder that holds labeled.txt.", None)
     elif lists is not None and not Path(str(lists)).expanduser().is_dir():
         yield Fault("split_lists", "no such folder.", lists)
-    dataset = values.get("dataset")
-    name = str(dataset.get("name")) if isinstance(dataset, dict) else None
+    name = _dataset_name(values)
     if name is None:
         return
-    if family in manifest().families and not (family in ("every", "shuffled") or _wrong(values.get("split"))):
-        try:
-            _look_up(name, str(family), str(values.get("split")), str(values.get("split_id")), lists)
-        except UserError as error:
-            yield fault_of(error, "split_family")
+    try:
+        _partition(values, name)
+    except UserError as error:
+        yield fault_of(error, "split_family")
     if isinstance(subset, str):
         yield from _subset_faults(name, subset)
 
 
-def _look_up(dataset: str, family: str, split: str, split_id: str, lists: str | None) -> None:
-    """Refuse a partition that is not published, or not imported."""
-    known = manifest()
-    source = known.canonical(known.find(dataset, family, split, split_id))
-    if known.families[source.family].rule is None:
-        require_imported(source, lists)
+def require_lists(values: Mapping[str, Any]) -> None:
+    """Refuse a published partition whose lists are not imported.
+
+    Args:
+        values: plain values of a config whose split keys have no fault.
+
+    Raises:
+        UserError: says how to import it.
+    """
+    name = _dataset_name(values)
+    partition = _partition(values, name) if name else None
+    if partition is not None:
+        source = manifest().canonical(partition)
+        if manifest().families[source.family].rule is None:
+            require_imported(source, values.get("split_lists"))
+
+
+def _dataset_name(values: Mapping[str, Any]) -> str | None:
+    dataset = values.get("dataset")
+    return str(dataset.get("name")) if isinstance(dataset, dict) else None
+
+
+def _partition(values: Mapping[str, Any], dataset: str) -> Partition | None:
+    """Look up the published partition that is asked for; None for own rules, own lists and faulty values."""
+    family, split, split_id = (str(values.get(key)) for key in ("split_family", "split", "split_id"))
+    if family not in manifest().families or family in OWN_RULES or _wrong(split):
+        return None
+    return manifest().find(dataset, family, split, split_id)
 
 
 def _subset_faults(dataset: str, name: str) -> Iterator[Fault]:
@@ -51,9 +72,9 @@ def _subset_faults(dataset: str, name: str) -> Iterator[Fault]:
         yield Fault("val_subset", f"is of dataset={' and '.join(subsets[name])}, not of {dataset}.", name)
 
 
-def _wrong(split: Any) -> bool:
+def _wrong(split: str) -> bool:
     try:
-        parse_split(str(split))
+        parse_split(split)
     except UserError:
         return True
     return False

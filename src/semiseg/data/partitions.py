@@ -9,7 +9,10 @@ from semiseg.data.rules import Share, parse_split
 from semiseg.errors import UserError
 
 DATASETS = ("voc", "cityscapes")
-RULES = ("every", "shuffled", "sbd")
+OWN_RULES = ("every", "shuffled")
+"""Families that any dataset has."""
+
+RULES = (*OWN_RULES, "sbd")
 """Families that are made from the user's own files."""
 
 Key = tuple[str, str, str]
@@ -194,7 +197,7 @@ class Manifest:
 
     def _other_families(self, dataset: str, family: str) -> str:
         datasets = [each for each in DATASETS if self.families[family].of(each)]
-        here = [name for name, each in self.families.items() if each.of(dataset)] or list(RULES[:2])
+        here = [name for name, each in self.families.items() if each.of(dataset)] or list(OWN_RULES)
         return (
             f"its lists are of dataset={' and '.join(datasets)}, not of {dataset}. "
             f"Families for {dataset}: {', '.join(here)}, or list for lists of your own."

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 from semiseg.data.dataset import Part, SegDataset
 from semiseg.data.lists import ids_sha256, read_ids, require_disjoint, shown
 from semiseg.data.manifest import manifest
+from semiseg.data.partitions import OWN_RULES
 from semiseg.data.published import read_imported
 from semiseg.data.rules import Divided, every, shuffled, without
 from semiseg.errors import UserError
@@ -18,7 +19,6 @@ Family = Literal[
     "every", "shuffled", "list", "sbd", "cps", "cps_clean", "cac", "clean", "stpp", "u2pl", "dmtc"
 ]
 Unlabeled = Literal["rest", "all"]
-OWN_RULES = ("every", "shuffled")
 
 
 @runtime_checkable
