@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from semiseg.engine.step import Meter, forward_backward, micro_batches
-from semiseg.errors import RunFailed, UserError
+from semiseg.errors import RunFailed
 from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
 
 PROGRESS = Progress(iteration=7, total=10, epoch=0, seed=1)
@@ -84,6 +84,11 @@ def test_meter_goes_on_from_its_state() -> None:
     assert meter.read()["train/loss"] == resumed.read()["train/loss"]
 
 
-def test_a_batch_that_does_not_divide_is_refused() -> None:
-    with pytest.raises(UserError, match=r"trainer.accumulate=3.*4 images of stream 'labeled'"):
-        micro_batches(batch(), 3)
+@pytest.mark.parametrize(("parts", "sizes"), [(3, [1, 1, 2]), (4, [1, 1, 1, 1]), (9, [1, 1, 1, 1])])
+def test_a_short_batch_is_cut_as_equally_as_can_be(parts: int, sizes: list[int]) -> None:
+    assert [len(piece["labeled"]["id"]) for piece in micro_batches(batch(), parts)] == sizes
+    whole, pieces = TwoTerms(), TwoTerms()
+    forward_backward(whole, batch(), PROGRESS, 1, contextlib.nullcontext)
+    forward_backward(pieces, batch(), PROGRESS, parts, contextlib.nullcontext)
+    for a, b in zip(whole.parameters(), pieces.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 
 from semiseg.losses import cross_entropy, dynamic_mutual_loss
+from semiseg.pseudo import confident_labels
+
+pytestmark = pytest.mark.golden("DMT losses")
 
 IS_PSEUDO = torch.tensor([True, True, False])
 
@@ -73,3 +76,16 @@ def test_published_gradient_of_a_pixel() -> None:
     cross_entropy(x, target.long()).backward()
     expected = torch.tensor([0.0010013, 0.0055322, -0.0140153, 0.0022654, 0.0052164])
     torch.testing.assert_close(x.grad[1, :, 2, 3], expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("scale", "confident", "loss", "gradient"), [(1, 0, 1.3483207, 1.3209776), (4, 9, 1.6569397, 0.6247433)]
+)
+def test_labels_of_the_very_step(scale: float, confident: int, loss: float, gradient: float) -> None:
+    x, target, _ = problem(scale)
+    own = confident_labels(x[:2], 0.9)
+    assert int((own != 255).sum()) == confident
+    found = cross_entropy(x, torch.cat([own, target[2:].long()]))
+    found.backward()
+    assert found.item() == pytest.approx(loss, abs=1e-6)
+    assert x.grad.abs().sum().item() == pytest.approx(gradient, abs=1e-6)

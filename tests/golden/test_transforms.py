@@ -6,12 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
 
+from semiseg.config.schema import EvaluatorConfig
 from semiseg.data.cutout import Cutout
 from semiseg.data.dataset import Array
 from semiseg.data.geometry import LongSide, RandomCrop, ScaleChoice, ScaleUniform
 from semiseg.data.overlap import OverlapPair
 from semiseg.data.resize import resized
+from semiseg.engine.inference import predict
+from semiseg.models.segmodel import InputConvention, SegModel
 
 STPP = {"pad_color": (0, 0, 0), "draw_order": "xy"}
 CPS_SCALES = ScaleChoice([0.5, 0.75, 1, 1.5, 1.75, 2.0])
@@ -187,21 +193,129 @@ def test_cps_geometry(
     assert (mask[outside] == 255).all()
 
 
-@pytest.mark.parametrize(
-    ("seed", "labels", "ignored", "total"), [(1, 366, 96, -426.0), (2, 507, 0, 405.5), (3, 487, 36, -30.8)]
-)
-def test_dmt_geometry(seed: int, labels: int, ignored: int, total: float) -> None:
-    """The label map is exact; the original interpolates in float, which 8-bit rounding can only approach."""
+DMT = {"pad_color": (0, 0, 0), "draw_when": "unfitting"}
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CAFFE_BGR = (104.008, 116.669, 122.675)
+
+
+def dmt_pair() -> tuple[Array, Array]:
     x, y = grid(26, 20)
     channels = [(7 * y + 11 * x + 53 * c + (y * x) % 17) % 256 for c in range(3)]
-    image, label = np.stack(channels, -1).astype(np.uint8), ((y // 3 + x // 4) % 5).astype(np.uint8)
-    crop = RandomCrop((16, 18), ScaleUniform(0.5, 1.5), pad_color=(0, 0, 0), draw_when="unfitting")
-    image, mask = crop(image, label, random.Random(seed))
+    return np.stack(channels, -1).astype(np.uint8), ((y // 3 + x // 4) % 5).astype(np.uint8)
+
+
+def conventions(image: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """The crop as the ImageNet and as the COCO network see it."""
+    mean, std = IMAGENET
+    return [(image.astype(np.float64) / 255 - mean) / std, image.astype(np.float64)[..., ::-1] - CAFFE_BGR]
+
+
+@pytest.mark.golden("DMT transforms")
+@pytest.mark.parametrize(
+    ("seed", "imagenet", "coco", "labels", "ignored"),
+    [
+        (1, (-426.00950, 1178.65073, 0.256729), (-24574.71114, 67875.71326, 140.658661), 366, 96),
+        (2, (405.54300, 1029.72495, 1.098142), (23476.59393, 59433.79448, -66.206970), 507, 0),
+        (3, (-30.84437, 1008.13662, 0.155632), (-1796.51018, 58047.87806, 134.755157), 487, 36),
+    ],
+)
+def test_dmt_geometry(
+    seed: int, imagenet: tuple[float, ...], coco: tuple[float, ...], labels: int, ignored: int
+) -> None:
+    """The original resizes in float; on a float image so does this, 8-bit images are rounded to the nearest level."""
+    image, label = dmt_pair()
+    crop = RandomCrop((16, 18), ScaleUniform(0.5, 1.5, "torch"), **DMT)  # type: ignore[arg-type]
+    exact, mask = crop(image.astype(np.float32), label, random.Random(seed))
+    for seen, (total, absolute, pixel), scale in zip(
+        conventions(exact), (imagenet, coco), (1, 57), strict=True
+    ):
+        assert seen.sum() == pytest.approx(total, abs=1e-4 * scale)
+        assert np.abs(seen).sum() == pytest.approx(absolute, abs=1e-4 * scale)
+        assert seen[3, 5, 0] == pytest.approx(pixel, abs=2e-6 * scale)
     assert mask is not None
-    assert int(mask[mask != 255].sum()) == labels
-    assert int((mask == 255).sum()) == ignored
-    normalized = (image / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
-    assert normalized.sum() == pytest.approx(total, abs=2.5)  # OpenCV rounds 0.13 of a level down
+    assert (int(mask[mask != 255].sum()), int((mask == 255).sum())) == (labels, ignored)
+    rounded, same = crop(image, label, random.Random(seed))
+    assert rounded.dtype == np.uint8
+    assert np.abs(rounded - exact).max() <= 0.5 + 1e-3
+    assert np.array_equal(same, mask)
+
+
+@pytest.mark.golden("DMT transforms")
+@pytest.mark.parametrize(("seed", "total", "padded"), [(1, 445.71429, 96), (2, 620.57143, 0)])
+def test_dmt_confidence_follows_the_label(seed: int, total: float, padded: int) -> None:
+    """Sum over label and confidence ``(label + 1) / 7``; the original pads both with 255, here confidence with 0."""
+    _, label = dmt_pair()
+    crop = RandomCrop((16, 18), ScaleUniform(0.5, 1.5, "torch"), **DMT)  # type: ignore[arg-type]
+    placement = crop.draw(20, 26, random.Random(seed))
+    moved = placement.map(label, 255)
+    confidence = placement.map(((label + 1) / 7).astype(np.float32), 0)
+    assert moved[moved != 255].sum() + confidence.sum(dtype=np.float64) == pytest.approx(total, abs=1e-4)
+    assert int((moved == 255).sum()) == padded
+    assert np.array_equal(confidence[moved != 255], ((moved + 1.0) / 7).astype(np.float32)[moved != 255])
+
+
+@pytest.mark.golden("DMT transforms")
+def test_dmt_resizes_cityscapes_before_it_scales() -> None:
+    image, label = dmt_pair()
+    half, half_label = resized(image.astype(np.float32), (10, 13), "torch"), resized(label, (10, 13), "torch")
+    crop = RandomCrop((5, 6), ScaleUniform(0.5, 1.5, "torch"), **DMT)  # type: ignore[arg-type]
+    result, mask = crop(half, half_label, random.Random(1))
+    seen = conventions(result)[1]
+    assert seen.sum() == pytest.approx(1227.59099, abs=1e-3)
+    assert np.abs(seen).sum() == pytest.approx(5091.52313, abs=1e-3)
+    assert mask is not None
+    assert int(mask[mask != 255].sum()) == 64
+
+
+class Seen(nn.Module):
+    """A backbone that keeps its last input and gives it back as all maps."""
+
+    channels = (3, 3, 3, 3)
+    output_stride = 1
+    convention = InputConvention()
+    out_channels = 3
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        self.last = x
+        return [x] * 4
+
+
+class LastMap(nn.Module):
+    out_channels = 3
+
+    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        return maps[-1]
+
+
+@pytest.mark.golden("DMT transforms")
+def test_dmt_pads_test_images_before_it_normalizes() -> None:
+    """The original number is that of 24x30 pixels; six more black rows make a square."""
+    model = SegModel(Seen(), LastMap(), nn.Identity(), 3)
+    image = torch.from_numpy(dmt_pair()[0]).permute(2, 0, 1)[None]
+    assert predict(model, image, EvaluatorConfig(pad="size", pad_to=30)).shape == (1, 3, 20, 26)
+    seen = model.backbone.last
+    black = (-2.117904, -2.035714, -1.804444)
+    assert seen.shape == (1, 3, 30, 30)
+    assert seen[0, :, -1, -1].tolist() == pytest.approx(black, abs=1e-6)
+    assert seen.double().sum().item() == pytest.approx(-815.73587 + 6 * 30 * sum(black), abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_torch_interpolation_is_that_of_torch(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    height, width, new_height, new_width = (int(side) for side in generator.integers(5, 300, 4))
+    image = generator.integers(0, 256, (height, width, 3)).astype(np.uint8)
+    label = generator.integers(0, 21, (height, width)).astype(np.uint8)
+    size = (new_height, new_width)
+    planes = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    expected = (
+        F.interpolate(planes, size=size, mode="bilinear", align_corners=False)[0].permute(1, 2, 0).numpy()
+    )
+    exact = resized(image.astype(np.float32), size, "torch")
+    assert np.abs(exact - expected).max() < 0.02
+    assert np.abs(resized(image, size, "torch") - expected).max() < 0.52
+    nearest = F.interpolate(torch.from_numpy(label)[None, None].float(), size=size, mode="nearest")[0, 0]
+    assert np.array_equal(resized(label, size, "torch"), nearest.numpy())
 
 
 VOC = (375, 500, 400, 320)

@@ -165,8 +165,14 @@ def settle_budget(cfg: DictConfig, command: Layer) -> list[Fault]:
     if None not in values:
         both = f"trainer.iterations={values[0]} trainer.epochs={values[1]}"
         return [Fault(both, "a run has one length: give one of the two, or set the other to null.")]
-    if values == [None, None]:
-        trainer["iterations"] = schema.DEFAULT_ITERATIONS
+    if values != [None, None]:
+        return []
+    method = cfg.get("method")
+    for key in schema.OWN_LENGTHS if isinstance(method, DictConfig) else ():
+        if method.get(key) is not None:
+            needed = "needs trainer.epochs too: the length of the fits that have none of their own."
+            return [Fault(f"method.{key}", needed, method[key])]
+    trainer["iterations"] = schema.DEFAULT_ITERATIONS
     return []
 
 

@@ -13,6 +13,9 @@ from omegaconf import MISSING, OmegaConf
 DEFAULT_ITERATIONS = 1000
 """Length of every fit where neither ``trainer.iterations`` nor ``trainer.epochs`` is given."""
 
+OWN_LENGTHS = ("baseline_epochs", "phase_epochs")
+"""Keys of a method that give some of its fits another number of epochs than ``trainer.epochs``."""
+
 COMPONENTS = ("dataset", "backbone", "model", "method", "augment", "optimizer", "schedule")
 """Config groups whose nodes name a ``_target_`` and its arguments."""
 

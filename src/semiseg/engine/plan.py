@@ -40,6 +40,8 @@ class PlannedStep:
         iterations: optimizer steps; 0 for other steps.
         seconds: estimated time.
         bytes: disk that it needs.
+        held: disk that the run takes up at most while it runs: earlier steps keep their networks, and their
+            pseudo-labels until they are released.
     """
 
     name: str
@@ -47,13 +49,21 @@ class PlannedStep:
     iterations: int
     seconds: float
     bytes: int
+    held: int
 
 
 class PlannedLabels(PseudoLabels):
-    """Stand-in for pseudo-labels that do not exist yet: class 0 everywhere, with confidence 1."""
+    """Stand-in for pseudo-labels that do not exist yet: class 0 everywhere, with confidence 1.
 
-    def __init__(self, ids: Sequence[str], dataset: SegDataset) -> None:
+    Args:
+        ids: the images.
+        dataset: gives their sizes.
+        size: bytes that the labels will take.
+    """
+
+    def __init__(self, ids: Sequence[str], dataset: SegDataset, size: int) -> None:
         super().__init__(Path(), ids)
+        self.size = size
         self._dataset = dataset
 
     def label(self, image_id: str) -> Array:
@@ -88,6 +98,8 @@ class PlanLab:
         self.budget: Budget = session.budget
         self.seed = session.seed
         self._predicting = 0.0
+        self._held = 0
+        self._step_seconds: dict[Any, float] = {}
 
     def network(self, tag: str, weights: str | None = None) -> SegModel:
         """Build a network; its weights are of no account."""
@@ -103,7 +115,7 @@ class PlanLab:
         lr: float | None = None,
         eval_every: int | None = None,
     ) -> FitResult:
-        """Time a few steps and one evaluation."""
+        """Time a few steps, once for fits that look alike, and one evaluation."""
         session = self.session.for_fit(lr, eval_every)
         learner.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
         learner.train()
@@ -118,20 +130,23 @@ class PlanLab:
         # Late in the fit: losses that begin after a warm-up are counted by then.
         total = streams.iterations
         late = range(max(min(total * 3 // 4, total - TIMED_STEPS), 0), total)[:TIMED_STEPS]
-        seconds = [self._timed(train, iteration) for iteration in late]
+        looks = _looks(learner, streams)
+        if looks not in self._step_seconds:
+            self._step_seconds[looks] = min(self._timed(train, iteration) for iteration in late)
         model = next(iter(learner.predictors().values()))
         every = evaluation_interval(session.trainer.eval_every, streams, session.trainer.iterations is None)
         evaluations = math.ceil(streams.iterations / every) if session.split.val else 0
-        watched = len(session.split.val) + len(session.quality_ids)
+        watched = len(learner.contenders()) * len(session.split.val) + len(session.quality_ids)
         evaluating = evaluations * watched * self._evaluation_seconds(model) if evaluations else 0.0
         network = _size(model)
         state = sum(_size(child) for child in learner.children()) * 2
         self._add(
             name,
             f"{streams.iterations} iterations, {evaluations} evaluations",
-            streams.iterations * min(seconds) + evaluating,
+            streams.iterations * self._step_seconds[looks] + evaluating,
             iterations=streams.iterations,
-            size=2 * state + network * (3 + len(snapshots)),
+            kept=network * (2 + len(snapshots)),
+            passing=2 * state + network,
         )
 
         def fresh(file: str) -> SegModel:
@@ -156,8 +171,9 @@ class PlanLab:
             next(self.predict(network, ids, policy))
             pixels = math.prod(self.dataset.image(ids[0]).shape[:2])
         size = pixels * (5 if keep_confidence else 1) * len(ids)
-        self._add(name, f"label {len(ids)} images", self._taken(), size=size)
-        return PlannedLabels(ids, self.dataset)
+        work = f"label {len(ids)} images in {_mebibytes(size)}"
+        self._add(name, work, self._taken(), kept=size)
+        return PlannedLabels(ids, self.dataset, size)
 
     def memo(self, name: str, compute: Callable[[], Any], planned: Callable[[], Any]) -> Any:
         """Take the stand-in, and the time of the predictions that it asks for."""
@@ -182,7 +198,9 @@ class PlanLab:
             yield image_id, results[0]
 
     def release(self, labels: PseudoLabels) -> None:
-        """Nothing is stored, so nothing is released."""
+        """Count what is free again."""
+        if isinstance(labels, PlannedLabels) and not self.session.keep_pseudo_labels:
+            self._held -= labels.size
 
     def report(self, network: SegModel) -> None:
         """Add what follows the recipe: test images and pictures."""
@@ -192,8 +210,12 @@ class PlanLab:
         seconds = images * self._evaluation_seconds(network) if images else 0.0
         self._add(REPORT, f"evaluate {len(split.test)} test images, draw {len(pictures)} pictures", seconds)
 
-    def _add(self, name: str, work: str, seconds: float, iterations: int = 0, size: int = 0) -> None:
-        self.steps.append(PlannedStep(name, work, iterations, seconds, size))
+    def _add(
+        self, name: str, work: str, seconds: float, iterations: int = 0, kept: int = 0, passing: int = 0
+    ) -> None:
+        self._held += kept
+        held = self._held + passing
+        self.steps.append(PlannedStep(name, work, iterations, seconds, kept + passing, held))
         self.session.stop.check()
 
     def _taken(self) -> float:
@@ -223,6 +245,16 @@ def _size(model: torch.nn.Module) -> int:
     return sum(value.numel() * value.element_size() for value in model.state_dict().values())
 
 
+def _looks(learner: Learner, streams: Streams) -> tuple[Any, ...]:
+    """What a training step's time depends on, as far as it can be seen from outside."""
+    trained = sum(parameter.numel() for parameter in learner.parameters() if parameter.requires_grad)
+    parts = [
+        (name, stream.batch_size, type(stream.items[0].view).__name__)
+        for name, stream in streams.streams.items()
+    ]
+    return type(learner).__name__, trained, *parts
+
+
 def make_plan(method: Method, session: Session) -> list[PlannedStep]:
     """Walk through the recipe of a method and return its steps, and what follows them.
 
@@ -243,10 +275,12 @@ def render_plan(steps: Sequence[PlannedStep]) -> str:
     ]
     iterations = sum(step.iterations for step in steps)
     total = _duration(sum(step.seconds for step in steps))
-    disk = sum(step.bytes for step in steps) / 2**20
-    return "\n".join(
-        [*lines, f"  in all {iterations} iterations, about {total}, up to {disk:.0f} MiB on disk"]
-    )
+    disk = _mebibytes(max(step.held for step in steps))
+    return "\n".join([*lines, f"  in all {iterations} iterations, about {total}, up to {disk} on disk"])
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"
 
 
 def _duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semiseg.errors import RunFailed, UserError
+from semiseg.errors import RunFailed
 from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
 from semiseg.seeding import derive_seed, seed_everything
 
@@ -48,25 +48,22 @@ def image_ids(batch: Batch) -> str:
 
 
 def micro_batches(batch: Batch, parts: int) -> list[Batch]:
-    """Cut every stream of a batch into ``parts`` equal pieces along its first dimension.
+    """Cut every stream of a batch into ``parts`` pieces along its first dimension, as equal as can be.
 
-    Raises:
-        UserError: a stream's images cannot be divided so.
+    A short batch, with fewer images of a stream than ``parts``, is cut into that many pieces only.
     """
-    for name, part in batch.items():
-        if len(part["id"]) % parts:
-            raise UserError(
-                f"trainer.accumulate={parts} does not divide the {len(part['id'])} images of stream '{name}'. "
-                "Choose a divisor of every batch size."
-            )
-    pieces: list[Batch] = []
-    for index in range(parts):
-        piece: Batch = {}
-        for name, part in batch.items():
-            size = len(part["id"]) // parts
-            piece[name] = {key: value[index * size : (index + 1) * size] for key, value in part.items()}
-        pieces.append(piece)
-    return pieces
+    counts = {name: len(part["id"]) for name, part in batch.items()}
+    parts = min(parts, *counts.values())
+    return [
+        {
+            name: {
+                key: value[index * counts[name] // parts : (index + 1) * counts[name] // parts]
+                for key, value in part.items()
+            }
+            for name, part in batch.items()
+        }
+        for index in range(parts)
+    ]
 
 
 def forward_backward(
@@ -95,7 +92,8 @@ def _accumulate(learner: Learner, batch: Batch, progress: Progress, parts: int, 
     gradients: dict[str, list[Tensor]] = {}
     losses: dict[str, LossTerm] = {}
     scalars: dict[str, Tensor] = {}
-    for index, piece in enumerate(micro_batches(batch, parts)):
+    pieces = micro_batches(batch, parts)
+    for index, piece in enumerate(pieces):
         seed = derive_seed(progress.seed, "micro", index)
         seed_everything(seed)
         with autocast():
@@ -115,7 +113,7 @@ def _accumulate(learner: Learner, batch: Batch, progress: Progress, parts: int, 
                 total, count = total + before.sum, count + before.count
             losses[name] = LossTerm(total, count, term.weight)
         for name, value in output.scalars.items():
-            scalars[name] = scalars.get(name, torch.zeros_like(value)) + value / parts
+            scalars[name] = scalars.get(name, torch.zeros_like(value)) + value / len(pieces)
     for name, buffers in gradients.items():
         scale = losses[name].weight / losses[name].count.clamp_min(1)
         for parameter, buffer in zip(params, buffers, strict=True):

@@ -134,7 +134,8 @@ class DMT:
         self.baseline = FitLength("baseline", baseline_epochs, baseline_lr, baseline_eval_every)
         self.phase = FitLength("phase", phase_epochs, phase_lr, phase_eval_every)
         if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
-            raise UserError(f"method.ratios={list(ratios)}: give a share above 0, at most 1, for each phase.")
+            given = ",".join(map(str, ratios))
+            raise UserError(f"method.ratios=[{given}]: give a share above 0, at most 1, for each phase.")
         for key, value, choices in (
             ("partners", partners, (1, 2)),
             ("difference", difference, get_args(Difference)),
@@ -142,14 +143,12 @@ class DMT:
         ):
             if value not in choices:
                 raise UserError(f"method.{key}={value}: choose {' or '.join(map(str, choices))}.")
-        alone = {
-            "difference": difference == "data",
-            "weights_b": weights_b is not None,
-            "report": report == "b",
-        }
-        for key, given in alone.items():
-            if partners == 1 and given:
-                raise UserError(f"method.{key}={locals()[key]}: needs method.partners=2.")
+        if partners == 1 and difference == "data":
+            raise UserError("method.difference=data: two baselines differ; needs method.partners=2.")
+        if partners == 1 and weights_b is not None:
+            raise UserError(f"method.weights_b={weights_b}: of the second network; needs method.partners=2.")
+        if partners == 1 and report == "b":
+            raise UserError("method.report=b: the second network; needs method.partners=2.")
         if variant == "online" and partners == 2:
             raise UserError(
                 "method.variant=online: a network that labels for itself; give method.partners=1."
@@ -256,7 +255,7 @@ class DMT:
     def _reported(self, fits: Mapping[str, "FitResult"]) -> "FitResult":
         if self.report != "better":
             return fits[self.report]
-        return max(fits.values(), key=lambda fit: -1.0 if fit.miou is None else fit.miou)
+        return max(fits.values(), key=lambda fit: fit.miou if fit.miou and fit.miou > 0 else 0.0)
 
 
 def _only_unlabeled(split: Split) -> list[str]:
