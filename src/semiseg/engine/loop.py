@@ -13,6 +13,7 @@ from semiseg.data.loading import batches
 from semiseg.data.streams import Streams
 from semiseg.engine.checkpoint import TrainingState, save_bundle
 from semiseg.engine.evaluate import evaluate, pseudo_label_quality, take_samples
+from semiseg.engine.metrics import Metrics
 from semiseg.engine.session import Session
 from semiseg.engine.step import Meter, count_images, forward_backward, to_device
 from semiseg.engine.steps import FitRecord
@@ -86,8 +87,10 @@ class Trainer:
 
     @property
     def predictor(self) -> SegModel:
-        """The network that is evaluated."""
-        return next(iter(self.learner.predictors().values()))
+        """The network that is kept: the contender that the latest evaluation found best."""
+        contenders = self.learner.contenders()
+        last = self.record.last
+        return contenders[last["predictor"]] if last else next(iter(contenders.values()))
 
     def run(self) -> FitRecord:
         """Train to the end from wherever a checkpoint stands; raises ``Interrupted`` after saving."""
@@ -181,8 +184,31 @@ class Trainer:
     def evaluate(self) -> None:
         """Evaluate on the validation images, measure pseudo-labels, keep the best network."""
         session, record = self.session, self.record
-        metrics = evaluate(
-            self.predictor,
+        measured = {name: self.measure(network) for name, network in self.learner.contenders().items()}
+        chosen = max(measured, key=lambda name: (not math.isnan(measured[name].miou), measured[name].miou))
+        metrics = measured[chosen]
+        record.last = {"iteration": record.completed, "predictor": chosen, **metrics.as_dict()}
+        values: dict[str, float | None] = {"val/miou": metrics.miou, "val/accuracy": metrics.accuracy}
+        values |= {f"val/iou/{name}": iou for name, iou in metrics.by_class(session.info.classes).items()}
+        if len(measured) > 1:
+            values |= {f"val/miou/{name}": each.miou for name, each in measured.items()}
+        values |= self.pseudo_label_values()
+        better = record.best is None or metrics.miou > record.best["miou"] or math.isnan(record.best["miou"])
+        if better and self.is_candidate(record.completed):
+            record.best = record.last
+            self.save_network(f"best-{record.completed}.pt", metrics.miou)
+        record.evaluated = record.completed
+        record.evaluations += 1
+        session.tracker.log(values, self.offset + record.completed)
+        every = session.trainer.samples_every
+        if every is not None and record.evaluations % every == 0:
+            self.show_samples()
+
+    def measure(self, network: SegModel) -> Metrics:
+        """Evaluate a network on the validation images."""
+        session = self.session
+        return evaluate(
+            network,
             session.dataset,
             session.split.val,
             session.evaluator,
@@ -190,21 +216,6 @@ class Trainer:
             precision=session.trainer.precision,
             stop=session.stop.check,
         )
-        found = {"iteration": record.completed, **metrics.as_dict()}
-        values: dict[str, float | None] = {"val/miou": metrics.miou, "val/accuracy": metrics.accuracy}
-        values |= {f"val/iou/{name}": iou for name, iou in metrics.by_class(session.info.classes).items()}
-        values |= self.pseudo_label_values()
-        better = record.best is None or metrics.miou > record.best["miou"] or math.isnan(record.best["miou"])
-        if better and self.is_candidate(record.completed):
-            record.best = found
-            self.save_network(f"best-{record.completed}.pt", metrics.miou)
-        record.last = found
-        record.evaluated = record.completed
-        record.evaluations += 1
-        session.tracker.log(values, self.offset + record.completed)
-        every = session.trainer.samples_every
-        if every is not None and record.evaluations % every == 0:
-            self.show_samples()
 
     def show_samples(self) -> None:
         """Send pictures of the fixed validation samples to the tracker."""
@@ -236,7 +247,7 @@ class Trainer:
         return {"pseudo/miou": quality.miou, "pseudo/accuracy": quality.accuracy}
 
     def save_network(self, name: str, miou: float | None) -> None:
-        """Write the primary network into the step's directory."""
+        """Write the network that is kept into the step's directory."""
         session = self.session
         values = bundle(
             self.predictor,

@@ -92,6 +92,11 @@ class Learner(nn.Module):
         """Name what can be evaluated and exported; the first is the primary one."""
         raise NotImplementedError
 
+    def contenders(self) -> dict[str, SegModel]:
+        """Name the predictors of which every evaluation keeps the best; the primary one alone, unless overridden."""
+        name, primary = next(iter(self.predictors().items()))
+        return {name: primary}
+
     def param_groups(self, spec: OptimizerSpec) -> list[dict[str, Any]]:
         """Parameter groups of all trained networks; frozen parameters are left out."""
         return [
