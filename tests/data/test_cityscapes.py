@@ -127,6 +127,7 @@ def test_what_is_missing_is_named(tree, tmp_path, monkeypatch):
         Cityscapes(str(tree))
 
 
+@pytest.mark.golden("ST++ metric and palette")
 def test_palette():
     colors = list(CLASSES.values())
     assert colors[0] == (128, 64, 128)
@@ -154,6 +155,7 @@ def real_tree(shared_data, tmp_path_factory):
     return root
 
 
+@pytest.mark.golden("DMT splits")
 def test_real_counts_and_order(real_tree):
     dataset = Cityscapes(str(real_tree))
     assert [len(dataset.ids(part)) for part in ("train", "val", "test")] == [2975, 500, 1525]

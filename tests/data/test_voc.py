@@ -142,6 +142,7 @@ def test_bad_files_go_through_the_check(devkit):
     assert check_files(kept, make_split(kept, "full")).split.labeled == ("2009_000010", "2010_000002")
 
 
+@pytest.mark.golden("ST++ metric and palette")
 def test_palette_of_the_development_kit():
     colors = [bit_color(index) for index in range(256)]
     assert colors[:4] == [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
@@ -187,6 +188,7 @@ def test_real_counts(real_tree, caplog):
     assert split.counts == {"labeled": 1323, "unlabeled": 9259, "val": 1449, "test": 0}
 
 
+@pytest.mark.golden("DMT splits")
 def test_derived_list_is_the_published_base_list(real_tree):
     ids = Voc(str(real_tree)).ids("train")
     (real_tree / "ImageSets" / "Segmentation" / "trainaug.txt").write_text("\n".join(reversed(ids)))

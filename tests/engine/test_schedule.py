@@ -6,6 +6,7 @@ from semiseg.engine.schedule import Cosine, Poly
 from semiseg.errors import UserError
 
 
+@pytest.mark.golden("CPS and CAC schedules")
 @pytest.mark.parametrize(
     ("base", "total", "step", "expected"),
     [

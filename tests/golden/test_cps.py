@@ -44,6 +44,7 @@ def batch(**values: int) -> dict[str, Any]:
     return parts
 
 
+@pytest.mark.golden("CPS loss")
 @pytest.mark.parametrize(("labeled_too", "expected"), [(True, 16.374317190), (False, 7.187168736)])
 def test_loss_without_cutmix(labeled_too: bool, expected: float) -> None:
     branches: list[Any] = [Waves({LABELED: 2.1, FIRST: 0.0}), Waves({LABELED: -1.4, FIRST: 0.9})]
@@ -53,6 +54,7 @@ def test_loss_without_cutmix(labeled_too: bool, expected: float) -> None:
     assert output.total.item() == pytest.approx(1.5 * expected, abs=1e-8)
 
 
+@pytest.mark.golden("CPS loss with CutMix")
 def test_loss_with_cutmix(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = box_masks(np.random.RandomState(0), 2, (16, 16))
     monkeypatch.setattr(cps, "box_masks", lambda generator, n, size: recorded)
@@ -66,6 +68,7 @@ def test_loss_with_cutmix(monkeypatch: pytest.MonkeyPatch) -> None:
     assert output.total.item() == pytest.approx(5 * 14.812874530, abs=1e-7)
 
 
+@pytest.mark.golden("CPS and CAC schedules")
 @pytest.mark.parametrize(
     ("lr", "step", "total", "expected"),
     [

@@ -94,6 +94,7 @@ def grid_matrix(truth, prediction, classes, **arguments):
     return matrix.compute()
 
 
+@pytest.mark.golden("ST++ metric and palette")
 def test_metric_of_stpp():
     prediction = [[0, 1, 2, 2], [0, 1, 1, 2]]
     truth = [[0, 1, 2, 1], [0, 0, 1, 255]]
@@ -106,6 +107,7 @@ def test_metric_of_stpp():
     assert with_absent.miou == found.miou
 
 
+@pytest.mark.golden("CPS metric")
 def test_metric_of_cps():
     y, x = np.mgrid[:40, :50]
     truth = (3 * y + 5 * x) % 21
@@ -119,6 +121,7 @@ def test_metric_of_cps():
     assert np.mean(found.iou[1:]) == pytest.approx(0.599717089, abs=1e-9)
 
 
+@pytest.mark.golden("CPS metric")
 def test_metric_of_cac_counts_an_absent_class_as_zero_and_rounds():
     y, x = np.mgrid[:40, :50]
     truth = (3 * y + 5 * x) % 21
@@ -131,6 +134,7 @@ def test_metric_of_cac_counts_an_absent_class_as_zero_and_rounds():
     assert wider.miou == pytest.approx(0.600657657 * 21 / 22, abs=1e-9)
 
 
+@pytest.mark.golden("DMT confusion matrix")
 def test_metric_of_dmt():
     n, c, h, w = np.ogrid[:3, :5, :4, :6]
     logits = 1.2 * np.sin(1 + 0.9 * n + 1.7 * c + 0.6 * h + 0.35 * w * (c + 1))
@@ -151,6 +155,7 @@ def test_metric_of_dmt():
     assert found.miou == pytest.approx(0.3449856, abs=1e-7)
 
 
+@pytest.mark.golden("CPS sliding windows")
 def test_windows_of_cps():
     rows, columns = (window_spans(length, 800, 2 / 3) for length in (1024, 2048))
     assert rows == [(0, 800), (224, 1024)]
@@ -211,6 +216,7 @@ def test_options_of_cps(network, name, window):
 SIZES = [(375, 500, 512), (334, 500, 512), (600, 500, 512), (300, 700, 512), (61, 40, 37)]
 
 
+@pytest.mark.golden("CPS sliding windows")
 @pytest.mark.parametrize(
     "network", [PLAIN, BGR, InputConvention()], indirect=True, ids=["plain", "bgr", "imagenet"]
 )
@@ -219,6 +225,7 @@ def test_sliding_window_of_cps(network, height, width, crop):
     check_sliding_window(network, height, width, crop)
 
 
+@pytest.mark.golden("CPS sliding windows")
 @pytest.mark.slow
 def test_sliding_window_of_cps_on_a_street_scene(network):
     check_sliding_window(network, 1024, 2048, 800)

@@ -27,6 +27,7 @@ def hard_example_problem() -> tuple[torch.Tensor, torch.Tensor]:
     return logits, target.masked_fill((x * y) % 11 == 0, 255)
 
 
+@pytest.mark.golden("CPS hard pixels")
 def test_cross_entropy_of_the_mining_problem() -> None:
     logits, target = hard_example_problem()
     total, count = cross_entropy(logits, target, reduction="sum_count")
@@ -34,6 +35,7 @@ def test_cross_entropy_of_the_mining_problem() -> None:
     assert (total / count).item() == pytest.approx(12.258111225, abs=1e-8)
 
 
+@pytest.mark.golden("CPS hard pixels")
 @pytest.mark.parametrize(
     ("min_kept", "mean", "kept"),
     [
@@ -51,6 +53,7 @@ def test_hard_example_mining(min_kept: int, mean: float, kept: int) -> None:
     assert ohem_cross_entropy(logits, target, min_kept=min_kept).item() == pytest.approx(mean, abs=1e-8)
 
 
+@pytest.mark.golden("CPS loss")
 def test_cross_pseudo_loss_over_labeled_and_unlabeled_pixels() -> None:
     first = {"labeled": waves(2, 21, 16, 16, 2.1), "unlabeled": waves(2, 21, 16, 16, 0)}
     second = {"labeled": waves(2, 21, 16, 16, -1.4), "unlabeled": waves(2, 21, 16, 16, 0.9)}
@@ -60,6 +63,7 @@ def test_cross_pseudo_loss_over_labeled_and_unlabeled_pixels() -> None:
     assert unlabeled.item() == pytest.approx(7.187168736, abs=1e-8)
 
 
+@pytest.mark.golden("CPS boxes")
 @pytest.mark.parametrize(
     ("seed", "n", "size", "ones", "md5"),
     [
@@ -74,6 +78,7 @@ def test_box_masks(seed: int, n: int, size: tuple[int, int], ones: list[int], md
     assert hashlib.md5(masks.to(torch.uint8).numpy().tobytes()).hexdigest() == md5
 
 
+@pytest.mark.golden("CPS loss with CutMix")
 def test_cross_pseudo_loss_of_mixed_images() -> None:
     mask = box_masks(np.random.RandomState(0), 2, (16, 16))
 

@@ -15,6 +15,8 @@ from semiseg.models.heads import Projector
 from semiseg.models.resnet import ResNet
 from semiseg.models.segmodel import SegModel
 
+pytestmark = pytest.mark.golden("CAC network")
+
 
 def network(depth: int, dropout: bool = True) -> SegModel:
     decoder = DeepLabV3PlusCAC

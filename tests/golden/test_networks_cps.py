@@ -12,6 +12,8 @@ from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.resnet import ResNet
 from semiseg.models.segmodel import SegModel
 
+pytestmark = pytest.mark.golden("CPS network")
+
 
 def network(depth: int) -> SegModel:
     backbone = ResNet(depth, output_stride=16, stem="deep", multi_grid=(1, 2, 4))

@@ -15,6 +15,8 @@ from semiseg.models.heads import RepresentationHead
 from semiseg.models.resnet import ResNet
 from semiseg.models.segmodel import SegModel
 
+pytestmark = pytest.mark.golden("DMT network")
+
 Network = TypeVar("Network", bound=nn.Module)
 
 

@@ -19,6 +19,8 @@ from semiseg.models.pspnet import PSPNet
 from semiseg.models.resnet import ResNet
 from semiseg.models.segmodel import SegModel
 
+pytestmark = pytest.mark.golden("ST++ networks")
+
 Network = TypeVar("Network", bound=nn.Module)
 DECODERS: dict[str, Callable[..., nn.Module]] = {
     "v3+": DeepLabV3Plus,

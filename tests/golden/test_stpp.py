@@ -17,6 +17,7 @@ from semiseg.methods.stpp import SelfTraining
 from semiseg.pseudo import stability_score
 
 
+@pytest.mark.golden("ST++ stability")
 def test_stability_score() -> None:
     y, x = torch.meshgrid(torch.arange(30), torch.arange(40), indexing="ij")
     a, b, c = x // 10 % 3, (x // 10 + (y > 15)) % 3, x // 9 % 4
@@ -30,6 +31,7 @@ def test_stability_score() -> None:
     assert stability_score([b, zero]).item() == pytest.approx(0.127777777778, abs=1e-11)
 
 
+@pytest.mark.golden("ST++ stability")
 @pytest.mark.parametrize(("unlabeled", "reliable"), [(9920, 4960), (10399, 5199)])
 def test_half_of_the_images_is_reliable(unlabeled: int, reliable: int) -> None:
     scores = {str(index): (index * 37 % 101) / 100 for index in range(unlabeled)}
@@ -39,12 +41,14 @@ def test_half_of_the_images_is_reliable(unlabeled: int, reliable: int) -> None:
     assert order == sorted(order, key=lambda name: (-scores[name], int(name)))
 
 
+@pytest.mark.golden("ST++ stability")
 @pytest.mark.parametrize(("epochs", "expected"), [(80, [26, 53, 80]), (240, [80, 160, 240]), (3, [1, 2, 3])])
 def test_epochs_of_the_snapshots(epochs: int, expected: list[int]) -> None:
     steps = snapshot_steps(SelfTraining().snapshots, Streams({}, epochs * 11, 11))
     assert [step / 11 for step in steps] == expected
 
 
+@pytest.mark.golden("ST++ schedule")
 @pytest.mark.parametrize(
     ("lr", "total", "rates"),
     [
@@ -74,6 +78,7 @@ EPOCHS = [
 ]
 
 
+@pytest.mark.golden("ST++ lists and epochs")
 @pytest.mark.parametrize("row", EPOCHS, ids=lambda row: row[0].replace(" ", "_"))
 def test_iterations_of_an_epoch(row: tuple[str, int, int, int, int, int]) -> None:
     _, known, unknown, teacher, student, intermediate = row
@@ -89,6 +94,7 @@ def test_iterations_of_an_epoch(row: tuple[str, int, int, int, int, int]) -> Non
     assert mixed(ids, halves[:1], view, view, 16, budget).iterations == intermediate
 
 
+@pytest.mark.golden("ST++ lists and epochs")
 @pytest.mark.parametrize(("known", "entries"), [(92, 184), (183, 366), (100, 200), (200, 200), (366, 366)])
 def test_short_lists_of_the_teacher_are_doubled(known: int, entries: int) -> None:
     view: Any = None
@@ -118,6 +124,7 @@ PARTITIONS = [
 ]
 
 
+@pytest.mark.golden("ST++ lists and epochs")
 @pytest.mark.parametrize("row", PARTITIONS, ids=lambda row: row[0])
 def test_published_lists(row: tuple[str, int, int, str], shared_data: Callable[[str], Path]) -> None:
     folder, known, unknown, digest = row

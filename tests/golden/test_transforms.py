@@ -43,11 +43,13 @@ def sha(array: np.ndarray[Any, Any] | None) -> str:
     return hashlib.sha1(np.ascontiguousarray(array).tobytes()).hexdigest()[:12]
 
 
+@pytest.mark.golden("ST++ inputs")
 def test_inputs() -> None:
     assert sha(make_image(500, 375)) == "3e5fd2693fa9"
     assert sha(make_mask(500, 375)) == "5e48e899e464"
 
 
+@pytest.mark.golden("ST++ transforms")
 @pytest.mark.parametrize(
     ("width", "height", "seed", "size", "image_sha", "mask_sha"),
     [
@@ -71,6 +73,7 @@ def test_stpp_resize(
         assert sha(resized(make_mask(width, height), drawn, rule.interpolation)) == mask_sha
 
 
+@pytest.mark.golden("ST++ transforms")
 @pytest.mark.parametrize(
     ("width", "height", "seed", "image_sha", "mask_sha"),
     [
@@ -91,6 +94,7 @@ def test_stpp_crop(width: int, height: int, seed: int, image_sha: str, mask_sha:
         assert image[0, 0].tolist() == [0, 40, 0]
 
 
+@pytest.mark.golden("ST++ transforms")
 @pytest.mark.parametrize(("seed", "flipped"), [(0, False), (1, True)])
 def test_stpp_flip(seed: int, flipped: bool) -> None:
     image = make_image(50, 40)
@@ -98,6 +102,7 @@ def test_stpp_flip(seed: int, flipped: bool) -> None:
     assert np.array_equal(result, image[:, ::-1] if flipped else image)
 
 
+@pytest.mark.golden("ST++ transforms")
 @pytest.mark.parametrize(
     ("seed", "image_sha", "mask_sha"),
     [
@@ -113,6 +118,7 @@ def test_stpp_weak_chain(seed: int, image_sha: str, mask_sha: str) -> None:
     assert (sha(image), sha(mask)) == (image_sha, mask_sha)
 
 
+@pytest.mark.golden("ST++ transforms")
 def test_stpp_cutout() -> None:
     image = make_image(500, 375)[20:341, 10:331]
     mask = make_mask(500, 375)[20:341, 10:331]
@@ -144,6 +150,7 @@ class CountingRandomState(np.random.RandomState):
         return super().randint(*args, **kwargs)
 
 
+@pytest.mark.golden("ST++ transforms")
 def test_stpp_cutout_statistics() -> None:
     rng = CountingRandomState(0)
     cutout, draws = Cutout(), 20_000
@@ -155,6 +162,7 @@ def test_stpp_cutout_statistics() -> None:
     assert rng.integers / 2 / draws == pytest.approx(3.6, abs=0.1)
 
 
+@pytest.mark.golden("CPS crops")
 @pytest.mark.parametrize(
     ("height", "width", "crop", "seed", "mirror", "size", "corner"),
     [
@@ -322,6 +330,7 @@ VOC = (375, 500, 400, 320)
 CITY = (1024, 2048, 2048, 720)
 
 
+@pytest.mark.golden("CAC crops")
 @pytest.mark.parametrize(
     ("rule", "seed", "box_1", "box_2", "flips"),
     [

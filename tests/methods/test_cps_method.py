@@ -169,6 +169,7 @@ def test_statistics_of_the_unlabeled_pixels(cutmix: bool, make_model: Make, make
     assert not any(value.requires_grad for value in scalars.values())
 
 
+@pytest.mark.golden("CPS gradient scale")
 @pytest.mark.parametrize("ranks", [4, 8])
 def test_gradient_scale_is_another_rate_and_decay(ranks: int, make_model: Make, make_batch: Make) -> None:
     batch = make_batch(*STREAMS[True])
@@ -187,6 +188,7 @@ def test_gradient_scale_is_another_rate_and_decay(ranks: int, make_model: Make, 
     assert not torch.allclose(published, train(1, 0.01, 1e-4), rtol=1e-4)
 
 
+@pytest.mark.golden("CPS order of images")
 @pytest.mark.parametrize("same_image", [False, True])
 def test_cutmix_streams_share_images_by_switch_alone(same_image: bool, make_lab: Make) -> None:
     lab = make_lab(labeled=4, unlabeled=12)
@@ -205,6 +207,7 @@ def test_cutmix_streams_share_images_by_switch_alone(same_image: bool, make_lab:
     assert all(first == second for first, second in pairs) == same_image
 
 
+@pytest.mark.golden("CPS order of images")
 def test_published_order_of_unlabeled_images_is_the_same_in_all_epochs(make_lab: Make) -> None:
     def orders(**switches: Any) -> list[list[str]]:
         lab = make_lab(labeled=4, unlabeled=12)
