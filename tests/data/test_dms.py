@@ -28,6 +28,7 @@ def sha16(ids):
     return hashlib.sha256(("\n".join(ids) + "\n").encode()).hexdigest()[:16]
 
 
+@pytest.mark.golden("DMT splits")
 @pytest.mark.parametrize("split", GOLDEN)
 def test_published_samples_of_voc(voc, split):
     pool = voc.ids("train")

@@ -63,6 +63,7 @@ def sha1(stems):
 SAME_IN_CAC = [("voc", "1/16"), ("voc", "1/8"), ("voc", "1/4"), ("cityscapes", "1/8"), ("cityscapes", "1/4")]
 
 
+@pytest.mark.golden("ST++ lists and epochs")
 @pytest.mark.parametrize(
     ("family", "dataset", "split"),
     [*(("stpp", *each) for each in STPP_SHA1), *(("cac", *each) for each in SAME_IN_CAC)],
@@ -81,6 +82,7 @@ CPS_MD5 = {
 }
 
 
+@pytest.mark.golden("CPS splits")
 @pytest.mark.parametrize("split", CPS_MD5)
 def test_cityscapes_lists_of_cps(cityscapes, imported, split):
     labeled = make_split(cityscapes, split, "cps", lists_root=imported).labeled
@@ -108,6 +110,7 @@ CAC_MD5 = {
 }
 
 
+@pytest.mark.golden("CAC lists")
 @pytest.mark.parametrize("file", CAC_MD5)
 def test_lists_of_cac_written_as_shipped(pools, imported, file):
     """The imported ids, in CAC's form of a line, are the shipped file to the last byte."""

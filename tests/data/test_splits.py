@@ -24,6 +24,7 @@ def md5(ids):
     return hashlib.md5("\n".join(ids).encode()).hexdigest()
 
 
+@pytest.mark.golden("DMT splits")
 @pytest.mark.parametrize(
     ("split", "expected"),
     [
@@ -40,6 +41,7 @@ def test_shuffled_gives_the_published_voc_lists(voc, split, expected):
     assert " ".join(sha16(ids) for ids in made) == expected
 
 
+@pytest.mark.golden("DMT splits")
 @pytest.mark.parametrize(
     ("split", "expected"),
     [
@@ -66,6 +68,7 @@ def test_shuffled_has_the_published_counts(voc, cityscapes):
     assert make_split(voc, "1/20", "shuffled", 1).labeled[:3] == ("2009_004946", "2008_007923", "2008_001023")
 
 
+@pytest.mark.golden("CPS splits")
 @pytest.mark.parametrize(
     ("split", "expected", "counts"),
     [
@@ -84,6 +87,7 @@ def test_every_gives_the_published_voc_lists(voc, split, expected, counts):
     assert made.unlabeled == tuple(i for i in voc.ids("train") if i not in chosen)
 
 
+@pytest.mark.golden("CPS splits")
 @pytest.mark.parametrize(
     ("split", "expected"),
     [

@@ -32,6 +32,7 @@ CHECKS = {
     "CPS sliding windows": "prediction of large images window by window",
     "CPS crops": "mirror, scale and crop of six seeds",
     "CPS splits": "label lists by the published rule",
+    "CAC lists": "imported label lists, written again as published",
     "CPS gradient scale": "mean over ranks, and learning rate and decay under scaled gradients",
     "CPS order of images": "both unlabeled streams and the labeled one under one seed",
     "ST++ inputs": "the made-up image and mask of the other checks",
