@@ -79,7 +79,7 @@ def test_batch_holds_typed_tensors() -> None:
     part = batch["labeled"]
     assert part["image"].shape == (4, 3, 16, 16)
     assert part["image"].dtype == torch.uint8
-    assert part["image"].is_contiguous()
+    assert part["image"].is_contiguous(memory_format=torch.channels_last)
     assert part["label"].shape == (4, 16, 16)
     assert part["label"].dtype == torch.int64
     assert all(isinstance(image_id, str) for image_id in part["id"])

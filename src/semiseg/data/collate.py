@@ -63,9 +63,8 @@ def _label(dataset: SegDataset, item: Item) -> tuple[Array | None, Confidence | 
 
 
 def _stacked(name: str, values: list[NDArray[Any]]) -> torch.Tensor:
-    stacked = np.stack(values)
     if name == "label":
-        stacked = stacked.astype(np.int64)
-    elif stacked.ndim == 4:
-        stacked = np.ascontiguousarray(stacked.transpose(0, 3, 1, 2))
-    return torch.from_numpy(stacked)
+        return torch.from_numpy(np.stack(values, dtype=np.int64))
+    stacked = torch.from_numpy(np.stack(values))
+    # The channels stay last in memory, as networks want them; to_device brings them to any other layout.
+    return stacked.permute(0, 3, 1, 2) if stacked.ndim == 4 else stacked

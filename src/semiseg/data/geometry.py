@@ -17,8 +17,8 @@ from semiseg.data.resize import (
     check_choice,
     checked_color,
     padded,
-    resized,
 )
+from semiseg.data.window import Window, mirrored, resized_window
 from semiseg.errors import UserError
 
 
@@ -240,20 +240,18 @@ class Placement:
 
     def _applied(self, image: NDArray[Pixel], fill: float | Color) -> NDArray[Pixel]:
         rule = self.rule
-        if self.flip and rule.flip == "first":
-            image = _mirrored(image)
-        if rule.resize is not None:
-            image = resized(image, self.size, rule.resize.interpolation)
         height, width = rule.size
-        window = image[self.top : self.top + height, self.left : self.left + width]
+        window = resized_window(
+            image,
+            self.size,
+            "opencv" if rule.resize is None else rule.resize.interpolation,
+            Window(self.top, self.left, self.top + height, self.left + width),
+            mirror=self.flip and rule.flip == "first",
+        )
         centered = rule.pad == "centered"
         top = (height - window.shape[0]) // 2 if centered else 0
         left = (width - window.shape[1]) // 2 if centered else 0
         image = padded(window, rule.size, top, left, fill)
         if self.flip and rule.flip == "last":
-            image = _mirrored(image)
+            image = mirrored(image)
         return np.ascontiguousarray(image)
-
-
-def _mirrored(image: NDArray[Pixel]) -> NDArray[Pixel]:
-    return np.ascontiguousarray(image[:, ::-1])

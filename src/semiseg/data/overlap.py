@@ -8,7 +8,8 @@ import numpy as np
 
 from semiseg.data.dataset import Array
 from semiseg.data.geometry import LongSide, Resize
-from semiseg.data.resize import MEAN_COLOR, Color, checked_color, padded, resized
+from semiseg.data.resize import MEAN_COLOR, Color, checked_color, padded
+from semiseg.data.window import Window, mirrored, resized_window
 from semiseg.errors import UserError
 
 Box = tuple[int, int, int, int]
@@ -89,15 +90,17 @@ class OverlapPair:
     def __call__(self, image: Array, rng: random.Random) -> Pair:
         """Apply one draw to an image ``(H, W, 3) uint8``."""
         height, width = self.resize.size(image.shape[0], image.shape[1], rng)
-        image = resized(image, (height, width), self.resize.interpolation)
-        size = max(height, self.size[0]), max(width, self.size[1])
-        image = padded(image, size, 0, 0, self.pad_color)
-        first, second = self._corners(*size, rng)
+        first, second = self._corners(max(height, self.size[0]), max(width, self.size[1]), rng)
+        top, left = min(first[0], second[0]), min(first[1], second[1])
+        size = max(first[0], second[0]) - top + self.size[0], max(first[1], second[1]) - left + self.size[1]
+        window = Window(top, left, top + size[0], left + size[1])
+        both = resized_window(image, (height, width), self.resize.interpolation, window)
+        both = padded(both, size, 0, 0, self.pad_color)
         shift = second[0] - first[0], second[1] - first[1]
         flip_1, flip_2 = rng.random() < 0.5, rng.random() < 0.5
         return Pair(
-            image_1=self._crop(image, first, flip_1),
-            image_2=self._crop(image, second, flip_2),
+            image_1=self._crop(both, (first[0] - top, first[1] - left), flip_1),
+            image_2=self._crop(both, (second[0] - top, second[1] - left), flip_2),
             box_1=self._box(shift, (height, width)),
             box_2=self._box((-shift[0], -shift[1]), (height, width)),
             flip_1=flip_1,
@@ -136,4 +139,4 @@ class OverlapPair:
     def _crop(self, image: Array, corner: tuple[int, int], flip: bool) -> Array:
         top, left = corner
         crop = image[top : top + self.size[0], left : left + self.size[1]]
-        return np.ascontiguousarray(crop[:, ::-1] if flip else crop)
+        return mirrored(crop) if flip else np.ascontiguousarray(crop)

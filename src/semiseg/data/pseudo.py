@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,7 +44,7 @@ def above_thresholds(label: Array, confidence: Confidence, thresholds: Sequence[
     """
     table = np.zeros(256, np.float32)
     table[: len(thresholds)] = thresholds
-    return np.where(confidence < table[label], np.uint8(IGNORE_INDEX), label)
+    return np.where(confidence < cv2.LUT(label, table), np.uint8(IGNORE_INDEX), label)
 
 
 class PseudoLabels:

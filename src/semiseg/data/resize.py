@@ -17,7 +17,7 @@ Pixel = TypeVar("Pixel", np.uint8, np.float32)
 MEAN_COLOR: Color = (124, 116, 104)
 """ImageNet's mean color, rounded; it is (almost) zero once a network has normalized it."""
 
-_PIL_FILTERS = {"pil_bilinear": Image.Resampling.BILINEAR, "pil_bicubic": Image.Resampling.BICUBIC}
+PIL_FILTERS = {"pil_bilinear": Image.Resampling.BILINEAR, "pil_bicubic": Image.Resampling.BICUBIC}
 
 
 def check_choice(value: str, choices: Sequence[str], where: str) -> None:
@@ -55,21 +55,26 @@ def resized(image: NDArray[Pixel], size: tuple[int, int], interpolation: Interpo
     if interpolation == "torch":
         exact = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
         return cv2.convertScaleAbs(exact) if image.dtype == np.uint8 else exact  # type: ignore[return-value]
-    return np.asarray(Image.fromarray(image).resize((width, height), _PIL_FILTERS[interpolation]))
+    return np.asarray(Image.fromarray(image).resize((width, height), PIL_FILTERS[interpolation]))
 
 
 def _nearest(values: NDArray[Pixel], size: tuple[int, int], interpolation: Interpolation) -> NDArray[Pixel]:
     height, width = size
     if interpolation == "opencv":
         return cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)  # type: ignore[return-value]
-    if interpolation == "torch":
-        return values[_sources(values.shape[0], height)].take(_sources(values.shape[1], width), axis=1)
-    return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.NEAREST))
+    rows = nearest_sources(values.shape[0], height, interpolation)
+    return values[rows].take(nearest_sources(values.shape[1], width, interpolation), axis=1)
 
 
-def _sources(length: int, new: int) -> NDArray[np.int64]:
-    """Source pixel of every new pixel along an axis: rounded down, computed in float32, as torch does."""
-    positions = np.arange(new, dtype=np.float32) * (np.float32(length) / np.float32(new))
+def nearest_sources(length: int, new: int, interpolation: Interpolation) -> NDArray[np.int64]:
+    """Source pixel of every new pixel along an axis, by the arithmetic of the library."""
+    if interpolation == "opencv":
+        positions = np.arange(new) * (1.0 / (new / length))
+    elif interpolation == "torch":
+        positions = np.arange(new, dtype=np.float32) * (np.float32(length) / np.float32(new))
+    else:  # Pillow adds up the step, half of one first
+        step = length / new
+        positions = np.cumsum(np.concatenate([[0.5 * step], np.full(new - 1, step)]))
     return np.minimum(positions.astype(np.int64), length - 1)
 
 
@@ -80,7 +85,7 @@ def padded(
     height, width = image.shape[:2]
     if (height, width) == size:
         return image
-    canvas = np.empty((*size, *image.shape[2:]), image.dtype)
-    canvas[:] = fill
-    canvas[top : top + height, left : left + width] = image
-    return canvas
+    if not image.size:
+        return np.full((*size, *image.shape[2:]), fill, image.dtype)
+    sides = top, size[0] - height - top, left, size[1] - width - left
+    return cv2.copyMakeBorder(image, *sides, cv2.BORDER_CONSTANT, value=fill)  # type: ignore[return-value]
