@@ -99,9 +99,7 @@ class GoldenReport:
         terminalreporter.write_line("| check | compares | tests | status |\n|---|---|---|---|")
         for check, what in CHECKS.items():
             outcomes = self.checks[check]
-            status = outcomes.status if outcomes.files or check not in REASONS else REASONS[check]
-            if outcomes.files and check in REASONS:
-                status += f"; {REASONS[check]}"
+            status = "; ".join(filter(None, [outcomes.status, REASONS.get(check)]))
             terminalreporter.write_line(f"| {check} | {what} | {', '.join(outcomes.files)} | {status} |")
 
 
