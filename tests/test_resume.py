@@ -39,6 +39,13 @@ SHORTER = {
         "method.contrast.num_queries=8",
         "method.contrast.num_negatives=8",
     ),
+    "cac": (
+        "method.iterations_per_epoch=3",
+        "method.warmup_epochs=1",
+        "method.positive_threshold=0.2",
+        "method.selected=20",
+        "method.replay=true",
+    ),
 }
 """What makes the runs of a method short."""
 
@@ -147,6 +154,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     ("method", "moments"),
     [
         ("cps", [after_lines(1), saved_twice("train"), after_lines(4)]),
+        ("cac", [after_lines(1), saved_twice("train"), after_lines(4)]),
         (
             "stpp",
             [

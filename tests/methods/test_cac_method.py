@@ -13,7 +13,7 @@ from semiseg.data.geometry import LongSide, RandomCrop, ScaleChoice
 from semiseg.data.overlap import OverlapPair
 from semiseg.data.views import OverlapCrops
 from semiseg.errors import UserError
-from semiseg.methods.cac import CAC, map_size
+from semiseg.methods.cac import CAC, map_stride
 from semiseg.methods.cac_learner import HEAD
 
 A = pytest.importorskip("albumentations")
@@ -58,9 +58,9 @@ def test_the_bank_holds_whole_steps_under_accumulation_and_selection(fit: Make) 
     assert fit(pairs=4, groups=2, accumulate=2, selected=7, bank_steps=0).learner.bank.capacity == 2 * 4 * 7
 
 
-def test_measuring_the_maps_leaves_the_network_as_it_was(make_model: Make) -> None:
+def test_measuring_the_stride_leaves_the_network_as_it_was(make_model: Make) -> None:
     model, twin = make_model(0), make_model(0)
-    assert map_size(model, (6, 9), True) == (3, 4)
+    assert (map_stride(model, True), map_stride(model, False)) == (2, 1)
     assert model.training
     assert all(
         (one == other).all()
@@ -121,8 +121,8 @@ def test_an_epoch_is_a_pass_or_a_fixed_number_and_is_replayed_on_request(fit: Ma
 @pytest.mark.parametrize(
     ("augment", "message"),
     [
-        (Augment(RandomCrop(9)), "trainer.crop_size=9: .*4x4 cells.*multiples of 2, for example 8"),
-        (Augment(RandomCrop((8, 11))), r"trainer.crop_size=\[8, 11\]: .*for example \[8, 12\]"),
+        (Augment(RandomCrop(9)), "trainer.crop_size=9: .*2x2 pixels.*the nearest size is 8"),
+        (Augment(RandomCrop((8, 11))), r"trainer.crop_size=\[8, 11\]: .*nearest size is \[8, 12\]"),
         (
             Augment(RandomCrop(8), pair=OverlapCrops(OverlapPair(8, stride=1))),
             "augment.pair.pair.stride=1: .*2 pixels",

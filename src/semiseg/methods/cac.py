@@ -18,6 +18,9 @@ from semiseg.models.segmodel import SegModel
 if TYPE_CHECKING:
     from semiseg.engine.lab import Lab
 
+PROBE = 128
+"""Side of the image that a network's stride is found with."""
+
 
 class CAC:
     """Directional context-aware consistency.
@@ -133,8 +136,8 @@ class CAC:
         model.attach(HEAD, Projector(model.feature_channels, model.feature_channels, self.projection))
         augment, trainer = lab.augment, lab.trainer
         crop = augment.geometry.size if augment.pair is None else augment.pair.pair.size
-        cells = map_size(model, crop, self.downsample)
-        stride = _stride(crop, cells)
+        stride = map_stride(model, self.downsample)
+        _check_crop(crop, stride)
         streams = separate(
             lab.split.labeled,
             augment.strong if self.labeled_augment == "strong" else augment.weak,
@@ -147,7 +150,7 @@ class CAC:
         )
         learner = CACLearner(
             model,
-            FeatureBank(self._capacity(trainer, cells), self.projection),
+            FeatureBank(self._capacity(trainer, crop[0] * crop[1] // stride**2), self.projection),
             stride=stride,
             downsample=self.downsample,
             weight=self.weight,
@@ -161,10 +164,10 @@ class CAC:
         )
         return lab.fit("train", learner, streams).selected
 
-    def _capacity(self, trainer: TrainerConfig, cells: tuple[int, int]) -> int:
+    def _capacity(self, trainer: TrainerConfig, cells: int) -> int:
         """Entries of the bank: both crops of all steps that it keeps, over all ranks."""
         parts = trainer.accumulate * self.groups
-        available = trainer.unlabeled_batch_size // parts * cells[0] * cells[1]
+        available = trainer.unlabeled_batch_size // parts * cells
         if self.selected is not None and self.selected > available:
             raise UserError(
                 f"method.selected={self.selected}: each batch of crops has {available} cells"
@@ -174,27 +177,34 @@ class CAC:
         return ranks() * (self.bank_steps + 1) * 2 * parts * chosen
 
 
-def map_size(model: SegModel, crop: tuple[int, int], downsample: bool) -> tuple[int, int]:
-    """Height and width of the maps that are compared, found by one pass in evaluation mode."""
+def map_stride(model: SegModel, downsample: bool) -> int:
+    """Pixels that a cell of the compared maps stands for, found by one pass in evaluation mode.
+
+    Raises:
+        UserError: cells of the network's maps are no whole number of pixels.
+    """
     training = model.training
     model.eval()
     with torch.no_grad():
-        height, width = model.features(torch.zeros(1, 3, *crop, device=model.get_buffer("mean").device)).shape[-2:]
+        cells = model.features(torch.zeros(1, 3, PROBE, PROBE, dtype=torch.uint8)).shape[-1]
     model.train(training)
-    return (height // 2, width // 2) if downsample else (height, width)
+    if PROBE % cells:
+        raise UserError(
+            f"The network makes maps of {cells} cells out of {PROBE} pixels; cac needs cells of whole pixels, "
+            "as the decoders here have them."
+        )
+    return PROBE // cells * (2 if downsample else 1)
 
 
-def _stride(crop: tuple[int, int], cells: tuple[int, int]) -> int:
-    """Pixels that a cell stands for."""
-    strides = [max(round(side / max(count, 1)), 1) for side, count in zip(crop, cells, strict=True)]
-    if all(count * strides[0] == side for side, count in zip(crop, cells, strict=True)):
-        return strides[0]
-    stride = strides[0]
-    nearest = [max(round(side / stride), 1) * stride for side in crop]
-    shown = nearest[0] if crop[0] == crop[1] else nearest
+def _check_crop(crop: tuple[int, int], stride: int) -> None:
+    """Refuse crops that cells do not fill."""
+    if not any(side % stride for side in crop):
+        return
+    given, nearest = list(crop), [max(round(side / stride), 1) * stride for side in crop]
+    square = crop[0] == crop[1]
     raise UserError(
-        f"trainer.crop_size={crop[0] if crop[0] == crop[1] else list(crop)}: cac compares maps of "
-        f"{cells[0]}x{cells[1]} cells, which have to fill the crop; choose multiples of {stride}, for example {shown}."
+        f"trainer.crop_size={given[0] if square else given}: cac compares cells of {stride}x{stride} pixels, "
+        f"which have to fill a crop; the nearest size is {nearest[0] if square else nearest}."
     )
 
 
