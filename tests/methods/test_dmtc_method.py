@@ -9,8 +9,8 @@ import torch
 from semiseg.errors import UserError
 from semiseg.losses import pixel_contrast
 from semiseg.methods.base import Progress
-from semiseg.methods.dmt import MutualLearner
 from semiseg.methods.dmtc import HEAD, PixelContrast
+from semiseg.methods.mutual import MutualLearner
 from semiseg.seeding import derive_seed
 
 Make = Callable[..., Any]
