@@ -18,6 +18,7 @@ from semiseg.data.splits import Split
 from semiseg.data.streams import Budget
 from semiseg.errors import UserError
 from semiseg.methods.mutual import ClassBalanced, Contrast, MutualLearner, MutualLoss, Variant
+from semiseg.methods.supervised import LabeledLoss
 from semiseg.models.segmodel import SegModel
 from semiseg.seeding import derive_seed
 
@@ -99,6 +100,9 @@ class DMT:
         baseline_eval_every: of the baselines.
         phase_eval_every: of the phases.
         report: "a", "b", or the "better" one on the validation images.
+        loss: of the baselines: "ce" as published, or "ohem". The phases weight pixels by the method's own rule.
+        ohem_threshold: probability of the true class above which OHEM leaves a pixel out.
+        ohem_min_kept: pixels of a batch that OHEM keeps at least; None: 5/64 of them.
         contrast: what the networks learn beside their labels, see ``Contrast``; None: nothing, DMT.
         name: name of the option in the config.
 
@@ -127,9 +131,13 @@ class DMT:
         baseline_eval_every: int | None = None,
         phase_eval_every: int | None = None,
         report: Report = "better",
+        loss: Literal["ce", "ohem"] = "ce",
+        ohem_threshold: float = 0.7,
+        ohem_min_kept: int | None = None,
         contrast: Contrast | None = None,
         name: str = "dmt",
     ) -> None:
+        self.labeled_loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
         self.loss = MutualLoss(gamma_agree, gamma_disagree, variant, threshold)
         self.baseline = FitLength("baseline", baseline_epochs, baseline_lr, baseline_eval_every)
         self.phase = FitLength("phase", phase_epochs, phase_lr, phase_eval_every)
@@ -213,7 +221,7 @@ class DMT:
             smallest=getattr(network.decoder, "smallest_batch", 1) * lab.trainer.accumulate,
         )
         extra = None if self.contrast is None else self.contrast.of_baselines()
-        learner = MutualLearner(network, self.loss, extra)
+        learner = MutualLearner(network, self.loss, extra, self.labeled_loss)
         return lab.fit(f"baseline-{tag}", learner, streams, **self.baseline.options)
 
     def _labeled_ids(self, lab: "Lab", tag: str) -> Sequence[str]:

@@ -14,6 +14,7 @@ from semiseg.engine.inference import predict
 from semiseg.errors import UserError
 from semiseg.losses import dynamic_mutual_loss
 from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput, StreamBatch
+from semiseg.methods.supervised import LabeledLoss
 from semiseg.models.segmodel import SegModel
 from semiseg.pseudo import class_balanced_thresholds, confident_labels, label_image
 
@@ -97,14 +98,20 @@ class MutualLearner(Learner):
         model: the network that is trained.
         loss: the weights of pseudo-labeled pixels.
         extra: what is learned beside.
+        labeled_loss: the loss where there are labeled images alone; None: cross entropy.
     """
 
     def __init__(
-        self, model: SegModel, loss: MutualLoss | None = None, extra: ExtraLoss | None = None
+        self,
+        model: SegModel,
+        loss: MutualLoss | None = None,
+        extra: ExtraLoss | None = None,
+        labeled_loss: LabeledLoss | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.loss = loss or MutualLoss()
+        self.labeled_loss = labeled_loss or LabeledLoss()
         self.extra = extra
         if extra is not None:
             extra.prepare(model)
@@ -117,33 +124,41 @@ class MutualLearner(Learner):
         """Average the weighted cross entropy over all valid pixels of the batch."""
         labeled = batch["labeled"]
         others = batch.get("pseudo", batch.get("unlabeled"))
-        count_others = 0 if others is None else len(others["id"])
         images = labeled["image"] if others is None else torch.cat([others["image"], labeled["image"]])
         features = self.model.features(images)
         logits = self.model.classify(features, images.shape[-2:])
-        target, confidence = labeled["label"], torch.ones_like(labeled["label"], dtype=torch.float32)
-        if others is not None:
-            guessed = self._guessed(others, logits[:count_others])
-            target = torch.cat([guessed[0], target])
-            confidence = torch.cat([guessed[1], confidence])
-        is_pseudo = torch.arange(len(images), device=images.device) < count_others
+        target = labeled["label"]
+        if others is None:
+            total, count = self.labeled_loss(logits, target)
+            output = StepOutput(
+                {"supervised": LossTerm(total, count)}, {"pixels_used": count / target.numel()}
+            )
+        else:
+            output, target = self._mutual(others, logits, target)
+        if self.extra is None:
+            return output
+        further = self.extra(self.model, features, logits, target, progress)
+        return StepOutput({**output.losses, **further}, output.scalars)
+
+    def _mutual(self, others: StreamBatch, logits: Tensor, known: Tensor) -> tuple[StepOutput, Tensor]:
+        """Return the loss of guessed and known labels, and all of these labels."""
+        count_others = len(others["id"])
+        guessed, confidence = self._guessed(others, logits[:count_others])
+        target = torch.cat([guessed, known])
+        confidence = torch.cat([confidence, torch.ones_like(known, dtype=torch.float32)])
+        is_pseudo = torch.arange(len(target), device=target.device) < count_others
         (total, count), statistics = dynamic_mutual_loss(
             logits, target, confidence, is_pseudo, *self.loss.weighting, reduction="sum_count"
         )
-        losses = {"supervised" if others is None else "mutual": LossTerm(total, count)}
-        if self.extra is not None:
-            losses |= self.extra(self.model, features, logits, target, progress)
-        if others is None:
-            return StepOutput(losses, {"pixels_used": count / target.numel()})
-        used = (target[:count_others] != IGNORE_INDEX).sum()
+        used = (guessed != IGNORE_INDEX).sum()
         scalars = {
-            "pseudo_used": used / target[:count_others].numel(),
+            "pseudo_used": used / guessed.numel(),
             "disagreement": statistics.disagreements / used.clamp_min(1),
             "disagreement_won": statistics.wins / statistics.disagreements.clamp_min(1),
             "weight": statistics.mean_weight,
             "cross_entropy": statistics.cross_entropy,
         }
-        return StepOutput(losses, scalars)
+        return StepOutput({"mutual": LossTerm(total, count)}, scalars), target
 
     def _guessed(self, others: StreamBatch, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return labels and confidence of the images without true labels."""
