@@ -110,7 +110,7 @@ def store(tmp_path: Path) -> PseudoLabels:
 @pytest.mark.parametrize(
     "view", [VIEW, Strong(CROP, Photometric([A.RandomBrightnessContrast(p=1)])), WeakStrong(CROP)]
 )
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_confidences_follow_their_labels(store: PseudoLabels, view: View, workers: int) -> None:
     thresholds = (0.0, 0.55, 2.0)
     labels = PseudoLabels(store.path, thresholds=thresholds)

@@ -1,5 +1,6 @@
 """Tiny networks and batches, and a count of what would make the host wait for a device."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable
@@ -114,6 +115,9 @@ class Pictures:
 
     info = DatasetInfo("pictures", ("a", "b", "c", "d"), ((0, 0, 0),) * CLASSES)
 
+    def ids(self, part: str) -> tuple[str, ...]:
+        return ()
+
     def image(self, image_id: str) -> NDArray[np.uint8]:
         seed = int(hashlib.md5(image_id.encode()).hexdigest()[:8], 16)
         return np.random.default_rng(seed).integers(0, 256, (10, 14, 3), dtype=np.uint8)
@@ -162,13 +166,18 @@ class NotebookLab:
         self.split = SimpleNamespace(
             labeled=tuple(f"l{index}" for index in range(labeled)),
             unlabeled=tuple(f"u{index}" for index in range(unlabeled)),
+            name="1/4",
+            split_id="0",
         )
         self.augment = SimpleNamespace(weak=whole, strong=inverted)
-        self.trainer = SimpleNamespace(batch_size=2, unlabeled_batch_size=3, precision="fp32")
+        self.trainer = SimpleNamespace(batch_size=2, unlabeled_batch_size=3, precision="fp32", accumulate=1)
+        self.seed = 0
         self.evaluator = EvaluatorConfig()
         self.budget = Budget(epochs=3)
         self.steps: list[str] = []
         self.networks: list[str] = []
+        self.weights: dict[str, str | None] = {}
+        self.mious: dict[str, float] = {}
         self.learners: dict[str, Any] = {}
         self.streams: dict[str, Any] = {}
         self.fits: dict[str, Any] = {}
@@ -179,6 +188,7 @@ class NotebookLab:
 
     def network(self, tag: str, weights: str | None = None) -> SegModel:
         self.networks.append(tag)
+        self.weights[tag] = weights
         return build_model(len(self.networks))
 
     def fit(self, name: str, learner: Any, streams: Any, snapshots: Any = (), **options: Any) -> Any:
@@ -189,7 +199,8 @@ class NotebookLab:
         assert torch.isfinite(output.total)
         primary = next(iter(learner.predictors().values()))
         self.fits[name] = SimpleNamespace(
-            selected=primary,
+            selected=copy.deepcopy(primary),
+            miou=self.mious.get(name),
             snapshots=[build_model(seed) for seed, _ in enumerate(snapshots)],
             asked=snapshots,
         )
