@@ -44,7 +44,8 @@ def above_thresholds(label: Array, confidence: Confidence, thresholds: Sequence[
     """
     table = np.zeros(256, np.float32)
     table[: len(thresholds)] = thresholds
-    return np.where(confidence < cv2.LUT(label, table), np.uint8(IGNORE_INDEX), label)
+    below = (confidence < cv2.LUT(label, table)).view(np.uint8)
+    return label | below * np.uint8(IGNORE_INDEX)  # 255: all bits
 
 
 class PseudoLabels:
