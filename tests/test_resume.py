@@ -46,6 +46,10 @@ SHORTER = {
         "method.selected=20",
         "method.replay=true",
     ),
+    "dmt": (
+        *("method.ratios=[0.5,1]", "method.difference=data", "method.phase_lr=0.02"),
+        *("trainer.eval_early=true", "trainer.iterations=6"),
+    ),
 }
 """What makes the runs of a method short."""
 
@@ -162,6 +166,16 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
                 in_step("label-reliable", files=3),
                 saved_twice("student-reliable"),
                 in_step("student", files=2),
+            ],
+        ),
+        (
+            "dmt",
+            [
+                saved_twice("baseline-a"),
+                in_step("label-1-by-b", files=3),
+                in_step("phase-1-b", files=1),
+                saved_twice("phase-2-a"),
+                in_step("label-2-by-a", files=3),
             ],
         ),
         (
