@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from semiseg.data.epochs import labeled
-from semiseg.engine.loop import is_candidate
+from semiseg.engine.moments import is_candidate
 from semiseg.engine.optim import SGD, AdamW, OptimizerSpec
 from semiseg.errors import UserError
 from semiseg.methods.supervised import SupervisedLearner

@@ -57,13 +57,7 @@ def make_batch(step: int) -> dict[str, Any]:
         *(torch.arange(size).double() for size in (IMAGES, 2, CHANNELS, HEIGHT, WIDTH)), indexing="ij"
     )
     features = torch.sin(
-        0.9 * (c + 1)
-        + 0.31 * y * (1 + 0.2 * c)
-        + 0.23 * x
-        + 0.7 * b
-        + 0.45 * v
-        + 0.5 * step
-        + 0.05 * c * x
+        0.9 * (c + 1) + 0.31 * y * (1 + 0.2 * c) + 0.23 * x + 0.7 * b + 0.45 * v + 0.5 * step + 0.05 * c * x
     ).float()
     return {
         "labeled": {

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.engine.schedule import Poly
-from semiseg.methods import cps
+from semiseg.methods import cps_learner
 from semiseg.methods.base import Progress
-from semiseg.methods.cps import CPSLearner
+from semiseg.methods.cps_learner import CPSLearner
 from semiseg.pseudo import box_masks
 
 LABELED, FIRST, SECOND, MIXED = 1, 2, 3, 0
@@ -57,7 +57,7 @@ def test_loss_without_cutmix(labeled_too: bool, expected: float) -> None:
 @pytest.mark.golden("CPS loss with CutMix")
 def test_loss_with_cutmix(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = box_masks(np.random.RandomState(0), 2, (16, 16))
-    monkeypatch.setattr(cps, "box_masks", lambda generator, n, size: recorded)
+    monkeypatch.setattr(cps_learner, "box_masks", lambda generator, n, size: recorded)
     branches: list[Any] = [
         Waves({LABELED: 0.0, FIRST: 0.0, SECOND: 0.9, MIXED: 0.4}),
         Waves({LABELED: 0.0, FIRST: 2.1, SECOND: -1.4, MIXED: 1.7}),

@@ -7,7 +7,7 @@ from semiseg.data.geometry import RandomCrop
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.streams import Budget
 from semiseg.data.views import Weak
-from semiseg.engine.loop import is_candidate
+from semiseg.engine.moments import is_candidate
 from semiseg.engine.schedule import Poly
 
 pytestmark = pytest.mark.golden("DMT schedules")

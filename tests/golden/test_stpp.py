@@ -11,7 +11,7 @@ import torch
 from semiseg.data.epochs import labeled, mixed
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.streams import Budget, Streams
-from semiseg.engine.lab import snapshot_steps
+from semiseg.engine.moments import snapshot_steps
 from semiseg.engine.schedule import Poly
 from semiseg.methods.stpp import SelfTraining
 from semiseg.pseudo import stability_score

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from semiseg.errors import UserError
 from semiseg.methods.base import Progress
-from semiseg.methods.cps import CPS, CPSLearner
+from semiseg.methods.cps import CPS
+from semiseg.methods.cps_learner import CPSLearner
 from semiseg.methods.supervised import LabeledLoss
 
 Make = Callable[..., Any]

@@ -18,7 +18,8 @@ from semiseg.config.schema import TrainerConfig
 from semiseg.engine import loop
 from semiseg.errors import Interrupted, UserError
 from semiseg.methods.base import Progress
-from semiseg.methods.cps import CPS, CPSLearner
+from semiseg.methods.cps import CPS
+from semiseg.methods.cps_learner import CPSLearner
 from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.segmodel import SegModel

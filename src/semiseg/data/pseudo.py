@@ -21,15 +21,13 @@ from semiseg.data.pseudo_files import (
     LABELS,
     PIXEL_BYTES,
     Entry,
-    byte_sizes,
-    file_size,
     image_record,
     index_text,
-    parsed_record,
+    recovered,
     total_statistics,
 )
 from semiseg.errors import UserError
-from semiseg.files import sync_directory, write_text
+from semiseg.files import write_text
 
 Confidence = NDArray[np.float32]
 
@@ -208,13 +206,12 @@ class PseudoWriter:
         self._header = {"format": 1, "meta": dict(meta or {})}
         self._keep_confidence = keep_confidence
         self._sync_every = sync_every
-        self._records: list[dict[str, Any]] = []
         self._pending: list[dict[str, Any]] = []
         self._sealed = (self.path / INDEX).is_file()
         if self._sealed:
             self._done = dict.fromkeys(PseudoLabels(self.path).ids)
             return
-        self._recover()
+        self._records = recovered(self.path, json.dumps(self._header, sort_keys=True))
         self._done = dict.fromkeys(record["id"] for record in self._records)
         self._offset = sum(record["height"] * record["width"] for record in self._records)
         self._files = {name: (self.path / name).open("ab") for name in PIXEL_BYTES}
@@ -296,26 +293,3 @@ class PseudoWriter:
         os.fsync(self._journal.fileno())
         self._records += self._pending
         self._pending = []
-
-    def _recover(self) -> None:
-        """Read the journal up to its last whole line and cut the files back to what it vouches for."""
-        path, header = self.path / JOURNAL, json.dumps(self._header, sort_keys=True)
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.is_file() else []
-        if lines and lines[0] != header:
-            raise UserError(
-                f"{self.path} holds unfinished pseudo-labels of other origin: {lines[0]}, now {header}. "
-                "Choose another run directory or delete the folder."
-            )
-        sizes = dict.fromkeys(PIXEL_BYTES, 0)
-        for record in map(parsed_record, lines[1:]):
-            grown = {name: sizes[name] + size for name, size in byte_sizes(record).items()} if record else {}
-            if record is None or any(grown[name] > file_size(self.path / name) for name in grown):
-                break
-            self._records.append(record)
-            sizes = grown
-        kept = [header, *lines[1 : 1 + len(self._records)]]
-        write_text(path, "".join(line + "\n" for line in kept))
-        for name, size in sizes.items():
-            with (self.path / name).open("ab") as file:
-                file.truncate(size)
-        sync_directory(self.path)

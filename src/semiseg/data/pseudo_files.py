@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.data.dataset import IGNORE_INDEX
+from semiseg.errors import UserError
+from semiseg.files import sync_directory, write_text
 
 INDEX = "index.json"
 JOURNAL = "journal.jsonl"
@@ -62,6 +64,39 @@ def byte_sizes(record: Mapping[str, Any]) -> dict[str, int]:
     pixels = record["height"] * record["width"]
     stored = {LABELS: True, CONFIDENCE: record["crc"][1] is not None}
     return {name: pixels * size * stored[name] for name, size in PIXEL_BYTES.items()}
+
+
+def recovered(directory: Path, header: str) -> list[dict[str, Any]]:
+    """Read the journal of a store up to its last whole line and cut the files back to what it vouches for.
+
+    Args:
+        directory: of the store; without a journal one is begun.
+        header: first line of the journal.
+
+    Raises:
+        UserError: the journal has another one.
+    """
+    path = directory / JOURNAL
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.is_file() else []
+    if lines and lines[0] != header:
+        raise UserError(
+            f"{directory} holds unfinished pseudo-labels of other origin: {lines[0]}, now {header}. "
+            "Choose another run directory or delete the folder."
+        )
+    records: list[dict[str, Any]] = []
+    sizes = dict.fromkeys(PIXEL_BYTES, 0)
+    for record in map(parsed_record, lines[1:]):
+        grown = {name: sizes[name] + size for name, size in byte_sizes(record).items()} if record else {}
+        if record is None or any(grown[name] > file_size(directory / name) for name in grown):
+            break
+        records.append(record)
+        sizes = grown
+    write_text(path, "".join(line + "\n" for line in [header, *lines[1 : 1 + len(records)]]))
+    for name, size in sizes.items():
+        with (directory / name).open("ab") as file:
+            file.truncate(size)
+    sync_directory(directory)
+    return records
 
 
 def image_record(

@@ -19,6 +19,7 @@ from semiseg.data.streams import Budget, Streams
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.evaluate import pseudo_label_quality
 from semiseg.engine.loop import Trainer, tidy
+from semiseg.engine.moments import snapshot_steps
 from semiseg.engine.session import Session
 from semiseg.engine.steps import FitResult, Origin, Step, open_step
 from semiseg.methods.base import Learner
@@ -48,19 +49,6 @@ class SelectivePolicy(LabelPolicy, Protocol):
     def thresholds(self, labels: PseudoLabels, num_classes: int) -> Sequence[float]:
         """Return the smallest confidence of each class, from the stored labels and confidences."""
         ...
-
-
-def snapshot_steps(fractions: Sequence[float], streams: Streams) -> list[int]:
-    """Numbers of completed steps at which snapshots are kept.
-
-    At whole epochs where the fit has at least three (ST++: ``floor(E * fraction)`` of E epochs), else at
-    the nearest lower iteration.
-    """
-    per_epoch = streams.iterations_per_epoch
-    epochs, rest = divmod(streams.iterations, per_epoch)
-    if rest == 0 and epochs >= len(fractions):
-        return [max(int(epochs * fraction + 1e-9), 1) * per_epoch for fraction in fractions]
-    return [max(int(streams.iterations * fraction + 1e-9), 1) for fraction in fractions]
 
 
 class Lab:

@@ -14,6 +14,7 @@ from semiseg.data.streams import Streams
 from semiseg.engine.checkpoint import TrainingState, save_bundle
 from semiseg.engine.evaluate import evaluate, pseudo_label_quality, take_samples
 from semiseg.engine.metrics import Metrics
+from semiseg.engine.moments import evaluation_interval, is_candidate
 from semiseg.engine.session import Session
 from semiseg.engine.step import Meter, count_images, forward_backward, to_device
 from semiseg.engine.steps import FitRecord
@@ -23,27 +24,6 @@ from semiseg.methods.base import Learner, Progress
 from semiseg.models.build import bundle
 from semiseg.models.segmodel import SegModel
 from semiseg.seeding import derive_seed, seed_everything
-
-
-def evaluation_interval(every: int | None, streams: Streams, by_epoch: bool) -> int:
-    """Iterations between evaluations: as configured, else an epoch, else a tenth of the fit."""
-    if every is not None:
-        return every
-    return streams.iterations_per_epoch if by_epoch else max(streams.iterations // 10, 1)
-
-
-def is_candidate(completed: int, total: int, every: int, early: bool = False) -> bool:
-    """Whether the network of ``completed`` steps may become the best one of a fit.
-
-    Args:
-        completed: optimizer steps done.
-        total: steps of the fit.
-        every: steps between evaluations.
-        early: one step before each multiple of ``every`` and one before the last, as DMT evaluates.
-    """
-    if early:
-        return completed > 0 and (completed % every == every - 1 or completed == max(total - 1, 1))
-    return completed > 0 and (completed % every == 0 or completed == total)
 
 
 class Trainer:

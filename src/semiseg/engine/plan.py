@@ -19,7 +19,7 @@ from semiseg.data.splits import Split
 from semiseg.data.streams import Budget, Streams
 from semiseg.engine.evaluate import predict
 from semiseg.engine.lab import REPORT, LabelPolicy, Network, Result
-from semiseg.engine.loop import evaluation_interval
+from semiseg.engine.moments import evaluation_interval
 from semiseg.engine.session import Session
 from semiseg.engine.step import forward_backward, to_device
 from semiseg.engine.steps import FitResult
