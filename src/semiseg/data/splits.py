@@ -69,6 +69,12 @@ class Split:
         return {kind: len(getattr(self, kind)) for kind in kinds}
 
 
+def never_labeled(split: Split) -> list[str]:
+    """Unlabeled ids that are not labeled too, as all labeled ones are with ``unlabeled=all``."""
+    labeled = set(split.labeled)
+    return [image_id for image_id in split.unlabeled if image_id not in labeled]
+
+
 def make_split(
     dataset: SegDataset,
     split: str,

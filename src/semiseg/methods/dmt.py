@@ -14,7 +14,7 @@ from semiseg.config.schema import TrainerConfig
 from semiseg.data.dms import difference_maximized
 from semiseg.data.epochs import labeled, unlabeled_and_labeled
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.data.splits import Split
+from semiseg.data.splits import Split, never_labeled
 from semiseg.data.streams import Budget
 from semiseg.errors import UserError
 from semiseg.methods.mutual import ClassBalanced, Contrast, MutualLearner, MutualLoss, Variant
@@ -190,7 +190,7 @@ class DMT:
         Raises:
             UserError: there are too few.
         """
-        if not _only_unlabeled(split):
+        if not never_labeled(split):
             raise UserError(
                 f"split={split.name}: method={self.name} labels images that are unlabeled and not labeled, and "
                 "this leaves none. Label fewer (split=1/8), or take method=supervised."
@@ -202,7 +202,7 @@ class DMT:
         """Train the baselines, then all phases; return the reported network."""
         fits = {tag: self._baseline(lab, tag) for tag in self.tags}
         if self.loss.variant == "online":
-            return self._phase(lab, "online", fits["a"], _only_unlabeled(lab.split)).selected
+            return self._phase(lab, "online", fits["a"], never_labeled(lab.split)).selected
         for phase, ratio in enumerate(self.ratios, start=1):
             # Both halves of a phase start from the former one, so that their order is of no account.
             fits = {tag: self._half(lab, phase, ratio, tag, fits) for tag in self.tags}
@@ -238,7 +238,7 @@ class DMT:
         pseudo = lab.label(
             f"label-{phase}-by-{labeler}",
             former[labeler].selected,
-            _only_unlabeled(lab.split),
+            never_labeled(lab.split),
             ClassBalanced(ratio, lab.evaluator, lab.trainer.precision),
         )
         fit = self._phase(lab, f"phase-{phase}-{tag}", former[tag], pseudo)
@@ -264,9 +264,3 @@ class DMT:
         if self.report != "better":
             return fits[self.report]
         return max(fits.values(), key=lambda fit: fit.miou if fit.miou and fit.miou > 0 else 0.0)
-
-
-def _only_unlabeled(split: Split) -> list[str]:
-    """Images without true labels: with ``unlabeled=all`` not the labeled ones."""
-    labeled_ids = set(split.labeled)
-    return [image_id for image_id in split.unlabeled if image_id not in labeled_ids]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.epochs import labeled, mixed
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.data.splits import Split
+from semiseg.data.splits import Split, never_labeled
 from semiseg.engine.inference import predict, predict_labels
 from semiseg.errors import UserError
 from semiseg.methods.supervised import LabeledLoss, NormGroups, SupervisedLearner
@@ -143,7 +143,7 @@ class SelfTraining:
         Raises:
             UserError: there are none, or they can't be cut into reliable ones and the rest.
         """
-        ids = _only_unlabeled(split)
+        ids = never_labeled(split)
         if not ids:
             raise UserError(
                 f"split={split.name}: method={self.name} labels images that are unlabeled and not labeled, and "
@@ -157,7 +157,7 @@ class SelfTraining:
         if self.plus:
             return self._stpp(lab)
         teacher = self._teacher(lab)
-        pseudo = self._label(lab, "label", teacher, _only_unlabeled(lab.split))
+        pseudo = self._label(lab, "label", teacher, never_labeled(lab.split))
         student = self._student(lab, "student", pseudo)
         lab.release(pseudo)
         return student.selected
@@ -223,12 +223,6 @@ def _batch_size(lab: "Lab") -> int:
     return lab.trainer.batch_size + lab.trainer.unlabeled_batch_size
 
 
-def _only_unlabeled(split: Split) -> list[str]:
-    """Images that the students know by pseudo-labels alone: with ``unlabeled=all`` not the labeled ones."""
-    labeled_ids = set(split.labeled)
-    return [image_id for image_id in split.unlabeled if image_id not in labeled_ids]
-
-
 def _scores(lab: "Lab", snapshots: Sequence[SegModel]) -> dict[str, float]:
     """Stability of every unlabeled image, predicted as in evaluation (published: one scale, not mirrored)."""
     settings, precision = lab.evaluator, lab.trainer.precision
@@ -237,5 +231,5 @@ def _scores(lab: "Lab", snapshots: Sequence[SegModel]) -> dict[str, float]:
         snapshots = (cast(SegModel, network) for network in networks)
         return stability_score([predict_labels(each, images, settings, precision)[0] for each in snapshots])
 
-    scores = lab.predict(nn.ModuleList(snapshots), _only_unlabeled(lab.split), stability)
+    scores = lab.predict(nn.ModuleList(snapshots), never_labeled(lab.split), stability)
     return {image_id: float(score) for image_id, score in scores}
