@@ -1,5 +1,7 @@
 """Presets against the published settings: lengths, rates, batches, crops and parameter groups."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,10 @@ from presets import walk
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request, draft
 from semiseg.config.searchpath import options
+
+PRESETS = Path(__file__).parents[1] / "experiments"
+OWN = ("camvid_cpu", "study_shapes")
+"""Presets that repeat nothing published."""
 
 CPS_ROWS = [
     # preset, split, labeled, iterations an epoch, iterations, lr at step 0, crop
@@ -134,6 +140,31 @@ def test_supervised_baselines_of_stpp_are_its_teachers(overrides: str, labeled: 
 def test_every_preset_composes(preset: str) -> None:
     found = draft(Request((f"experiments={preset}", "dataset.root=nowhere")))
     assert Checker().settings(found) == []
+
+
+def commands() -> list[tuple[str, str]]:
+    """The commands in the headers of the presets; notes follow two blanks."""
+    return [
+        (preset, line.split("semiseg train ")[1].split("  ")[0])
+        for preset in options("experiments")
+        for line in (PRESETS / f"{preset}.yaml").read_text(encoding="utf-8").splitlines()
+        if line.startswith("#   semiseg train ") and " -m " not in line
+    ]
+
+
+@pytest.mark.parametrize(("preset", "command"), commands())
+def test_the_command_in_a_header_composes(preset: str, command: str) -> None:
+    assert f"experiments={preset}" in command.split()
+    assert Checker().settings(draft(Request(tuple(command.split())))) == []
+
+
+@pytest.mark.parametrize("preset", [name for name in options("experiments") if name not in OWN])
+def test_a_header_says_what_to_expect(preset: str) -> None:
+    header = "".join(re.findall("^#.*\n", (PRESETS / f"{preset}.yaml").read_text(encoding="utf-8"), re.M))
+    for part in ("Never run here.", "semiseg train", "(estimate"):
+        assert part in header
+    assert re.search("mIoU|No published number", header)
+    assert re.search("GB|[Mm]emory", header)
 
 
 def test_an_unpublished_split_is_refused_with_those_that_are() -> None:
