@@ -1,5 +1,7 @@
 """What every loss promises beside its value."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -127,3 +129,18 @@ def test_mining_keeps_the_published_share_by_default() -> None:
     logits = torch.cat([logits, torch.zeros_like(logits)], 1)
     _, count = ohem_cross_entropy(logits, torch.zeros(1, 8, 8, dtype=torch.long), reduction="sum_count")
     assert count == 5
+
+
+def test_losses_and_labels_work_where_there_is_no_hydra() -> None:
+    program = """
+import sys
+sys.modules.update(hydra=None, omegaconf=None)
+import torch
+from semiseg.losses import dynamic_mutual_loss, directional_contrast, pixel_contrast
+from semiseg.pseudo import PseudoLabels, box_masks, class_balanced_thresholds, label_image, stability_score
+label, confidence = label_image(torch.ones(3, 4, 4) / 3)
+print(class_balanced_thresholds([(label.numpy(), confidence.numpy())], 3, 1.0, stride=2).tolist())
+"""
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith("[0.333")
