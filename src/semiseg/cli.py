@@ -112,7 +112,7 @@ def help_text() -> str:
     from semiseg.config.schema import COMPONENTS, PRESETS, SETTINGS
     from semiseg.config.searchpath import options
 
-    commands = "\n".join(f"  {name:<7}{command.summary}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:<10}{command.summary}" for name, command in COMMANDS.items())
     groups = "\n".join(
         f"  {group:<13}{', '.join(options(group)) or '(none)'}"
         for group in (*COMPONENTS, *SETTINGS, *PRESETS)
@@ -187,6 +187,12 @@ def _cache(words: list[str]) -> int:
     return cache.main(words)
 
 
+def _benchmark(words: list[str]) -> int:
+    from semiseg.tools import benchmark
+
+    return benchmark.main(words)
+
+
 def _doctor(words: list[str]) -> int:
     from semiseg.tools import doctor
 
@@ -202,6 +208,7 @@ def _splits(words: list[str]) -> int:
 COMMANDS = {
     "train": Command(_train, "train on a dataset with few labels, evaluate, write a run directory"),
     "eval": Command(_eval, "evaluate a finished run in another way, or again"),
+    "benchmark": Command(_benchmark, "measure training steps and data pipelines"),
     "cache": Command(_cache, "decode a dataset's files ahead of its runs, compare or remove what is stored"),
     "doctor": Command(_doctor, "show versions, devices, datasets and what is wrong with this machine"),
     "splits": Command(_splits, "list, make, import and check which training images are labeled"),

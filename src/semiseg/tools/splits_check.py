@@ -20,7 +20,14 @@ from semiseg.data.dataset import SegDataset
 from semiseg.data.lists import ids_sha256
 from semiseg.data.manifest import manifest
 from semiseg.data.partitions import Partition
-from semiseg.data.published import LABELED, UNLABELED, find_imported, refuse_other_lists, write_lists
+from semiseg.data.published import (
+    LABELED,
+    UNLABELED,
+    find_imported,
+    refuse_other_lists,
+    unlike_published,
+    write_lists,
+)
 from semiseg.data.splits import Family, Split, make_split
 from semiseg.errors import UserError
 from semiseg.tools.splits import table
@@ -64,10 +71,10 @@ def check(overrides: Sequence[str], others: Sequence[str], *, masks: bool = True
     dataset, split = _data(config)
     own = f"{split.family}:{split.name}:{split.split_id}"
     print("\n".join(_head(dataset, split)))
+    compared = {own: split.labeled, **_others(config, dataset, split, others)}
     missing = missing_files(dataset, split)
     if masks:
         print("\n" + "\n".join(_classes(dataset, split, {image_id for image_id, _ in missing})))
-    compared = {own: split.labeled, **_others(config, dataset, split, others)}
     if len(compared) > 1:
         print("\n" + "\n".join(_overlaps(compared, own if not others else None)))
     if missing:
@@ -104,13 +111,8 @@ def _published_as(dataset: SegDataset, split: Split) -> str:
     same = [each for each in own if each.labeled.sha256 == ids_sha256(split.labeled)]
     if same:
         return f"labeled images as published in: {', '.join(map(str, same))}"
-    named = [each for each in own if each.key == (split.family, split.name, split.split_id)]
-    if named:
-        return (
-            f"NOT the published partition of this name ({named[0].labeled.count:,} labeled images): the training "
-            "images of this dataset are others"
-        )
-    return "no published partition has these labeled images"
+    unlike = unlike_published(dataset.info.name, (split.family, split.name, split.split_id), split.labeled)
+    return unlike or "no published partition has these labeled images"
 
 
 def missing_files(dataset: SegDataset, split: Split) -> list[tuple[str, Path]]:

@@ -1,0 +1,205 @@
+"""Finding out which passes a training step makes of its networks, and repeating them bare."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from semiseg.data.streams import Streams
+from semiseg.engine.plan import PlanLab, PlannedLabels
+from semiseg.engine.session import Session
+from semiseg.engine.steps import FitResult
+from semiseg.methods.base import Learner
+from semiseg.models.build import equip, traits
+from semiseg.models.segmodel import SegModel
+
+SMALL = 64
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a recipe would train.
+
+    Args:
+        name: of the step.
+        learner: as the recipe made it.
+        streams: what feeds it.
+        session: with the settings of this fit.
+    """
+
+    name: str
+    learner: Learner
+    streams: Streams
+    session: Session
+
+
+class RecordingLab(PlanLab):
+    """Walk through a recipe and keep its fits; nothing is trained, labeled or stored."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.fits: list[Fit] = []
+
+    def distinct(self) -> list[Fit]:
+        """The first fit of each kind of learner, network and batch."""
+        kinds: dict[Any, Fit] = {}
+        for fit in self.fits:
+            trained = sum(each.numel() for each in fit.learner.parameters() if each.requires_grad)
+            parts = [(name, stream.batch_size) for name, stream in fit.streams.streams.items()]
+            kinds.setdefault((type(fit.learner).__name__, trained, *parts), fit)
+        return list(kinds.values())
+
+    def network(self, tag: str, weights: str | None = None) -> SegModel:
+        """Build a network without pretrained weights."""
+        return self.session.network("none")
+
+    def fit(
+        self,
+        name: str,
+        learner: Learner,
+        streams: Streams,
+        snapshots: Sequence[float] = (),
+        *,
+        lr: float | None = None,
+        eval_every: int | None = None,
+    ) -> FitResult:
+        """Keep it."""
+        self.fits.append(Fit(name, learner, streams, self.session.for_fit(lr, eval_every)))
+        model = next(iter(learner.predictors().values()))
+
+        def untrained(file: str) -> SegModel:
+            network = self.session.network("none")
+            equip(network, traits(model))
+            return network
+
+        return FitResult(untrained, "best", ["snapshot"] * len(snapshots))
+
+    def label(
+        self, name: str, network: SegModel, ids: Sequence[str], policy: Any, *, keep_confidence: bool = True
+    ) -> PlannedLabels:
+        """Class 0 everywhere."""
+        return PlannedLabels(ids, self.dataset, 0)
+
+    def _image(self, image_id: str) -> Tensor:
+        return super()._image(image_id)[..., :SMALL, :SMALL]
+
+
+@dataclass
+class Pass:
+    """One call of a part of a network.
+
+    Args:
+        kind: "features", "classify" or the name of a head.
+        network: whose part it is.
+        call: the part, from its input to its output.
+        training: mode of the network.
+        grad: whether the call was differentiated.
+        source: number of the pass whose output it took; None where it took something else.
+        example: what it took in that case.
+        ends: whether no later differentiated pass took its output.
+    """
+
+    kind: str
+    network: SegModel
+    call: Callable[[Tensor], Tensor]
+    training: bool
+    grad: bool
+    source: int | None
+    example: Tensor | None
+    ends: bool = True
+
+    def run(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Call it on an earlier output, or on its example."""
+        if self.source is not None:
+            return self.call(outputs[self.source])
+        assert self.example is not None
+        return self.call(self.example)
+
+
+def recorded(learner: Learner, step: Callable[[], object]) -> list[Pass]:
+    """Return the passes that a step makes of the networks of a learner, in their order."""
+    passes: list[Pass] = []
+    outputs: list[Tensor] = []
+
+    def note(
+        kind: str, network: SegModel, call: Callable[[Tensor], Tensor], given: Tensor, made: Tensor
+    ) -> None:
+        source = next((number for number, each in enumerate(outputs) if each is given), None)
+        example = given.detach() if source is None else None
+        if example is not None and given.requires_grad:
+            example.requires_grad_()
+        if source is not None and made.requires_grad:
+            passes[source].ends = False
+        passes.append(Pass(kind, network, call, network.training, made.requires_grad, source, example))
+        outputs.append(made)
+
+    with _watched(learner, note):
+        step()
+    return passes
+
+
+@contextmanager
+def _watched(learner: Learner, note: Callable[..., None]) -> Iterator[None]:
+    """Report all calls of ``features``, ``classify`` and the heads of all networks."""
+    networks = [module for module in learner.modules() if isinstance(module, SegModel)]
+    handles = []
+
+    def watch(network: SegModel) -> None:
+        features, classify = network.features, network.classify
+
+        def noted_features(images: Tensor) -> Tensor:
+            made = features(images)
+            note("features", network, features, images, made)
+            return made
+
+        def noted_classify(given: Tensor, size: Sequence[int]) -> Tensor:
+            made = classify(given, size)
+            note("classify", network, lambda maps: classify(maps, size), given, made)
+            return made
+
+        vars(network).update(features=noted_features, classify=noted_classify)
+        for name, head in network.heads.items():
+            handles.append(head.register_forward_hook(_noted_head(name, network, note)))
+
+    for network in networks:
+        watch(network)
+    try:
+        yield
+    finally:
+        for network in networks:
+            del network.features, network.classify
+        for handle in handles:
+            handle.remove()
+
+
+def _noted_head(name: str, network: SegModel, note: Callable[..., None]) -> Callable[..., None]:
+    def hook(head: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        note(name, network, head, given[0], made)
+
+    return hook
+
+
+def bare(passes: Sequence[Pass], networks: Sequence[SegModel], autocast: Callable[[], Any]) -> None:
+    """Repeat passes, with a backward pass from ones at every output that ends a chain, and nothing else."""
+    outputs: list[Tensor] = []
+    for each in passes:
+        if each.network.training != each.training:
+            each.network.train(each.training)
+        with torch.set_grad_enabled(each.grad), autocast():
+            outputs.append(each.run(outputs))
+    ends = [out for each, out in zip(passes, outputs, strict=True) if each.grad and each.ends]
+    # Ones in the memory format of the output; the gradient of a mean would be laid out as that of no loss is.
+    torch.autograd.backward(ends, [torch.ones_like(out) for out in ends])
+    for network in networks:
+        network.zero_grad(set_to_none=True)
+
+
+def described(passes: Sequence[Pass]) -> str:
+    """Number of passes of networks, and how many of them without gradient."""
+    counts = Counter(each.grad for each in passes if each.kind == "features")
+    text = f"{counts[True]} with gradient"
+    return f"{text}, {counts[False]} without" if counts[False] else text
