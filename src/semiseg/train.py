@@ -19,6 +19,7 @@ from semiseg.config.compose import render_run_yaml, settings_that_matter
 from semiseg.config.rundir import RunDir, environment, fingerprint
 from semiseg.data.check import CheckReport, check_files
 from semiseg.data.dataset import SegDataset
+from semiseg.data.published import unlike_published
 from semiseg.data.splits import Split
 from semiseg.data.store import stored
 from semiseg.engine.evaluate import quality_ids
@@ -103,6 +104,9 @@ def open_data(cfg: DictConfig, stop: StopRequest, *, filled: bool = True) -> tup
     """
     dataset = build.dataset(cfg)
     split = build.split(cfg, dataset)
+    name = split.family, split.name, split.split_id
+    if unlike := unlike_published(dataset.info.name, name, split.labeled):
+        log.warning("split_family=%s split=%s split_id=%s is %s.", *name, unlike)
     dataset = stored(dataset, split, stop.check, filled=filled)
     report = check_files(dataset, split, lambda done, total: stop.check())
     stop.check()

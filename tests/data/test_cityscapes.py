@@ -119,6 +119,10 @@ def test_what_is_missing_is_named(tree, tmp_path, monkeypatch):
         Cityscapes()
     with pytest.raises(UserError, match="expected labelIds, labelTrainIds or null"):
         Cityscapes(str(tree), labels="color")
+    with pytest.raises(
+        UserError, match=r"labels=labelTrainIds: no image has .*; 6 have one of .*labels=labelIds"
+    ):
+        Cityscapes(str(tree), labels="labelTrainIds")
     (tree / "gtFine").rename(tree / "elsewhere")
     with pytest.raises(UserError, match=r"no training or validation image has a mask in .*gtFine"):
         Cityscapes(str(tree))

@@ -6,7 +6,14 @@ import pytest
 from id_dataset import Ids
 
 from semiseg.data.manifest import manifest
-from semiseg.data.published import cache_dir, find_imported, folder_of, refuse_other_lists, write_lists
+from semiseg.data.published import (
+    cache_dir,
+    find_imported,
+    folder_of,
+    refuse_other_lists,
+    unlike_published,
+    write_lists,
+)
 from semiseg.data.splits import make_split
 from semiseg.errors import UserError
 from semiseg.tools.splits_import import import_family
@@ -159,6 +166,21 @@ def test_a_changed_list_is_refused(voc, published, tmp_path):
         make_split(voc, "92", "clean", lists_root=tmp_path)
 
 
+def test_half_of_an_import_is_none(voc, published, tmp_path):
+    import_family("clean", published / "stpp", tmp_path)
+    folder = tmp_path / "voc" / "clean" / "92" / "0"
+    (folder / "unlabeled.txt").unlink()
+    with pytest.raises(UserError, match="Import them once"):
+        make_split(voc, "92", "clean", lists_root=tmp_path)
+    import_family("clean", published / "stpp", tmp_path)
+    with (folder / "unlabeled.txt").open("a") as file:
+        file.write("one more\n")
+    with pytest.raises(
+        UserError, match=rf"10491 ids\) is not the published list .*Remove {folder} and import"
+    ):
+        make_split(voc, "92", "clean", lists_root=tmp_path)
+
+
 def test_ids_that_the_dataset_lacks_are_named(voc, imported):
     smaller = Ids(voc.ids("train")[:5000], val=voc.ids("val"), name="voc")
     with pytest.raises(UserError, match="images that the dataset does not have:\n  line "):
@@ -198,6 +220,25 @@ def test_valtiny_validates_on_few_and_tests_on_the_others(voc, cityscapes):
 def test_validation_subsets_that_are_refused(name, subset, message):
     with pytest.raises(UserError, match=message):
         make_split(Ids(["a", "b"], val=["c"], name=name), "1/2", val_subset=subset)
+
+
+def test_published_names_of_other_images_are_told(voc):
+    images = voc.ids("train")
+    made = make_split(voc, "1/8", "shuffled", 1)
+    assert unlike_published("voc", ("shuffled", "1/8", "1"), made.labeled) is None
+    fewer = make_split(Ids(images[1:], val=voc.ids("val"), name="voc"), "1/8", "shuffled", 1)
+    told = unlike_published("voc", ("shuffled", "1/8", "1"), fewer.labeled)
+    assert told is not None
+    assert "NOT the published partition of this name (1,322 labeled images)" in told
+    assert unlike_published("voc", ("shuffled", "1/3", "0"), images) is None
+    assert unlike_published("voc", ("list", "1/8", "1"), images) is None
+    assert unlike_published("shapes", ("every", "1/8", "0"), images) is None
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"lists cannot be written to .*file/x: Not a directory"):
+        write_lists(tmp_path / "file" / "x", {"labeled.txt": ("a",)})
 
 
 def test_lists_are_written_whole_and_never_over_others(tmp_path):

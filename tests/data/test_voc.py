@@ -96,7 +96,9 @@ def test_missing_list_is_derived_from_the_masks_and_said(devkit, caplog):
     (devkit / "ImageSets" / "Segmentation" / "trainaug.txt").unlink()
     (devkit / "SegmentationClassAug" / "._2007_000032.png").write_bytes(b"left over by a file manager")
     with caplog.at_level(logging.WARNING):
-        assert Voc(str(devkit)).ids("train") == tuple(sorted(AUG))
+        for _ in range(2):
+            assert Voc(str(devkit)).ids("train") == tuple(sorted(AUG))
+    assert len(caplog.records) == 1
     assert "the 4 (10,582 as published) that have a mask in SegmentationClassAug" in caplog.text
     with caplog.at_level(logging.WARNING):
         caplog.clear()
@@ -115,6 +117,10 @@ def test_what_is_missing_is_named(devkit, tmp_path):
     (lists / "train.txt").unlink()
     with pytest.raises(UserError, match=r"train\.txt is missing"):
         Voc(str(devkit), train_set="train")
+    (lists / "val.txt").rename(lists / "elsewhere.txt")
+    with pytest.raises(UserError, match=r"(?s)val\.txt is missing\. Expected:.*ImageSets/Segmentation/"):
+        Voc(str(devkit))
+    (lists / "elsewhere.txt").rename(lists / "val.txt")
     (devkit / "SegmentationClassAug").rename(devkit / "elsewhere")
     with pytest.raises(
         UserError, match=r"holds 4: dataset\.masks=SegmentationClass .*dataset\.train_set=train"
@@ -181,7 +187,7 @@ def real_tree(shared_data, tmp_path_factory):
 def test_real_counts(real_tree, caplog):
     with caplog.at_level(logging.WARNING):
         derived = Voc(str(real_tree))
-    assert "the 10582 (10,582 as published)" in caplog.text
+    assert "the 10,582 (10,582 as published)" in caplog.text
     assert [len(derived.ids(part)) for part in ("train", "val", "test")] == [10582, 1449, 0]
     assert len(Voc(str(real_tree), train_set="train").ids("train")) == 1464
     split = make_split(derived, "1/8")

@@ -124,6 +124,10 @@ def test_list_of_one_family(capsys):
             ["import", "shuffled", "--from", "."],
             "git clone --branch dst-cbc https://github.com/voldemortX/DST-CBC",
         ),
+        (
+            ["list", "--dataset", "voc", "--family", "dmtc"],
+            "--family dmtc has no partitions of voc; --dataset cityscapes has some",
+        ),
         (["make", "split=1/8", "split_family=cac", "-o", "x"], "its lists are of dataset=voc and cityscapes"),
         (["check", "split=1/8", "--overlap", "a:b:c:d"], "--overlap=a:b:c:d: expected FAMILY:SPLIT:ID"),
         (["check", "split=1/8", "--overlap", "evry"], "nearest: every"),
@@ -305,6 +309,7 @@ def test_import_names_lists_at_fault_and_takes_the_others(capsys, published):
         in told
     )
     assert "cannot read the id list clone/pascal/183/split_0/unlabeled.txt" in told
+    assert "in the clone: git checkout f4e7a571fe" in told
 
 
 def dmt_clone(root, ids, ratios, folder):

@@ -60,7 +60,7 @@ class Cityscapes(FileDataset):
         name: name of the dataset.
 
     Raises:
-        UserError: folders missing, no training images or none of their masks.
+        UserError: folders missing, no training images, or none of their masks of this kind.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Cityscapes(FileDataset):
             )
         masks = folder / "gtFine"
         part_of = {image_id: part for part in PARTS[:2] for image_id in images[part]}
-        chosen = labels or _kind(part_of, masks)
+        chosen = _kind(part_of, masks, labels)
         by_id = chosen == "labelIds"
         super().__init__(
             DatasetInfo(name, tuple(CLASSES), tuple(CLASSES.values())),
@@ -132,8 +132,8 @@ def _images(folder: Path) -> dict[str, Path]:
     return {stem.removesuffix(IMAGE_END): path for stem, path in found if stem.endswith(IMAGE_END)}
 
 
-def _kind(part_of: dict[str, Part], masks: Path) -> Labels:
-    """Choose the kind of masks that more images have; labelTrainIds where both are as many."""
+def _kind(part_of: dict[str, Part], masks: Path, wanted: Labels | None) -> Labels:
+    """Choose the wanted kind of masks, or the one that more images have; labelTrainIds where both are as many."""
     there = {part: images_by_stem(masks / part) for part in set(part_of.values())}
     counts = {
         labels: sum(f"{image_id}_gtFine_{labels}" in there[part] for image_id, part in part_of.items())
@@ -141,5 +141,10 @@ def _kind(part_of: dict[str, Part], masks: Path) -> Labels:
     }
     if not any(counts.values()):
         raise UserError(f"no training or validation image has a mask in {masks}. Expected:\n{TREE}")
-    kind: Labels = "labelTrainIds" if counts["labelTrainIds"] >= counts["labelIds"] else "labelIds"
-    return kind
+    most: Labels = "labelTrainIds" if counts["labelTrainIds"] >= counts["labelIds"] else "labelIds"
+    if wanted is not None and not counts[wanted]:
+        raise UserError(
+            f"dataset.labels={wanted}: no image has such a mask in {masks}; {counts[most]:,} have one of "
+            f"dataset.labels={most}"
+        )
+    return wanted or most

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from semiseg.data.lists import read_ids, read_lines
+from semiseg.data.lists import ids_sha256, read_ids, read_lines
 from semiseg.data.manifest import manifest
-from semiseg.data.partitions import Partition
+from semiseg.data.partitions import Key, Partition
 from semiseg.data.rules import Divided
 from semiseg.errors import UserError
 from semiseg.files import write_text
@@ -13,6 +13,7 @@ from semiseg.files import write_text
 WORKING = Path("data_splits")
 LABELED = "labeled.txt"
 UNLABELED = "unlabeled.txt"
+BOTH = (LABELED, UNLABELED)
 
 
 def cache_dir() -> Path:
@@ -39,7 +40,7 @@ def find_imported(partition: Partition, lists_root: str | Path | None = None) ->
         lists_root: folder that lists were imported into; None looks in ./data_splits and in the cache.
     """
     folders = (folder_of(partition, root) for root in _roots(lists_root))
-    return next((folder for folder in folders if (folder / LABELED).is_file()), None)
+    return next((folder for folder in folders if all((folder / name).is_file() for name in BOTH)), None)
 
 
 def _roots(lists_root: str | Path | None) -> Iterator[Path]:
@@ -98,16 +99,40 @@ def read_imported(
     folder = require_imported(partition, lists_root)
     pool = frozenset(known)
     lists = []
-    for name, expected in ((LABELED, partition.labeled), (UNLABELED, partition.unlabeled)):
-        ids = read_ids(folder / name, pool)
-        if not expected.fits(ids):
+    for name, expected in zip(BOTH, (partition.labeled, partition.unlabeled), strict=True):
+        found = read_lines(folder / name)
+        if not expected.fits(found):
             raise UserError(
-                f"{folder / name} ({len(ids)} ids) is not the published list of {partition} for {partition.dataset} "
-                f"({expected.count} ids): its SHA-256 differs. Remove {folder} and import it again, or use it as a "
-                f"list of your own: split_family=list split_lists={folder}."
+                f"{folder / name} ({len(found)} ids) is not the published list of {partition} for "
+                f"{partition.dataset} ({expected.count} ids): its SHA-256 differs. Remove {folder} and import it "
+                f"again, or use it as a list of your own: split_family=list split_lists={folder}."
             )
-        lists.append(ids)
+        lists.append(read_ids(folder / name, pool))
     return lists[0], lists[1]
+
+
+def unlike_published(dataset: str, key: Key, labeled: Sequence[str]) -> str | None:
+    """Say that labeled images are others than those of the published partition of this name.
+
+    Rules give other images where the training images are others: an incomplete download, another train set.
+
+    Args:
+        dataset: its name.
+        key: family, split and split_id.
+        labeled: the labeled ids.
+
+    Returns:
+        None where they are as published, or nothing of this name is.
+    """
+    families = manifest().families
+    family = families.get(key[0])
+    named = next((each for each in family.of(dataset) if each.key == key), None) if family else None
+    if named is None or named.labeled.sha256 in (None, ids_sha256(labeled)):
+        return None
+    return (
+        f"NOT the published partition of this name ({named.labeled.count:,} labeled images): the training images of "
+        "this dataset are others"
+    )
 
 
 def refuse_other_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> bool:
@@ -131,7 +156,15 @@ def write_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> None:
     Args:
         folder: made where it does not exist.
         lists: ids by file name.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, ids in lists.items():
-        write_text(folder / name, "".join(f"{image_id}\n" for image_id in ids))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, ids in lists.items():
+            write_text(folder / name, "".join(f"{image_id}\n" for image_id in ids))
+    except OSError as error:
+        raise UserError(
+            f"lists cannot be written to {folder}: {error.strerror or error}. Choose another folder, or make room."
+        ) from error

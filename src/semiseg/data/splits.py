@@ -36,7 +36,7 @@ class Split:
 
     Args:
         labeled: ids whose masks are learned from.
-        unlabeled: ids whose masks are never opened in training.
+        unlabeled: ids whose masks are never learned from.
         val: ids that the network is selected on.
         test: ids that are only reported; may be empty.
         name: the share or number of labels as it was asked for: "1/8", "732", "full".

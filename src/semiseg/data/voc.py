@@ -31,6 +31,7 @@ TREE = """\
     ImageSets/Segmentation/   train.txt  val.txt  trainaug.txt or train_aug.txt (optional)"""
 
 logger = logging.getLogger(__name__)
+_told: set[Path] = set()
 
 
 class Voc(FileDataset):
@@ -72,6 +73,8 @@ class Voc(FileDataset):
         if not mask_folder.is_dir():
             raise UserError(_no_masks(mask_folder, folder))
         lists = self._lists = folder / "ImageSets" / "Segmentation"
+        if not (lists / "val.txt").is_file():
+            raise UserError(f"{lists / 'val.txt'} is missing. Expected:\n{TREE}")
         val = read_stems(lists / "val.txt")
         train = _training_ids(lists, train_set, mask_folder, val)
         if not train:
@@ -110,11 +113,13 @@ def _training_ids(lists: Path, train_set: TrainSet, masks: Path, val: tuple[str,
         return tuple(sorted(read_stems(listed)))
     held = frozenset(val)
     ids = tuple(sorted(stem for stem in images_by_stem(masks) if stem not in held))
-    logger.warning(
-        "%s has neither trainaug.txt nor train_aug.txt: the training images are the %d (10,582 as published) "
-        "that have a mask in %s and are not in val.txt.",
-        *(lists, len(ids), masks.name),
-    )
+    if lists not in _told:
+        _told.add(lists)
+        logger.warning(
+            "%s has neither trainaug.txt nor train_aug.txt: the training images are the %s (10,582 as published) "
+            "that have a mask in %s and are not in val.txt.",
+            *(lists, f"{len(ids):,}", masks.name),
+        )
     return ids
 
 

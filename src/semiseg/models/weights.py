@@ -159,7 +159,7 @@ def coco_file() -> Path:
         raise UserError(
             f"backbone.weights=coco: {path} is not there. Its server is gone, so nothing is fetched: get a copy of "
             f"{COCO} (the documentation of voldemortX/DST-CBC names one) and put it there, or give its place with "
-            "backbone.weights=PATH."
+            "backbone.weights=PATH. It is for backbone=resnet101 backbone.stem=plain."
         )
     return path
 
@@ -172,7 +172,7 @@ def _read_torch(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types for damaged or refused files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = f"{type(error).__name__} {error}".splitlines()[0]
         raise UserError(
             f"{path} can't be read as a weights file: {reason}. It is damaged or holds more than tensors; "
             "files that would have to run code to be read are refused."

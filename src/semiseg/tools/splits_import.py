@@ -58,7 +58,7 @@ def import_family(name: str, source: Path, target: Path, dataset: str | None = N
     text = "\n".join(line for line in lines if line)
     if faults:
         raise UserError(
-            f"{text}\n{len(faults)} partitions of {name} could not be imported:\n  "
+            f"{text}\n{len(faults)} lists of {name} could not be imported:\n  "
             + "\n  ".join(faults)
             + f"\nThe lists are those of one state of the repository; in the clone: git checkout {family.origin.commit}"
         )
