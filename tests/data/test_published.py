@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from id_dataset import Ids
+from id_dataset import Ids, stems
 
 from semiseg.data.manifest import manifest
 from semiseg.data.published import (
@@ -93,12 +93,39 @@ CPS_MD5 = {
 @pytest.mark.parametrize("split", CPS_MD5)
 def test_cityscapes_lists_of_cps(cityscapes, imported, split):
     labeled = make_split(cityscapes, split, "cps", lists_root=imported).labeled
-    names = [image_id.split("/")[1] for image_id in labeled]
-    lines = [f"/images/train/{name}.png\t/segmentation/train/{name}_gtFine.png" for name in names]
-    assert hashlib.md5("\n".join(lines).encode()).hexdigest() == CPS_MD5[split]
+    assert md5_as_cps("train", [image_id.split("/")[1] for image_id in labeled]) == CPS_MD5[split]
+
+
+@pytest.mark.golden("CPS splits")
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [("train", "96ec49b14e961421bf36cb3fbcf8af13"), ("val", "9ae85f847dda4c86ba088768e895a459")],
+)
+def test_order_of_cps_for_cityscapes(cityscapes, imported, published, part, expected):
+    names = stems(published / f"cps/city/config_new/{part}.txt")
+    assert md5_as_cps(part, names) == expected
+    assert {name.split("_")[0] + "/" + name for name in names} == {*cityscapes.ids(part)}
+    if part == "train":
+        half = make_split(cityscapes, "1/2", "cps", lists_root=imported)
+        assert [image_id.split("/")[1] for image_id in half.labeled] == list(names[::2])
+
+
+def md5_as_cps(part, names):
+    lines = [f"/images/{part}/{name}.png\t/segmentation/{part}/{name}_gtFine.png" for name in names]
+    return hashlib.md5("\n".join(lines).encode()).hexdigest()
+
+
+VAL_SHA1 = {"voc": "93298139809d", "cityscapes": "7a7abbc4dded"}
+
+
+@pytest.mark.golden("ST++ lists and epochs")
+@pytest.mark.parametrize("dataset", VAL_SHA1)
+def test_validation_images_of_stpp(pools, dataset):
+    assert sha1([image_id.split("/")[-1] for image_id in pools[dataset].ids("val")]) == VAL_SHA1[dataset]
 
 
 CAC_MD5 = {
+    "voc_splits0/1464": "ac4c7a5654bc68b8b22da2278f451e01",
     "voc_splits0/1323": "148103444be1144ef0cf460ca1222314",
     "voc_splits1/1323": "8edd4c3bfb856a3fe49624dba695246d",
     "voc_splits2/1323": "48f9dcee1641c9405ddd409960247bf6",
@@ -123,14 +150,26 @@ def test_lists_of_cac_written_as_shipped(pools, imported, file):
     """The imported ids, in CAC's form of a line, are the shipped file to the last byte."""
     folder, count = file.split("/")
     dataset = "voc" if folder.startswith("voc") else "cityscapes"
-    line = (
-        "/JPEGImages/{0}.jpg /SegmentationClassAug/{0}.png\n"
-        if dataset == "voc"
-        else "leftImg8bit/train/{0}_leftImg8bit.png gtFine/train/{0}_gtFine_labelTrainIds.png\n"
-    )
     made = make_split(pools[dataset], count, "cac", folder[-1], lists_root=imported)
-    text = "".join(line.format(image_id) for image_id in made.labeled)
-    assert hashlib.md5(text.encode()).hexdigest() == CAC_MD5[file]
+    assert md5_as_cac(dataset, "train", made.labeled) == CAC_MD5[file]
+
+
+CAC_VAL_MD5 = {"voc": "53d7327483929cb14e992cc3da52e2f2", "cityscapes": "c262b56f06227a2376bf3fe243a1b6a6"}
+
+
+@pytest.mark.golden("CAC lists")
+@pytest.mark.parametrize("dataset", CAC_VAL_MD5)
+def test_validation_lists_of_cac_written_as_shipped(pools, dataset):
+    assert md5_as_cac(dataset, "val", pools[dataset].ids("val")) == CAC_VAL_MD5[dataset]
+
+
+def md5_as_cac(dataset, part, ids):
+    line = (
+        "/JPEGImages/{1}.jpg /SegmentationClassAug/{1}.png\n"
+        if dataset == "voc"
+        else "leftImg8bit/{0}/{1}_leftImg8bit.png gtFine/{0}/{1}_gtFine_labelTrainIds.png\n"
+    )
+    return hashlib.md5("".join(line.format(part, image_id) for image_id in ids).encode()).hexdigest()
 
 
 def test_lists_are_looked_for_here_and_in_the_cache(voc, published, tmp_path, monkeypatch):
