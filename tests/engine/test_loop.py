@@ -33,6 +33,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.mark.slow
 def test_a_stop_inside_an_evaluation_saves_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*arguments: Any, **options: Any) -> None:
         raise Interrupted("SIGTERM", 143)

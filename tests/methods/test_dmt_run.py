@@ -123,6 +123,7 @@ def test_ablations_run(overrides: tuple[str, ...], expected: int, tmp_path: Path
     assert (tmp_path / "summary.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_plan_knows_the_size_of_the_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ("dataset.train=520", "dataset.size=64", "split=1/65")
     for keep in ("false", "true"):
