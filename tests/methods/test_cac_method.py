@@ -174,3 +174,9 @@ def test_groups_have_to_divide_the_pairs() -> None:
 def test_bad_settings_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(arguments))):
         CAC(**arguments)
+
+
+def test_the_stride_is_found_where_the_network_is(make_model: Any) -> None:
+    network = make_model(0).to("meta").train()
+    assert (map_stride(network, downsample=False), map_stride(network, downsample=True)) == (1, 2)
+    assert network.training

@@ -185,8 +185,9 @@ def map_stride(model: SegModel, downsample: bool) -> int:
     """
     training = model.training
     model.eval()
+    device = next(model.parameters()).device
     with torch.no_grad():
-        cells = model.features(torch.zeros(1, 3, PROBE, PROBE, dtype=torch.uint8)).shape[-1]
+        cells = model.features(torch.zeros(1, 3, PROBE, PROBE, dtype=torch.uint8, device=device)).shape[-1]
     model.train(training)
     if PROBE % cells:
         raise UserError(
