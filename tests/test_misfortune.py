@@ -73,6 +73,7 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_changed_data_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_plan_leaves_a_stopped_run_as_it_is(stopped: Path) -> None:
     assert content(stopped) == before
 
 
+@pytest.mark.slow
 def test_a_plan_that_fails_begins_no_run_and_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +187,7 @@ def test_a_file_system_without_locks_gives_a_warning(tmp_path: Path, monkeypatch
     assert place.path.is_dir()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -222,6 +225,7 @@ def test_a_signal_in_the_plan_stops_after_its_step(tmp_path: Path, monkeypatch: 
     assert len(timed) == 1
 
 
+@pytest.mark.slow
 def test_the_end_of_a_run_is_recorded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -266,6 +270,7 @@ def test_a_resumed_run_knows_the_number_of_its_steps(
     assert "[2/2] report" in shown
 
 
+@pytest.mark.slow
 def test_the_plan_counts_all_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[plan.PlannedStep] = []
     real = training.make_plan

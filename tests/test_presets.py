@@ -136,6 +136,7 @@ def test_supervised_baselines_of_stpp_are_its_teachers(overrides: str, labeled: 
     assert (fit.iterations, fit.batch) == (iterations, {"labeled": 16})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", options("experiments"))
 def test_every_preset_composes(preset: str) -> None:
     found = draft(Request((f"experiments={preset}", "dataset.root=nowhere")))

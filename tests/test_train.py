@@ -99,6 +99,7 @@ def test_eval_repeats_the_number_of_the_run(tmp_path: Path) -> None:
     assert main(["eval", str(run), "--checkpoint", "last", "--part", "test", "--flip"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["supervised", "cps", "st", "stpp"])
 def test_masks_of_unlabeled_images_are_never_learned_from(
     method: str, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture

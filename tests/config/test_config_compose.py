@@ -89,6 +89,7 @@ def test_one_length(text: str, overrides: tuple[str, ...], expected: tuple[int |
     assert (trainer.iterations, trainer.epochs) == expected
 
 
+@pytest.mark.slow
 def test_local_file_lies_between_options_and_command_line() -> None:
     Path("local.yaml").write_text(
         "dataset: camvid\ndata_roots:\n  camvid: ${oc.env:HOME}/CamVid\ntrainer:\n  num_workers: 3\n  batch_size: 5\n"
@@ -186,6 +187,7 @@ def test_run_dir_alone_takes_the_stored_config(workdir: Path) -> None:
     assert for_resume(Request(("run_dir=new",))) == Request(("run_dir=new",))
 
 
+@pytest.mark.slow
 def test_run_dir_with_the_whole_command(workdir: Path) -> None:
     begun(workdir / "r", "method=st", "seed=5", "trainer.threads=3")
     request = Request(("run_dir=r", "method=st", "seed=5"))

@@ -264,6 +264,7 @@ def test_iterations_and_epochs_in_files(capsys: pytest.CaptureFixture[str]) -> N
     assert "trainer.iterations=5 trainer.epochs=2" in answer(capsys)
 
 
+@pytest.mark.slow
 def test_settings_are_answered_without_torch() -> None:
     """Of a sweep those of all runs."""
     commands = ["trainer.iteratons=3", "method=nothing", "split=1_8", "trainer.precision=fp8 split=900"]

@@ -38,6 +38,7 @@ def swept(recorder: Recorder, *overrides: str) -> int:
     return sweep(Request(overrides), lambda: recorder)
 
 
+@pytest.mark.slow
 def test_grid() -> None:
     recorder = Recorder()
     code = swept(recorder, "method=supervised,cps", "split=1/8,1/4", "trainer.epochs=2", "sweep_dir=s w")
@@ -55,12 +56,14 @@ def test_grid() -> None:
     assert len({cfg.run_dir for cfg in again.configs} & folders) == 1
 
 
+@pytest.mark.slow
 def test_default_sweep_dir() -> None:
     recorder = Recorder()
     assert swept(recorder, "seed=range(0,2)") == 0
     assert [Path(cfg.run_dir).parts[:2] for cfg in recorder.configs] == [("runs", "sweeps")] * 2
 
 
+@pytest.mark.slow
 def test_arguments_of_components_and_own_parameters() -> None:
     Path("method").mkdir()
     Path("method/short.yaml").write_text("name: short\n_target_: semiseg.methods.cps.CPS\n")
@@ -69,6 +72,7 @@ def test_arguments_of_components_and_own_parameters() -> None:
     assert [cfg.method.weight for cfg in recorder.configs] == [1, 2]
 
 
+@pytest.mark.slow
 def test_preset_with_a_sweep() -> None:
     recorder = Recorder()
     assert swept(recorder, "experiments=study_shapes", "seed=4") == 0
@@ -77,6 +81,7 @@ def test_preset_with_a_sweep() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_glob_over_presets() -> None:
     Path("experiments").mkdir()
     for number in (1, 2):
@@ -96,6 +101,7 @@ def test_a_fault_anywhere_refuses_all() -> None:
     assert recorder.configs == []
 
 
+@pytest.mark.slow
 def test_failing_runs(capsys: pytest.CaptureFixture[str]) -> None:
     recorder = Recorder({1: ValueError("a crash"), 2: UserError("a bad file")})
     assert swept(recorder, "seed=1,2,3") == 1
@@ -107,6 +113,7 @@ def test_failing_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert swept(Recorder({2: UserError("a bad file")}), "seed=2") == 2
 
 
+@pytest.mark.slow
 def test_interrupt_ends_the_sweep() -> None:
     recorder = Recorder({1: Interrupted("SIGTERM", 143)})
     assert swept(recorder, "seed=1,2") == 143

@@ -127,6 +127,7 @@ def test_real_counts_labels_and_split(shared_data):
     assert split.counts == {"labeled": 23, "unlabeled": 344, "val": 101, "test": 233}
 
 
+@pytest.mark.slow
 def test_real_files_are_sound(shared_data):
     dataset = CamVid(str(shared_data("camvid")))
     report = check_files(dataset, make_split(dataset, "1/16"))

@@ -38,6 +38,7 @@ def pools(voc, cityscapes):
 PARTITIONS = [each for name in ORIGINS for each in manifest().families[name].partitions]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("each", PARTITIONS, ids=lambda each: f"{each.dataset} {each}")
 def test_every_imported_partition_can_be_trained_on(pools, imported, each):
     made = make_split(pools[each.dataset], each.split, each.family, each.split_id, lists_root=imported)

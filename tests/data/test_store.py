@@ -323,6 +323,7 @@ def test_a_second_process_waits_and_then_builds_what_is_missing(
     assert_equal(open_store(tree, cache), camvid(tree, cache))
 
 
+@pytest.mark.slow
 def test_workers_read_the_same_batches(tree: Path, cache: Path) -> None:
     found = open_store(tree, cache)
     found.image("train-0")

@@ -131,6 +131,7 @@ def test_mining_keeps_the_published_share_by_default() -> None:
     assert count == 5
 
 
+@pytest.mark.slow
 def test_losses_and_labels_work_where_there_is_no_hydra() -> None:
     program = """
 import sys
