@@ -1,7 +1,7 @@
 """Finding out which passes a training step makes of its networks, and repeating them bare."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +112,7 @@ class Pass:
     example: Tensor | None
     ends: bool = True
 
-    def run(self, outputs: Sequence[Tensor]) -> Tensor:
+    def run(self, outputs: Mapping[int, Tensor]) -> Tensor:
         """Call it on an earlier output, or on its example."""
         if self.source is not None:
             return self.call(outputs[self.source])
@@ -185,13 +185,21 @@ def _noted_head(name: str, network: SegModel, note: Callable[..., None]) -> Call
 
 def bare(passes: Sequence[Pass], networks: Sequence[SegModel], autocast: Callable[[], Any]) -> None:
     """Repeat passes, with a backward pass from ones at every output that ends a chain, and nothing else."""
-    outputs: list[Tensor] = []
-    for each in passes:
+    last_use = {each.source: number for number, each in enumerate(passes)}
+    outputs: dict[int, Tensor] = {}
+    ends: list[Tensor] = []
+    for number, each in enumerate(passes):
         if each.network.training != each.training:
             each.network.train(each.training)
         with torch.set_grad_enabled(each.grad), autocast():
-            outputs.append(each.run(outputs))
-    ends = [out for each, out in zip(passes, outputs, strict=True) if each.grad and each.ends]
+            made = each.run(outputs)
+        if each.grad and each.ends:
+            ends.append(made)
+        # Like a learner, keep nothing longer than it is needed: memory that is used again costs less.
+        outputs = {kept: out for kept, out in outputs.items() if last_use.get(kept, 0) > number}
+        outputs[number] = made
+        del made
+    outputs.clear()
     # Ones in the memory format of the output; the gradient of a mean would be laid out as that of no loss is.
     torch.autograd.backward(ends, [torch.ones_like(out) for out in ends])
     for network in networks:
