@@ -60,7 +60,9 @@ def listing(known: Manifest, dataset: str | None = None, family: str | None = No
         if each.of(name)
     ]
     if not blocks:
-        others = "; ".join(f"--dataset {name} has some" for name in DATASETS if known.families[str(family)].of(name))
+        others = "; ".join(
+            f"--dataset {name} has some" for name in DATASETS if known.families[str(family)].of(name)
+        )
         raise UserError(f"--family {family} has no partitions of {dataset}; {others}.")
     return "\n\n".join(blocks)
 
