@@ -89,8 +89,10 @@ def conv_bn_relu(inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) 
 
 def atrous_branches(inputs: int, channels: int, rates: Sequence[int]) -> nn.ModuleList:
     """Return the pyramid's convs with batch norm and ReLU: 1x1, and a dilated 3x3 for each rate."""
-    dilated = [conv_bn_relu(inputs, channels, 3, rate) for rate in rates]
-    return nn.ModuleList([conv_bn_relu(inputs, channels), *dilated])
+    # In this order, which the weights that a seed draws depend on.
+    return nn.ModuleList(
+        [conv_bn_relu(inputs, channels), *(conv_bn_relu(inputs, channels, 3, rate) for rate in rates)]
+    )
 
 
 def pooled_branch(inputs: int, channels: int) -> nn.Sequential:
