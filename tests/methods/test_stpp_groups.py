@@ -16,7 +16,7 @@ from semiseg.errors import UserError
 from semiseg.losses import cross_entropy
 from semiseg.methods.base import Progress
 from semiseg.methods.stpp import SelfTraining
-from semiseg.methods.supervised import Supervised, SupervisedLearner
+from semiseg.methods.supervised import NormGroups, Supervised, SupervisedLearner
 from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.grouped_norm import GroupedBatchNorm2d
@@ -169,3 +169,8 @@ def test_stpp_with_deeplabv2_and_groups_by_config(tmp_path: Path) -> None:
     # Two steps, of which each counts its first group alone.
     assert state["backbone.stem.1.num_batches_tracked"] == 2
     assert main(["train", f"run_dir={tmp_path / 'odd'}", *overrides, "method.bn_group_size=3"]) == 2
+
+
+def test_a_batch_smaller_than_a_group_is_refused_where_no_config_was_checked() -> None:
+    with pytest.raises(UserError, match=r"bn_group_size=8: no divisor of the 4 images"):
+        NormGroups(8).apply(network(), 4, TrainerConfig())

@@ -91,7 +91,8 @@ class NormGroups:
             )
 
     def apply(self, network: SegModel, batch_size: int, trainer: TrainerConfig) -> SegModel:
-        """Convert the batch norms of a network in place, and return it."""
+        """Convert the batch norms of a network in place, and return it; raises as ``check`` does."""
+        self.check(batch_size, trainer, "images a step")
         if self.size is not None:
             group_batch_norm(network, batch_size // trainer.accumulate // self.size, running="first")
         return network
