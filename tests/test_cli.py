@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from semiseg import __version__, train
-from semiseg.cli import COMMANDS, Command, main
+from semiseg.cli import main
 from semiseg.errors import Interrupted, RunFailed, UserError
 
 SMALL = (
@@ -89,7 +89,7 @@ def test_nothing_is_said_to_be_saved_before_a_run_begins(
     def run(words: list[str]) -> int:
         raise Interrupted("SIGTERM", 143)
 
-    monkeypatch.setitem(COMMANDS, "train", Command(run, ""))
+    monkeypatch.setattr("semiseg.tools.train.main", run)
     assert main(["train"]) == 143
     assert capsys.readouterr().err == "semiseg: stopped: SIGTERM.\n"
 
@@ -122,7 +122,7 @@ def test_exit_codes(
     def run(words: list[str]) -> int:
         raise error
 
-    monkeypatch.setitem(COMMANDS, "train", Command(run, ""))
+    monkeypatch.setattr("semiseg.tools.train.main", run)
     assert main(["train"]) == code
     assert ("Traceback" in capfd.readouterr().err) == isinstance(error, RuntimeError | OSError)
 
@@ -174,7 +174,7 @@ def test_output_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
         finished.append(os.isatty(sys.stdout.fileno()))
         return 0
 
-    monkeypatch.setitem(COMMANDS, "train", Command(run, ""))
+    monkeypatch.setattr("semiseg.tools.train.main", run)
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as unread:

@@ -3,14 +3,12 @@
 Exit codes: 0 done, 2 something to correct, 1 a crash, 130 and 143 stopped by a signal, 75 time limit.
 """
 
-import argparse
-import logging
+import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NamedTuple, NoReturn
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from semiseg import __version__
 from semiseg.errors import Interrupted, RunFailed, UserError
@@ -46,17 +44,10 @@ examples:
 
 
 class Command(NamedTuple):
-    """A subcommand."""
+    """A subcommand: a module whose ``main`` takes the words after its name, and one line for the help."""
 
-    run: Callable[[list[str]], int]
+    module: str
     summary: str
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports mistakes as ``UserError``."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}. `semiseg train --help` shows the options.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,7 +95,13 @@ def _dispatch(words: list[str]) -> int:
         near = nearest(words[0], COMMANDS)
         hint = f" Did you mean {near}?" if near else ""
         raise UserError(f"there is no command {words[0]!r}.{hint} There are: {', '.join(COMMANDS)}.")
-    return COMMANDS[words[0]].run(words[1:])
+    if words[0] == "train" and ("-h" in words or "--help" in words):
+        print(help_text())
+        return 0
+    # Only the module of the command that was asked for, so that help and mistakes stay quick.
+    module = importlib.import_module(COMMANDS[words[0]].module)
+    code: int = module.main(words[1:])
+    return code
 
 
 def help_text() -> str:
@@ -126,90 +123,20 @@ def help_text() -> str:
     )
 
 
-def _train(words: list[str]) -> int:
-    parser = _Parser(prog="semiseg train", add_help=False, allow_abbrev=False)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("--plan", action="store_true")
-    parser.add_argument("-m", "--multirun", action="store_true")
-    parser.add_argument("--cfg", choices=("job",))
-    parser.add_argument("--resolve", action="store_true")
-    parser.add_argument("--config-dir", type=Path)
-    parser.add_argument("--config-name", default="train")
-    options = parser.parse_intermixed_args(words)
-    if options.help:
-        print(help_text())
-        return 0
-    if options.multirun and (options.plan or options.cfg):
-        raise UserError("--plan and --cfg are for single runs; leave -m out.")
-    if options.resolve and not options.cfg:
-        raise UserError("--resolve goes with --cfg job.")
-    # Hydra and OmegaConf take a moment, which help and mistakes in the options need not.
-    from semiseg.config.check import Checker
-    from semiseg.config.compose import Request
-    from semiseg.config.multirun import sweep
-    from semiseg.config.prepare import checked, for_resume, settle
-
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    request = Request(tuple(options.overrides), options.config_dir, options.config_name.removesuffix(".yaml"))
-    if options.multirun:
-        return sweep(request, _run)
-    request = for_resume(request)
-    if options.cfg:
-        from omegaconf import OmegaConf
-
-        cfg = checked(request, Checker(), settings_only=True)
-        print(OmegaConf.to_yaml(cfg, resolve=options.resolve), end="")
-        return 0
-    cfg = settle(checked(request, Checker()))
-    from semiseg import train
-
-    train.run(cfg, list(options.overrides), plan_only=options.plan)
-    return 0
-
-
-def _run() -> Callable[..., float]:
-    from semiseg import train
-
-    return train.run
-
-
-def _eval(words: list[str]) -> int:
-    from semiseg.tools import evaluate
-
-    return evaluate.main(words)
-
-
-def _cache(words: list[str]) -> int:
-    from semiseg.tools import cache
-
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    return cache.main(words)
-
-
-def _benchmark(words: list[str]) -> int:
-    from semiseg.tools import benchmark
-
-    return benchmark.main(words)
-
-
-def _doctor(words: list[str]) -> int:
-    from semiseg.tools import doctor
-
-    return doctor.main(words)
-
-
-def _splits(words: list[str]) -> int:
-    from semiseg.tools import splits
-
-    return splits.main(words)
-
-
 COMMANDS = {
-    "train": Command(_train, "train on a dataset with few labels, evaluate, write a run directory"),
-    "eval": Command(_eval, "evaluate a finished run in another way, or again"),
-    "benchmark": Command(_benchmark, "measure training steps and data pipelines"),
-    "cache": Command(_cache, "decode a dataset's files ahead of its runs, compare or remove what is stored"),
-    "doctor": Command(_doctor, "show versions, devices, datasets and what is wrong with this machine"),
-    "splits": Command(_splits, "list, make, import and check which training images are labeled"),
+    "train": Command(
+        "semiseg.tools.train", "train on a dataset with few labels, evaluate, write a run directory"
+    ),
+    "eval": Command("semiseg.tools.evaluate", "evaluate a finished run in another way, or again"),
+    "benchmark": Command("semiseg.tools.benchmark", "measure training steps and data pipelines"),
+    "cache": Command(
+        "semiseg.tools.cache",
+        "decode a dataset's files ahead of its runs, compare or remove what is stored",
+    ),
+    "doctor": Command(
+        "semiseg.tools.doctor", "show versions, devices, datasets and what is wrong with this machine"
+    ),
+    "splits": Command(
+        "semiseg.tools.splits", "list, make, import and check which training images are labeled"
+    ),
 }

@@ -14,6 +14,7 @@ from semiseg.config.prepare import checked, set_environment
 from semiseg.config.rundir import environment
 from semiseg.errors import UserError
 from semiseg.files import write_text
+from semiseg.tools.arguments import Parser
 
 PACKAGES = ("semiseg", "torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "albumentations")
 
@@ -118,8 +119,8 @@ def _told(line: str) -> None:
     print(line, flush=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="semiseg benchmark",
         description="Measure the training step of a method against the bare passes of its networks, or the data "
         "pipelines of all papers against the published operations.",

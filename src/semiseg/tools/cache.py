@@ -1,6 +1,6 @@
 """``semiseg cache``: decode the files of a dataset ahead of its runs, compare or remove what is stored."""
 
-import argparse
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from semiseg.config.prepare import checked
 from semiseg.data.store import Storable, store_folder, stored, wanted_files, writing
 from semiseg.data.store_fill import Wanted, differing, fill, sized
 from semiseg.errors import UserError
+from semiseg.tools.arguments import Parser
 
 DIFFERENT = 2
 
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         UserError: a dataset that is not stored, or a place that cannot be written.
     """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     options = _parser().parse_intermixed_args(arguments)
     cfg = checked(Request(tuple(options.overrides)), Checker(), settings_only=True)
     dataset = build.dataset(cfg)
@@ -67,8 +69,8 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.bin"))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="semiseg cache",
         description="Decode the files of a dataset into its store, as the first run does: all images, and the masks "
         "of labeled, validation and test images.",

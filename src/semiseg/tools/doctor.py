@@ -1,12 +1,12 @@
 """``semiseg doctor``: what semiseg finds on this machine, and what to do about what is wrong."""
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from semiseg.tools import machine
+from semiseg.tools.arguments import Parser
 from semiseg.tools.findings import Section
 
 UNUSABLE = 2
@@ -14,7 +14,7 @@ UNUSABLE = 2
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``semiseg doctor`` with the arguments after its name; return 0 where semiseg can be used, else 2."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="semiseg doctor",
         description="Show versions, devices, memory, disk, threads, datasets, weights, cache and the state of wandb, "
         "and each problem with its cure. Nothing is fetched or changed.",

@@ -17,6 +17,7 @@ from semiseg.config.schema import EvaluatorConfig
 from semiseg.engine.evaluate import evaluate
 from semiseg.errors import UserError
 from semiseg.files import write_json
+from semiseg.tools.arguments import Parser
 from semiseg.tools.finished import REPORTED, FinishedRun, open_run
 from semiseg.track.console import iou_table
 
@@ -169,8 +170,8 @@ def file_stem(result: dict[str, Any], usual: EvaluatorConfig) -> str:
     return "-".join(parts)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="semiseg eval",
         description="Evaluate a finished run again. Without options this repeats its reported number.",
         epilog="Writes RUN/eval-PART-CHECKPOINT....json.",

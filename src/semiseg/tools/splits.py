@@ -8,6 +8,7 @@ from semiseg.data.manifest import manifest
 from semiseg.data.partitions import DATASETS, Family, Manifest, Partition
 from semiseg.data.published import LABELED, UNLABELED, WORKING, cache_dir, find_imported
 from semiseg.errors import UserError
+from semiseg.tools.arguments import Parser
 
 DESCRIPTION = "Which training images are labeled: what is published, and what of it is at hand."
 EPILOG = """\
@@ -108,11 +109,9 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[i
     return [line(titles), *(line(row) for row in rows)]
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="semiseg splits", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw
-    )
+    parser = Parser(prog="semiseg splits", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
     commands = parser.add_subparsers(dest="command", required=True, metavar="list|make|import|check")
     families = list(manifest().families)
     shown = commands.add_parser("list", help="show the published partitions")
