@@ -33,9 +33,7 @@ def colorize(label: Array, info: DatasetInfo) -> Array:
 def render(
     image: Array, truth: Array | None, prediction: Array, confidence: NDArray[np.float32], info: DatasetInfo
 ) -> Image.Image:
-    """Draw the panels of one image, each with a header.
-
-    Small images are enlarged by a whole factor and large ones reduced, so that a panel is 160-640 pixels wide.
+    """Draw image, truth, prediction and confidence ``side_by_side``.
 
     Args:
         image: ``(H, W, 3) uint8`` RGB.
@@ -49,9 +47,16 @@ def render(
     if truth is not None:
         panels.append(("truth", Image.fromarray(colorize(truth, info))))
     panels.append(("prediction", Image.fromarray(colorize(prediction, info))))
-    panels.append(("confidence", Image.fromarray(gray).convert("RGB")))
+    panels.append(("confidence", Image.fromarray(gray)))
+    return side_by_side(panels)
 
-    height, width = _panel_size(*image.shape[:2])
+
+def side_by_side(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
+    """Draw pictures of one size in a row, each below its title.
+
+    Small pictures are enlarged by a whole factor and large ones reduced, so that each is 160-640 pixels wide.
+    """
+    height, width = _panel_size(*reversed(panels[0][1].size))
     canvas = Image.new(
         "RGB", (len(panels) * width + (len(panels) - 1) * GAP, height + HEADER_HEIGHT), (255, 255, 255)
     )
@@ -60,7 +65,8 @@ def render(
         left = position * (width + GAP)
         draw.text((left + 2, 2), title, fill=(0, 0, 0), font=font)
         # Nearest, since a mixed color would be a class that is not there.
-        canvas.paste(panel.resize((width, height), Image.Resampling.NEAREST), (left, HEADER_HEIGHT))
+        resized = panel.convert("RGB").resize((width, height), Image.Resampling.NEAREST)
+        canvas.paste(resized, (left, HEADER_HEIGHT))
     return canvas
 
 
