@@ -1,0 +1,1 @@
+"""``semiseg report``: many runs as one page: means, spreads, differences, pictures."""
