@@ -6,7 +6,24 @@ from pathlib import Path
 
 import pytest
 
+from semiseg.cli import main
+
 TEST_DATA = "SEMISEG_TEST_DATA"
+
+TINY = (
+    "debug=smoke",
+    "method=supervised",
+    "split=1/4",
+    "seed=0",
+    "dataset.train=16",
+    "dataset.val=5",
+    "dataset.test=3",
+    "dataset.size=48",
+    "trainer.crop_size=32",
+    "trainer.threads=1",
+    "trainer.device=cpu",
+)
+"""Overrides of ``tiny_run``: a few seconds through everything."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,3 +51,11 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Path:
+    """Give the directory of a finished supervised run on shapes; a test that writes into it takes a copy."""
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    assert main(["train", f"run_dir={folder}", *TINY]) == 0
+    return folder
