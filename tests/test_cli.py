@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from processes import Command
 from semiseg import __version__, train
 from semiseg.cli import main
 from semiseg.errors import Interrupted, RunFailed, UserError
@@ -189,12 +190,12 @@ def test_run_resume_and_run_again() -> None:
     done = semiseg("train", "method=supervised", *SMALL, "run_dir=r")
     assert done.returncode == 0, done.stderr
     summary = json.loads(Path("r/summary.json").read_text())
-    assert semiseg("train", "run_dir=r").returncode == 0
-    refused = semiseg("train", "run_dir=r", "seed=1")
-    assert refused.returncode == 2
-    assert "seed: 0 there, 1 now" in refused.stderr
-    again = semiseg("train", "--config-dir", "r", "--config-name", "run", "run_dir=again")
-    assert again.returncode == 0, again.stderr
+    assert Command("train", "run_dir=r").finish()[0] == 0
+    code, screen = Command("train", "run_dir=r", "seed=1").finish()
+    assert code == 2
+    assert "seed: 0 there, 1 now" in screen
+    code, screen = Command("train", "--config-dir", "r", "--config-name", "run", "run_dir=again").finish()
+    assert code == 0, screen
     assert json.loads(Path("again/summary.json").read_text())["miou"] == summary["miou"]
 
 
@@ -223,9 +224,9 @@ def test_method_from_the_working_directory() -> None:
     done = semiseg("train", "method=mine", *SMALL, "run_dir=r")
     assert done.returncode == 0, done.stderr
     assert json.loads(Path("r/summary.json").read_text())["method"] == "mine"
-    refused = semiseg("train", "method=mine", "method.extr=3")
-    assert refused.returncode == 2
-    assert "Did you mean extra?" in refused.stderr
+    code, screen = Command("train", "method=mine", "method.extr=3").finish()
+    assert code == 2
+    assert "Did you mean extra?" in screen
 
 
 @pytest.mark.slow
@@ -233,6 +234,6 @@ def test_sweep_and_plan() -> None:
     done = semiseg("train", "-m", "method=supervised,cps", *SMALL, "sweep_dir=s")
     assert done.returncode == 0, done.stderr
     assert len(list(Path("s").glob("*/summary.json"))) == 2
-    planned = semiseg("train", "--plan", *SMALL)
-    assert planned.returncode == 0, planned.stderr
-    assert "iterations" in planned.stdout
+    code, screen = Command("train", "--plan", *SMALL).finish()
+    assert code == 0, screen
+    assert "iterations" in screen

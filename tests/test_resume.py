@@ -1,10 +1,7 @@
 """A run that is killed at any moment and started again ends with the same weights as one that never was."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -12,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from processes import Command
 
 pytestmark = pytest.mark.slow
 
@@ -61,16 +60,13 @@ def choice(method: str) -> tuple[str, ...]:
     return (f"method={method}", *SHORTER.get(method, ()))
 
 
-def start(run: Path, *overrides: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "semiseg", "train", f"run_dir={run}", *TINY, *overrides]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def start(run: Path, *overrides: str) -> Command:
+    return Command("train", f"run_dir={run}", *TINY, *overrides)
 
 
 def finish(run: Path, *overrides: str) -> str:
-    process = start(run, *overrides)
-    output = process.communicate(timeout=120)[0].decode()
-    assert process.returncode == 0, output
+    code, output = start(run, *overrides).finish()
+    assert code == 0, output
     return output
 
 
@@ -81,9 +77,8 @@ def stop_at(run: Path, moment: Moment, number: signal.Signals, *overrides: str) 
     while process.poll() is None and not moment(run):
         assert time.monotonic() < deadline, "the moment to stop never came"
         time.sleep(0.002)
-    process.send_signal(number)
-    output = process.communicate(timeout=60)[0].decode()
-    return process.returncode, output
+    process.send(number)
+    return process.finish(60)
 
 
 def weights(run: Path) -> str:
@@ -216,18 +211,15 @@ def test_signals_finish_the_step_and_save(
     assert "semiseg train run_dir=" in output
     assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
     # run_dir alone goes on with the stored config.
-    process = subprocess.run(
-        [sys.executable, "-m", "semiseg", "train", f"run_dir={run}"], capture_output=True, timeout=120
-    )
-    assert process.returncode == 0, process.stderr.decode()
+    code, output = Command("train", f"run_dir={run}").finish()
+    assert code == 0, output
     assert weights(run) == weights(straight("cps"))
 
 
 def test_time_limit_saves_and_exits_75(straight: Callable[[str], Path], tmp_path: Path) -> None:
     run = tmp_path / "limited"
-    process = start(run, "method=cps", "trainer.max_time=0.0001")
-    output = process.communicate(timeout=120)[0].decode()
-    assert process.returncode == 75, output
+    code, output = start(run, "method=cps", "trainer.max_time=0.0001").finish()
+    assert code == 75, output
     finish(run, "method=cps")
     assert weights(run) == weights(straight("cps"))
 
@@ -238,19 +230,17 @@ def test_second_process_is_refused_and_names_the_first(tmp_path: Path) -> None:
     while not (run / "status.json").exists():
         assert first.poll() is None
         time.sleep(0.01)
-    second = start(run, "trainer.iterations=2000")
-    output = second.communicate(timeout=60)[0].decode()
-    first.kill()
-    first.communicate()
-    assert second.returncode == 2, output
+    code, output = start(run, "trainer.iterations=2000").finish(60)
+    first.send(signal.SIGKILL)
+    first.finish()
+    assert code == 2, output
     assert f"process {first.pid}" in output
     assert "Traceback" not in output
 
 
 def test_resuming_with_other_settings_names_the_keys(straight: Callable[[str], Path]) -> None:
-    process = start(straight("cps"), "optimizer.lr=0.5")
-    output = process.communicate(timeout=60)[0].decode()
-    assert process.returncode == 2, output
+    code, output = start(straight("cps"), "optimizer.lr=0.5").finish(60)
+    assert code == 2, output
     assert "optimizer.lr" in output
     assert "0.5" in output
 
@@ -263,9 +253,7 @@ def test_a_finished_run_is_not_trained_again(straight: Callable[[str], Path]) ->
 
 def test_run_yaml_runs_again_to_the_same_weights(straight: Callable[[str], Path], tmp_path: Path) -> None:
     again = tmp_path / "again"
-    command = [sys.executable, "-m", "semiseg", "train", "--config-dir", str(straight("cps"))]
-    process = subprocess.run(
-        [*command, "--config-name", "run", f"run_dir={again}"], capture_output=True, timeout=120
-    )
-    assert process.returncode == 0, process.stderr.decode()
+    words = ("train", "--config-dir", str(straight("cps")), "--config-name", "run", f"run_dir={again}")
+    code, output = Command(*words).finish()
+    assert code == 0, output
     assert weights(again) == weights(straight("cps"))
