@@ -62,6 +62,7 @@ def _run(words: tuple[str, ...], variables: Mapping[str, str], folder: str, outp
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)
+    sys.path.insert(0, "")  # as python -m does
     screen = os.open(output, os.O_WRONLY | os.O_APPEND)
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         os.dup2(screen, number)
