@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg.track.samples import GAP, HEADER_HEIGHT, colorize, render, sample_ids, write_samples
+from semiseg.track.samples import (
+    GAP,
+    HEADER_HEIGHT,
+    colorize,
+    render,
+    sample_ids,
+    split_panels,
+    write_samples,
+)
 
 
 def panels(picture, count):
@@ -36,6 +44,23 @@ def test_without_truth_there_are_three_panels(sample, info):
     assert (
         picture.width < render(sample.image, sample.truth, sample.prediction, sample.confidence, info).width
     )
+
+
+@pytest.mark.parametrize("truth", [True, False])
+def test_a_picture_is_cut_into_its_panels(sample, info, truth):
+    shown = sample.truth if truth else None
+    picture = render(sample.image, shown, sample.prediction, sample.confidence, info)
+    found = split_panels(picture)
+    names = ["image", "truth", "prediction", "confidence"] if truth else ["image", "prediction", "confidence"]
+    assert list(found) == names
+    for name, expected in zip(names, panels(picture, len(names)), strict=True):
+        assert np.array_equal(np.asarray(found[name]), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (100, 100), (640, HEADER_HEIGHT)])
+def test_another_picture_has_no_panels(size):
+    with pytest.raises(ValueError, match="not a picture"):
+        split_panels(Image.new("RGB", size, (90, 90, 90)))
 
 
 def test_large_images_are_reduced(info):

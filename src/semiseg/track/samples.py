@@ -15,6 +15,7 @@ IGNORED_COLOR = (255, 255, 255)
 HEADER_HEIGHT = 18
 GAP = 4
 PANEL_WIDTHS = (160, 640)
+PANELS = ("image", "truth", "prediction", "confidence")
 
 
 def sample_ids(ids: Sequence[str], count: int) -> tuple[str, ...]:
@@ -68,6 +69,26 @@ def side_by_side(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
         resized = panel.convert("RGB").resize((width, height), Image.Resampling.NEAREST)
         canvas.paste(resized, (left, HEADER_HEIGHT))
     return canvas
+
+
+def split_panels(picture: Image.Image) -> dict[str, Image.Image]:
+    """Cut what ``render`` drew into its panels: "image", "truth" where there is one, "prediction", "confidence".
+
+    Raises:
+        ValueError: this is no such picture.
+    """
+    for names in (PANELS, tuple(name for name in PANELS if name != "truth")):
+        step, rest = divmod(picture.width + GAP, len(names))
+        gaps = [
+            picture.crop((left - GAP, 0, left, picture.height)).convert("L").getextrema()
+            for left in range(step, picture.width, step)
+        ]
+        if not rest and picture.height > HEADER_HEIGHT and all(gap == (255, 255) for gap in gaps):
+            return {
+                name: picture.crop((left, HEADER_HEIGHT, left + step - GAP, picture.height))
+                for name, left in zip(names, range(0, picture.width, step), strict=True)
+            }
+    raise ValueError("not a picture of a sample")
 
 
 def write_samples(folder: Path, samples: Sequence[Sample], info: DatasetInfo) -> list[Path]:
