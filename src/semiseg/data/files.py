@@ -70,8 +70,25 @@ def find_root(root: str | Path | None, name: str, tree: str, *, also: Sequence[s
     return path
 
 
+def image_files(folder: Path) -> list[Path]:
+    """Return the images below a folder by their extensions, sorted; hidden files and folders are left out.
+
+    Linked folders are followed, except into one that they lie in. Empty where there is no such folder.
+    """
+    found: list[Path] = []
+    for base, folders, files in os.walk(folder, followlinks=True):
+        inside = {os.path.realpath(base), *map(str, Path(os.path.realpath(base)).parents)}
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(Path(base, name)) not in inside
+        ]
+        found += [Path(base, name) for name in files if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
 def images_by_stem(folder: Path) -> dict[str, Path]:
-    """Map the names without extension of all images below a folder to their files; hidden files are left out.
+    """Map the names without extension of all ``image_files`` of a folder to these files.
 
     Names are relative to the folder, with ``/`` between subfolders; empty where there is no such folder.
 
@@ -79,12 +96,8 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
         UserError: two images differ in nothing but the extension.
     """
     found: dict[str, Path] = {}
-    below = (Path(base) / file for base, _, files in os.walk(folder, followlinks=True) for file in files)
-    for path in sorted(below):
-        relative = path.relative_to(folder)
-        if path.suffix.lower() not in IMAGE_SUFFIXES or any(part.startswith(".") for part in relative.parts):
-            continue
-        stem = relative.with_suffix("").as_posix()
+    for path in image_files(folder):
+        stem = path.relative_to(folder).with_suffix("").as_posix()
         if stem in found:
             raise UserError(f"{found[stem]} and {path} have the same name: rename or remove one")
         found[stem] = path
@@ -92,18 +105,30 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
 
 
 def read_image(path: Path) -> Array:
-    """Return an image file as ``(H, W, 3) uint8`` RGB, upright.
-
-    Grey, palette, RGBA and CMYK are converted as PIL does, alpha is dropped, and a rotation in the EXIF
-    data is applied, since labeling tools show pictures that way.
+    """Return an image file as ``(H, W, 3) uint8`` RGB, upright; see ``upright_rgb``.
 
     Raises:
         BadFileError: missing, empty, unreadable, cut off, or not 8 bits a channel.
     """
     with _opened(path) as image:
-        if image.mode not in IMAGE_MODES:
-            raise BadFileError(path, f"mode {image.mode} (16 or 32 bits a pixel); expected 8 bits a channel")
-        return np.array(ImageOps.exif_transpose(image).convert("RGB"), dtype=np.uint8)
+        try:
+            return upright_rgb(image)
+        except UserError as error:
+            raise BadFileError(path, str(error)) from error
+
+
+def upright_rgb(image: Image.Image) -> Array:
+    """Return a picture as ``(H, W, 3) uint8`` RGB.
+
+    Grey, palette, RGBA and CMYK are converted as PIL does, alpha is dropped, and a rotation in the EXIF
+    data is applied, since labeling tools show pictures that way.
+
+    Raises:
+        UserError: not 8 bits a channel.
+    """
+    if image.mode not in IMAGE_MODES:
+        raise UserError(f"mode {image.mode} (16 or 32 bits a pixel); expected 8 bits a channel")
+    return np.array(ImageOps.exif_transpose(image).convert("RGB"), dtype=np.uint8)
 
 
 def read_mask(path: Path) -> Array:

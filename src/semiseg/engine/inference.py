@@ -74,14 +74,35 @@ def predict_labels(
     A single view is decided by its logits, which windows add up as published (CPS), so that no softmax
     rounds two of them to a tie.
     """
-    moved = settings.resize_to is not None and list(images.shape[-2:]) != list(settings.resize_to)
-    if moved or settings.flip or list(settings.scales) != [1.0]:
+    if _has_views(images, settings):
         scores = predict(network, images, settings, precision)
     else:
         with torch.inference_mode(), evaluating(network):
             scores, _ = _logits(network, resized(images, settings), settings, precision)
     # Several times faster than argmax on (N, K, H, W) on a CPU.
     return scores.max(1).indices
+
+
+def predict_with_confidence(
+    network: SegModel, images: Tensor, settings: EvaluatorConfig, precision: str = "fp32"
+) -> tuple[Tensor, Tensor]:
+    """Return the labels of ``predict_labels`` and their probabilities, ``(N, H, W)`` int64 and float32.
+
+    The network sees every view once; arguments as ``predict``.
+    """
+    if _has_views(images, settings):
+        confidence, labels = predict(network, images, settings, precision).max(1)
+        return labels, confidence
+    with torch.inference_mode(), evaluating(network):
+        summed, hits = _logits(network, resized(images, settings), settings, precision)
+        labels = summed.max(1).indices
+        return labels, (summed / hits).softmax(1).gather(1, labels[:, None])[:, 0]
+
+
+def _has_views(images: Tensor, settings: EvaluatorConfig) -> bool:
+    """Whether a prediction is put together from views that are resized or mirrored."""
+    moved = settings.resize_to is not None and list(images.shape[-2:]) != list(settings.resize_to)
+    return moved or settings.flip or list(settings.scales) != [1.0]
 
 
 def window_spans(length: int, window: int, stride: float) -> list[tuple[int, int]]:
