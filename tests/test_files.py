@@ -34,6 +34,12 @@ def test_a_failed_write_keeps_the_former_file(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(OSError, match="No space"):
             write_text(path, "new")
     assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_kill_in_a_write_leaves_a_file_that_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    temporary(tmp_path / "a.txt").write_text("ne")
     remove_temporaries(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 

@@ -6,9 +6,10 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def temporary(path: Path) -> Path:
@@ -37,30 +38,39 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file; at any moment the old or the new one is there, whole."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that becomes ``path`` at the end of the block; an error leaves the former one.
+
+    At any moment the old or the new file is there, whole.
+    """
     part = temporary(path)
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file, with the promises of ``replacing``."""
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
+
+
 def copy(source: Path, target: Path) -> None:
-    """Replace ``target`` by a copy of ``source``, with the promises of ``write_text``."""
-    part = temporary(target)
-    with source.open("rb") as reader, part.open("wb") as writer:
+    """Replace ``target`` by a copy of ``source``, with the promises of ``replacing``."""
+    with source.open("rb") as reader, replacing(target) as writer:
         shutil.copyfileobj(reader, writer)
-        writer.flush()
-        os.fsync(writer.fileno())
-    part.replace(target)
-    sync_directory(target.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file, with the promises of ``write_text``; NaN and infinity become null."""
+    """Replace a JSON file, with the promises of ``replacing``; NaN and infinity become null."""
     write_text(path, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
 
 
