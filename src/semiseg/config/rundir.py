@@ -1,12 +1,9 @@
 """The run directory: its files, its lock, and what a run was made with."""
 
-import fcntl
 import hashlib
 import json
-import logging
 import os
 import platform
-import socket
 import subprocess
 import sys
 import time
@@ -14,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from semiseg.errors import UserError
 from semiseg.files import final_name, read_json, remove_temporaries, write_json, write_text
+from semiseg.locks import claim, holder
 
 PACKAGES = (
     "semiseg",
@@ -35,6 +33,7 @@ PACKAGES = (
 )
 MAX_DIFF = 200_000
 LOCK = ".lock"
+RESOLVED = "config.resolved.yaml"
 STORES = ("checkpoints", "stages", "samples")
 FIRST_FILES = frozenset(
     {
@@ -44,13 +43,11 @@ FIRST_FILES = frozenset(
         "env.json",
         "plan.json",
         "overrides.yaml",
-        "config.resolved.yaml",
+        RESOLVED,
         "run.yaml",
     }
 )
 """What a run leaves that was killed before its config was stored."""
-
-log = logging.getLogger(__name__)
 
 
 class RunDir:
@@ -122,7 +119,7 @@ class RunDir:
         write_json(self.path / "env.json", env)
         write_json(self.plan, list(plan))
         write_text(self.path / "overrides.yaml", json.dumps(overrides, indent=2) + "\n")
-        write_text(self.path / "config.resolved.yaml", resolved_yaml)
+        write_text(self.path / RESOLVED, resolved_yaml)
         write_text(self.config, run_yaml)
 
     @contextmanager
@@ -143,7 +140,11 @@ class RunDir:
                 f"run_dir={self.path} cannot be used: {reason}. Choose a directory that can be made and written."
             ) from error
         with file:
-            self._claim(file)
+            if owner := claim(file):
+                raise UserError(
+                    f"Another process works in {self.path}: {owner}. Wait for it, end it, or choose another "
+                    "run_dir."
+                )
             try:
                 yield
             finally:
@@ -152,26 +153,9 @@ class RunDir:
                         (self.path / LOCK).unlink()
                         self.path.rmdir()
 
-    def _claim(self, file: TextIO) -> None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read().strip() or "unknown process"
-            raise UserError(
-                f"Another process works in {self.path}: {owner}. Wait for it, end it, or choose another run_dir."
-            ) from None
-        except OSError as error:
-            log.warning(
-                "%s cannot be locked (%s): see to it that no other process works there.",
-                self.path,
-                error.strerror,
-            )
-        file.truncate(0)
-        file.write(
-            f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        )
-        file.flush()
+    def worker(self) -> str | None:
+        """The process that holds the lock, with its machine and since when; None for nobody."""
+        return holder(self.path / LOCK)
 
     def _refuse_foreign(self) -> None:
         if self.started or not self.path.is_dir():

@@ -1,0 +1,79 @@
+"""One run of a sweep: where it lies and how it is started."""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from semiseg.config.compose import Request, run_name
+
+PLACES = ("run_dir", "sweep_dir")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep.
+
+    Args:
+        folder: its run directory.
+        overrides: what makes its config, without the places of run and sweep.
+        primary: options that choose another primary config; empty for semiseg's own.
+        num_workers: processes that load its data.
+        device: ``trainer.device`` of its config.
+    """
+
+    folder: Path
+    overrides: tuple[str, ...]
+    primary: tuple[str, ...] = ()
+    num_workers: int = 0
+    device: str = "auto"
+
+    @property
+    def log(self) -> Path:
+        """What its processes print, beside the run directory."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def command(self) -> list[str]:
+        """The command line that trains it, or goes on with it."""
+        place = f"run_dir={quoted(self.folder)}"
+        return [sys.executable, "-m", "semiseg", "train", *self.primary, *self.overrides, place]
+
+
+def job_of(request: Request, cfg: DictConfig, overrides: Sequence[str], sweep_dir: Path) -> Job:
+    """Make the job of one combination of a sweep.
+
+    Args:
+        request: the command that the sweep belongs to.
+        cfg: the config that the combination composes to.
+        overrides: the combination, as Hydra hands it to a launcher.
+        sweep_dir: folder of all jobs.
+    """
+    primary = ("--config-dir", str(request.primary_dir), "--config-name", request.config_name)
+    return Job(
+        folder=sweep_dir / job_name(cfg, overrides),
+        overrides=tuple(own_overrides(overrides)),
+        primary=primary if request.config_dir else (),
+        num_workers=int(cfg.trainer.num_workers),
+        device=str(cfg.trainer.device),
+    )
+
+
+def own_overrides(overrides: Sequence[str]) -> list[str]:
+    """What a run is given of the overrides of its job: without places and without Hydra's ``+`` and ``++``."""
+    bare = [text.lstrip("+") for text in overrides]
+    return [text for text in bare if text.partition("=")[0] not in PLACES]
+
+
+def job_name(cfg: DictConfig, overrides: Sequence[str]) -> str:
+    """Directory of a run in a sweep: its name and a hash of its sorted overrides."""
+    digest = hashlib.sha256("\n".join(sorted(own_overrides(overrides))).encode()).hexdigest()[:8]
+    return f"{run_name(cfg)}-{digest}"
+
+
+def quoted(path: Path) -> str:
+    """Write a path such that Hydra reads it as one text."""
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

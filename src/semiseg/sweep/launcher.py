@@ -1,0 +1,80 @@
+"""``hydra/launcher=subprocess``: every job of a sweep is a process of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from semiseg.sweep.campaign import Campaign
+
+NAMESPACE = "hydra_plugins.semiseg"
+
+
+@dataclass
+class SubprocessLauncherConf:
+    """What ``hydra.launcher`` holds.
+
+    Args:
+        n_jobs: runs at a time.
+    """
+
+    _target_: str = f"{NAMESPACE}.SubprocessLauncher"
+    n_jobs: int = 1
+
+
+class SubprocessLauncher(Launcher):
+    """Starts ``semiseg train`` for every job of a sweep; the crash of one never ends the others.
+
+    Args:
+        n_jobs: runs at a time.
+    """
+
+    # Hydra instantiates only launchers of this namespace.
+    __module__ = NAMESPACE
+
+    def __init__(self, n_jobs: int) -> None:
+        self.n_jobs = n_jobs
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra knows of the sweep.
+
+        Args:
+            hydra_context: composes configs.
+            task_function: a ``semiseg.sweep.campaign.Campaign``.
+            config: what all jobs have in common.
+        """
+        self.context = hydra_context
+        self.campaign = cast("Campaign", task_function)
+        self.config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run all jobs; return their metrics, NaN for what did not finish."""
+        setup_globals()
+        loader = self.context.config_loader
+        jobs = [
+            self.campaign.job(loader.load_sweep_config(self.config, list(overrides)), overrides)
+            for overrides in job_overrides
+        ]
+        return [finished(metric) for metric in self.campaign.run_apart(jobs, self.n_jobs)]
+
+
+def finished(metric: float) -> JobReturn:
+    """What a sweeper is told of a job that has ended."""
+    told = JobReturn(status=JobStatus.COMPLETED)
+    told.return_value = metric
+    return told
+
+
+def register() -> None:
+    """Make the launcher known to Hydra in this process; twice does no harm."""
+    Plugins.instance().register(SubprocessLauncher)
+    ConfigStore.instance().store(
+        group="hydra/launcher", name="subprocess", node=SubprocessLauncherConf, provider="semiseg"
+    )
