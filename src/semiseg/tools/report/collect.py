@@ -58,6 +58,14 @@ class RunRecord:
             return []
         return [record for line in lines if isinstance(record := _parsed(line), dict)]
 
+    def validation_sha256(self) -> str | None:
+        """Hash of the ids of the validation images, which each step of the run has stored; None without one."""
+        for file in sorted(self.path.glob("stages/*/step.json")):
+            data = _read_optional(file).get("data")
+            if isinstance(data, dict) and data.get("val"):
+                return str(data["val"])
+        return None
+
 
 def collect(paths: Sequence[Path]) -> list[RunRecord]:
     """Read all runs in what is given.

@@ -1,0 +1,183 @@
+"""From run records to a ``Study``: cells, means, differences to the baseline, the gap that is closed."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from semiseg.config.faults import nearest
+from semiseg.errors import UserError
+from semiseg.tools.report.baseline import compared
+from semiseg.tools.report.collect import RunRecord
+from semiseg.tools.report.facts import code_version
+from semiseg.tools.report.flags import Sorted, sort_out, strange_splits
+from semiseg.tools.report.keys import cell_key, checked_keys, sort_rank
+from semiseg.tools.report.model import Cell, Flagged, Score, Study
+from semiseg.tools.report.published import published
+from semiseg.tools.report.statistics import score
+
+SCORES = ("miou", "miou_best", "miou_last", "miou_test", "accuracy")
+COSTS = ("iterations", "train_images_per_s", "wall_s", "memory_gib")
+USUAL_BASELINE = "supervised"
+PSEUDO = ("pseudo/coverage", "pseudo/accuracy", "pseudo/miou", "pseudo/confidence")
+
+
+def study(
+    records: Sequence[RunRecord],
+    by: Sequence[str] = ("method", "split"),
+    metric: str = "miou",
+    baseline: str | None = None,
+    mix: Sequence[str] = (),
+) -> Study:
+    """Put runs into cells and compare these.
+
+    Args:
+        records: runs in any state.
+        by: keys whose values make a cell; see ``keys.checked_keys``.
+        metric: one of ``SCORES``, or "iou/CLASS" or "iou_test/CLASS".
+        baseline: method that the others are compared with; None takes "supervised" where it is among the runs.
+        mix: kinds of differences to average over, of ``flags.MIXABLE``.
+
+    Raises:
+        UserError: a key, metric or baseline that no run has.
+    """
+    by = checked_keys(by, records)
+    _require_metric(metric, records)
+    baseline = _baseline(baseline, by, records)
+    strange = strange_splits(records)
+    cells: list[Cell] = []
+    flagged: list[Flagged] = []
+    for key, runs in _by_key(records, by, baseline):
+        found = sort_out(runs, key, strange, mix)
+        flagged += found.flagged
+        if key:
+            cells.append(_cell(key, found, metric))
+    cells = compared(cells, baseline, metric)
+    return Study(by, metric, baseline, tuple(cells), tuple(flagged), _classes(records), _notes(cells))
+
+
+def value(record: RunRecord, metric: str) -> float | None:
+    """A score of a run; None where it has none."""
+    summary = record.summary or {}
+    group, slash, name = metric.partition("/")
+    found = (summary.get(group) or {}).get(name) if slash else summary.get(metric)
+    return None if found is None else float(found)
+
+
+def _by_key(
+    records: Sequence[RunRecord], by: Sequence[str], baseline: str | None
+) -> list[tuple[Mapping[str, str], list[RunRecord]]]:
+    groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        groups[tuple(cell_key(record, by).values())].append(record)
+    ranked = sorted(
+        groups, key=lambda key: [sort_rank(*item, baseline) for item in zip(by, key, strict=False)]
+    )
+    return [(dict(zip(by, key, strict=False)), groups[key]) for key in ranked]
+
+
+def _cell(key: Mapping[str, str], found: Sorted, metric: str) -> Cell:
+    runs = found.averaged
+    last = [_last_logged(run) for run in runs]
+    fractions = {(run.summary or {}).get("split_fraction") for run in runs}
+    classes = _classes(runs)
+    return Cell(
+        key,
+        runs,
+        {name: score([value(run, name) for run in runs]) for name in dict.fromkeys([metric, *SCORES])},
+        iou={name: score([value(run, f"iou/{name}") for run in runs]) for name in classes},
+        iou_test=_known({name: score([value(run, f"iou_test/{name}") for run in runs]) for name in classes}),
+        costs={
+            name: score([logged.get(name, value(run, name)) for run, logged in zip(runs, last, strict=True)])
+            for name in COSTS
+        },
+        pseudo=_known({name: score([logged.get(name) for logged in last]) for name in PSEUDO}),
+        fraction=fractions.pop() if len(fractions) == 1 else None,
+        published=published(runs) if metric == "miou" else (),
+        notes=found.notes,
+    )
+
+
+def _known(scores: Mapping[str, Score]) -> dict[str, Score]:
+    return {name: each for name, each in scores.items() if each.n}
+
+
+def _last_logged(run: RunRecord) -> dict[str, float]:
+    """The last value of each quantity of pseudo-labels, and the highest peak of memory."""
+    found: dict[str, float] = {}
+    for line in run.metrics():
+        found |= {name: line[name] for name in PSEUDO if line.get(name) is not None}
+        memory = line.get("time/memory_gib")
+        if memory:
+            found["memory_gib"] = max(memory, found.get("memory_gib", 0.0))
+    return found
+
+
+def _classes(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    return tuple(
+        dict.fromkeys(name for record in records for name in (record.summary or {}).get("iou") or ())
+    )
+
+
+def _require_metric(metric: str, records: Sequence[RunRecord]) -> None:
+    known = dict.fromkeys(name for record in records for name in _metrics(record))
+    if metric in known or (not known and metric in SCORES):
+        return
+    if not known:
+        raise UserError(f"--metric={metric}: no run has finished, so that there are no results yet.")
+    near = nearest(metric, known)
+    raise UserError(
+        f"--metric={metric}: no run has it.{f' Did you mean {near}?' if near else ''} "
+        f"There are: {', '.join(name for name in known if '/' not in name)}, and iou/CLASS and iou_test/CLASS."
+    )
+
+
+def _metrics(record: RunRecord) -> list[str]:
+    names = [name for name in SCORES if value(record, name) is not None]
+    for group in ("iou", "iou_test"):
+        names += [
+            f"{group}/{name}"
+            for name, found in ((record.summary or {}).get(group) or {}).items()
+            if found is not None
+        ]
+    return names
+
+
+def _baseline(given: str | None, by: Sequence[str], records: Sequence[RunRecord]) -> str | None:
+    methods = dict.fromkeys(name for record in records for name in cell_key(record, ["method"]).values())
+    if given is None:
+        return USUAL_BASELINE if "method" in by and USUAL_BASELINE in methods else None
+    if "method" not in by:
+        raise UserError(f"--baseline={given}: methods are compared, so that --by needs the key method.")
+    if given not in methods:
+        near = nearest(given, methods)
+        raise UserError(
+            f"--baseline={given}: no run is of this method.{f' Did you mean {near}?' if near else ''} "
+            f"There are: {', '.join(methods)}."
+        )
+    return given
+
+
+def _notes(cells: Sequence[Cell]) -> tuple[str, ...]:
+    """What averaged runs differ in that moves the last digits of scores, or times alone."""
+    runs = [run for cell in cells for run in cell.runs]
+    kinds = {
+        "versions of semiseg": code_version,
+        "versions of torch": lambda run: str((run.env.get("packages") or {}).get("torch")),
+        "devices": _device,
+    }
+    notes = []
+    for name, of in kinds.items():
+        counts = Counter(map(of, runs))
+        if len(counts) > 1:
+            parts = ", ".join(f"{each} ({number} runs)" for each, number in counts.most_common())
+            notes.append(f"The averaged runs are of different {name}: {parts}.")
+    return tuple(notes)
+
+
+def _device(run: RunRecord) -> str:
+    device = str((run.summary or {}).get("device"))
+    names = run.env.get("gpus") or []
+    return (
+        f"{device}, {(run.summary or {}).get('threads')} threads"
+        if "cuda" not in device
+        else ", ".join(names)
+    )
