@@ -128,6 +128,9 @@ COMMANDS = {
         "semiseg.tools.train", "train on a dataset with few labels, evaluate, write a run directory"
     ),
     "eval": Command("semiseg.tools.evaluate", "evaluate a finished run in another way, or again"),
+    "compare": Command(
+        "semiseg.tools.compare", "set two runs side by side, and the images where they disagree"
+    ),
     "benchmark": Command("semiseg.tools.benchmark", "measure training steps and data pipelines"),
     "cache": Command(
         "semiseg.tools.cache",
