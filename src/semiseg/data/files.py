@@ -1,7 +1,7 @@
 """Images and masks in files: reading with a reason for every refusal, and the base of file datasets."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from semiseg.data.dataset import IGNORE_INDEX, Array, DatasetInfo, Part
+from semiseg.data.dataset import Array, DatasetInfo, Part
 from semiseg.data.lists import IMAGE_SUFFIXES, require_disjoint
+from semiseg.data.mask_labels import label_tables, ranges
 from semiseg.errors import UserError
 
 ROOT_VARIABLE = "SEMISEG_DATA"
@@ -87,16 +88,20 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def images_by_stem(folder: Path) -> dict[str, Path]:
+def images_by_stem(folder: Path, files: Iterable[Path] | None = None) -> dict[str, Path]:
     """Map the names without extension of all ``image_files`` of a folder to these files.
 
     Names are relative to the folder, with ``/`` between subfolders; empty where there is no such folder.
+
+    Args:
+        folder: searched with all folders below it.
+        files: takes these of its files instead of all.
 
     Raises:
         UserError: two images differ in nothing but the extension.
     """
     found: dict[str, Path] = {}
-    for path in image_files(folder):
+    for path in image_files(folder) if files is None else files:
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if stem in found:
             raise UserError(f"{found[stem]} and {path} have the same name: rename or remove one")
@@ -137,16 +142,26 @@ def read_mask(path: Path) -> Array:
     Raises:
         BadFileError: missing, unreadable, color-coded, 16-bit, grey of 2 or 4 bits, or a lossy format.
     """
-    if path.suffix.lower() != ".png":
-        raise BadFileError(path, "not a PNG; a mask has to be stored without loss, as a grey or palette PNG")
-    with _opened(path, what="mask") as image:
-        if image.mode.startswith("I"):
-            raise BadFileError(path, "16-bit mask; expected 8 bits with the class index as value")
+    with open_mask(path) as image:
         if image.mode not in MASK_MODES:
             raise BadFileError(path, _color_coded(image))
-        if image.mode == "L" and image.info.get("bits", 8) < 8:
-            raise BadFileError(path, f"grey of {image.info['bits']} bits a pixel; expected 8 bits")
         return np.array(ImageOps.exif_transpose(image), dtype=np.uint8)
+
+
+def open_mask(path: Path) -> Image.Image:
+    """Open and decode a mask, color-coded or not.
+
+    Raises:
+        BadFileError: missing, unreadable, 16-bit, grey of 2 or 4 bits, or a lossy format.
+    """
+    if path.suffix.lower() != ".png":
+        raise BadFileError(path, "not a PNG; a mask has to be stored without loss, as a grey or palette PNG")
+    image = _opened(path, what="mask")
+    if image.mode.startswith("I"):
+        raise BadFileError(path, "16-bit mask; expected 8 bits with the class index as value")
+    if image.mode == "L" and image.info.get("bits", 8) < 8:
+        raise BadFileError(path, f"grey of {image.info['bits']} bits a pixel; expected 8 bits")
+    return image
 
 
 class FileDataset:
@@ -214,8 +229,10 @@ class FileDataset:
             BadFileError: the file cannot be read, or holds values that are no class.
         """
         path = self._masks.get(image_id)
-        if path is None or not path.exists():
-            return None
+        return None if path is None or not path.exists() else self.label_map(path)
+
+    def label_map(self, path: Path) -> Array:
+        """Return the label map of a mask file, ``(H, W) uint8`` with 255 ignored; raises ``BadFileError``."""
         values = read_mask(path)
         if cv2.countNonZero(cv2.LUT(values, self._outside)):
             raise BadFileError(path, self._outside_reason(values))
@@ -231,42 +248,9 @@ class FileDataset:
         void = [value for value in range(256) if not self._outside[value] and value not in self._values]
         return (
             f"label {', '.join(found[:5])}{' and others' if len(found) > 5 else ''} outside the classes; "
-            f"expected {_ranges(sorted(self._values))}, or {_ranges(void)} where not labeled"
+            f"expected {ranges(sorted(self._values))}"
+            + (f", or {ranges(void)} where not labeled" if void else "")
         )
-
-
-def label_tables(info: DatasetInfo, void: Sequence[int], values: Mapping[int, int]) -> tuple[Array, Array]:
-    """Return two tables over the 256 values in masks: the label of each, and 1 for values that are none.
-
-    Args:
-        info: classes.
-        void: values that mean "not labeled", beside 255.
-        values: the label of each other value.
-
-    Raises:
-        UserError: a void value is a class or no byte.
-    """
-    if wrong := [value for value in void if value in values or not 0 <= value <= 255]:
-        raise UserError(
-            f"dataset {info.name}: void value {wrong[0]} is a class, or no byte; expected a value up to 255 "
-            f"beside {_ranges(sorted(values))}"
-        )
-    labels = np.full(256, IGNORE_INDEX, dtype=np.uint8)
-    labels[list(values)] = list(values.values())
-    outside = np.ones(256, dtype=np.uint8)
-    outside[[*values, *void, 255]] = 0
-    return labels, outside
-
-
-def _ranges(values: Sequence[int]) -> str:
-    """Write rising numbers with neighbors joined: "0 to 3, 7"."""
-    runs: list[list[int]] = []
-    for value in values:
-        if runs and value == runs[-1][1] + 1:
-            runs[-1][1] = value
-        else:
-            runs.append([value, value])
-    return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in runs)
 
 
 def _opened(path: Path, what: str = "image") -> Image.Image:
@@ -297,7 +281,10 @@ def _opened(path: Path, what: str = "image") -> Image.Image:
 
 
 def _color_coded(image: Image.Image) -> str:
-    advice = "expected a grey or palette PNG with the class index as value"
+    advice = (
+        "expected a grey or palette PNG with the class index as value, or the colors of the classes in "
+        "dataset.values (of own images; `semiseg init FOLDER` writes them)"
+    )
     pixels = np.asarray(image.convert("RGB"))
     if (pixels == pixels[..., :1]).all():
         return f"{image.mode} mask whose channels are equal: save it as grey; {advice}"

@@ -1,21 +1,19 @@
 """Own images in a folder, with masks for some of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from semiseg.data.dataset import DatasetInfo, Part
-from semiseg.data.files import FileDataset, find_root, images_by_stem
+from semiseg.data.dataset import Array, DatasetInfo, Part
+from semiseg.data.files import FileDataset, find_root
+from semiseg.data.folder_files import TREE, FolderFiles, find_files, images_elsewhere
 from semiseg.data.lists import read_ids, repeated, shown, spread
+from semiseg.data.mask_colors import ColorTable
+from semiseg.data.mask_labels import mask_labels
 from semiseg.data.palette import bit_color
 from semiseg.errors import UserError
 
 MAX_CLASSES = 255
-TREE = """\
-  ROOT/
-    images/  a.jpg  b.png ...            (subfolders allowed)
-    masks/   a.png ...                   (same names; PNG with class indices; none for unlabeled images)
-    val.txt                              (names of the validation images; or images/val/ and masks/val/)"""
 
 
 class Folder(FileDataset):
@@ -24,26 +22,30 @@ class Folder(FileDataset):
     Ids are the images' paths below ``images`` without extension. Those with a mask that are neither in val nor
     in test are the part "train", in the order of ``train.txt`` if there is one (then those that it names), else
     sorted. Images without a mask and those of ``unlabeled`` are the part "unlabeled". An image that a list
-    names, or that lies in a val or test folder, has to have a mask.
+    names, or that lies in a val or test folder, has to have a mask. See ``find_files`` for the folders of
+    images and masks.
 
     Args:
         root: folder of the dataset; None: see ``find_root``.
         classes: names; the position is the value in the masks.
-        palette: one RGB color a class; None gives distinct ones.
-        images: subfolder of the images, or a folder elsewhere.
-        masks: subfolder of the masks, or a folder elsewhere.
-        mask_suffix: what a mask's name has more than its image's, for example "_mask".
+        palette: one RGB color a class, for pictures; None gives those of ``values``, else distinct ones.
+        values: what stands for each class in the masks, where that is not its position: a number, a color as
+            "#rrggbb" for color-coded masks, or a list of several.
+        images: subfolder of the images, or a folder elsewhere; ``*`` stands for any folder name.
+        masks: subfolder of the masks, or a folder elsewhere; ``*`` stands for any folder name.
+        image_suffix: what an image's name has more than its id, for example "_image".
+        mask_suffix: what a mask's name has more than its id, for example "_mask".
         val: "val" takes ``ROOT/val.txt`` or the subfolder ``val`` of the images; another name ending in
             ".txt" is a list, else a subfolder; a number in (0, 1) holds out that share of the labeled
             images, spread evenly over the sorted ids.
-        test: the same for test images; by default they may be absent.
+        test: the same for test images; they may be absent. None: there are none.
         unlabeled: folder with more images without masks, inside the root or elsewhere.
-        void: mask values beside 255 that mean "not labeled".
+        void: mask values beside 255, or colors, that mean "not labeled".
         skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 
     Raises:
-        UserError: folders or lists missing, no labeled or no validation image, faulty classes or palette.
+        UserError: folders or lists missing, no labeled or no validation image, faulty classes, values or palette.
     """
 
     def __init__(
@@ -52,44 +54,61 @@ class Folder(FileDataset):
         *,
         classes: Sequence[str],
         palette: Sequence[Sequence[int]] | None = None,
+        values: Sequence[int | str | Sequence[int | str]] | None = None,
         images: str = "images",
         masks: str = "masks",
+        image_suffix: str = "",
         mask_suffix: str = "",
         val: str | float = "val",
-        test: str | float = "test",
+        test: str | float | None = "test",
         unlabeled: str | None = None,
-        void: Sequence[int] = (),
+        void: Sequence[int | str] = (),
         skip_bad: bool = False,
         cache: bool = True,
         cache_dir: str | None = None,
         name: str = "folder",
     ) -> None:
         info = folder_info(name, classes, palette)
+        labels = mask_labels(name, info.num_classes, values, void)
+        if palette is None:
+            info = folder_info(name, classes, labels.palette())
+        self._colors = ColorTable(labels.colors) if labels.colors else None
         base = find_root(root, name, TREE)
-        found = _Found.below(base / images, base / masks, mask_suffix)
-        held = _held_out(base, found, {"val": val, "test": test})
+        found = find_files(base, images, masks, image_suffix, mask_suffix)
+        held = _held_out(base, found, {"val": val} if test is None else {"val": val, "test": test})
         if not held["val"]:
             raise UserError(
                 f"{base} has no validation images: there is neither {base / f'{val}.txt'} nor a folder "
                 f"{base / images / str(val)}. Write their names into {base / 'val.txt'}, or hold out a share of "
                 "the labeled images, for example dataset.val=0.2"
             )
-        train = _training_ids(base, found, {*held["val"], *held["test"]})
-        labeled = {*train, *held["val"], *held["test"]}
+        measured = {image_id for ids in held.values() for image_id in ids}
+        train = _training_ids(base, found, measured)
+        labeled = {*train, *measured}
         outside = (
-            {} if unlabeled is None else _images_elsewhere(base / Path(unlabeled).expanduser(), found.images)
+            {} if unlabeled is None else images_elsewhere(base / Path(unlabeled).expanduser(), found.images)
         )
         rest = tuple(image_id for image_id in found.ids if image_id not in labeled)
         super().__init__(
             info,
-            parts={"train": train, "val": held["val"], "test": held["test"], "unlabeled": (*rest, *outside)},
+            parts={"train": train, **held, "unlabeled": (*rest, *outside)},
             images={image_id: found.image(image_id) for image_id in found.ids} | outside,
             masks={i: found.mask(i) for i in found.ids if i in found.masks or i in labeled},
-            void=tuple(void),
+            void=labels.void,
+            values=None if labels.colors else labels.numbers,
             skip_bad=skip_bad,
             cache=cache,
             cache_dir=cache_dir,
         )
+
+    def label_map(self, path: Path) -> Array:
+        """See ``FileDataset``; color-coded masks become label maps by their colors."""
+        return super().label_map(path) if self._colors is None else self._colors.read(path)
+
+    def pixel_options(self) -> dict[str, Any]:
+        """See ``FileDataset``."""
+        options = super().pixel_options()
+        return options if self._colors is None else {**options, "colors": self._colors.options()}
 
 
 def folder_info(name: str, classes: Sequence[str], palette: Sequence[Sequence[int]] | None) -> DatasetInfo:
@@ -122,47 +141,9 @@ def folder_info(name: str, classes: Sequence[str], palette: Sequence[Sequence[in
     return DatasetInfo(name, tuple(names), tuple((color[0], color[1], color[2]) for color in colors))
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Images and masks by id, and where missing ones would be."""
-
-    image_folder: Path
-    mask_folder: Path
-    mask_suffix: str
-    images: dict[str, Path]
-    masks: dict[str, Path]
-
-    @classmethod
-    def below(cls, image_folder: Path, mask_folder: Path, suffix: str) -> "_Found":
-        images, by_stem = images_by_stem(image_folder), images_by_stem(mask_folder)
-        masks = {stem.removesuffix(suffix): path for stem, path in by_stem.items() if stem.endswith(suffix)}
-        if not images:
-            raise UserError(f"no images in {image_folder}. Expected:\n{TREE}")
-        if not images.keys() & masks.keys():
-            first = next(iter(images))
-            seen = (
-                f"it holds for example {next(iter(by_stem.values())).name}"
-                if by_stem
-                else "it holds no images"
-            )
-            raise UserError(
-                f"no image in {image_folder} has a mask in {mask_folder}: {images[first].name} needs "
-                f"{first}{suffix}.png there, but {seen}. If all masks' names end alike, set dataset.mask_suffix"
-            )
-        return cls(image_folder, mask_folder, suffix, images, masks)
-
-    @property
-    def ids(self) -> list[str]:
-        return sorted(self.images.keys() | self.masks.keys())
-
-    def image(self, image_id: str) -> Path:
-        return self.images.get(image_id, self.image_folder / f"{image_id}.*")
-
-    def mask(self, image_id: str) -> Path:
-        return self.masks.get(image_id, self.mask_folder / f"{image_id}{self.mask_suffix}.png")
-
-
-def _held_out(base: Path, found: _Found, choices: dict[Part, str | float]) -> dict[Part, tuple[str, ...]]:
+def _held_out(
+    base: Path, found: FolderFiles, choices: dict[Part, str | float]
+) -> dict[Part, tuple[str, ...]]:
     """Ids of val and test: first those that lists and folders name, then shares of what is left."""
     held: dict[Part, tuple[str, ...]] = {
         part: _named_ids(base, found, choice) for part, choice in choices.items() if isinstance(choice, str)
@@ -180,14 +161,14 @@ def _held_out(base: Path, found: _Found, choices: dict[Part, str | float]) -> di
     return held
 
 
-def _named_ids(base: Path, found: _Found, choice: str) -> tuple[str, ...]:
+def _named_ids(base: Path, found: FolderFiles, choice: str) -> tuple[str, ...]:
     listed = base / (choice if choice.endswith(".txt") else f"{choice}.txt")
     if choice.endswith(".txt") or listed.is_file():
         return read_ids(listed, found.ids)
     return tuple(image_id for image_id in found.ids if image_id.startswith(f"{choice.strip('/')}/"))
 
 
-def _training_ids(base: Path, found: _Found, held: set[str]) -> tuple[str, ...]:
+def _training_ids(base: Path, found: FolderFiles, held: set[str]) -> tuple[str, ...]:
     """Ids that may be labeled: those of train.txt, or all with a mask that are not held out."""
     listed = base / "train.txt"
     if listed.is_file():
@@ -196,20 +177,3 @@ def _training_ids(base: Path, found: _Found, held: set[str]) -> tuple[str, ...]:
     if not train:
         raise UserError(f"{base} has no labeled image left for training: all {len(held)} are in val or test")
     return train
-
-
-def _images_elsewhere(folder: Path, images: dict[str, Path]) -> dict[str, Path]:
-    """Ids of the images in a further folder, its name before them; those listed already are left out."""
-    if not folder.is_dir():
-        raise UserError(f"dataset.unlabeled is no folder: {folder}")
-    known = {path.resolve() for path in images.values()}
-    further = {
-        f"{folder.name}/{stem}": path
-        for stem, path in images_by_stem(folder).items()
-        if path.resolve() not in known
-    }
-    if both := sorted(further.keys() & images.keys()):
-        raise UserError(
-            f"{folder} and the folder of images give the same ids: {shown(both)}; rename one folder"
-        )
-    return further

@@ -1,0 +1,144 @@
+"""Which files of a folder of own images are images, and which are their masks."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from semiseg.data.files import image_files, images_by_stem
+from semiseg.data.lists import IMAGE_SUFFIXES, shown
+from semiseg.errors import UserError
+
+TREE = """\
+  ROOT/
+    images/  a.jpg  b.png ...            (subfolders allowed)
+    masks/   a.png ...                   (same names; PNG with class indices; none for unlabeled images)
+    val.txt                              (names of the validation images; or images/val/ and masks/val/)
+`semiseg init ROOT` finds other layouts and color-coded masks, and writes the settings for them."""
+
+
+@dataclass(frozen=True)
+class FolderFiles:
+    """Images and masks by id, and where missing ones would be.
+
+    Args:
+        image_folder: where images are searched; may contain ``*``.
+        mask_folder: where masks are searched; may contain ``*``.
+        mask_suffix: what a mask's name has more than its id.
+        images: image file of each id.
+        masks: mask file of each id.
+    """
+
+    image_folder: Path
+    mask_folder: Path
+    mask_suffix: str
+    images: dict[str, Path]
+    masks: dict[str, Path]
+
+    @property
+    def ids(self) -> list[str]:
+        """Sorted ids of everything that has an image or a mask."""
+        return sorted(self.images.keys() | self.masks.keys())
+
+    def image(self, image_id: str) -> Path:
+        """Image file of an id, existing or not."""
+        return self.images.get(image_id, self.image_folder / f"{image_id}.*")
+
+    def mask(self, image_id: str) -> Path:
+        """Mask file of an id, existing or not."""
+        return self.masks.get(image_id, self.mask_folder / f"{image_id}{self.mask_suffix}.png")
+
+
+def find_files(
+    base: Path, images: str, masks: str, image_suffix: str = "", mask_suffix: str = ""
+) -> FolderFiles:
+    """Search images and masks.
+
+    A ``*`` in a folder stands for any folder name, which then leads the ids: ``*/images`` beside ``*/masks``
+    gives "train/a" for train/images/a.jpg and train/masks/a.png. A file that is a mask is no image, so both
+    may lie in one folder; there only PNGs are masks.
+
+    Args:
+        base: folder of the dataset.
+        images: folder of the images below it, or elsewhere.
+        masks: folder of the masks below it, or elsewhere.
+        image_suffix: what an image's name has more than its id; those without it keep their names.
+        mask_suffix: what a mask's name has more than its id; files without it are no masks.
+
+    Raises:
+        UserError: no image, no image with a mask, or two files of one id.
+    """
+    inside = set(folders(base, images).values()) & set(folders(base, masks).values())
+    by_stem = _files(base, masks, (".png",) if inside else IMAGE_SUFFIXES)
+    masked = {
+        stem.removesuffix(mask_suffix): path for stem, path in by_stem.items() if stem.endswith(mask_suffix)
+    }
+    found = _files(base, images, IMAGE_SUFFIXES, frozenset(masked.values()))
+    by_id: dict[str, Path] = {}
+    for stem, path in found.items():
+        other = by_id.setdefault(stem.removesuffix(image_suffix), path)
+        if other != path:
+            raise UserError(f"{other} and {path} have the same id: rename or remove one")
+    if not found:
+        raise UserError(f"no images in {base / images}. Expected:\n{TREE}")
+    if not by_id.keys() & masked.keys():
+        first = next(iter(by_id))
+        held = (
+            f"it holds for example {next(iter(by_stem.values())).name}" if by_stem else "it holds no images"
+        )
+        raise UserError(
+            f"no image in {base / images} has a mask in {base / masks}: {by_id[first].name} needs "
+            f"{first}{mask_suffix}.png there, but {held}. If all masks' names end alike, set dataset.mask_suffix; "
+            f"`semiseg init {base}` finds the settings of other layouts"
+        )
+    return FolderFiles(base / images, base / masks, mask_suffix, by_id, masked)
+
+
+def folders(base: Path, pattern: str) -> dict[str, Path]:
+    """Folders that a pattern means, by what its ``*`` stand for, with ``/`` after it; "" without any."""
+    whole = base / Path(pattern).expanduser()
+    fixed = next((place for place, part in enumerate(whole.parts) if "*" in part), None)
+    if fixed is None:
+        return {"": whole}
+    top = Path(*whole.parts[:fixed])
+    below = "/".join(whole.parts[fixed:])
+    expression = re.compile("([^/.][^/]*)".join(map(re.escape, below.split("*"))))
+    found = {}
+    for path in sorted(top.glob(below)):
+        match = expression.fullmatch(path.relative_to(top).as_posix())
+        if match and path.is_dir():
+            found["/".join(match.groups()) + "/"] = path
+    return found
+
+
+def _files(
+    base: Path, pattern: str, suffixes: tuple[str, ...], leave_out: frozenset[Path] = frozenset()
+) -> dict[str, Path]:
+    """Files by name without extension, what the pattern's ``*`` stand for before it."""
+    found: dict[str, Path] = {}
+    for lead, folder in folders(base, pattern).items():
+        kept = [
+            path for path in image_files(folder) if path.suffix.lower() in suffixes and path not in leave_out
+        ]
+        found |= {f"{lead}{stem}": path for stem, path in images_by_stem(folder, kept).items()}
+    return found
+
+
+def images_elsewhere(folder: Path, images: dict[str, Path]) -> dict[str, Path]:
+    """Ids of the images in a further folder, its name before them; those listed already are left out.
+
+    Raises:
+        UserError: no such folder, or an id that another image has.
+    """
+    if not folder.is_dir():
+        raise UserError(f"dataset.unlabeled is no folder: {folder}")
+    known = {path.resolve() for path in images.values()}
+    further = {
+        f"{folder.name}/{stem}": path
+        for stem, path in images_by_stem(folder).items()
+        if path.resolve() not in known
+    }
+    if both := sorted(further.keys() & images.keys()):
+        raise UserError(
+            f"{folder} and the folder of images give the same ids: {shown(both)}; rename one folder"
+        )
+    return further

@@ -1,0 +1,128 @@
+"""Which label each number, or each color, in masks stands for."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from semiseg.data.dataset import IGNORE_INDEX, Array, DatasetInfo
+from semiseg.data.lists import repeated, shown
+from semiseg.data.palette import Color
+from semiseg.errors import UserError
+
+Value = int | str
+"""A number of a mask, or a color as "#rrggbb"."""
+
+
+def parse_color(text: str) -> Color:
+    """Return the RGB color (0-255) that "#rrggbb" means.
+
+    Raises:
+        UserError: it is not written so.
+    """
+    found = re.fullmatch(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", text)
+    if found is None:
+        raise UserError(f"{text!r} is no color; expected red, green and blue as in '#00ff80', in quotes")
+    return int(found[1], 16), int(found[2], 16), int(found[3], 16)
+
+
+def color_text(code: int) -> str:
+    """Write a color that is packed into a number, red in the highest of three bytes, as "#rrggbb"."""
+    return f"#{code:06x}"
+
+
+@dataclass(frozen=True)
+class MaskLabels:
+    """The label of everything that masks may hold.
+
+    Args:
+        numbers: label of each number; None where numbers are labels. Unused with colors.
+        void: numbers that mean "not labeled".
+        colors: label of each color of color-coded masks, 255 where it means "not labeled"; empty for others.
+    """
+
+    numbers: dict[int, int] | None
+    void: tuple[int, ...]
+    colors: dict[Color, int]
+
+    def palette(self) -> list[Color] | None:
+        """The first color of each class; None where masks are not color-coded."""
+        first = {label: color for color, label in reversed(self.colors.items())}
+        return [first[label] for label in sorted(first) if label != IGNORE_INDEX] or None
+
+
+def mask_labels(
+    name: str, classes: int, values: Sequence[Value | Sequence[Value]] | None, void: Sequence[Value]
+) -> MaskLabels:
+    """Read what a person wrote about the values in masks.
+
+    Args:
+        name: of the dataset, for messages.
+        classes: number of them.
+        values: one entry a class: what stands for it in the masks, or a list of that; None: its position.
+        void: what means "not labeled"; ``label_tables`` checks numbers.
+
+    Raises:
+        UserError: not one entry a class, something twice, numbers beside colors, no byte or no color.
+    """
+    groups = [
+        [entry] if isinstance(entry, int | str) else list(entry)
+        for entry in (range(classes) if values is None else values)
+    ]
+    if len(groups) != classes or not all(groups):
+        raise UserError(
+            f"dataset {name}: dataset.values={values}: expected one entry for each of {classes} classes"
+        )
+    labels = [(value, label) for label, group in enumerate(groups) for value in group]
+    voids = [value for value in void if isinstance(value, str)]
+    if twice := repeated([str(value).lower() for value in (*(value for value, _ in labels), *voids)]):
+        raise UserError(f"dataset {name}: dataset.values and dataset.void name twice: {shown(twice)}")
+    numbers = {value: label for value, label in labels if isinstance(value, int)}
+    colors = {parse_color(value): label for value, label in labels if isinstance(value, str)}
+    if (numbers and colors) or any(isinstance(value, str) != bool(colors) for value in void):
+        raise UserError(
+            f"dataset {name}: dataset.values and dataset.void mix numbers and colors; take one kind"
+        )
+    if wrong := [value for value in numbers if not 0 <= value <= 255]:
+        raise UserError(f"dataset {name}: dataset.values has {wrong[0]}; expected numbers from 0 to 255")
+    unlabeled = {parse_color(value): IGNORE_INDEX for value in voids}
+    return MaskLabels(
+        None if values is None else numbers,
+        tuple(value for value in void if isinstance(value, int)),
+        colors | unlabeled,
+    )
+
+
+def label_tables(info: DatasetInfo, void: Sequence[int], values: Mapping[int, int]) -> tuple[Array, Array]:
+    """Return two tables over the 256 values in masks: the label of each, and 1 for values that are none.
+
+    Args:
+        info: classes.
+        void: values that mean "not labeled", beside 255.
+        values: the label of each other value.
+
+    Raises:
+        UserError: a void value is a class or no byte.
+    """
+    if wrong := [value for value in void if value in values or not 0 <= value <= 255]:
+        raise UserError(
+            f"dataset {info.name}: void value {wrong[0]} is a class, or no byte; expected a value up to 255 "
+            f"beside {ranges(sorted(values))}"
+        )
+    labels = np.full(256, IGNORE_INDEX, dtype=np.uint8)
+    labels[list(values)] = list(values.values())
+    outside = np.ones(256, dtype=np.uint8)
+    outside[[*values, *void, 255]] = 0
+    return labels, outside
+
+
+def ranges(values: Sequence[int]) -> str:
+    """Write rising numbers with neighbors joined: "0 to 3, 7"."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in runs)
