@@ -1,0 +1,59 @@
+"""Predictions as pictures: label maps that read back as labels, overlays, confidence, a legend."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from semiseg.data.dataset import Array, DatasetInfo
+from semiseg.track.samples import IGNORED_COLOR, colorize
+
+Bits = Literal[8, 16]
+ROW_HEIGHT = 22
+
+
+def indexed(label: Array, info: DatasetInfo) -> Image.Image:
+    """Return a palette picture whose pixels are the labels themselves.
+
+    Args:
+        label: ``(H, W) uint8``.
+        info: colors of the classes; other values are white.
+    """
+    palette = np.full((256, 3), IGNORED_COLOR, np.uint8)
+    palette[: info.num_classes] = info.palette
+    picture = Image.fromarray(label)
+    picture.putpalette(palette.ravel().tolist())
+    return picture
+
+
+def overlaid(image: Array, label: Array, info: DatasetInfo, opacity: float = 0.5) -> Image.Image:
+    """Lay the colors of the classes over a picture.
+
+    Args:
+        image: ``(H, W, 3) uint8`` RGB.
+        label: ``(H, W) uint8``.
+        info: colors of the classes.
+        opacity: share of the color, 0 to 1.
+    """
+    return Image.blend(Image.fromarray(image), Image.fromarray(colorize(label, info)), opacity)
+
+
+def gray(confidence: NDArray[np.float32], bits: Bits = 8) -> Image.Image:
+    """Return shares ``(H, W) float32``, 0 to 1, as a gray picture whose largest value, 255 or 65535, stands for 1."""
+    largest, kind = (255, np.uint8) if bits == 8 else (65535, np.uint16)
+    return Image.fromarray(np.rint(np.nan_to_num(confidence).clip(0, 1) * largest).astype(kind))
+
+
+def legend(info: DatasetInfo) -> Image.Image:
+    """Draw the colors of the classes beside their label values and names."""
+    font = ImageFont.load_default(13)
+    texts = [f"{value}  {name}" for value, name in enumerate(info.classes)]
+    width = 44 + max(int(font.getlength(text)) for text in texts)
+    canvas = Image.new("RGB", (width, ROW_HEIGHT * len(texts) + 6), (255, 255, 255))
+    draw = ImageDraw.Draw(canvas)
+    for row, (text, color) in enumerate(zip(texts, info.palette, strict=True)):
+        top = 6 + row * ROW_HEIGHT
+        draw.rectangle((6, top, 26, top + 15), fill=color, outline=(0, 0, 0))
+        draw.text((34, top), text, fill=(0, 0, 0), font=font)
+    return canvas

@@ -1,0 +1,145 @@
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import semiseg
+from semiseg.data.shapes import Shapes
+from semiseg.engine.metrics import ConfusionMatrix
+from semiseg.errors import UserError
+from semiseg.tools.finished import open_run
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_run):
+    return semiseg.load(tiny_run, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def image():
+    return Shapes(train=4, val=1, test=1, size=64).image("train-0001")
+
+
+def test_the_pixels_are_those_that_eval_counts(tiny_run, predictor):
+    run = open_run(tiny_run)
+    dataset, split = run.data()
+    matrix = ConfusionMatrix(dataset.info.num_classes, absent="skip", decimals=None, ignore_index=255)
+    for image_id in split.val:
+        predicted = predictor.predict(dataset.image(image_id))
+        matrix.update(torch.from_numpy(predicted.label), torch.from_numpy(dataset.mask(image_id)))
+    metrics = matrix.compute()
+    assert metrics.miou == run.summary["miou"]
+    assert metrics.accuracy == run.summary["accuracy"]
+
+
+def test_files_pictures_and_arrays_give_the_same(predictor, image, tmp_path):
+    path = tmp_path / "image.png"
+    Image.fromarray(image).save(path)
+    expected = predictor.predict(image)
+    assert (expected.label.shape, expected.label.dtype) == ((64, 64), np.uint8)
+    assert (expected.confidence.shape, expected.confidence.dtype) == ((64, 64), np.float32)
+    assert expected.confidence.min() >= 1 / len(predictor.classes) - 1e-6
+    for given in (path, str(path), Image.open(path)):
+        found = predictor.predict(given)
+        np.testing.assert_array_equal(found.label, expected.label)
+        np.testing.assert_array_equal(found.confidence, expected.confidence)
+        np.testing.assert_array_equal(found.image, image)
+    assert expected.classes == predictor.classes == Shapes(train=4, val=1, test=1).info.classes
+    assert expected.palette == predictor.palette
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 70), (7, 5), (200, 31)])
+def test_pictures_of_any_size(predictor, size):
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    for way in (predictor, predictor.applied(scales=[0.5, 1], flip=True), predictor.applied(tile=48)):
+        assert way.predict(noise).label.shape == size
+    assert predictor.applied(mode="slide", window=32).predict(noise).confidence.shape == size
+
+
+def test_rotated_photos_are_predicted_upright(predictor, image, tmp_path):
+    path = tmp_path / "photo.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(image[:, :40])).save(path, exif=exif)
+    np.testing.assert_array_equal(
+        predictor.predict(path).label, predictor.predict(np.ascontiguousarray(image[:, :40])).label
+    )
+
+
+def test_pictures_of_the_prediction(predictor, image, tmp_path):
+    prediction = predictor.predict(image)
+    prediction.indexed().save(tmp_path / "label.png")
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "label.png")), prediction.label)
+    colors = np.array(Image.open(tmp_path / "label.png").convert("RGB"))
+    np.testing.assert_array_equal(colors, np.array(predictor.palette, np.uint8)[prediction.label])
+    np.testing.assert_array_equal(np.array(prediction.overlay(0)), image)
+    np.testing.assert_array_equal(np.array(prediction.overlay(1)), colors)
+    for bits, largest in ((8, 255), (16, 65535)):
+        prediction.gray(bits).save(tmp_path / "gray.png")
+        stored = np.array(Image.open(tmp_path / "gray.png"))
+        np.testing.assert_allclose(stored / largest, prediction.confidence, atol=0.5 / largest + 1e-6)
+
+
+def test_large_pictures_are_cut(predictor):
+    assert predictor.cuts(4001, 4000)
+    assert not predictor.cuts(4000, 4000)
+    assert not predictor.applied(tile=0).cuts(100_000, 100_000)
+    assert predictor.applied(tile=100).cuts(101, 10)
+    with pytest.raises(UserError, match="goes with the size of a tile"):
+        predictor.applied(overlap=10)
+
+
+def test_runs_that_resize_their_images_are_never_cut(predictor):
+    resizing = dataclasses.replace(
+        predictor, settings=dataclasses.replace(predictor.settings, resize_to=[32, 64])
+    )
+    assert not resizing.cuts(100_000, 100_000)
+    assert resizing.predict(np.zeros((50, 60, 3), np.uint8)).label.shape == (50, 60)
+    with pytest.raises(UserError, match="resizes every picture to 64x32"):
+        resizing.applied(tile=100)
+
+
+def test_a_run_on_halved_images_sees_pictures_halved(predictor, image):
+    halving = dataclasses.replace(predictor, half_size=True)
+    small = np.floor(image.reshape(32, 2, 32, 2, 3).mean((1, 3)) + 0.5).astype(np.uint8)
+    found, expected = halving.predict(image), predictor.predict(small)
+    np.testing.assert_array_equal(found.label[::2, ::2], expected.label)
+    np.testing.assert_array_equal(found.confidence[1::2, 1::2], expected.confidence)
+    assert halving.predict(image[:63, :1]).label.shape == (63, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (np.zeros((4, 4), np.uint8), r"uint8 \(4, 4\)"),
+        (np.zeros((4, 4, 3), np.float32), r"float32 \(4, 4, 3\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"uint8 \(0, 4, 3\)"),
+        (7, "picture of int"),
+        (Image.new("I;16", (4, 4)), "mode I;16"),
+    ],
+)
+def test_other_pictures_are_refused(predictor, given, found):
+    with pytest.raises(UserError, match=found):
+        predictor.predict(given)
+
+
+def test_what_cannot_be_loaded(tiny_run, tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        semiseg.load(tmp_path)
+    with pytest.raises(UserError, match="no checkpoint"):
+        semiseg.load(tiny_run, checkpoint="none.pt")
+    with pytest.raises(UserError, match="device=gpu"):
+        semiseg.load(str(tiny_run), device="gpu")
+
+
+def test_the_package_stays_light():
+    code = "import sys, semiseg; semiseg.load; assert not {'torch', 'numpy', 'PIL'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_other_checkpoints(tiny_run, image):
+    assert semiseg.load(tiny_run, "last", "cpu").predict(image).label.shape == (64, 64)
