@@ -65,7 +65,9 @@ def _one_run(path: Path) -> "RunRecord":
             "`semiseg report` compares many."
         )
     if not found[0].config:
-        raise UserError(f"The run in {path} cannot be read: {found[0].status.get('error')}. Give another run.")
+        raise UserError(
+            f"The run in {path} cannot be read: {found[0].status.get('error')}. Give another run."
+        )
     return found[0]
 
 
@@ -101,7 +103,7 @@ def _duel(a: "RunRecord", b: "RunRecord", options: Namespace) -> "Duel":
     name, key = (trainer.device, "trainer.device") if options.device is None else (options.device, "--device")
     torch.set_num_threads(trainer.threads)
     torch.use_deterministic_algorithms(trainer.deterministic)
-    return Duel(first, second, options.part, build.device(name, key), options.root)
+    return Duel(first, second, options.part, str(build.device(name, key)), options.root)
 
 
 def _watched(ids: Sequence[str]) -> Iterable[str]:
@@ -129,9 +131,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("a", type=Path, metavar="RUN_A", help="run directory")
     parser.add_argument("b", type=Path, metavar="RUN_B", help="run directory to set beside it")
-    parser.add_argument(
-        "-o", dest="output", type=Path, metavar="OUT", help="folder to write to (default: none)"
-    )
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="folder to write to (default: none)")
     parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
     parser.add_argument(
         "--part", choices=("val", "test"), default="val", help="images to predict (default: val)"

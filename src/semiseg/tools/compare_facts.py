@@ -7,6 +7,7 @@ from typing import Any
 
 from semiseg.config.compose import is_harmless
 from semiseg.tools.report.collect import RunRecord
+from semiseg.tools.report.facts import differences
 
 IDENTITY = frozenset({"name", "run_dir", "sweep_dir"})
 RESULTS = (
@@ -93,7 +94,7 @@ def compare(a: RunRecord, b: RunRecord) -> Comparison:
         b,
         cautions(a, b),
         config_differences(a, b),
-        list(_differences(_environment(a), _environment(b))),
+        _differences(_environment(a), _environment(b)),
         results(a, b),
         by_class(a, b, "iou"),
         by_class(a, b, "iou_test"),
@@ -147,6 +148,8 @@ def cautions(a: RunRecord, b: RunRecord) -> list[str]:
     for kind in ("labeled", "unlabeled"):
         if hashes[0].get(kind) != hashes[1].get(kind):
             found.append(f"Trained on other {kind} images: {_split(first)} and {_split(second)}.")
+    if a.validation_sha256() != b.validation_sha256():
+        found.append("Selected on other validation images.")
     if first.get("iterations") != second.get("iterations"):
         found.append(
             f"Trained for other lengths: {first.get('iterations')} and {second.get('iterations')} iterations."
@@ -166,10 +169,8 @@ def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, node
 
 
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Difference]:
-    for key in dict.fromkeys([*a, *b]):
-        if a.get(key) != b.get(key):
-            yield Difference(key, a.get(key), b.get(key))
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
+    return [Difference(*each) for each in differences(a, b)]
 
 
 def _environment(run: RunRecord) -> dict[str, Any]:

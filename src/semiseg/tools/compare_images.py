@@ -1,24 +1,17 @@
 """Where two networks disagree: both predict the same images, which are ranked and drawn."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from semiseg.data.dataset import Array
-from semiseg.data.splits import Split
-from semiseg.engine.inference import predict_labels
 from semiseg.errors import UserError
-from semiseg.models.segmodel import SegModel
+from semiseg.predictor import load
 from semiseg.tools.compare_picture import counted_pixels, draw
-from semiseg.tools.finished import REPORTED, FinishedRun
-
-if TYPE_CHECKING:
-    from semiseg.config.schema import EvaluatorConfig
+from semiseg.tools.finished import FinishedRun
 
 
 @dataclass(frozen=True)
@@ -46,39 +39,16 @@ class Disagreement:
     only_b: float | None = None
 
 
-@dataclass(frozen=True)
-class Labeler:
-    """A run's network as the run evaluates it.
-
-    Args:
-        network: on ``device``, in evaluation mode or not.
-        settings: the run's own evaluator.
-        precision: "fp32" or "bf16".
-        device: where it computes.
-    """
-
-    network: SegModel
-    settings: "EvaluatorConfig"
-    precision: str
-    device: torch.device
-
-    def label(self, image: Array) -> Array:
-        """Return the classes ``(H, W) uint8`` of an image ``(H, W, 3) uint8``, as ``semiseg eval`` finds them."""
-        batch = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None]
-        labels = predict_labels(self.network, batch, self.settings, self.precision)
-        return labels[0].to(torch.uint8).cpu().numpy()
-
-
 class Duel:
-    """The reported networks of two finished runs before the same images.
+    """The reported networks of two finished runs before the same images, each as its run evaluates it.
 
-    Images and masks are those of the first run's dataset.
+    Images and masks are those of the first run's dataset; of the second's where the first alone halves images.
 
     Args:
         a: the first run.
         b: the second run.
         part: "val" or "test".
-        device: where to compute.
+        device: where to compute: "auto", "cpu", "cuda" or "cuda:N".
         root: folder of the dataset, if it has moved.
 
     Raises:
@@ -86,27 +56,32 @@ class Duel:
     """
 
     def __init__(
-        self, a: FinishedRun, b: FinishedRun, part: str, device: torch.device, root: str | None = None
+        self, a: FinishedRun, b: FinishedRun, part: str, device: str = "auto", root: str | None = None
     ) -> None:
-        self._a, classes = _labeler(a, device)
-        self._b, others = _labeler(b, device)
-        if classes != others:
-            raise UserError(
-                f"The networks name other classes: {', '.join(classes)} and {', '.join(others)}. "
-                "--no-images compares everything else."
-            )
         self.part = part
-        self.dataset, split = a.data(root)
-        self.info = self.dataset.info
-        mine = _ids(split, part)
-        shared = set(_ids(b.data(root)[1], part))
+        networks = [load(run.path, device=device) for run in (a, b)]
+        if networks[0].classes != networks[1].classes:
+            names = " and ".join(", ".join(each.classes) for each in networks)
+            raise UserError(
+                f"The networks name other classes: {names}. --no-images compares everything else."
+            )
+        first, second = a.data(root), b.data(root)
+        halve = [each.half_size for each in networks]
+        home, other = (second, first) if halve == [True, False] else (first, second)
+        # Never in tiles, as the runs evaluate; what the dataset has halved is not halved again.
+        self._a, self._b = (
+            replace(each, tiling=None, half_size=each.half_size and not all(halve)) for each in networks
+        )
+        self.dataset, self.info = home[0], home[0].info
+        mine, theirs = (split.val if part == "val" else split.test for _, split in (home, other))
+        shared = set(theirs)
         self.ids = tuple(image_id for image_id in mine if image_id in shared)
-        """Images of the part that both runs have, in the order of the first."""
-        self.left_out = len(mine) + len(shared) - 2 * len(self.ids)
+        """Images of the part that both runs have, in the dataset's order."""
+        self.left_out = len(mine) + len(theirs) - 2 * len(self.ids)
         """How many images only one of the runs has."""
         if not self.ids:
             raise UserError(
-                f"The runs share no {part} images ({len(mine)} and {len(shared)}). Choose another --part, "
+                f"The runs share no {part} images ({len(mine)} and {len(theirs)}). Choose another --part, "
                 "or --no-images to compare everything else."
             )
 
@@ -125,7 +100,8 @@ class Duel:
 
     def _labeled(self, image_id: str) -> tuple[Array, Array | None, Array, Array]:
         image = self.dataset.image(image_id)
-        return image, self.dataset.mask(image_id), self._a.label(image), self._b.label(image)
+        a, b = (each.predict(image).label for each in (self._a, self._b))
+        return image, self.dataset.mask(image_id), a, b
 
     def _disagreement(self, image_id: str) -> Disagreement:
         _, truth, first, second = self._labeled(image_id)
@@ -141,13 +117,3 @@ class Duel:
         right_a, right_b = first == truth, second == truth
         only = share(right_a & ~right_b), share(right_b & ~right_a)
         return Disagreement(image_id, pixels, differ, share(right_a), share(right_b), *only)
-
-
-def _labeler(run: FinishedRun, device: torch.device) -> tuple[Labeler, list[str]]:
-    """Return a run's reported network, and its classes."""
-    network, bundle = run.network(REPORTED, device)
-    return Labeler(network, run.evaluator(), run.config.trainer.precision, device), list(bundle["classes"])
-
-
-def _ids(split: Split, part: str) -> tuple[str, ...]:
-    return split.val if part == "val" else split.test

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.files import read_json, write_json, write_text
+from semiseg.files import read_json, replacing, write_json, write_text
 from semiseg.tools.compare_facts import Comparison
 from semiseg.tools.compare_tables import Table, class_table, difference_table, result_table, share
 
@@ -111,7 +111,8 @@ def _draw(folder: Path, duel: "Duel", ids: Sequence[str]) -> dict[str, str]:
     paths = {}
     for number, image_id in enumerate(ids, start=1):
         name = f"{number:02d}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', image_id)}.png"
-        duel.picture(image_id).save(folder / name)
+        with replacing(folder / name) as file:
+            duel.picture(image_id).save(file, format="PNG")
         paths[image_id] = f"{folder.name}/{name}"
     return paths
 
