@@ -23,7 +23,7 @@ from semiseg.engine.tiles import Tiling, predict_tiled
 from semiseg.errors import UserError
 from semiseg.models.segmodel import SegModel
 from semiseg.pictures import Bits, gray, indexed, overlaid
-from semiseg.tools.evaluate import change
+from semiseg.tools.applying import change
 from semiseg.tools.finished import REPORTED, open_run
 
 Picture = Path | str | Image.Image | Array

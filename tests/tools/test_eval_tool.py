@@ -7,7 +7,8 @@ import torch
 from semiseg.cli import main as cli
 from semiseg.config.schema import EvaluatorConfig
 from semiseg.errors import UserError
-from semiseg.tools.evaluate import change, describe, file_stem, main, named_evaluator
+from semiseg.tools.applying import change, describe, named_evaluator
+from semiseg.tools.evaluate import file_stem, main
 from semiseg.tools.finished import open_run
 
 TINY = (
@@ -99,7 +100,7 @@ def test_what_is_wrong_is_named(run, tmp_path):
     with pytest.raises(UserError, match=r"no checkpoint .*nothing\.pt"):
         main([str(run), "--checkpoint", "nothing.pt"])
     for option in (["--scales", "1,0"], ["--scales", "a"], ["--window", "-3"], ["--part", "train"]):
-        with pytest.raises(SystemExit, match="2"):
+        with pytest.raises(UserError, match="`semiseg eval --help` shows the options"):
             main([str(run), *option])
 
 

@@ -1,10 +1,11 @@
 """Opening a run directory: its config, its data and its networks."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config import build
@@ -13,10 +14,12 @@ from semiseg.config.schema import EvaluatorConfig
 from semiseg.data.check import check_files
 from semiseg.data.dataset import SegDataset
 from semiseg.data.splits import Split
-from semiseg.engine.checkpoint import load_bundle
 from semiseg.errors import UserError
-from semiseg.models.build import from_bundle
-from semiseg.models.segmodel import SegModel
+
+if TYPE_CHECKING:
+    import torch
+
+    from semiseg.models.segmodel import SegModel
 
 CONFIG = "config.resolved.yaml"
 REPORTED = "reported"
@@ -88,6 +91,12 @@ class FinishedRun:
 
     def network(self, name: str, device: torch.device) -> tuple[SegModel, dict[str, Any]]:
         """Load a network onto a device, laid out as in training; returns it with its bundle."""
+        # Imported here, so that a command that is given no run says so quickly.
+        import torch
+
+        from semiseg.engine.checkpoint import load_bundle
+        from semiseg.models.build import from_bundle
+
         bundle = load_bundle(self.checkpoint(name))
         layout = torch.channels_last if self.config.trainer.channels_last else torch.contiguous_format
         network: SegModel = from_bundle(bundle).to(device=device, memory_format=layout)  # type: ignore[call-overload]
