@@ -7,6 +7,7 @@ from semiseg.config.faults import nearest
 from semiseg.errors import UserError
 from semiseg.tools.report.baseline import compared
 from semiseg.tools.report.collect import RunRecord
+from semiseg.tools.report.curves import curves
 from semiseg.tools.report.facts import code_version
 from semiseg.tools.report.flags import Sorted, sort_out, strange_splits
 from semiseg.tools.report.keys import cell_key, checked_keys, sort_rank
@@ -17,7 +18,7 @@ from semiseg.tools.report.statistics import score
 SCORES = ("miou", "miou_best", "miou_last", "miou_test", "accuracy")
 COSTS = ("iterations", "train_images_per_s", "wall_s", "memory_gib")
 USUAL_BASELINE = "supervised"
-PSEUDO = ("pseudo/coverage", "pseudo/accuracy", "pseudo/miou", "pseudo/confidence")
+PSEUDO = ("pseudo/coverage", "pseudo/accuracy")
 
 
 def study(
@@ -76,7 +77,7 @@ def _by_key(
 
 def _cell(key: Mapping[str, str], found: Sorted, metric: str) -> Cell:
     runs = found.averaged
-    last = [_last_logged(run) for run in runs]
+    journals = [logged(run) for run in runs]
     fractions = {(run.summary or {}).get("split_fraction") for run in runs}
     classes = _classes(runs)
     return Cell(
@@ -86,10 +87,12 @@ def _cell(key: Mapping[str, str], found: Sorted, metric: str) -> Cell:
         iou={name: score([value(run, f"iou/{name}") for run in runs]) for name in classes},
         iou_test=_known({name: score([value(run, f"iou_test/{name}") for run in runs]) for name in classes}),
         costs={
-            name: score([logged.get(name, value(run, name)) for run, logged in zip(runs, last, strict=True)])
+            name: score(
+                [journal.get(name, value(run, name)) for run, journal in zip(runs, journals, strict=True)]
+            )
             for name in COSTS
         },
-        pseudo=_known({name: score([logged.get(name) for logged in last]) for name in PSEUDO}),
+        pseudo=_known({name: score([journal.get(name) for journal in journals]) for name in PSEUDO}),
         fraction=fractions.pop() if len(fractions) == 1 else None,
         published=published(runs) if metric == "miou" else (),
         notes=found.notes,
@@ -100,15 +103,13 @@ def _known(scores: Mapping[str, Score]) -> dict[str, Score]:
     return {name: each for name, each in scores.items() if each.n}
 
 
-def _last_logged(run: RunRecord) -> dict[str, float]:
-    """The last value of each quantity of pseudo-labels, and the highest peak of memory."""
-    found: dict[str, float] = {}
-    for line in run.metrics():
-        found |= {name: line[name] for name in PSEUDO if line.get(name) is not None}
-        memory = line.get("time/memory_gib")
-        if memory:
-            found["memory_gib"] = max(memory, found.get("memory_gib", 0.0))
-    return found
+def logged(run: RunRecord) -> dict[str, float]:
+    """Return from ``metrics.jsonl``, as far as it is there, the last "pseudo/..." and the peak "memory_gib"."""
+    drawn = curves(run)
+    last = {"pseudo/coverage": drawn.coverage.values[-1:], "pseudo/accuracy": drawn.accuracy.values[-1:]}
+    found = {name: values[0] for name, values in last.items() if values}
+    peaks = [line["time/memory_gib"] for line in run.metrics() if line.get("time/memory_gib")]
+    return found | ({"memory_gib": max(peaks)} if peaks else {})
 
 
 def _classes(records: Sequence[RunRecord]) -> tuple[str, ...]:
@@ -168,7 +169,7 @@ def _notes(cells: Sequence[Cell]) -> tuple[str, ...]:
     for name, of in kinds.items():
         counts = Counter(map(of, runs))
         if len(counts) > 1:
-            parts = ", ".join(f"{each} ({number} runs)" for each, number in counts.most_common())
+            parts = "; ".join(f"{each} in {number}" for each, number in counts.most_common())
             notes.append(f"The averaged runs are of different {name}: {parts}.")
     return tuple(notes)
 

@@ -127,7 +127,8 @@ class Cell:
         iou: by class, of the reported network on the validation images.
         iou_test: by class on the test images; empty where there are none.
         costs: "iterations", "train_images_per_s", "wall_s" (seconds), "memory_gib" (peak).
-        pseudo: the last "pseudo/coverage", "pseudo/accuracy", "pseudo/miou", "pseudo/confidence" of each run.
+        pseudo: the last "pseudo/coverage" and "pseudo/accuracy" of each run, as ``curves`` reads them; only those
+            that there are.
         fraction: share of labeled images; None where runs differ in it or there are none.
         difference: to the baseline at the same other keys; None for the baseline itself, or without pairs.
         gap_closed: None without the baseline at this ratio and with all labels, or where all labels do not help.
