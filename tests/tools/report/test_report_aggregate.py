@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+from written_runs import write_run
 
 from semiseg.errors import UserError
 from semiseg.tools.report.aggregate import study
 from semiseg.tools.report.collect import collect
 from semiseg.tools.report.model import Cell, Study
-from written_runs import write_run
 
 SUPERVISED = (0.40, 0.44, 0.44)
 CPS = (0.44, 0.46, 0.50)

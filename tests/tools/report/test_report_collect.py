@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from written_runs import write_run
 
 from semiseg.errors import UserError
 from semiseg.tools.report.collect import collect
-from written_runs import write_run
 
 
 def test_runs_are_found_in_runs_sweeps_and_folders_of_them(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from written_runs import write_run
 
 from semiseg.tools.report.aggregate import study
 from semiseg.tools.report.collect import collect
 from semiseg.tools.report.model import Study
-from written_runs import write_run
 
 CLEAN = {"commit": "a" * 40, "diff": ""}
 OTHER = {"commit": "b" * 40, "diff": ""}

@@ -41,11 +41,17 @@ def checked_keys(by: Sequence[str], records: Sequence[RunRecord]) -> tuple[str, 
 
 
 def cell_key(record: RunRecord, by: Sequence[str]) -> dict[str, str]:
-    """The values of the keys in a run; empty where the run left no config and its overrides do not say."""
+    """The values of the keys in a run; empty where the run left no config and its overrides do not tell all."""
+    known = known_values(record, by)
+    return known if len(known) == len(by) else {}
+
+
+def known_values(record: RunRecord, keys: Sequence[str]) -> dict[str, str]:
+    """The values of the keys in a run, in their order; of a run that left no config those that were typed."""
     if record.config:
-        return {key: _value(record.config, key) for key in by}
+        return {key: _value(record.config, key) for key in keys}
     typed = dict(text.lstrip("+").split("=", 1) for text in record.overrides if "=" in text)
-    return {key: typed[key] for key in by} if all(key in typed for key in by) else {}
+    return {key: typed[key] for key in keys if key in typed}
 
 
 def _value(config: dict[str, Any], key: str) -> str:
