@@ -124,12 +124,18 @@ def help_text() -> str:
 
 
 COMMANDS = {
+    "init": Command(
+        "semiseg.tools.init.command", "look at a folder of own images and masks, write its dataset config"
+    ),
     "train": Command(
         "semiseg.tools.train", "train on a dataset with few labels, evaluate, write a run directory"
     ),
     "eval": Command("semiseg.tools.evaluate", "evaluate a finished run in another way, or again"),
     "compare": Command(
         "semiseg.tools.compare", "set two runs side by side, and the images where they disagree"
+    ),
+    "report": Command(
+        "semiseg.tools.report.command", "average runs over seeds, compare methods, write tables and pictures"
     ),
     "benchmark": Command("semiseg.tools.benchmark", "measure training steps and data pipelines"),
     "cache": Command(
