@@ -27,7 +27,6 @@ from semiseg.config.layers import (
     register_local,
 )
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
-from semiseg.sweep import launcher
 
 HYDRA_VERSION_BASE = "1.3"
 HARMLESS = frozenset(
@@ -143,7 +142,6 @@ def hydra_at(folder: Path) -> Iterator[None]:
     """Set Hydra up with a primary config folder and semiseg's search path, and tear it down again."""
     searchpath.register()
     rows.register()
-    launcher.register()
     with initialize_config_dir(str(folder), version_base=HYDRA_VERSION_BASE):
         yield
 

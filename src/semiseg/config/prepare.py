@@ -1,7 +1,6 @@
 """The way of a command line to a config that can be run: check, compose, compare with a stored run, settle."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,30 +46,6 @@ def checked(request: Request, checker: Checker, settings_only: bool = False) -> 
     if faults:
         raise ConfigFaults(faults)
     return compose(request)
-
-
-def checked_together(requests: Sequence[Request], faults: Sequence[Fault]) -> DictConfig:
-    """Compose the last of several configs once none of them has a fault.
-
-    The settings of all of them are looked at first, which takes no torch.
-
-    Args:
-        requests: what is asked for.
-        faults: what was wrong before.
-
-    Raises:
-        ConfigFaults: all faults of all configs.
-    """
-    checker = Checker()
-    found = [(each, checker.settings(each)) for each in map(draft, requests)]
-    faults = [*faults, *(fault for _, own in found for fault in own)]
-    if not faults:
-        set_environment(found[-1][0].cfg)
-    wrong = bool(faults)
-    faults = [*faults, *(fault for each, own in found for fault in checker.objects(each, own, wrong))]
-    if faults:
-        raise ConfigFaults(faults)
-    return compose(requests[-1])
 
 
 def stored_run(run_dir: Any) -> Path | None:

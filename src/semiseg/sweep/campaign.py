@@ -4,6 +4,7 @@ import math
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -14,7 +15,11 @@ from semiseg.config.layers import command_layer
 from semiseg.config.overrides import parse
 from semiseg.config.prepare import settle
 from semiseg.errors import Interrupted, RunFailed, UserError
+from semiseg.sweep.index import Index, look
 from semiseg.sweep.job import Job, job_of, own_overrides
+from semiseg.sweep.machine import cuda_devices, environment
+from semiseg.sweep.schedule import Schedule
+from semiseg.sweep.screen import Screen
 
 Run = Callable[[DictConfig, list[str]], float]
 
@@ -22,36 +27,70 @@ Run = Callable[[DictConfig, list[str]], float]
 class Campaign:
     """The jobs of one command.
 
-    Launchers that train in a process of their own making call it with a config, as Hydra does with any task;
-    ``SubprocessLauncher`` hands it all jobs at once.
+    ``SubprocessLauncher`` hands it all jobs at once; other launchers call it with the config of one job, in a
+    process of their own making, as Hydra does with any task.
 
     Args:
         request: the command.
-        directory: folder of all jobs.
+        index: of the sweep directory.
+        jobs: what is known to be asked for; a sweeper may add more.
         load: gives the function that trains one run; called in the process that trains.
     """
 
-    def __init__(self, request: Request, directory: Path, load: Callable[[], Run]) -> None:
+    def __init__(self, request: Request, index: Index, jobs: Sequence[Job], load: Callable[[], Run]) -> None:
         self.request = request
-        self.directory = directory
+        self.index = index
         self.load = load
-        self.codes: list[int] = []
+        self.jobs = {job.folder.name: job for job in jobs}
+        self.code = 0
+
+    @property
+    def directory(self) -> Path:
+        """The sweep directory."""
+        return self.index.directory
+
+    def begin(self) -> None:
+        """Note the command in the index, and say how much there is to do."""
+        typed = [text for text in self.request.overrides if not text.startswith("sweep_dir=")]
+        self.index.begin(typed, list(self.jobs.values()))
+        self.screen().begins()
+
+    def end(self) -> int:
+        """Show the table of all jobs; return the exit code of the command."""
+        entries = []
+        for job in self.jobs.values():
+            entry = self.index.entry(job)
+            look(job.folder, entry)
+            if entry.state == "waiting" and not self.code:
+                entry.state = "failed"  # before it had a run directory
+            entries.append(entry)
+        self.index.write()
+        print(self.screen().table(), flush=True)
+        unfinished = [entry.exit_code for entry in entries if entry.state != "done"]
+        codes = [code if code and code > 0 else 1 for code in unfinished]
+        return self.code or min(codes, default=0)
+
+    def screen(self, n_jobs: int = 1) -> Screen:
+        """What a person sees of it."""
+        return Screen(self.directory, self.index, list(self.jobs.values()), n_jobs)
 
     def job(self, cfg: DictConfig, overrides: Sequence[str]) -> Job:
-        """Make the job of one combination.
+        """Make the job of one combination, and note it where it is new.
 
         Args:
             cfg: what it composes to.
             overrides: as Hydra hands them to a launcher.
         """
         settle_budget(cfg, command_layer(parse(own_overrides(overrides))[0]))
-        return job_of(self.request, cfg, overrides, self.directory)
+        job = job_of(self.request, cfg, overrides, self.directory)
+        return self.jobs.setdefault(job.folder.name, job)
 
     def __call__(self, cfg: DictConfig) -> float:
         """Train one run in this process; return its metric, NaN where it failed."""
-        overrides = list(HydraConfig.get().overrides.task)
-        job = self.job(cfg, overrides)
+        job = self.job(cfg, list(HydraConfig.get().overrides.task))
         cfg.run_dir = str(job.folder)
+        self.index.add(job)
+        entry = self.index.entry(job)
         try:
             return self.load()(settle(cfg), list(job.overrides))
         except Interrupted as error:
@@ -59,12 +98,24 @@ class Campaign:
             raise SystemExit(error.exit_code) from error
         except (UserError, RunFailed) as error:
             print(f"semiseg: {error}", file=sys.stderr)
-            self.codes.append(2 if isinstance(error, UserError) else 1)
+            entry.exit_code = 2 if isinstance(error, UserError) else 1
         except Exception:  # one crash must not end the other runs
             traceback.print_exc()
-            self.codes.append(1)
+            entry.exit_code = 1
         return math.nan
 
     def run_apart(self, jobs: Sequence[Job], n_jobs: int) -> list[float]:
-        """Train every job in a process of its own; return their metrics, NaN for what did not finish."""
-        raise NotImplementedError
+        """Train every job in a process of its own; return their metrics, NaN for what did not finish.
+
+        Raises:
+            SystemExit: a signal stopped the sweep.
+        """
+        for job in jobs:
+            self.index.add(job)
+        variables = partial(environment, n_jobs=n_jobs, devices=cuda_devices())
+        try:
+            Schedule(self.index, n_jobs, variables, self.screen(n_jobs)).run(jobs)
+        except Interrupted as error:
+            raise SystemExit(error.exit_code) from error
+        metrics = [self.index.entry(job).metric for job in jobs]
+        return [math.nan if metric is None else metric for metric in metrics]

@@ -1,11 +1,14 @@
-"""``hydra/launcher=subprocess``: every job of a sweep is a process of its own."""
+"""``hydra/launcher=subprocess``: every job of a sweep is a process of its own.
+
+Hydra takes launchers from the namespace ``hydra_plugins`` alone, and imports them with each of its commands: what
+they need of semiseg comes with the task.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -13,8 +16,6 @@ from omegaconf import DictConfig
 
 if TYPE_CHECKING:
     from semiseg.sweep.campaign import Campaign
-
-NAMESPACE = "hydra_plugins.semiseg"
 
 
 @dataclass
@@ -25,8 +26,13 @@ class SubprocessLauncherConf:
         n_jobs: runs at a time.
     """
 
-    _target_: str = f"{NAMESPACE}.SubprocessLauncher"
+    _target_: str = "hydra_plugins.semiseg_launcher.SubprocessLauncher"
     n_jobs: int = 1
+
+
+ConfigStore.instance().store(
+    group="hydra/launcher", name="subprocess", node=SubprocessLauncherConf, provider="semiseg"
+)
 
 
 class SubprocessLauncher(Launcher):
@@ -35,9 +41,6 @@ class SubprocessLauncher(Launcher):
     Args:
         n_jobs: runs at a time.
     """
-
-    # Hydra instantiates only launchers of this namespace.
-    __module__ = NAMESPACE
 
     def __init__(self, n_jobs: int) -> None:
         self.n_jobs = n_jobs
@@ -70,11 +73,3 @@ def finished(metric: float) -> JobReturn:
     told = JobReturn(status=JobStatus.COMPLETED)
     told.return_value = metric
     return told
-
-
-def register() -> None:
-    """Make the launcher known to Hydra in this process; twice does no harm."""
-    Plugins.instance().register(SubprocessLauncher)
-    ConfigStore.instance().store(
-        group="hydra/launcher", name="subprocess", node=SubprocessLauncherConf, provider="semiseg"
-    )

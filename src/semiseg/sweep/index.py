@@ -1,0 +1,167 @@
+"""``sweep.json``: every job of a sweep directory with its state."""
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from semiseg.config.rundir import RunDir
+from semiseg.errors import UserError
+from semiseg.files import read_json, write_json
+from semiseg.locks import claim
+from semiseg.sweep.job import Job, own_overrides
+
+VERSION = 1
+NAME = "sweep.json"
+LOCK = ".lock"
+JOB_FOLDER = re.compile(r".+-[0-9a-f]{8}")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Entry:
+    """What is known of a job.
+
+    Args:
+        overrides: what makes its config.
+        state: "waiting", "running", "done", "failed", "killed" or "interrupted".
+        metric: mIoU of the reported network; None before the end, or without validation images.
+        seconds: time that its processes have taken, over all attempts.
+        exit_code: of its last process, negative for a signal; None while it runs, and where it is not known.
+        log: last lines that its last process printed.
+    """
+
+    overrides: list[str]
+    state: str = "waiting"
+    metric: float | None = None
+    seconds: float = 0.0
+    exit_code: int | None = None
+    log: list[str] = field(default_factory=list)
+
+
+class Index:
+    """The jobs of a sweep directory, those of earlier commands included; each change is written at once.
+
+    Args:
+        directory: the sweep directory, whose lock is held.
+
+    Raises:
+        UserError: its ``sweep.json`` is of a later version.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.path = directory / NAME
+        stored = _read(self.path)
+        known = {each.name for each in fields(Entry)}
+        self.commands: list[list[str]] = stored.get("commands", [])
+        self.jobs = {
+            name: Entry(**{key: value for key, value in values.items() if key in known})
+            for name, values in stored.get("jobs", {}).items()
+        }
+        for folder in sorted(directory.iterdir()):
+            if folder.name not in self.jobs and JOB_FOLDER.fullmatch(folder.name) and RunDir(folder).started:
+                self.jobs[folder.name] = Entry(_typed(folder))
+        for name, entry in self.jobs.items():
+            look(directory / name, entry)
+
+    def begin(self, command: Sequence[str], jobs: Sequence[Job]) -> None:
+        """Note a command and its jobs.
+
+        Args:
+            command: its overrides, as typed, without the sweep directory.
+            jobs: what it asks for.
+        """
+        if list(command) not in self.commands:
+            self.commands.append(list(command))
+        for job in jobs:
+            self.add(job)
+        self.write()
+
+    def add(self, job: Job) -> None:
+        """Note a job that may be new; one that has to run is waiting."""
+        entry = self.jobs.setdefault(job.folder.name, Entry(list(job.overrides)))
+        look(job.folder, entry)
+        if entry.state != "done":
+            entry.state = "waiting"
+
+    def entry(self, job: Job) -> Entry:
+        """What is known of a job."""
+        return self.jobs[job.folder.name]
+
+    def write(self) -> None:
+        """Replace ``sweep.json``."""
+        jobs = {name: asdict(entry) for name, entry in self.jobs.items()}
+        write_json(self.path, {"version": VERSION, "commands": self.commands, "jobs": jobs})
+
+
+def look(folder: Path, entry: Entry) -> None:
+    """Bring an entry to what the run directory says, which knows best."""
+    place = RunDir(folder)
+    if summary := place.read_summary():
+        entry.state, entry.metric = "done", summary.get("miou")
+        entry.seconds = entry.seconds or float(summary.get("wall_s") or 0)
+        return
+    state = place.read_status().get("state", "waiting")
+    if state in ("failed", "interrupted"):
+        entry.state = state
+    elif entry.state == "done":  # its results were removed
+        entry.state, entry.metric = "waiting", None
+    elif "running" in (state, entry.state):
+        entry.state = "running" if place.worker() else "killed"
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Make a sweep directory and keep other sweeps out of it.
+
+    Raises:
+        UserError: it cannot be made or written, is a run directory, or another sweep works in it.
+    """
+    if RunDir(directory).started:
+        raise UserError(
+            f"sweep_dir={directory} is the directory of a single run. Choose another one for the sweep, or go on "
+            f"with the run: semiseg train run_dir={directory}"
+        )
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = (directory / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        reason = "it is a file" if directory.is_file() else error.strerror
+        raise UserError(
+            f"sweep_dir={directory} cannot be used: {reason}. Choose a directory that can be made and written."
+        ) from error
+    with file:
+        if owner := claim(file):
+            raise UserError(
+                f"Another sweep works in {directory}: {owner}. Wait for it, end it, or choose another sweep_dir."
+            )
+        yield
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored: dict[str, Any] = read_json(path)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be read (%s); it is made anew from the run directories.", path, error)
+        return {}
+    if stored.get("version") != VERSION:
+        raise UserError(
+            f"{path} is of version {stored.get('version')}, and this semiseg writes version {VERSION}. "
+            "Choose another sweep_dir, or use the semiseg that wrote it."
+        )
+    return stored
+
+
+def _typed(folder: Path) -> list[str]:
+    """The overrides that a run was started with."""
+    try:
+        return own_overrides(read_json(folder / "overrides.yaml"))
+    except (OSError, ValueError):
+        return []

@@ -1,0 +1,92 @@
+"""The process that trains one job, seen from the launcher."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from semiseg.config.rundir import RunDir
+from semiseg.sweep.job import Job
+
+LAST_LINES = 20
+LONGEST_LINE = 300
+TAIL_BYTES = 20_000
+
+
+class Child:
+    """A process that the launcher started, in a session of its own: signals of the terminal do not reach it.
+
+    Args:
+        job: what it trains.
+        environment: its environment variables.
+    """
+
+    def __init__(self, job: Job, environment: Mapping[str, str]) -> None:
+        self.job = job
+        self.began = time.monotonic()
+        with job.log.open("ab") as log:
+            log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(job.command()[1:])}\n".encode())
+            log.flush()
+            self._start = log.tell()
+            self._process = subprocess.Popen(
+                job.command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                start_new_session=True,
+            )
+
+    @property
+    def seconds(self) -> float:
+        """Time since its start."""
+        return time.monotonic() - self.began
+
+    def poll(self) -> int | None:
+        """Exit code, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def stop(self, number: int) -> None:
+        """Send it a signal; its loading workers are its own business."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it and its loading workers at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def last_lines(self) -> list[str]:
+        """The end of what it has printed."""
+        with self.job.log.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(self._start, size - TAIL_BYTES))
+            text = log.read().decode("utf-8", errors="replace")
+        lines = [line.rstrip()[:LONGEST_LINE] for line in text.splitlines()]
+        return [line for line in lines if line][-LAST_LINES:]
+
+
+class Foreign:
+    """A process that somebody else started in a job's run directory, such as a launcher that was killed.
+
+    Args:
+        job: what it trains.
+        owner: which process it is.
+    """
+
+    def __init__(self, job: Job, owner: str) -> None:
+        self.job = job
+        self.owner = owner
+
+    def working(self) -> bool:
+        """Whether it is still there."""
+        return RunDir(self.job.folder).worker() is not None
+
+
+def worker(job: Job) -> Foreign | None:
+    """The process that works in a job's run directory already."""
+    owner = RunDir(job.folder).worker()
+    return Foreign(job, owner) if owner else None

@@ -1,0 +1,147 @@
+"""The launcher's work: starting jobs, watching them, stopping them, and noting it all in the index."""
+
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType, TracebackType
+
+from semiseg.errors import Interrupted
+from semiseg.sweep.index import Index, look
+from semiseg.sweep.job import Job
+from semiseg.sweep.process import Child, Foreign, worker
+from semiseg.sweep.screen import Screen
+
+WAIT = 0.1
+STOPPED = frozenset({75, 130, 143, -signal.SIGINT, -signal.SIGTERM})
+"""How a run ends that was asked to stop: after its checkpoint, or in its first seconds at once."""
+
+
+class Signals:
+    """Collects SIGINT and SIGTERM: the first asks the jobs to stop after their step, the second ends them."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> "Signals":
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received.append(number)
+
+
+class Schedule:
+    """Runs jobs, several at a time, each in its own process.
+
+    Args:
+        index: holds all of the jobs.
+        n_jobs: processes at a time.
+        environment: variables of a job in one of the ``n_jobs`` places.
+        screen: what the user sees.
+    """
+
+    def __init__(
+        self, index: Index, n_jobs: int, environment: Callable[[Job, int], Mapping[str, str]], screen: Screen
+    ) -> None:
+        self.index = index
+        self.environment = environment
+        self.screen = screen
+        self._places: list[Child | Foreign | None] = [None] * n_jobs
+        self._waiting: deque[Job] = deque()
+        self._forwarded = 0
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run what is not done.
+
+        Raises:
+            Interrupted: a signal stopped the sweep; its jobs have ended.
+        """
+        self._waiting.extend(job for job in jobs if self.index.entry(job).state != "done")
+        with Signals() as signals:
+            while self._busy() or (self._waiting and not signals.received):
+                if not signals.received:
+                    self._fill()
+                self._collect()
+                self._forward(signals.received)
+                time.sleep(WAIT)
+        if signals.received:
+            number = signals.received[0]
+            raise Interrupted(signal.Signals(number).name, 128 + number)
+
+    def _busy(self) -> bool:
+        return any(self._places)
+
+    def _fill(self) -> None:
+        """Give every free place a job."""
+        for place, taken in enumerate(self._places):
+            if taken is None and self._waiting:
+                self._places[place] = self._start(self._waiting.popleft(), place)
+
+    def _start(self, job: Job, place: int) -> Child | Foreign:
+        foreign = worker(job)
+        started = foreign or Child(job, self.environment(job, place))
+        entry = self.index.entry(job)
+        entry.state, entry.exit_code, entry.log = "running", None, []
+        self.index.write()
+        if foreign:
+            self.screen.waits(job, foreign.owner)
+        else:
+            self.screen.starts(job)
+        return started
+
+    def _collect(self) -> None:
+        """Note the jobs that have ended, and free their places."""
+        for place, at_work in enumerate(self._places):
+            if isinstance(at_work, Child) and at_work.poll() is not None:
+                self._places[place] = None
+                self._ended(at_work)
+            elif isinstance(at_work, Foreign) and not at_work.working():
+                self._places[place] = None
+                self._left(at_work.job)
+
+    def _ended(self, child: Child) -> None:
+        code = child.poll()
+        entry = self.index.entry(child.job)
+        entry.seconds += child.seconds
+        if code == 2 and worker(child.job):  # somebody else was quicker by a moment
+            self._waiting.appendleft(child.job)
+            return
+        entry.exit_code, entry.log = code, child.last_lines()
+        entry.state = "interrupted" if code in STOPPED else "killed" if code and code < 0 else "failed"
+        if code == 0:
+            look(child.job.folder, entry)
+        self.index.write()
+        self.screen.ends(child.job, entry)
+
+    def _left(self, job: Job) -> None:
+        """Somebody else's process has gone: the job is done, or has its turn again."""
+        entry = self.index.entry(job)
+        entry.state = "waiting"
+        look(job.folder, entry)
+        if entry.state == "done":
+            self.index.write()
+            self.screen.ends(job, entry)
+        else:
+            self._waiting.appendleft(job)
+
+    def _forward(self, received: Sequence[int]) -> None:
+        """Pass on what has come since the last call; processes of others are left alone."""
+        for number in received[self._forwarded :]:
+            children = [each for each in self._places if isinstance(each, Child)]
+            self.screen.stops(number, len(children), last=self._forwarded > 0)
+            for child in children:
+                if self._forwarded:
+                    child.kill()
+                else:
+                    child.stop(number)
+            self._places = [each if isinstance(each, Child) else None for each in self._places]
+            self._forwarded += 1

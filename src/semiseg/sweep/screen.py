@@ -1,0 +1,107 @@
+"""What a person sees of a sweep: a line for each start and end, a table at the end."""
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from semiseg.sweep.index import Entry, Index
+from semiseg.sweep.job import Job
+
+SHOWN_LINES = 8
+
+
+class Screen:
+    """Prints how a sweep goes.
+
+    Args:
+        directory: the sweep directory.
+        index: states of all jobs.
+        jobs: what this command asks for, in its order.
+        n_jobs: jobs at a time.
+    """
+
+    def __init__(self, directory: Path, index: Index, jobs: Sequence[Job], n_jobs: int = 1) -> None:
+        self.directory = directory
+        self.index = index
+        self.jobs = list(jobs)
+        self.n_jobs = n_jobs
+
+    def begins(self) -> None:
+        """Say how much there is to do."""
+        done = len(self._with("done"))
+        left = len(self.jobs) - done
+        together = f", {self.n_jobs} at a time" if self.n_jobs > 1 else ""
+        _tell(f"Sweep {self.directory}: {len(self.jobs)} jobs, {done} done, {left} to run{together}")
+
+    def starts(self, job: Job) -> None:
+        """Say that a job has been started, or goes on."""
+        self._line("started", job)
+
+    def waits(self, job: Job, owner: str) -> None:
+        """Say that another process trains a job already."""
+        self._line("waiting", job, f"for {owner}, which works on it already")
+
+    def ends(self, job: Job, entry: Entry) -> None:
+        """Say how a job has ended, and how long the rest will take."""
+        told = [f"mIoU {entry.metric:.4f}"] if entry.state == "done" and entry.metric is not None else []
+        told += [duration(entry.seconds), self._rest()]
+        if entry.state != "done":
+            told.append(f"see {job.log}")
+        self._line(entry.state, job, "  ".join(told))
+
+    def stops(self, number: int, children: int, last: bool) -> None:
+        """Answer a signal."""
+        name = signal.Signals(number).name
+        if last:
+            _tell(f"{name} received again: ending {children} jobs at once")
+        else:
+            _tell(f"{name} received: {children} jobs finish their step and save; once more ends them at once")
+
+    def table(self) -> str:
+        """Every job with state, mIoU in percent, time and folder; of those that failed the last lines printed."""
+        rows = [f"{'state':<12}{'mIoU %':>7}{'time':>10}  job"]
+        for job in self.jobs:
+            entry = self.index.entry(job)
+            metric = "-" if entry.metric is None else f"{100 * entry.metric:.2f}"
+            seconds = duration(entry.seconds) if entry.seconds else "-"
+            rows.append(f"{entry.state:<12}{metric:>7}{seconds:>10}  {job.folder.name}")
+            if entry.state in ("failed", "killed"):
+                rows += [f"    {_reason(entry)}: {job.log}"] if entry.log else []
+                rows += [f"    | {line}" for line in entry.log[-SHOWN_LINES:]]
+        states = dict.fromkeys(self.index.entry(job).state for job in self.jobs)
+        counts = ", ".join(f"{len(self._with(state))} {state}" for state in states)
+        return "\n".join([*rows, f"Sweep {self.directory}: {counts}"])
+
+    def _with(self, state: str) -> list[Entry]:
+        entries = [self.index.entry(job) for job in self.jobs]
+        return [entry for entry in entries if entry.state == state]
+
+    def _rest(self) -> str:
+        left = len(self._with("waiting")) + len(self._with("running"))
+        if not left:
+            return "the last one"
+        times = [entry.seconds for entry in self._with("done") if entry.seconds]
+        about = f", about {duration(sum(times) / len(times) * left / self.n_jobs)}" if times else ""
+        return f"{left} left{about}"
+
+    def _line(self, what: str, job: Job, more: str = "") -> None:
+        number = self.jobs.index(job) + 1
+        width = len(str(len(self.jobs)))
+        _tell(f"[{number:>{width}}/{len(self.jobs)}] {what:<11} {job.folder.name}  {more}".rstrip())
+
+
+def duration(seconds: float) -> str:
+    """Write a time as minutes and seconds, with hours where there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _reason(entry: Entry) -> str:
+    if entry.exit_code is not None and entry.exit_code < 0:
+        return f"ended by {signal.Signals(-entry.exit_code).name}"
+    return f"exit code {entry.exit_code}"
+
+
+def _tell(text: str) -> None:
+    print(text, flush=True)
