@@ -8,9 +8,8 @@ import types
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
-from semiseg.track.wandb_tracker import WandbTracker, stored_id, wandb_tracker
+from semiseg.track.wandb_tracker import WandbTracker
 
 
 class FakeRun:
@@ -85,7 +84,15 @@ def test_everything_arrives_in_order(start, sample, tmp_path, caplog):
     tracker.progress(5)
     tracker.log({"train/loss": 1.0, "val/iou/sky": None}, step=20)
     tracker.images("val/samples", [sample], step=20)
-    outcome = {"miou": 0.5, "miou_best": 0.5, "best_iteration": 20, "miou_last": 0.4, "wall_s": 1800}
+    outcome = {
+        "split_fraction": 0.125,
+        "miou": 0.5,
+        "miou_test": 0.3,
+        "miou_best": 0.5,
+        "best_iteration": 20,
+        "miou_last": 0.4,
+        "wall_s": 1800,
+    }
     tracker.summary(outcome | {"iou": {"sky": 0.5, "road": None}})
     tracker.close("done")
 
@@ -95,12 +102,15 @@ def test_everything_arrives_in_order(start, sample, tmp_path, caplog):
     assert set(arguments["masks"]) == {"truth", "prediction"}
     assert arguments["masks"]["prediction"]["class_labels"] == {0: "sky", 1: "road", 255: "ignored"}
     assert np.array_equal(arguments["masks"]["truth"]["mask_data"], sample.truth)
-    assert run.records[2]["per_class"] == ("table", ["class", "IoU"], [["sky", 0.5], ["road", None]])
+    # A point of its own, whose x is the labeled share.
+    assert run.records[2] == {"split_fraction": 0.125, "result/miou": 0.5, "result/miou_test": 0.3}
+    assert run.records[3]["per_class"] == ("table", ["class", "IoU"], [["sky", 0.5], ["road", None]])
     assert run.summary["miou"] == 0.5
     compared = {"best/val/miou": 0.5, "best/iteration": 20, "final/val/miou": 0.4, "wall_hours": 0.5}
     assert {key: run.summary[key] for key in compared} == compared
     assert ("val/miou", {"step_metric": "iteration", "summary": "max"}) in run.metrics
     assert ("*", {"step_metric": "iteration"}) in run.metrics
+    assert ("result/miou", {"step_metric": "split_fraction"}) in run.metrics
     assert run.finished == 0
 
     (given,) = fake.inits
@@ -127,13 +137,6 @@ def test_the_status_becomes_the_exit_code(start, status, code):
     run = FakeRun()
     start(FakeWandb(run)).close(status)
     assert run.finished == code
-
-
-def test_the_id_is_kept_for_a_resume(tmp_path):
-    first = stored_id(tmp_path)
-    assert len(first) == 8
-    assert first.isalnum()
-    assert stored_id(tmp_path) == first
 
 
 def test_online_resumes_by_id(start):
@@ -218,38 +221,6 @@ def test_a_hanging_start_does_not_hold_the_run(start, caplog):
     tracker.close("done")
     assert len(warnings(caplog)) == 1
     gate.set()
-
-
-def test_of_a_run(monkeypatch, tmp_path, info):
-    fake = FakeWandb(FakeRun())
-    monkeypatch.setitem(sys.modules, "wandb", fake)
-    nodes = {key: {"name": f"{key}-x"} for key in ("dataset", "backbone", "model", "method")}
-    cfg = OmegaConf.create(
-        {
-            **nodes,
-            "name": None,
-            "seed": 3,
-            "split": "1/8",
-            "split_family": "every",
-            "split_id": "0",
-            "tags": ["mine", "1/8"],
-            "tracker": {"mode": "offline", "project": "p", "entity": None},
-        }
-    )
-    (tmp_path / "env.json").write_text('{"python": "3", "git": {"commit": "abc", "diff": "..."}}')
-    split = types.SimpleNamespace(fraction=0.125, sha256={"labeled": "1", "unlabeled": "2"})
-    session = types.SimpleNamespace(run_dir=tmp_path, info=info, split=split)
-    wandb_tracker(cfg, session).close("done")
-    (given,) = fake.inits
-    assert given["group"] == "dataset-x-1of8-model-x-method-x"
-    assert given["name"] == "dataset-x-1of8-model-x-method-x-s3"
-    assert given["job_type"] == "train"
-    assert given["tags"] == ["dataset-x", "1/8", "method-x", "backbone-x", "model-x", "mine"]
-    assert given["config"]["seed"] == 3
-    assert given["config"]["git"] == {"commit": "abc", "dirty": True}
-    assert given["config"]["env"] == {"python": "3"}
-    assert given["config"]["split_sha"] == {"labeled": "1", "unlabeled": "2"}
-    assert given["config"]["split_fraction"] == 0.125
 
 
 OFFLINE_RUN = """

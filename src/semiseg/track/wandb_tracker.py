@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import queue
-import secrets
-import string
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from semiseg.data.dataset import DatasetInfo
 from semiseg.track.base import Sample
+from semiseg.track.wandb_run import described, identity, start, stored_id
 
 if TYPE_CHECKING:
     from semiseg.engine.session import Session
 
 log = logging.getLogger(__name__)
 
-ID_FILE = "wandb_id"
 IGNORED = "ignored"
+OUTCOMES = {"result/miou": "miou", "result/miou_test": "miou_test", "result/accuracy": "accuracy"}
+"""Scores that wandb draws over ``split_fraction``, and their names in ``summary.json``."""
 
 
 class WandbTracker:
@@ -42,10 +40,7 @@ class WandbTracker:
         info: names of the classes, for the masks.
         project: wandb project.
         entity: user or team; None for the account's default.
-        group: runs that differ in the seed alone.
-        name: name of the run.
-        tags: words to filter by.
-        config: plain values: the resolved config, git state, environment, hashes of the split.
+        group, name, tags, config: see ``semiseg.track.wandb_run.Identity``.
         init_timeout: seconds that wandb may take to start.
         close_timeout: seconds that ``close`` may take.
         queue_size: records that may wait.
@@ -117,11 +112,18 @@ class WandbTracker:
         self._put(send)
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Queue the outcome: all values, those to compare runs by under fixed keys, IoU by class as a table."""
+        """Queue the outcome: all values, those to compare runs by under fixed keys, IoU by class as a table.
+
+        The scores are one point of a curve over the labeled share too, since lines of wandb have only logged
+        values on their axes.
+        """
         kept = dict(values) | _compared(values)
 
         def send(wandb: Any, run: Any) -> None:
             run.summary.update(kept)
+            if kept.get("split_fraction") is not None:
+                point = {key: kept[name] for key, name in OUTCOMES.items() if kept.get(name) is not None}
+                run.log({"split_fraction": kept["split_fraction"], **point})
             if isinstance(kept.get("iou"), Mapping):
                 rows = [[name, iou] for name, iou in kept["iou"].items()]
                 run.log({"per_class": wandb.Table(columns=["class", "IoU"], data=rows)})
@@ -158,10 +160,13 @@ class WandbTracker:
     def _work(self) -> None:
         """Start wandb and send what is queued until ``close``; runs in the thread."""
         try:
-            wandb, run = self._start()
+            wandb, run = start(
+                self._mode, self._arguments, self._fail, self._init_timeout, self._close_timeout
+            )
+            _define(run)
         except Exception as error:  # whatever wandb raises, the run does not depend on it
             self._dead.set()
-            self._fail(f"could not start ({_describe(error)})")
+            self._fail(f"could not start ({described(error)})")
             return
         while not self._dead.is_set():
             try:
@@ -173,92 +178,39 @@ class WandbTracker:
             try:
                 job(wandb, run)
             except Exception as error:  # as above
-                self._fail(_describe(error))
+                self._fail(described(error))
         try:
             run.finish(exit_code=self._exit_code)
         except Exception as error:  # as above
-            self._fail(_describe(error))
-
-    def _start(self) -> tuple[Any, Any]:
-        os.environ.setdefault("WANDB_SILENT", "true")
-        import wandb
-
-        run = None
-        if self._mode == "online":
-            try:
-                # Without a key wandb.init would ask for one on the terminal.
-                if not wandb.login(prompt=False):
-                    raise RuntimeError("no API key: run `wandb login`")
-                run = self._init(wandb, "online", resume="allow")
-            except Exception as error:  # as above
-                self._fail(f"not online ({_describe(error)}); offline files are kept for `wandb sync`")
-        if run is None:
-            run = self._init(wandb, "offline")
-        run.define_metric("iteration")
-        run.define_metric("*", step_metric="iteration")
-        run.define_metric("val/miou", step_metric="iteration", summary="max")
-        return wandb, run
-
-    def _init(self, wandb: Any, mode: str, **arguments: Any) -> Any:
-        # A console capture would fight with the progress bar, and the code's state is in the config.
-        settings = wandb.Settings(
-            silent=True,
-            console="off",
-            save_code=False,
-            init_timeout=self._init_timeout,
-            finish_timeout=self._close_timeout,
-        )
-        return wandb.init(mode=mode, reinit="create_new", settings=settings, **self._arguments, **arguments)
-
-
-def stored_id(run_dir: Path) -> str:
-    """Return the wandb id of a run directory, 8 letters and digits; chosen and stored at the first call."""
-    path = run_dir / ID_FILE
-    try:
-        found = path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        found = ""
-    if not found:
-        found = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
-        path.write_text(found + "\n", encoding="utf-8")
-    return found
+            self._fail(described(error))
 
 
 def wandb_tracker(cfg: DictConfig, session: Session) -> WandbTracker:
-    """Start the tracker of a run: runs that differ in the seed alone share a group.
+    """Start the tracker of a run.
 
     Args:
         cfg: the checked config of the run.
         session: the run; its directory may hold ``env.json``.
     """
-    split = session.split
-    group = "-".join((cfg.dataset.name, cfg.split.replace("/", "of"), cfg.model.name, cfg.method.name))
-    env_file = session.run_dir / "env.json"
-    env = json.loads(env_file.read_text(encoding="utf-8")) if env_file.exists() else {}
-    git = env.pop("git", None)
-    resolved = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(resolved, dict)
+    known = identity(cfg, session.split, session.run_dir)
     return WandbTracker(
         session.run_dir,
         mode=cfg.tracker.mode,
         info=session.info,
         project=cfg.tracker.project,
         entity=cfg.tracker.entity,
-        group=group,
-        name=f"{group}-s{cfg.seed}",
-        tags=list(
-            dict.fromkeys(
-                [cfg.dataset.name, cfg.split, cfg.method.name, cfg.backbone.name, cfg.model.name, *cfg.tags]
-            )
-        ),
-        config={
-            **{str(key): value for key, value in resolved.items()},
-            "env": env,
-            "git": git and {"commit": git["commit"], "dirty": bool(git["diff"])},
-            "split_fraction": split.fraction,
-            "split_sha": dict(split.sha256),
-        },
+        **vars(known),
     )
+
+
+def _define(run: Any) -> None:
+    """Say what belongs on the x axis: training runs along iterations, outcomes along the labeled share."""
+    run.define_metric("iteration")
+    run.define_metric("*", step_metric="iteration")
+    run.define_metric("val/miou", step_metric="iteration", summary="max")
+    run.define_metric("split_fraction")
+    for key in OUTCOMES:
+        run.define_metric(key, step_metric="split_fraction")
 
 
 def _compared(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,8 +227,3 @@ def _overlay(wandb: Any, sample: Sample, labels: dict[int, str]) -> Any:
     if sample.truth is not None:
         masks["truth"] = {"mask_data": sample.truth, "class_labels": labels}
     return wandb.Image(sample.image, caption=sample.id, masks=masks)
-
-
-def _describe(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

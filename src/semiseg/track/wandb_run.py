@@ -1,0 +1,161 @@
+"""How a run is found again in wandb: its id, group, name, tags and config; and how wandb is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import string
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from semiseg.config.compose import run_name, settings_that_matter
+from semiseg.config.rundir import fingerprint
+from semiseg.data.splits import Split
+
+ID_FILE = "wandb_id"
+SWEEP_INDEX = "sweep.json"
+LONGEST_TAG = 64
+"""Letters of a tag; wandb refuses a whole run for a longer one."""
+
+NAMED = ("method", "dataset", "backbone", "model")
+PLACES = ("seed", "dataset.root", "trainer.threads")
+"""Keys that runs of one group may differ in."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a run is called in wandb.
+
+    Args:
+        group: equal for runs that differ in the seed alone.
+        name: name of the run.
+        tags: words to filter by: what was chosen, ``tags`` of the config, and "sweep:NAME" for a job of a sweep.
+        config: the resolved config; beside it, as plain columns that nothing else is called by, ``method_name``,
+            ``dataset_name``, ``backbone_name``, ``model_name``, ``split_fraction`` (labeled share, 0-1),
+            ``labeled_images``, ``split_sha``, ``sweep``, ``env`` and ``git``.
+    """
+
+    group: str
+    name: str
+    tags: list[str]
+    config: dict[str, Any]
+
+
+def identity(cfg: DictConfig, split: Split, run_dir: Path) -> Identity:
+    """Describe a run.
+
+    Args:
+        cfg: the checked config of the run.
+        split: its images.
+        run_dir: its directory; may hold ``env.json``, and lie in that of a sweep.
+    """
+    names = {f"{key}_name": cfg[key].name for key in NAMED}
+    sweep = sweep_name(run_dir)
+    words = [cfg.dataset.name, cfg.split, cfg.method.name, cfg.backbone.name, cfg.model.name, *cfg.tags]
+    if sweep is not None:
+        words.append(f"sweep:{sweep}")
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
+    return Identity(
+        group=_group(cfg),
+        name=run_name(cfg),
+        tags=[word[:LONGEST_TAG] for word in dict.fromkeys(map(str, words)) if word],
+        config={
+            **{str(key): value for key, value in resolved.items()},
+            **_machine(run_dir),
+            **names,
+            "split_fraction": split.fraction,
+            "labeled_images": len(split.labeled),
+            "split_sha": dict(split.sha256),
+            "sweep": sweep,
+        },
+    )
+
+
+def sweep_name(run_dir: Path) -> str | None:
+    """Name of the sweep that a run is a job of, which is its folder's; None for a single run."""
+    folder = run_dir.resolve().parent
+    return folder.name if (folder / SWEEP_INDEX).is_file() else None
+
+
+def stored_id(run_dir: Path) -> str:
+    """Return the wandb id of a run directory, 8 letters and digits; chosen and stored at the first call.
+
+    An agent of a wandb sweep gives the id, which is stored in its place: a run that is resumed without the
+    agent goes on as the same run.
+    """
+    path = run_dir / ID_FILE
+    try:
+        found = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        found = ""
+    given = os.environ.get("WANDB_RUN_ID", "") if os.environ.get("WANDB_SWEEP_ID") else ""
+    chosen = (
+        given or found or "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
+    )
+    if chosen != found:
+        path.write_text(chosen + "\n", encoding="utf-8")
+    return chosen
+
+
+def start(
+    mode: str,
+    arguments: Mapping[str, Any],
+    fail: Callable[[str], None],
+    init_timeout: float,
+    close_timeout: float,
+) -> tuple[Any, Any]:
+    """Start a wandb run that asks nothing, prints nothing and captures no output; return wandb and the run.
+
+    Args:
+        mode: "online" or "offline"; without an account or a server "online" becomes "offline".
+        arguments: of ``wandb.init``.
+        fail: is told in words why a run is not online.
+        init_timeout: seconds that wandb may take to start.
+        close_timeout: seconds that wandb may take to finish.
+    """
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    # A console capture would fight with the progress bar, and the code's state is in the config.
+    settings = wandb.Settings(
+        silent=True, console="off", save_code=False, init_timeout=init_timeout, finish_timeout=close_timeout
+    )
+    given = {"reinit": "create_new", "settings": settings, **arguments}
+    if mode == "online":
+        try:
+            # Without a key wandb.init would ask for one on the terminal.
+            if not wandb.login(prompt=False):
+                raise RuntimeError("no API key: run `wandb login`")
+            return wandb, wandb.init(mode="online", resume="allow", **given)
+        except Exception as error:  # whatever wandb raises, nothing depends on it
+            fail(f"not online ({described(error)}); offline files are kept for `wandb sync`")
+    return wandb, wandb.init(mode="offline", **given)
+
+
+def described(error: Exception) -> str:
+    """An error in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _group(cfg: DictConfig) -> str:
+    """The run's name without its seed, and a hash of all settings: others of the same name are not averaged in."""
+    unnamed = cfg.copy()
+    unnamed.name = None
+    matters = {key: value for key, value in settings_that_matter(cfg).items() if key not in PLACES}
+    return f"{run_name(unnamed).removesuffix(f'-s{cfg.seed}')}-{fingerprint(matters)[:6]}"
+
+
+def _machine(run_dir: Path) -> dict[str, Any]:
+    try:
+        env = json.loads((run_dir / "env.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        env = {}
+    git = env.pop("git", None)
+    return {"env": env, "git": git and {"commit": git["commit"], "dirty": bool(git["diff"])}}
