@@ -33,6 +33,7 @@ HARMLESS = frozenset(
     {
         "name",
         "tags",
+        "published",
         "run_dir",
         "sweep_dir",
         "data_roots",

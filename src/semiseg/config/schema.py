@@ -166,6 +166,8 @@ class RunConfig:
         sweep_dir: folder of the jobs of ``-m``; None means ``runs/sweeps/TIME``.
         keep_pseudo_labels: keep the files of pseudo-labels after their last use.
         tags: free words for the tracker.
+        published: numbers of papers that a preset names, for the report: rows with ``source``, ``for`` (the option
+            of each config group that they hold for) and ``miou`` (percent by split).
         data_roots: folder of each dataset, for local.yaml.
         dataset: ``_target_`` and arguments; so are the next six.
     """
@@ -184,6 +186,7 @@ class RunConfig:
     sweep_dir: str | None = None
     keep_pseudo_labels: bool = False
     tags: list[str] = field(default_factory=list)
+    published: list[Any] = field(default_factory=list)
     data_roots: dict[str, str] = field(default_factory=dict)
     dataset: Any = MISSING
     backbone: Any = MISSING

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from semiseg.config.schema import COMPONENTS
 from semiseg.tools.report.collect import RunRecord
 from semiseg.tools.report.model import Published
 
@@ -11,8 +10,8 @@ from semiseg.tools.report.model import Published
 def published(runs: Sequence[RunRecord]) -> tuple[Published, ...]:
     """Return what is published for the settings of runs, each number once.
 
-    A row of the list ``published`` names config groups with the option that it holds for, ``source``, and
-    ``miou``: percent by split. A row that does not fit a run is left out.
+    A row of the list ``published`` says under ``for`` which options of config groups it holds for, under
+    ``source`` where it stands, under ``miou`` the percent by split. What does not fit a run is left out.
     """
     found = [
         Published(percent / 100, str(row.get("source", "")), _preset(run))
@@ -23,10 +22,12 @@ def published(runs: Sequence[RunRecord]) -> tuple[Published, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _percent(row: Mapping[str, Any], config: Mapping[str, Any]) -> float | None:
-    for group in COMPONENTS:
-        if group in row and row[group] != (config.get(group) or {}).get("name"):
-            return None
+def _percent(row: Any, config: Mapping[str, Any]) -> float | None:
+    if not isinstance(row, Mapping):
+        return None
+    options = row.get("for") or {}
+    if any(name != (config.get(group) or {}).get("name") for group, name in options.items()):
+        return None
     by_split = {str(split): percent for split, percent in (row.get("miou") or {}).items()}
     percent = by_split.get(str(config.get("split")))
     return None if percent is None else float(percent)
