@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.wandb is not None:
         from semiseg.tools.report.upload import upload
 
-        upload(found, folder, options.project, options.entity, options.wandb)
+        upload(found, figures, folder, options.project, options.entity, options.wandb)
     return 0
 
 
