@@ -1,5 +1,6 @@
-"""Printing to a reader that may go away, as in ``semiseg train | head``."""
+"""Printing to a reader that may go away, as in ``semiseg train | head``; collecting what is logged."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -54,3 +55,22 @@ def lasting_output() -> Iterator[None]:
         for stream in wrapped:
             stream.flush()
         sys.stdout, sys.stderr = former
+
+
+@contextmanager
+def collected_messages() -> Iterator[list[str]]:
+    """Collect what the package logs instead of printing it."""
+    texts: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            texts.append(record.getMessage())
+
+    logger, handler = logging.getLogger("semiseg"), Collector()
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield texts
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate

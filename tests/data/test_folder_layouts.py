@@ -157,3 +157,17 @@ def test_no_test_images(tmp_path):
     image(root / "images" / "test" / "d.jpg")
     dataset = folder(root, test=None)
     assert (dataset.ids("test"), dataset.ids("unlabeled")) == ((), ("test/d",))
+
+
+def test_lists_of_bare_names_mean_images_in_subfolders(tmp_path):
+    for stem in ("x/a", "x/b", "y/b", "y/c"):
+        image(tmp_path / "images" / f"{stem}.jpg")
+        save(tmp_path / "masks" / f"{stem}.png", GREY)
+    (tmp_path / "val.txt").write_text("a.jpg\nc\n")
+    assert folder(tmp_path, val="val").ids("val") == ("x/a", "y/c")
+    (tmp_path / "val.txt").write_text("b\n")
+    with pytest.raises(UserError, match="line 1: b"):
+        folder(tmp_path, val="val")
+    (tmp_path / "val.txt").write_text("z/a\n")
+    with pytest.raises(UserError, match="line 1: z/a"):
+        folder(tmp_path, val="val")

@@ -70,15 +70,18 @@ class BadFilesError(UserError):
 
     Args:
         faults: all of them; the message shows the first 50.
+        otherwise: how to go on without repairing them.
     """
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    def __init__(
+        self, faults: Sequence[Fault], otherwise: str = "leave them out with dataset.skip_bad=true"
+    ) -> None:
         lines = [f"  {fault}" for fault in faults[:SHOWN_FILES]]
         if len(faults) > SHOWN_FILES:
             lines.append(f"  and {len(faults) - SHOWN_FILES} more")
         images = len({fault.id for fault in faults})
-        advice = "Repair them, or leave them out with dataset.skip_bad=true."
-        super().__init__(f"bad files: {len(faults)}, of {images} images\n" + "\n".join(lines) + f"\n{advice}")
+        head = f"bad files: {len(faults)}, of {images} images"
+        super().__init__("\n".join([head, *lines, f"Repair them, or {otherwise}."]))
         self.faults = tuple(faults)
 
 

@@ -69,6 +69,8 @@ def candidates(line: str) -> list[str]:
 def read_ids(path: Path, known: Iterable[str]) -> tuple[str, ...]:
     """Read an id list and return the ids that its lines name, in the order of the file.
 
+    A bare name also means the id of that name in a subfolder, where there is one alone.
+
     Args:
         path: text file with one image a line, see ``candidates``.
         known: all ids that the dataset has.
@@ -78,9 +80,13 @@ def read_ids(path: Path, known: Iterable[str]) -> tuple[str, ...]:
             that is there twice.
     """
     pool = frozenset(known)
+    names = Counter(image_id.rpartition("/")[2] for image_id in pool)
+    full = {name: image_id for image_id in pool if names[name := image_id.rpartition("/")[2]] == 1}
     ids, unknown = [], []
     for number, line in enumerate(read_lines(path), start=1):
-        match = next((candidate for candidate in candidates(line) if candidate in pool), None)
+        meant = candidates(line)
+        bare = full.get(meant[-1]) if len(first_column(line).parts) == 1 else None
+        match = next((each for each in meant if each in pool), bare)
         if match is None:
             unknown.append((number, line))
         else:

@@ -1,10 +1,8 @@
 """Inspecting what a run reads: datasets, weights, decoded images, the wandb account. Nothing is fetched."""
 
-import logging
 import netrc
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +19,7 @@ from semiseg.data.files import ROOT_VARIABLE, FileDataset, NoFolderError
 from semiseg.data.store_files import cache_folder
 from semiseg.data.voc import Voc
 from semiseg.errors import UserError
+from semiseg.output import collected_messages
 from semiseg.tools.findings import Section
 
 LOCAL = Path("local.yaml")
@@ -88,7 +87,7 @@ def _local_roots(section: Section) -> dict[str, str]:
 def _count(section: Section, name: str, known: Known, root: str | None) -> None:
     """Count a dataset's images, and compare with the published numbers and the files that are there."""
     try:
-        with _messages() as notes:
+        with collected_messages() as notes:
             dataset = known.build(root)
     except NoFolderError as error:
         section.facts[name] = None
@@ -118,25 +117,6 @@ def _count(section: Section, name: str, known: Known, root: str | None) -> None:
 
 def _numbers(counts: dict[Part, int]) -> str:
     return ", ".join(f"{count:,} {part}" for part, count in counts.items())
-
-
-@contextmanager
-def _messages() -> Iterator[list[str]]:
-    """Collect what the package logs instead of printing it."""
-    texts: list[str] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            texts.append(record.getMessage())
-
-    logger, handler = logging.getLogger("semiseg"), Collector()
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
-    try:
-        yield texts
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
 
 
 def weights_folder() -> Path:

@@ -1,0 +1,228 @@
+"""``semiseg init``: the command."""
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from semiseg.config.searchpath import conf_dir, is_shipped
+from semiseg.data.check import BadFilesError
+from semiseg.data.folder import Folder
+from semiseg.data.folder_files import FolderFiles
+from semiseg.data.mask_labels import Value, parse_color
+from semiseg.errors import UserError
+from semiseg.files import write_text
+from semiseg.output import collected_messages
+from semiseg.tools.arguments import Parser
+from semiseg.tools.init.classes import decide
+from semiseg.tools.init.describe import config, report, settings
+from semiseg.tools.init.layout import Layout, find_layout
+from semiseg.tools.init.measure import Measures, measure
+from semiseg.tools.init.names import find_names, given_names
+from semiseg.tools.init.survey import survey
+
+DESCRIPTION = """\
+Look at a folder of images, of which some have masks: find the layout, the classes in the masks (numbers or colors),
+sizes and label statistics, check every file, and write the config of the dataset."""
+EPILOG = """\
+writes dataset/NAME.yaml in the working directory, which `semiseg train dataset=NAME` reads from there. Nothing in
+FOLDER is changed.
+
+examples:
+  semiseg init fields                                  fields/images/*.jpg, fields/masks/*.png for some of them
+  semiseg init fields --classes soil,wheat,weed        names in the order in which the report lists the values
+  semiseg init scans --classes 'rest=#000000,vessel=#ff0000' --void '#ffffff'
+  semiseg init data --name fields --images rgb --masks gt --mask-suffix _mask
+"""
+VAL_SHARE = 0.2
+VAL_NAMES = ("val", "valid", "validation")
+TEST_NAMES = ("test", "testing")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``semiseg init`` with the arguments after its name; return the exit code.
+
+    Raises:
+        UserError: there is no folder, image or mask, files cannot serve, the names do not go with the masks, or
+            the config exists already.
+    """
+    options = _parser().parse_args(arguments)
+    root = Path(options.folder).expanduser()
+    if not root.is_dir():
+        fault = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(f"{root} {fault}; expected a folder with images and masks")
+    root = root.resolve()
+    name = _name(options.name, root)
+    target = Path("dataset") / f"{name}.yaml"
+    if target.exists() and not options.force:
+        raise UserError(f"{target} exists already: --force replaces it, --name NAME writes another")
+    try:
+        text, made_up, measures = _examine(root, name, options)
+    except BadFilesError as error:
+        raise BadFilesError(error.faults, "leave them out with --skip-bad") from error
+    target.parent.mkdir(exist_ok=True)
+    write_text(target, text)
+    print(f"written  {target}\n")
+    print("\n".join(_next(name, target, made_up, measures)))
+    return 0
+
+
+def _examine(root: Path, name: str, options: argparse.Namespace) -> tuple[str, bool, Measures]:
+    """Print what there is to know about a folder; return its config, whether names are made up, and counts."""
+    layout, others = _layout(root, options)
+    files = layout.find(root)
+    masks = {image_id: path for image_id, path in files.masks.items() if image_id in files.images}
+    with _ticking("masks", len(masks)) as tick:
+        found = survey(masks, tick, options.skip_bad)
+    named = given_names(options.classes) if options.classes else find_names(root)
+    classes = decide(found, named, _void(options.void))
+    parts, notes = _parts(root, files, options)
+    values = settings(name, root, layout, classes, parts)
+    dataset = Folder(**values)
+    with collected_messages() as warnings, _ticking("files", len(files.ids)) as tick:
+        measures = measure(dataset, lambda done, total: tick())
+    notes += [f"other masks of the same images: {each.words()}" for each in others]
+    print("\n".join([str(root), "", *report(layout, files, found, classes, measures), ""]))
+    print("".join(f"note     {note}\n" for note in (*classes.notes, *notes, *warnings)), end="")
+    return config(values, classes, measures), classes.made_up, measures
+
+
+def _name(given: str | None, root: Path) -> str:
+    name = given or re.sub(r"[^a-z0-9_-]+", "_", root.name.lower()).strip("_") or "own"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise UserError(f"--name {name}: expected letters, digits, - and _")
+    if is_shipped("dataset", name):
+        shipped = ", ".join(sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml")))
+        raise UserError(
+            f"dataset={name} is one of semiseg's own ({shipped}); choose another: --name my_{name}"
+        )
+    return name
+
+
+def _layout(root: Path, options: argparse.Namespace) -> tuple[Layout, list[Layout]]:
+    """The layout as found, with what the command line says about it."""
+    if (
+        options.images
+        and options.masks
+        and (options.image_suffix is not None or options.mask_suffix is not None)
+    ):
+        return Layout(
+            options.images, options.masks, options.image_suffix or "", options.mask_suffix or ""
+        ), []
+    layout, others = find_layout(root, options.images, options.masks)
+    given = {"image_suffix": options.image_suffix, "mask_suffix": options.mask_suffix}
+    return replace(layout, **{key: value for key, value in given.items() if value is not None}), others
+
+
+def _void(text: str | None) -> list[Value]:
+    values: list[Value] = []
+    for word in (text or "").split(","):
+        if word.strip().isdigit():
+            values.append(int(word))
+        elif word.strip():
+            parse_color(word.strip())
+            values.append(word.strip().lower())
+    return values
+
+
+def _parts(root: Path, files: FolderFiles, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """Settings that say which images are validated and tested on, and notes about them."""
+    val = options.val if options.val is not None else _part(root, files, VAL_NAMES)
+    test = _part(root, files, TEST_NAMES)
+    notes = []
+    folder = _folder(files.images, TEST_NAMES)
+    if test is None and folder:
+        notes.append(f"the images of {folder} have no masks: they count as unlabeled")
+    if val is None:
+        notes.append(
+            f"neither a val.txt nor a folder val: {VAL_SHARE:.0%} of the labeled images are held out, evenly over "
+            "their sorted names. Frames of one video are nearly equal: list whole videos in val.txt"
+        )
+    return {"val": VAL_SHARE if val is None else val, "test": test, "skip_bad": options.skip_bad}, notes
+
+
+def _part(root: Path, files: FolderFiles, names: Sequence[str]) -> str | None:
+    """The list or the subfolder that holds a part."""
+    listed = next((name for name in names if (root / f"{name}.txt").is_file()), None)
+    return listed or _folder(files.masks, names)
+
+
+def _folder(ids: Sequence[str] | dict[str, Path], names: Sequence[str]) -> str | None:
+    leads = {image_id.split("/")[0] for image_id in ids if "/" in image_id}
+    return next((lead for name in names for lead in sorted(leads) if lead.lower() == name), None)
+
+
+def _next(name: str, target: Path, made_up: bool, measures: Measures) -> list[str]:
+    smallest = min(min(size) for size in measures.sizes)
+    crop = max(32, min(512, smallest // 32 * 32))
+    split = "full" if measures.parts["unlabeled"] else "1/8"
+    lines = [
+        f"semiseg splits check dataset={name} split={split}",
+        f"semiseg train --plan dataset={name} split={split} method=cps trainer.crop_size={crop}",
+    ]
+    if made_up:
+        lines.insert(
+            0, f"write the names of the classes into {target}, or give them: --classes NAME,NAME,... --force"
+        )
+    return ["next", *(f"  {line}" for line in lines)]
+
+
+def _share(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+@contextmanager
+def _ticking(what: str, total: int) -> Iterator[Any]:
+    """Give a function that counts on a terminal's last line, at most ten times a second."""
+    done, last, shown = 0, time.monotonic(), False
+
+    def tick() -> None:
+        nonlocal done, last, shown
+        done += 1
+        if sys.stderr.isatty() and time.monotonic() - last > 0.1:
+            last, shown = time.monotonic(), True
+            print(f"\r{what} {done:,} of {total:,} ", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield tick
+    finally:
+        if shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _parser() -> Parser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="semiseg init", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
+    parser.add_argument("folder", metavar="FOLDER", help="folder with images and masks, anywhere below it")
+    parser.add_argument("--name", help="of the dataset; default: the folder's")
+    parser.add_argument(
+        "--classes",
+        metavar="NAME,...",
+        help="names of the classes in the order of the values, or NAME=VALUE,... with numbers or colors; default: "
+        "those of classes.txt, class_dict.csv, labelmap.txt ... in FOLDER, else placeholders",
+    )
+    parser.add_argument(
+        "--void", metavar="VALUE,...", help='numbers or colors that mean "not labeled", beside 255'
+    )
+    parser.add_argument("--images", metavar="DIR", help="folder of the images below FOLDER; default: found")
+    parser.add_argument("--masks", metavar="DIR", help="folder of the masks below FOLDER; default: found")
+    parser.add_argument("--image-suffix", metavar="END", help="what images' names end in; default: found")
+    parser.add_argument("--mask-suffix", metavar="END", help="what masks' names end in; default: found")
+    parser.add_argument(
+        "--val",
+        type=_share,
+        metavar="SHARE|NAME",
+        help=f"share of the labeled images to validate on, a list or a subfolder; default: val if there is one, "
+        f"else {VAL_SHARE}",
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="leave out files that cannot serve")
+    parser.add_argument("--force", action="store_true", help="replace dataset/NAME.yaml")
+    return parser

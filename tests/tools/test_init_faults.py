@@ -1,0 +1,112 @@
+"""What ``semiseg init`` refuses, and what it leaves alone."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from own_folder import GENERATOR, GREY, fields, photo, save
+
+from semiseg.cli import main
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def init(root, *options):
+    assert main(["init", str(root), *options]) == 0
+
+
+def refused(capsys, root, *options):
+    assert main(["init", str(root), *options]) == 2
+    text = capsys.readouterr().err
+    assert len(text.splitlines()) < 40
+    return text
+
+
+def written():
+    return yaml.safe_load(Path("dataset/fields.yaml").read_text(encoding="utf-8"))
+
+
+def test_an_existing_config_is_kept(here, capsys):
+    root = fields(here / "fields")
+    init(root)
+    before = (here / "dataset/fields.yaml").read_text()
+    assert "dataset/fields.yaml exists already: --force replaces it" in refused(
+        capsys, root, "--classes", "a,b,c"
+    )
+    assert (here / "dataset/fields.yaml").read_text() == before
+    init(root, "--classes", "a,b,c", "--force")
+    assert written()["classes"] == ["a", "b", "c"]
+
+
+def test_bad_files_are_named_together(here, capsys):
+    root = fields(here / "fields", unlabeled="xy")
+    (root / "images" / "x.jpg").write_bytes(b"no image")
+    photo(root / "images" / "b.jpg", (9, 9))
+    text = refused(capsys, root)
+    assert "x.jpg (id x): not an image" in text
+    assert "mask is 8x6, its image 9x9" in text
+    assert "--skip-bad" in text
+    assert not (here / "dataset").exists()
+    init(root, "--skip-bad")
+    assert written()["skip_bad"] is True
+    assert "left out 2 files" in capsys.readouterr().out
+    (root / "masks" / "c.png").write_bytes(b"")
+    assert "c.png (id c): empty file" in refused(capsys, root, "--force")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--name", "voc"), "dataset=voc is one of semiseg's own .* --name my_voc"),
+        (("--name", "a/b"), "expected letters, digits, - and _"),
+        (("--classes", "a,b"), r"names 2 classes, but the masks hold 4 values: 0 \(90 pixels\)"),
+        (("--classes", "a"), "expected at least two names"),
+        (("--classes", "a,b,a"), "class names occur twice: a"),
+        (("--classes", "a=0,b=0,c=2"), "two classes have 0"),
+        (("--classes", "a=0,b=1"), r"the masks also hold 2 \(.*--void 2"),
+        (("--classes", "a=0,b,c"), "b has no value"),
+        (("--classes", "a=red,b=blue"), "'red' is no color"),
+        (("--images", "nowhere"), "none has a mask with the folders given"),
+        (("--vla", "0.2"), "--help. shows the options"),
+        (("--val", "2"), "dataset.val=2.0: expected a share"),
+        (("--val", "list.txt"), "cannot read the id list"),
+    ],
+)
+def test_bad_options(here, capsys, options, message):
+    text = refused(capsys, fields(here / "fields"), *options)
+    assert re.search(message, text.replace("\n", " "))
+
+
+def test_folders_that_cannot_be_a_dataset(here, capsys):
+    assert "nowhere does not exist" in refused(capsys, here / "nowhere")
+    (here / "file").touch()
+    assert "file is not a folder" in refused(capsys, here / "file")
+    (here / "empty").mkdir()
+    assert "no images in" in refused(capsys, here / "empty")
+    text = refused(capsys, fields(here / "bare", labeled=""))
+    assert "3 images, but none has a mask" in text
+    assert "bare/images: 3" in text
+    flat = fields(here / "flat", mask=np.zeros_like(GREY))
+    assert "masks hold 0 (240 pixels) and no other value" in refused(capsys, flat)
+    one = fields(here / "one", labeled="a")
+    assert "no labeled image left for training" in refused(capsys, one)
+
+
+def test_masks_that_are_smoothed_or_lossy(here, capsys):
+    smooth = GENERATOR.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    root = here / "smooth"
+    for stem in "ab":
+        photo(root / "images" / f"{stem}.jpg", (40, 50))
+        save(root / "masks" / f"{stem}.png", smooth)
+    text = refused(capsys, root)
+    assert "the masks hold 2,000 colors" in text
+    assert "without antialiasing" in text
+    lossy = fields(here / "lossy", masks="masks/{}.jpg")
+    assert "not a PNG; a mask has to be stored without loss" in refused(capsys, lossy)
