@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,11 @@ def test_every_trial_is_a_command_line_of_ours(expanded, capsys):
         assert composed["method"]["name"] == values["method"]
         assert (composed["split"], composed["seed"]) == (values["split"], values["seed"])
         assert composed["tracker"]["mode"] == "online"
+
+
+def test_the_page_shows_the_file():
+    (block,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "wandb.md").read_text(), re.DOTALL)
+    assert yaml.safe_load(block) == yaml.safe_load(SWEEP.read_text())
 
 
 def inspected(run):
