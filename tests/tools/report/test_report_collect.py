@@ -1,8 +1,6 @@
 """Which runs are found in folders, and what is told of runs that did not finish."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import pytest
 from written_runs import write_run
 
+from semiseg.config.rundir import RunDir
 from semiseg.errors import UserError
 from semiseg.tools.report.collect import collect
 
@@ -63,29 +62,28 @@ def test_states_of_runs_that_did_not_finish(tmp_path: Path) -> None:
 
 
 def test_a_running_run_is_told_from_a_killed_one(tmp_path: Path) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    for name, pid, host in (
-        ("alive", os.getpid(), socket.gethostname()),
-        ("gone", ended.pid, socket.gethostname()),
-        ("elsewhere", ended.pid, "another-machine"),
-    ):
-        folder = write_run(tmp_path / name, state="running")
-        (folder / "status.json").write_text(json.dumps({"state": "running", "pid": pid}))
-        (folder / ".lock").write_text(f"process {pid} on {host} since 2026-01-01 00:00:00")
-    states = {record.path.name: record.state for record in collect([tmp_path])}
-    assert states == {"alive": "running", "gone": "killed", "elsewhere": "running"}
+    write_run(tmp_path / "killed", state="running")
+    alive = write_run(tmp_path / "alive", state="running")
+    with RunDir(alive).lock():
+        states = {record.path.name: record.state for record in collect([tmp_path])}
+    assert states == {"alive": "running", "killed": "killed"}
 
 
 def test_jobs_of_a_sweep_that_left_no_run_are_told(tmp_path: Path) -> None:
     write_run(tmp_path / "done-job")
     jobs = {
         "done-job": {"overrides": ["seed=0"], "state": "done", "log": []},
+        "lost-job": {"overrides": ["seed=2"], "state": "done", "log": []},
         "dead-job": {"overrides": ["method=cps", "seed=1"], "state": "failed", "log": ["start", "no memory"]},
     }
     (tmp_path / "sweep.json").write_text(json.dumps({"version": 1, "jobs": jobs}))
-    dead, done = collect([tmp_path])
-    assert (done.state, dead.state, dead.status["error"]) == ("done", "failed", "no memory")
+    dead, done, lost = collect([tmp_path])
+    assert (done.state, lost.state, dead.state, dead.status["error"]) == (
+        "done",
+        "missing",
+        "failed",
+        "no memory",
+    )
     assert dead.overrides == ("method=cps", "seed=1")
 
 

@@ -1,8 +1,6 @@
 """Finding run directories and reading what they hold; nothing is computed, nothing is written."""
 
 import json
-import os
-import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +13,14 @@ from omegaconf.errors import OmegaConfBaseException
 from semiseg.config.rundir import LOCK, RunDir
 from semiseg.errors import UserError
 from semiseg.files import read_json
+from semiseg.locks import holder
 
 MAX_DEPTH = 4
 SWEEP_INDEX = "sweep.json"
 DONE = "done"
 KILLED = "killed"
 UNREADABLE = "unreadable"
+MISSING = "missing"
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class RunRecord:
     Args:
         path: the run directory.
         name: name of the run; of the folder where the run has none.
-        state: "done", "failed", "interrupted", "running", "killed" (its process is gone), "unreadable", or
-            what the index of a sweep says of a job without a run directory, such as "waiting".
+        state: "done", "failed", "interrupted", "running", "killed" (no process holds its lock), "unreadable", or
+            what the index of a sweep says of a job without a run directory: "waiting", "failed", or "missing"
+            where it was done.
         config: content of ``config.resolved.yaml``; empty where there is none.
         summary: content of ``summary.json``; None unless the state is "done".
         env: content of ``env.json``.
@@ -115,7 +116,7 @@ def read_run(path: Path) -> RunRecord:
     place = RunDir(path)
     status = place.read_status()
     state = str(status.get("state", "running"))
-    if state == "running" and _abandoned(path, status):
+    if state == "running" and holder(path / LOCK) is None:
         state = KILLED
     config: dict[str, Any] = {}
     overrides: tuple[str, ...] = ()
@@ -144,7 +145,8 @@ def _without_directory(folder: Path) -> Iterator[RunRecord]:
             log = job.get("log") or []
             status = {"state": job.get("state"), "error": str(log[-1]) if log else None}
             overrides = tuple(map(str, job.get("overrides") or ()))
-            yield RunRecord(path, path.name, str(job.get("state")), {}, None, {}, status, overrides)
+            state = MISSING if job.get("state") == DONE else str(job.get("state"))
+            yield RunRecord(path, path.name, state, {}, None, {}, status, overrides)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -167,17 +169,3 @@ def _parsed(line: str) -> Any:
         return json.loads(line)
     except ValueError:
         return None
-
-
-def _abandoned(path: Path, status: dict[str, Any]) -> bool:
-    """Whether the process of a run that says to be running is gone; other machines' cannot be looked up."""
-    try:
-        owner = (path / LOCK).read_text(encoding="utf-8")
-        if f" on {socket.gethostname()} " not in owner:
-            return False
-        os.kill(int(status["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, KeyError, ValueError, TypeError):
-        return False
-    return False

@@ -36,7 +36,7 @@ name of an option says nothing that its values do not."""
 FILES = ("backbone.weights", "method.weights_a", "method.weights_b")
 """Files are compared by their name, since folders differ from machine to machine."""
 
-STARTS = ("init_from", "method.baseline")
+STARTS = ("init_from", "init_sha256", "method.baseline")
 """Runs to start from belong to a seed each; whether there is one is what is compared."""
 
 SPLIT = ("split", "split_family", "unlabeled", "val_subset")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.config.faults import shown
-from semiseg.tools.report.collect import DONE, KILLED, RunRecord
+from semiseg.tools.report.collect import DONE, RunRecord
 from semiseg.tools.report.facts import KINDS, Facts, differences, facts, short, signature
 from semiseg.tools.report.model import Flag, Flagged
 
@@ -121,8 +121,7 @@ def _short(hashes: tuple[str, ...]) -> str:
 
 def _state(run: RunRecord) -> Flag:
     reason = run.status.get("error")
-    text = "killed: its process is gone" if run.state == KILLED else run.state
-    return Flag("state", f"{text}: {reason}" if reason else text)
+    return Flag("state", f"{run.state}: {reason}" if reason else run.state)
 
 
 def _grouped(

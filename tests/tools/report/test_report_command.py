@@ -1,0 +1,154 @@
+"""``semiseg report``: the files it writes, the folders it refuses, the mistakes it names."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from written_runs import write_run
+
+from semiseg.cli import main
+from semiseg.tools.report import markdown
+from semiseg.tools.report.aggregate import study
+from semiseg.tools.report.collect import collect
+
+FILES = {"report.html", "report.md", "results.csv", "report.json", "figures"}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
+    """Two methods, two seeds, all labels, a failed job, one of other code; a run that really was trained."""
+    folder = tmp_path_factory.mktemp("sweep")
+    for seed in range(2):
+        write_run(folder / f"supervised-{seed}", 0.40 + seed / 100, seed=seed)
+        write_run(folder / f"cps-{seed}", 0.45 + seed / 50, method="cps", seed=seed)
+    write_run(folder / "full", 0.60, split="full")
+    write_run(folder / "cps-2", method="cps", seed=2, state="failed", error="a | b <i>\nof *many*")
+    write_run(folder / "cps-3", 0.9, method="cps", seed=3, version="0.9")
+    shutil.copytree(tiny_run, folder / "trained")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(sweep: Path) -> Path:
+    assert main(["report", str(sweep)]) == 0
+    return sweep / "report"
+
+
+def test_one_folder_holds_page_text_table_and_pictures(report: Path) -> None:
+    assert {path.name for path in report.iterdir()} == FILES
+    assert "<html" in (report / "report.html").read_text()
+    pictures = re.findall(r"!\[.+\]\(<(.+)>\)", (report / "report.md").read_text())
+    assert pictures
+    assert all((report / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
+
+
+def test_the_text_has_the_numbers_and_the_flags(report: Path) -> None:
+    lines = (report / "report.md").read_text().splitlines()
+    row = next(line for line in lines if line.startswith("| cps | 1/8 | 2 |"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    # Differences 0.05 and 0.06: mean 5.5 points, half width 12.7062 * 0.707107 / sqrt(2) = 6.35 points; the gap is
+    # 60 - 40.5 = 19.5 points wide.
+    assert cells[2:] == ["2", "46.0 ± 1.4", "0: 45.0, 1: 47.0", "+5.5 [−0.9, +11.9]", "2", "28 % [−4, 61]"]
+    assert any("state: failed: a \\| b \\<i> of \\*many\\*" in line for line in lines)
+    assert any("code: code=0.9 (averaged: 1.0)" in line for line in lines)
+
+
+def test_the_table_has_a_line_for_each_run(report: Path, sweep: Path) -> None:
+    with (report / "results.csv").open() as file:
+        rows = {Path(row["path"]).name: row for row in csv.DictReader(file)}
+    assert set(rows) == {path.name for path in sweep.iterdir() if (path / "run.yaml").exists()}
+    assert {name for name, row in rows.items() if row["averaged"] == "no"} == {"cps-2", "cps-3"}
+    one = rows["cps-1"]
+    told = [one[name] for name in ("method", "split", "seed", "iterations", "code")]
+    assert told == ["cps", "1/8", "1", "100", "1.0"]
+    scores = [float(one[name]) for name in ("miou", "miou_test", "iou/car")]
+    assert scores == pytest.approx([0.47, 0.42, 0.37])
+    assert (rows["cps-2"]["state"], rows["cps-2"]["miou"]) == ("failed", "")
+    trained = json.loads((sweep / "trained" / "summary.json").read_text())
+    assert float(rows["trained"]["miou"]) == trained["miou"]
+    assert float(rows["trained"]["memory_gib"]) > 0
+
+
+def test_the_terminal_shows_the_table_and_what_is_left_out(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["report", str(sweep), "--by", "method", "--mix", "code,settings", "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^cps +3 +60\.7 ± 25\.4 +0: 45\.0, 1: 47\.0, 3: 90\.0", told, re.M)
+    assert re.search(r"^not averaged: .*cps-2 \(failed: a \| b", told, re.M)
+    assert re.search(r"^averaged in spite of: .*cps-3 \(code\)$", told, re.M)
+    assert re.search(r"^not averaged: .*full \(split\)$", told, re.M)
+
+
+def test_a_report_replaces_a_report_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "runs" / "one")
+    out = tmp_path / "out"
+    (out / "figures").mkdir(parents=True)
+    (out / "figures" / "mine.png").write_text("mine")
+    command = ["report", str(tmp_path / "runs"), "-o", str(out)]
+    assert main(command) == 2
+    assert "holds no report but other files (figures)" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["figures"]
+    assert main([*command, "--force"]) == 0
+    first = {path.name for path in (out / "figures").iterdir()}
+    write_run(tmp_path / "runs" / "two", method="cps")
+    assert main(command) == 0
+    assert "| cps |" in (out / "report.md").read_text()
+    assert (out / "figures" / "mine.png").read_text() == "mine"
+    (tmp_path / "runs" / "two" / "status.json").write_text('{"state": "failed"}')
+    assert main(command) == 0
+    assert {path.name for path in (out / "figures").iterdir()} == first
+
+
+def test_the_folder_of_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "runs" / "one")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["report", str(run)]) == 0
+    assert {path.name for path in (tmp_path / "here" / "report").iterdir()} == FILES
+    assert not (run / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nowhere"], "nowhere does not exist"),
+        ([], "the following arguments are required: DIR"),
+        (["{runs}", "--metric", "mioo"], "--metric=mioo: no run has it. Did you mean miou?"),
+        (["{runs}", "--by", "methud"], "--by=methud: no run has this key. Did you mean method?"),
+        (["{runs}", "--baseline", "cps"], "--baseline=cps: no run is of this method."),
+        (["{runs}", "--mix", "dataset"], "dataset is none of code, settings, iterations"),
+        (["{runs}", "-o", "{runs}/one"], "holds no report but other files"),
+        (["{runs}", "-o", "{runs}/one/run.yaml"], "cannot be written"),
+    ],
+)
+def test_mistakes_are_answered_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    write_run(tmp_path / "one")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["report", *(word.format(runs=tmp_path) for word in words)]) == 2
+    message = capsys.readouterr().err
+    assert told in message
+    assert len(message.splitlines()) <= 5
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_runs_without_any_result_make_a_report(tmp_path: Path) -> None:
+    write_run(tmp_path / "one", state="interrupted")
+    assert main(["report", str(tmp_path)]) == 0
+    assert "state: interrupted" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_a_published_number_stands_in_a_column_of_its_own(tmp_path: Path) -> None:
+    row = {"source": "their paper", "for": {"method": "cps"}, "miou": {"1/8": 73.2}}
+    write_run(tmp_path / "one", method="cps", config={"published": [row]})
+    text = markdown.render(study(collect([tmp_path])), [], tmp_path)
+    assert "| published |" in text
+    assert "| 73.20 (their paper) |" in text
