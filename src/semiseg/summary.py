@@ -52,6 +52,7 @@ def summarize(cfg: DictConfig, lab: Lab, network: SegModel, wall_seconds: float)
         "accuracy": reported and reported["accuracy"],
         "evaluator": asdict(session.evaluator),
         **_split_facts(session.split),
+        **_beginnings(lab),
         "seed": session.seed,
         **{key: cfg[key].name for key in ("method", "dataset", "model", "backbone")},
         **_work(lab, wall_seconds),
@@ -60,6 +61,17 @@ def summarize(cfg: DictConfig, lab: Lab, network: SegModel, wall_seconds: float)
         "checkpoint": "checkpoints/best.pt",
         "checkpoint_last": _relative(origin.path.with_name("last.pt"), session.run_dir) if origin else None,
     }
+
+
+def _beginnings(lab: Lab) -> dict[str, Any]:
+    """What the run has from other runs, with the digests of their files; nothing where it began by itself."""
+    found: dict[str, Any] = {}
+    if lab.session.initial is not None:
+        found["init_from"] = lab.session.initial.record()
+    if lab.taken:
+        keys = ("run", "step", "method", "seed", "sha256", "completed", "training_seconds")
+        found["taken"] = {name: {key: fit[key] for key in keys} for name, fit in lab.taken.items()}
+    return found
 
 
 def _split_facts(split: Split) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from semiseg.data.splits import Split
 from semiseg.data.store import stored
 from semiseg.engine.evaluate import quality_ids
 from semiseg.engine.failures import explained
+from semiseg.engine.former import Here
+from semiseg.engine.initial import open_initial
 from semiseg.engine.lab import Lab
 from semiseg.engine.plan import PlannedStep, make_plan, render_plan
 from semiseg.engine.session import Session
@@ -121,6 +123,10 @@ def open_session(
     device = build.device(cfg.trainer.device)
     if device.index is not None:
         torch.cuda.set_device(device)
+    settings = settings_that_matter(cfg)
+    initial = open_initial(cfg, Here(settings, dataset, split))
+    for remark in initial.remarks if initial else ():
+        log.warning(remark)
     return Session(
         run_dir=run_dir,
         dataset=dataset,
@@ -140,7 +146,9 @@ def open_session(
         quality_ids=quality_ids(split.unlabeled, cfg.seed),
         sample_ids=sample_ids(split.val, cfg.tracker.samples),
         keep_pseudo_labels=cfg.keep_pseudo_labels,
-        fingerprint=fingerprint(settings_that_matter(cfg)),
+        settings=settings,
+        fingerprint=fingerprint(settings),
+        initial=initial,
     )
 
 

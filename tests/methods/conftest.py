@@ -18,7 +18,7 @@ from semiseg.config.schema import EvaluatorConfig
 from semiseg.data.dataset import DatasetInfo
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.streams import Budget
-from semiseg.engine.lab import SelectivePolicy
+from semiseg.engine.labeling import SelectivePolicy
 from semiseg.methods.base import Progress
 from semiseg.models.segmodel import InputConvention, SegModel
 
@@ -177,6 +177,7 @@ class NotebookLab:
         self.steps: list[str] = []
         self.networks: list[str] = []
         self.weights: dict[str, str | None] = {}
+        self.beside: dict[str, str | None] = {}
         self.mious: dict[str, float] = {}
         self.learners: dict[str, Any] = {}
         self.streams: dict[str, Any] = {}
@@ -186,8 +187,9 @@ class NotebookLab:
         self.memos: dict[str, Any] = {}
         self.released: list[MemoryLabels] = []
 
-    def network(self, tag: str, weights: str | None = None) -> SegModel:
+    def network(self, tag: str, weights: str | None = None, *, beside: str | None = None) -> SegModel:
         self.networks.append(tag)
+        self.beside[tag] = beside
         self.weights[tag] = weights
         return build_model(len(self.networks))
 

@@ -7,13 +7,15 @@ import json
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config import build
-from semiseg.config.compose import Draft
+from semiseg.config.compose import Draft, settings_that_matter
 from semiseg.config.faults import Fault, fault_of
+from semiseg.config.rundir import RunDir
 from semiseg.config.schema import COMPONENTS, TrainerConfig
 from semiseg.config.settings import check_settings, plain_values
 from semiseg.config.signature import BadTarget, check_node, locate
@@ -22,6 +24,7 @@ from semiseg.errors import UserError
 
 if TYPE_CHECKING:
     from semiseg.data.splits import Split
+    from semiseg.engine.former import Here
 
 PUBLISHED_WEIGHTS = ("imagenet", "pretrained")
 DATA_KEYS = (
@@ -89,6 +92,9 @@ class Checker:
             faults += self._once(trainer, partial(_trial, "method", partial(_suits_batches, draft.cfg)))
         if not (known or faults or elsewhere):
             faults += _trial("method", partial(_suits_split, draft.cfg))
+        if not (known or faults or elsewhere):
+            faults += _trial("init_from", partial(_initial_suits, draft.cfg))
+            faults += _trial("method.baseline", partial(_given_fits_suit, draft.cfg))
         return _sourced(faults, draft)
 
     def _components(
@@ -108,7 +114,8 @@ class Checker:
                 )
         if {"backbone", "model"} <= nodes.keys() and {"backbone", "model"} & set(sound):
             weights = cfg.backbone.get("weights")
-            loaded = weights not in (None, "none") and (fetch or weights not in PUBLISHED_WEIGHTS)
+            used = weights not in (None, "none") and cfg.get("init_from") is None
+            loaded = used and (fetch or weights not in PUBLISHED_WEIGHTS)
             network = [nodes["backbone"], nodes["model"], loaded]
             key = "backbone.weights" if loaded else "backbone"
             if not any(_any_below(part, wrong) for part in ("backbone", "model")):
@@ -187,6 +194,34 @@ def _suits_split(cfg: DictConfig) -> None:
     method = build.method(cfg)
     if hasattr(method, "check_split"):
         method.check_split(_split(cfg))
+
+
+def _here(cfg: DictConfig) -> Here:
+    """What former runs are compared with."""
+    from semiseg.engine.former import Here
+
+    dataset = build.dataset(cfg)
+    return Here(settings_that_matter(cfg), dataset, build.split(cfg, dataset))
+
+
+def _initial_suits(cfg: DictConfig) -> None:
+    """Look at the network that this run's networks begin as."""
+    if cfg.init_from is not None:
+        from semiseg.engine.initial import open_initial
+
+        open_initial(cfg, _here(cfg))
+
+
+def _given_fits_suit(cfg: DictConfig) -> None:
+    """Look at the fits of other runs that the method takes; a run that has begun has them already."""
+    method = build.method(cfg)
+    given = method.given_fits() if hasattr(method, "given_fits") else []
+    begun = cfg.run_dir is not None and RunDir(Path(cfg.run_dir).expanduser()).started
+    if given and not begun:
+        from semiseg.engine.given import open_fit, require_different
+
+        here = _here(cfg)
+        require_different([open_fit(each, here) for each in given], cfg.trainer.select)
 
 
 def _divide(cfg: DictConfig) -> None:

@@ -36,6 +36,7 @@ HARMLESS = frozenset(
         "published",
         "run_dir",
         "sweep_dir",
+        "init_from",  # init_sha256 says what was there
         "data_roots",
         "keep_pseudo_labels",
         "dataset.cache",
@@ -226,9 +227,12 @@ def is_harmless(key: str) -> bool:
 
 
 def settings_that_matter(cfg: DictConfig) -> dict[str, Any]:
-    """Dotted keys and values of all that a result depends on, interpolations resolved."""
+    """Dotted keys and values of all that a result depends on, interpolations resolved.
+
+    A key that is null says no more than one that is missing, so that a run goes on when keys have been added.
+    """
     flat = flatten(_container(cfg, resolve=True))
-    return {key: value for key, value in flat.items() if not is_harmless(key)}
+    return {key: value for key, value in flat.items() if value is not None and not is_harmless(key)}
 
 
 def differing_keys(old: DictConfig, new: DictConfig) -> list[tuple[str, Any, Any]]:

@@ -17,9 +17,11 @@ from semiseg.config.compose import (
     new_run_dir,
     run_name,
 )
-from semiseg.config.faults import ConfigFaults, Fault, shown
+from semiseg.config.faults import ConfigFaults, shown
 from semiseg.config.overrides import parse
+from semiseg.config.rundir import network_file
 from semiseg.errors import UserError
+from semiseg.files import file_digest
 
 STORED = "run"
 TOLD_THREADS = os.environ.get("OMP_NUM_THREADS", "")
@@ -64,11 +66,15 @@ def for_resume(request: Request) -> Request:
 
 
 def settle(cfg: DictConfig) -> DictConfig:
-    """Fill in what follows from the rest: name, run directory, threads; refuse another config for a begun run.
+    """Fill in what follows from the rest: name, run directory, threads, digest of the first network.
 
     Raises:
-        UserError: the run directory holds a run with other settings.
+        UserError: the run directory holds a run with other settings, or ``init_from`` is not there any more.
     """
+    if cfg.init_from is not None:
+        file = network_file(cfg.init_from)
+        cfg.init_from = str(Path(cfg.init_from).expanduser().resolve())
+        cfg.init_sha256 = cfg.init_sha256 or file_digest(file)
     run = stored_run(cfg.run_dir)
     if run is not None:
         stored = compose(Request(config_dir=run, config_name=STORED))

@@ -170,6 +170,30 @@ class RunDir:
             )
 
 
+def network_file(place: str) -> Path:
+    """Return the checkpoint of the network that a run reports; a file is returned as it is.
+
+    Args:
+        place: a run directory, or a checkpoint.
+
+    Raises:
+        UserError: there is nothing, or the run has not finished.
+    """
+    path = Path(place).expanduser()
+    if path.is_file():
+        return path
+    run = RunDir(path)
+    summary = run.read_summary()
+    if summary is not None:
+        return path / str(summary["checkpoint"])
+    if run.started:
+        state = run.read_status().get("state", "not begun")
+        raise UserError(
+            f"The run in {path} has not finished ({state}). Go on with it: semiseg train run_dir={path}"
+        )
+    raise UserError(f"{path} holds no run. Give a run directory, or one of the .pt files in its stages.")
+
+
 def environment() -> dict[str, Any]:
     """Versions, machine and code state that a result depends on."""
     versions = {}

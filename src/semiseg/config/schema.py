@@ -165,6 +165,9 @@ class RunConfig:
         run_dir: the run directory; None means ``runs/NAME/TIME``.
         sweep_dir: folder of the jobs of ``-m``; None means ``runs/sweeps/TIME``.
         keep_pseudo_labels: keep the files of pseudo-labels after their last use.
+        init_from: a run, or a .pt file of its stages, whose network all networks of this run begin as, in place of
+            ``backbone.weights``; the classifier too where the classes are the same.
+        init_sha256: digest of that file; None is filled in when the run begins.
         tags: free words for the tracker.
         published: numbers of papers that a preset names, for the report: rows with ``source``, ``for`` (the option
             of each config group that they hold for) and ``miou`` (percent by split).
@@ -185,6 +188,8 @@ class RunConfig:
     run_dir: str | None = None
     sweep_dir: str | None = None
     keep_pseudo_labels: bool = False
+    init_from: str | None = None
+    init_sha256: str | None = None
     tags: list[str] = field(default_factory=list)
     published: list[Any] = field(default_factory=list)
     data_roots: dict[str, str] = field(default_factory=dict)

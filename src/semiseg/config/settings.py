@@ -196,6 +196,8 @@ def _stride(value: Any) -> str | None:
 def _combinations(values: Mapping[str, Any], evaluator: Mapping[str, Any]) -> Iterator[Fault]:
     """Values that are right by themselves and wrong together."""
     yield from split_faults(values)
+    if values.get("init_sha256") is not None and values.get("init_from") is None:
+        yield Fault("init_sha256", "is the digest of init_from, which is not given.", values["init_sha256"])
     pad, pad_to = evaluator.get("pad", "none"), evaluator.get("pad_to", 0)
     if pad in ("size", "multiple", "center") and pad_to == 0:
         yield Fault("evaluator.pad_to", f"evaluator.pad={pad} needs a number of pixels above 0.", pad_to)

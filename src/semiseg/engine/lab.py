@@ -1,9 +1,10 @@
 """The lab: everything a recipe may do, as named steps that are stored and skipped when done."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -11,19 +12,17 @@ from torch import Tensor, nn
 
 from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.augment import Augment
-from semiseg.data.dataset import IGNORE_INDEX, DatasetInfo, SegDataset
-from semiseg.data.lists import ids_sha256
+from semiseg.data.dataset import DatasetInfo, SegDataset
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.data.splits import Split
 from semiseg.data.streams import Budget, Streams
-from semiseg.engine.checkpoint import load_bundle
-from semiseg.engine.evaluate import pseudo_label_quality
+from semiseg.engine.given import GivenFit, open_fit
+from semiseg.engine.labeling import LabelPolicy, SelectivePolicy, label_meta, label_quality
 from semiseg.engine.loop import Trainer, tidy
 from semiseg.engine.moments import snapshot_steps
 from semiseg.engine.session import Session
 from semiseg.engine.steps import FitResult, Origin, Step, open_step
 from semiseg.methods.base import Learner
-from semiseg.models.build import equip
 from semiseg.models.segmodel import SegModel
 from semiseg.seeding import derive_seed, seed_everything
 
@@ -33,22 +32,7 @@ JSON = Any
 REPORT = "report"
 """Name of the step that follows the recipe: test images, summary, pictures."""
 
-
-class LabelPolicy(Protocol):
-    """How a network labels an image."""
-
-    def __call__(self, network: SegModel, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn ``(1, 3, H, W) uint8`` into ``(H, W) uint8`` labels and ``(H, W) float32`` confidence."""
-        ...
-
-
-@runtime_checkable
-class SelectivePolicy(LabelPolicy, Protocol):
-    """A policy that drops labels of low confidence, once all images are labeled."""
-
-    def thresholds(self, labels: PseudoLabels, num_classes: int) -> Sequence[float]:
-        """Return the smallest confidence of each class, from the stored labels and confidences."""
-        ...
+log = logging.getLogger(__name__)
 
 
 class Lab:
@@ -66,6 +50,7 @@ class Lab:
         self.session = session
         self.origins: WeakKeyDictionary[SegModel, Origin] = WeakKeyDictionary()
         self.fits: dict[str, dict[str, Any]] = {}
+        self.taken: dict[str, dict[str, Any]] = {}
         self.labelings: dict[str, dict[str, Any]] = {}
         self.iterations = 0
         self._count = 0
@@ -111,15 +96,19 @@ class Lab:
         """Seed of the run."""
         return self.session.seed
 
-    def network(self, tag: str, weights: str | None = None) -> SegModel:
+    def network(self, tag: str, weights: str | None = None, *, beside: str | None = None) -> SegModel:
         """Build a network whose random weights depend on (seed, tag) alone.
 
         Args:
             tag: equal tags give equal networks.
             weights: other initial backbone weights than the configured ones.
+            beside: tag of a network that this one learns with and has to differ from; matters where both begin
+                as the network of ``init_from``.
         """
+        if self.session.initial is not None and beside is not None:
+            log.warning(self.session.initial.twins(tag, beside))
         seed_everything(derive_seed(self.seed, "network", tag))
-        return self.session.network(weights)
+        return self.session.fresh(tag, weights, beside)
 
     def fit(
         self,
@@ -157,14 +146,34 @@ class Lab:
                 step.journal,
                 lambda completed: self._status(name, offset + completed),
             )
-            step.finish({"kind": "fit", "offset": offset, **asdict(trainer.run())})
+            files = [f"snapshot-{count}.pt" for count in steps]
+            result = {"kind": "fit", "offset": offset, "snapshots": files}
+            step.finish(result | asdict(trainer.run()))
         tidy(step.directory)
         self.iterations += streams.iterations
         self.fits[name] = step.result
-        files = [f"snapshot-{count}.pt" for count in steps]
-        reached = step.result[self.trainer.select]
-        miou = reached and reached["miou"]
-        return FitResult(lambda file: self._load(step, file), self.trainer.select, files, miou)
+        return self._networks(step)
+
+    def take(self, name: str, given: GivenFit) -> FitResult:
+        """Copy a finished fit of another run instead of training one.
+
+        Args:
+            name: name of the step, as ``fit`` would have it.
+            given: the fit.
+
+        Raises:
+            UserError: there is no such fit, or it is none that this run could have made.
+        """
+        step = self._step(name)
+        if not step.done:
+            self.session.journal.cut(step.journal)
+            self.session.tracker.start_stage(name, step.index, 0)
+            former = open_fit(given, self.session.here)
+            if remark := former.remark(self.session.here):
+                log.warning(remark)
+            step.finish(former.taken(step.directory))
+        self.taken[name] = step.result
+        return self._networks(step)
 
     def label(
         self,
@@ -190,7 +199,9 @@ class Lab:
         if not step.done:
             self.session.tracker.start_stage(name, step.index, len(ids))
             self.session.journal.cut(step.journal)
-            with PseudoWriter(store, self._label_meta(name, ids), keep_confidence=keep_confidence) as writer:
+            with PseudoWriter(
+                store, label_meta(self.session, name, ids), keep_confidence=keep_confidence
+            ) as writer:
                 finished = set(writer.done)
                 waiting = [image_id for image_id in ids if image_id not in finished]
                 for image_id, (label, confidence) in self.predict(network, waiting, policy):
@@ -201,7 +212,7 @@ class Lab:
             if isinstance(policy, SelectivePolicy):
                 chosen = policy.thresholds(labels, self.info.num_classes)
                 labels = PseudoLabels(store, thresholds=[float(value) for value in chosen])
-            quality = self._label_quality(labels)
+            quality = label_quality(self.session, labels)
             self.session.tracker.log(quality, self.iterations)
             result = {"kind": "label", "images": len(ids), "quality": quality}
             step.finish(result | {"thresholds": labels.thresholds})
@@ -258,29 +269,6 @@ class Lab:
         if not self.session.keep_pseudo_labels:
             labels.delete()
 
-    def _label_meta(self, name: str, ids: Sequence[str]) -> dict[str, Any]:
-        return {
-            "step": name,
-            "settings": self.session.fingerprint,
-            "data": self.session.data_sha256,
-            "images": ids_sha256(ids),
-        }
-
-    def _label_quality(self, labels: PseudoLabels) -> dict[str, float | None]:
-        session = self.session
-        statistics = labels.statistics
-        kept = labels.count()
-        values = {
-            "pseudo/coverage": (sum(kept) - kept[IGNORE_INDEX]) / max(statistics["pixels"], 1),
-            "pseudo/confidence": statistics["mean_confidence"],
-        }
-        quality = pseudo_label_quality(
-            labels, session.dataset, session.quality_ids, session.evaluator, session.device
-        )
-        if quality is not None:
-            values |= {"pseudo/miou": quality.miou, "pseudo/accuracy": quality.accuracy}
-        return values
-
     def _step(self, name: str) -> Step:
         step = open_step(self.session, self._count, name)
         self._count += 1
@@ -288,11 +276,14 @@ class Lab:
             self._status(name, self.iterations)
         return step
 
+    def _networks(self, step: Step) -> FitResult:
+        select = self.trainer.select
+        reached = step.result[select]
+        snapshots = step.result["snapshots"]
+        return FitResult(lambda file: self._load(step, file), select, snapshots, reached and reached["miou"])
+
     def _load(self, step: Step, file: str) -> SegModel:
         path = step.directory / file
-        bundle = load_bundle(path)
-        model = self.session.network("none")
-        equip(model, bundle)
-        model.load_state_dict(bundle["state_dict"])
+        model = self.session.restored(path)
         self.origins[model] = Origin(step.name, file, path)
         return model

@@ -18,7 +18,9 @@ from semiseg.data.pseudo import Confidence, PseudoLabels
 from semiseg.data.splits import Split
 from semiseg.data.streams import Budget, Streams
 from semiseg.engine.evaluate import predict
-from semiseg.engine.lab import REPORT, LabelPolicy, Network, Result
+from semiseg.engine.given import GivenFit, open_fit
+from semiseg.engine.lab import REPORT, Network, Result
+from semiseg.engine.labeling import LabelPolicy
 from semiseg.engine.moments import evaluation_interval
 from semiseg.engine.session import Session
 from semiseg.engine.step import forward_backward, to_device
@@ -101,9 +103,17 @@ class PlanLab:
         self._held = 0
         self._step_seconds: dict[Any, float] = {}
 
-    def network(self, tag: str, weights: str | None = None) -> SegModel:
-        """Build a network; its weights are of no account."""
-        return self.session.network(weights)
+    def network(self, tag: str, weights: str | None = None, *, beside: str | None = None) -> SegModel:
+        """Build a network as ``Lab`` does; its random weights are of no account."""
+        return self.session.fresh(tag, weights, beside)
+
+    def take(self, name: str, given: GivenFit) -> FitResult:
+        """Give the networks that would be copied."""
+        fit = open_fit(given, self.session.here)
+        size = sum((fit.directory / file).stat().st_size for file in fit.files)
+        self._add(name, f"take '{fit.stored['name']}' of {given.run}", 0.0, kept=size)
+        load = self.session.restored
+        return FitResult(lambda file: load(fit.directory / file), self.trainer.select, fit.snapshots)
 
     def fit(
         self,

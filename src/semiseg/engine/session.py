@@ -1,5 +1,6 @@
 """What all steps of one run share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,9 +13,14 @@ from semiseg.data.dataset import DatasetInfo, SegDataset
 from semiseg.data.lists import ids_sha256
 from semiseg.data.splits import Split
 from semiseg.data.streams import Budget
+from semiseg.engine.checkpoint import load_bundle
+from semiseg.engine.former import Here
+from semiseg.engine.initial import Initial
 from semiseg.engine.optim import OptimizerSpec
 from semiseg.engine.schedule import Schedule
 from semiseg.engine.signals import StopRequest
+from semiseg.errors import UserError
+from semiseg.models.build import equip
 from semiseg.models.segmodel import SegModel
 from semiseg.track.base import Tracker
 from semiseg.track.jsonl import JsonlTracker
@@ -37,7 +43,8 @@ class Session:
         dataset: images and masks.
         split: labeled, unlabeled, validation and test ids.
         augment: weak and strong views.
-        network: builds a network with the run's backbone and model.
+        network: builds a network with the run's backbone and model, and with ``backbone.weights``.
+        initial: what networks begin as instead; None: as ``network`` builds them.
         network_config: plain ``backbone`` and ``model`` nodes, stored in every network checkpoint.
         optimizer: groups and optimizer of every fit.
         schedule: learning-rate factor of every fit.
@@ -51,7 +58,8 @@ class Session:
         quality_ids: unlabeled ids whose hidden masks pseudo-labels are measured against.
         sample_ids: validation images that pictures are made of.
         keep_pseudo_labels: keep the files of released pseudo-labels.
-        fingerprint: hash of all settings that a result depends on; a step is resumed only under the same one.
+        settings: dotted keys and values of all that a result depends on.
+        fingerprint: hash of them; a step is resumed only under the same one.
     """
 
     run_dir: Path
@@ -72,7 +80,9 @@ class Session:
     quality_ids: tuple[str, ...] = ()
     sample_ids: tuple[str, ...] = ()
     keep_pseudo_labels: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
+    initial: Initial | None = None
     memory_format: torch.memory_format = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,6 +103,43 @@ class Session:
     def data_sha256(self) -> dict[str, str]:
         """Hashes of the ids that a result depends on, by kind; a step is resumed only under the same ones."""
         return {kind: ids_sha256(getattr(self.split, kind)) for kind in ("labeled", "unlabeled", "val")}
+
+    @property
+    def here(self) -> Here:
+        """What former runs are compared with."""
+        return Here(self.settings, self.dataset, self.split)
+
+    def fresh(self, tag: str, weights: str | None = None, beside: str | None = None) -> SegModel:
+        """Build a network with its first weights.
+
+        Args:
+            tag: its name in the recipe.
+            weights: other initial backbone weights than the configured ones.
+            beside: name of the network that it learns with and must differ from.
+
+        Raises:
+            UserError: ``weights`` and ``initial`` are both given.
+        """
+        if self.initial is None:
+            return self.network(weights)
+        if weights is not None:
+            raise UserError(
+                f"{self.initial.given}: gives all weights of network '{tag}', and the method gives it "
+                f"backbone.weights={weights}. Leave one of them out."
+            )
+        return self.initial.load(self.network("none"), whole=beside is None)
+
+    def restored(self, path: Path) -> SegModel:
+        """Load a stored network of the run's structure, with its heads and its input convention.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        bundle = load_bundle(path)
+        model = self.network("none")
+        equip(model, bundle)
+        model.load_state_dict(bundle["state_dict"])
+        return model
 
     def for_fit(self, lr: float | None, eval_every: int | None) -> "Session":
         """Return the session of a fit that has its own learning rate or evaluation interval.

@@ -125,7 +125,7 @@ class CPS:
         """Train both networks together and return the first, or the better one."""
         learner = CPSLearner(
             lab.network("branch_1"),
-            lab.network("branch_2"),
+            lab.network("branch_2", beside="branch_1"),
             cutmix=self.cutmix,
             weight=self.weight,
             labeled_in_cps=self.labeled_in_cps,

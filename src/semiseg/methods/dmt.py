@@ -16,6 +16,7 @@ from semiseg.data.epochs import labeled, unlabeled_and_labeled
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.splits import Split, never_labeled
 from semiseg.data.streams import Budget
+from semiseg.engine.given import GivenFit
 from semiseg.errors import UserError
 from semiseg.methods.mutual import ClassBalanced, Contrast, MutualLearner, MutualLoss, Variant
 from semiseg.methods.supervised import LabeledLoss
@@ -104,6 +105,8 @@ class DMT:
         ohem_threshold: probability of the true class above which OHEM leaves a pixel out.
         ohem_min_kept: pixels of a batch that OHEM keeps at least; None: 5/64 of them.
         contrast: what the networks learn beside their labels, see ``Contrast``; None: nothing, DMT.
+        baseline: directory of a run of the same images and network whose baselines are taken, or of one run for
+            each partner; None: they are trained.
         name: name of the option in the config.
 
     Raises:
@@ -135,6 +138,7 @@ class DMT:
         ohem_threshold: float = 0.7,
         ohem_min_kept: int | None = None,
         contrast: Contrast | None = None,
+        baseline: str | Sequence[str] | None = None,
         name: str = "dmt",
     ) -> None:
         self.labeled_loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
@@ -168,6 +172,30 @@ class DMT:
         self.report = report
         self.contrast = contrast
         self.name = name
+        self.given = {} if baseline is None else self._given(baseline)
+
+    def given_fits(self) -> list[GivenFit]:
+        """The baselines, where they come from other runs."""
+        return list(self.given.values())
+
+    def _given(self, baseline: str | Sequence[str]) -> dict[str, GivenFit]:
+        runs = [baseline] * len(self.tags) if isinstance(baseline, str) else list(baseline)
+        if len(runs) != len(self.tags):
+            raise UserError(
+                f"method.baseline=[{','.join(runs)}]: give one run of method={self.name}, or one for each of the "
+                f"{len(self.tags)} networks."
+            )
+        # A supervised fit has learned all labeled images, and no representation.
+        plain = self.difference == "initialization" and self.contrast is None
+        return {
+            tag: GivenFit(
+                run,
+                (f"baseline-{tag}", "train") if plain else (f"baseline-{tag}",),
+                f"a run of method={self.name}",
+                alike=("method.difference", "method.contrast"),
+            )
+            for tag, run in zip(self.tags, runs, strict=True)
+        }
 
     def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
         """Labeled and unlabeled images together, for the baselines too.
@@ -209,7 +237,11 @@ class DMT:
         return self._reported(fits).selected
 
     def _baseline(self, lab: "Lab", tag: str) -> "FitResult":
-        network = lab.network(tag, self.weights[tag])
+        if tag in self.given:
+            return lab.take(f"baseline-{tag}", self.given[tag])
+        # Partners that learn different data may begin alike, as published with two networks of COCO.
+        beside = "a" if tag == "b" and self.difference == "initialization" else None
+        network = lab.network(tag, self.weights[tag], beside=beside)
         if self.contrast is not None:
             self.contrast.attach(network, derive_seed(lab.seed, tag))
         streams = labeled(

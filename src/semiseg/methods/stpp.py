@@ -10,6 +10,7 @@ from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.epochs import labeled, mixed
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.splits import Split, never_labeled
+from semiseg.engine.given import GivenFit
 from semiseg.engine.inference import predict, predict_labels
 from semiseg.errors import UserError
 from semiseg.methods.supervised import LabeledLoss, NormGroups, SupervisedLearner
@@ -76,6 +77,8 @@ class SelfTraining:
         loss: "ce" as published, or "ohem" for all fits.
         ohem_threshold: probability of the (pseudo-)label above which OHEM leaves a pixel out.
         ohem_min_kept: pixels of a batch that OHEM keeps at least; None: 5/64 of them.
+        baseline: directory of a run of the same images and network whose supervised fit is the teacher; it has
+            to have kept its network at ``snapshots`` where these are needed. None: a teacher is trained.
         name: name of the option in the config.
 
     Raises:
@@ -98,6 +101,7 @@ class SelfTraining:
         loss: Literal["ce", "ohem"] = "ce",
         ohem_threshold: float = 0.7,
         ohem_min_kept: int | None = None,
+        baseline: str | None = None,
         name: str = "stpp",
     ) -> None:
         if not 0 < reliable_fraction < 1:
@@ -124,7 +128,16 @@ class SelfTraining:
         self.teacher_augment = teacher_augment
         self.groups = NormGroups(bn_group_size)
         self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
+        self.given = None if baseline is None else self._given(baseline)
         self.name = name
+
+    def given_fits(self) -> list[GivenFit]:
+        """The teacher, where it comes from another run."""
+        return [] if self.given is None else [self.given]
+
+    def _given(self, run: str) -> GivenFit:
+        suits = "a run of method=stpp" if self.plus else "a run of method=supervised, st or stpp"
+        return GivenFit(run, ("teacher", "train"), suits, snapshots=self.snapshots if self.plus else ())
 
     def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
         """Labeled and pseudo-labeled images together, for the teacher too.
@@ -178,6 +191,8 @@ class SelfTraining:
         return student.selected
 
     def _teacher(self, lab: "Lab", snapshots: Sequence[float] = ()) -> "FitResult":
+        if self.given is not None:
+            return lab.take("teacher", self.given)
         view = lab.augment.strong if self.teacher_augment == "strong" else lab.augment.weak
         streams = labeled(
             lab.split.labeled, view, _batch_size(lab), lab.budget, double_below=self.double_below

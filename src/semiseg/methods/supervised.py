@@ -1,5 +1,6 @@
 """Training on labeled images alone: the baseline of every method, and the teacher and student of ST++."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
@@ -146,6 +147,8 @@ class Supervised:
         double_below: use a list of fewer images twice per epoch (ST++'s baseline: 200); 0: never.
         bn_group_size: see ``NormGroups``; ST++'s baseline: 8 of 16. None: the whole batch.
         ema_decay: report an exponential moving average of the network, for example 0.99; None: the network.
+        snapshots: fractions of the training at which the network is kept too, for ST++ to begin with this run:
+            ``[0.3333333333333333, 0.6666666666666666, 1.0]``; None: it is not.
         name: name of the option in the config.
 
     Raises:
@@ -164,6 +167,7 @@ class Supervised:
         double_below: int = 0,
         bn_group_size: int | None = None,
         ema_decay: float | None = None,
+        snapshots: Sequence[float] | None = None,
         name: str = "supervised",
     ) -> None:
         if augment not in ("weak", "strong"):
@@ -174,6 +178,11 @@ class Supervised:
             raise UserError(
                 f"method.ema_decay={ema_decay}: give a share from 0 to below 1, for example 0.99."
             )
+        if not all(0 < fraction <= 1 for fraction in snapshots or ()):
+            raise UserError(
+                f"method.snapshots={list(snapshots or ())}: give fractions of the training above 0, at most 1."
+            )
+        self.snapshots = tuple(snapshots or ())
         self.double_below = double_below
         self.groups = NormGroups(bn_group_size)
         self.ema_decay = ema_decay
@@ -195,4 +204,4 @@ class Supervised:
         streams = labeled(lab.split.labeled, view, batch_size, lab.budget, double_below=self.double_below)
         network = self.groups.apply(lab.network("model"), batch_size, lab.trainer)
         learner = SupervisedLearner(network, self.loss, self.ema_decay)
-        return lab.fit("train", learner, streams).selected
+        return lab.fit("train", learner, streams, self.snapshots).selected

@@ -53,7 +53,7 @@ class RecordingLab(PlanLab):
             kinds.setdefault((type(fit.learner).__name__, trained, *parts), fit)
         return list(kinds.values())
 
-    def network(self, tag: str, weights: str | None = None) -> SegModel:
+    def network(self, tag: str, weights: str | None = None, *, beside: str | None = None) -> SegModel:
         """Build a network without pretrained weights."""
         return self.session.network("none")
 
