@@ -55,7 +55,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _head(study: Study) -> str:
     left_out = sum(not flagged.averaged for flagged in study.flagged)
     text = (
-        f"{_count(len(study.runs))} in {len(study.cells)} cells; scores in percent, mean ± standard deviation "
+        f"{_count(len(study.runs))} in {sum(bool(cell.runs) for cell in study.cells)} cells; scores in percent, mean ± standard deviation "
         "(n - 1) over seeds."
     )
     if left_out:
