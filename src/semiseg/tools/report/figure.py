@@ -14,6 +14,7 @@ class Figure:
         title: one line.
         alt: what is to be seen, with its numbers where they are few.
         dark: PNG for dark pages; the same file where there is no other.
+        caption: what its signs mean.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Figure:
     title: str
     alt: str
     dark: Path
+    caption: str = ""
 
     @property
     def topic(self) -> str:

@@ -26,9 +26,10 @@ from semiseg.tools.report.model import Cell, Study
 from semiseg.tools.report.style import DARK, LIGHT, Look, Theme, looks
 from semiseg.tools.report.wording import COSTS, metric_name
 
-DPI = 160
-WIDTH = 5.8
-HEIGHT = 3.9
+DPI = 180
+# Narrow, so that a phone shows the letters at their size.
+WIDTH = 5.0
+HEIGHT = 3.7
 ROW = 0.34
 FRAME = 1.1
 
@@ -45,6 +46,7 @@ class Plan:
         alt: as of ``Figure``.
         size: width and height in inches.
         draw: draws it into an empty canvas of that size.
+        caption: as of ``Figure``.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Plan:
     alt: str
     size: tuple[float, float]
     draw: Draw
+    caption: str = ""
 
 
 def write_figures(study: Study, galleries: Sequence[Gallery], folder: Path) -> list[Figure]:
@@ -91,34 +94,43 @@ def plans(study: Study) -> list[Plan]:
 
 
 def _scores(study: Study, cells: Sequence[Cell], look: Mapping[str, Look]) -> Plan:
-    label = f"{metric_name(study.metric)} (%)"
+    name = metric_name(study.metric)
     placed = [cell for cell in cells if cell.fraction and cell.scores[study.metric].n]
-    title = f"{metric_name(study.metric)} against the share of labeled images"
     if len({cell.fraction for cell in placed}) > 1:
-        lines = grouped(placed, line_name)
-        full = [
-            cell.scores[study.metric].mean
-            for cell in placed
-            if is_baseline(study, cell) and cell.fraction == 1
-        ]
-        reference = full[0] if len(full) == 1 else None
-        return Plan(
-            "ratio",
-            title,
-            alt.scores(study),
-            (WIDTH, HEIGHT),
-            lambda canvas, theme: plots_lines.draw_ratio(
-                canvas, theme, lines, look, study.metric, label, reference
-            ),
-        )
+        return _ratio(study, placed, look)
     rows = [cell for cell in study.cells if cell.runs]
     styles = [look[line_name(cell.key)] for cell in rows]
     return Plan(
         "scores",
-        metric_name(study.metric),
+        name,
         alt.scores(study),
         _row_size(rows),
-        lambda canvas, theme: plots_cells.draw_scores(canvas, theme, rows, styles, study.metric, label),
+        lambda canvas, theme: plots_cells.draw_scores(
+            canvas, theme, rows, styles, study.metric, f"{name} (%)"
+        ),
+        "Mean, one standard deviation to each side, and each seed as a small dot.",
+    )
+
+
+def _ratio(study: Study, cells: Sequence[Cell], look: Mapping[str, Look]) -> Plan:
+    name = metric_name(study.metric)
+    lines = grouped(cells, line_name)
+    full = [
+        cell.scores[study.metric].mean for cell in cells if is_baseline(study, cell) and cell.fraction == 1
+    ]
+    reference = full[0] if len(full) == 1 else None
+    caption = "Means, with a band of one standard deviation to each side and each seed as a small dot."
+    if reference is not None:
+        caption += f" Dotted: {study.baseline} with all labels."
+    return Plan(
+        "ratio",
+        f"{name} against the share of labeled images",
+        alt.scores(study),
+        (WIDTH, HEIGHT),
+        lambda canvas, theme: plots_lines.draw_ratio(
+            canvas, theme, lines, look, study.metric, f"{name} (%)", reference
+        ),
+        caption,
     )
 
 
@@ -126,13 +138,15 @@ def _difference(study: Study, look: Mapping[str, Look]) -> Iterator[Plan]:
     rows = [cell for cell in study.cells if cell.difference is not None]
     if rows:
         styles = [look[line_name(cell.key)] for cell in rows]
-        label = f"difference of {metric_name(study.metric)} to {study.baseline} (percentage points)"
         yield Plan(
             "difference",
-            f"Difference to {study.baseline}, paired by seed and labeled images",
+            f"Difference of {metric_name(study.metric)} to {study.baseline}",
             alt.differences(study, rows),
             _row_size(rows),
-            lambda canvas, theme: plots_cells.draw_difference(canvas, theme, rows, styles, label),
+            lambda canvas, theme: plots_cells.draw_difference(
+                canvas, theme, rows, styles, "percentage points"
+            ),
+            "Paired by seed and labeled images, with 95 % confidence intervals; hollow where a single pair has none.",
         )
 
 
@@ -224,4 +238,4 @@ def _written(plan: Plan, folder: Path) -> Figure:
             # Without the name of the program that wrote it, equal pictures are equal files.
             with replacing(path) as file:
                 canvas.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-    return Figure(plan.name, paths[LIGHT], plan.title, plan.alt, paths[DARK])
+    return Figure(plan.name, paths[LIGHT], plan.title, plan.alt, paths[DARK], plan.caption)
