@@ -26,6 +26,9 @@ NAMED = ("method", "dataset", "backbone", "model")
 PLACES = ("seed", "dataset.root", "trainer.threads")
 """Keys that runs of one group may differ in."""
 
+STARTS = ("init_from", "method.baseline")
+"""Runs to start from belong to a seed each; a group knows whether there is one."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -148,7 +151,11 @@ def _group(cfg: DictConfig) -> str:
     """The run's name without its seed, and a hash of all settings: others of the same name are not averaged in."""
     unnamed = cfg.copy()
     unnamed.name = None
-    matters = {key: value for key, value in settings_that_matter(cfg).items() if key not in PLACES}
+    matters = {
+        key: value is not None if key in STARTS else value
+        for key, value in settings_that_matter(cfg).items()
+        if key not in PLACES
+    }
     return f"{run_name(unnamed).removesuffix(f'-s{cfg.seed}')}-{fingerprint(matters)[:6]}"
 
 
