@@ -88,6 +88,17 @@ def test_runs_may_differ_in_what_belongs_to_a_seed_or_a_machine(tmp_path: Path) 
     assert made(tmp_path).flagged == ()
 
 
+def test_other_validation_images_are_flagged_where_runs_know_them(tmp_path: Path) -> None:
+    usual(tmp_path)
+    strange = write_run(tmp_path / "strange", 0.9, seed=2, git=CLEAN)
+    step = strange / "stages" / "00-train" / "step.json"
+    step.write_text('{"data": {"val": "other ids"}}')
+    (flagged,) = made(tmp_path).flagged
+    assert flagged.flags[0].text == "ids of the validation images=other id (averaged: validati)"
+    step.unlink()
+    assert made(tmp_path).flagged == ()
+
+
 def test_of_two_equally_large_groups_none_is_averaged(tmp_path: Path) -> None:
     write_run(tmp_path / "short", 0.4, seed=0, iterations=50)
     write_run(tmp_path / "long", 0.6, seed=1)

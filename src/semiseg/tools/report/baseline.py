@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from semiseg.config.faults import shown
-from semiseg.tools.report.facts import differences, facts
+from semiseg.tools.report.facts import differences, facts, level
 from semiseg.tools.report.flags import pair_key
 from semiseg.tools.report.model import Cell, GapClosed, Paired
 from semiseg.tools.report.statistics import paired
@@ -87,6 +87,7 @@ def _gap(difference: Paired, supervised: float, full: float | None) -> GapClosed
 def _not_comparable(cell: Cell, other: Cell) -> str:
     """Keys in which two cells may not differ if their scores are to be compared; "" if they do not."""
     own, theirs = facts(cell.runs[0]), facts(other.runs[0])
+    level((own, theirs))
     unlike = [each for kind in ("dataset", "evaluator") for each in differences(own[kind], theirs[kind])]
     unlike += [
         each for each in differences(own["settings"], theirs["settings"]) if each[0].startswith(SAME_NETWORK)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -41,6 +41,8 @@ STARTS = ("init_from", "init_sha256", "method.baseline")
 
 SPLIT = ("split", "split_family", "unlabeled", "val_subset")
 
+VALIDATION = "ids of the validation images"
+
 Facts = dict[str, dict[str, Any]]
 
 
@@ -56,7 +58,7 @@ def facts(record: RunRecord) -> Facts:
     found["evaluator"] |= {
         "validation images": counts.get("val"),
         "test images": counts.get("test"),
-        "ids of the validation images": short(record.validation_sha256()),
+        VALIDATION: short(record.validation_sha256()),
     }
     found["iterations"]["iterations"] = summary.get("iterations")
     found["code"]["code"] = code_version(record)
@@ -76,6 +78,14 @@ def short(digest: str | None) -> str | None:
 def signature(found: Facts, kinds: tuple[str, ...]) -> str:
     """A text that is equal where the facts of these kinds are."""
     return json.dumps([found[kind] for kind in kinds], sort_keys=True, default=str)
+
+
+def level(found: Iterable[Facts]) -> None:
+    """Forget the validation ids of all runs where one does not know them, as without its folder ``stages``."""
+    found = list(found)
+    if any(each["evaluator"][VALIDATION] is None for each in found):
+        for each in found:
+            each["evaluator"][VALIDATION] = None
 
 
 def differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from semiseg.config.faults import shown
 from semiseg.tools.report.collect import DONE, RunRecord
-from semiseg.tools.report.facts import KINDS, Facts, differences, facts, short, signature
+from semiseg.tools.report.facts import KINDS, Facts, differences, facts, level, short, signature
 from semiseg.tools.report.model import Flag, Flagged
 
 MIXABLE = ("code", "settings", "iterations")
@@ -53,6 +53,7 @@ def sort_out(
     flagged += [Flagged(run, key, (strange[run.path],)) for run in runs if run.path in strange]
     usable = [run for run in runs if run.state == DONE and run.path not in strange]
     found = {run.path: facts(run) for run in usable}
+    level(found.values())
     kinds = tuple(kind for kind in KINDS if kind not in mix)
     groups = _grouped(usable, found, kinds)
     chosen = groups[0] if groups and (len(groups) == 1 or _size(groups[0]) > _size(groups[1])) else []

@@ -54,9 +54,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _head(study: Study) -> str:
     left_out = sum(not flagged.averaged for flagged in study.flagged)
+    cells = sum(bool(cell.runs) for cell in study.cells)
     text = (
-        f"{_count(len(study.runs))} in {sum(bool(cell.runs) for cell in study.cells)} cells; scores in percent, mean ± standard deviation "
-        "(n - 1) over seeds."
+        f"{_count(len(study.runs))} in {cells} {'cell' if cells == 1 else 'cells'}; scores in percent, "
+        "mean ± standard deviation (n - 1) over seeds."
     )
     if left_out:
         text += f" Not averaged, see [Flagged runs](#flagged-runs): {_count(left_out)}."
