@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from processes import Command
 from semiseg.cli import main as cli
 
 
@@ -185,3 +186,15 @@ def test_what_is_refused(tiny_run, other_run, tmp_path, capsys):
         assert message in error
         assert "Traceback" not in error
         assert len(error.splitlines()) < 20
+
+
+@pytest.mark.slow
+def test_as_a_command(tiny_run, other_run, tmp_path):
+    out = tmp_path / "out"
+    code, output = Command("compare", str(tiny_run), str(other_run), "-o", str(out)).finish()
+    assert code == 0, output
+    assert f"Written to {out / 'comparison.md'}" in output
+    code, output = Command("compare", str(tiny_run), str(tmp_path / "nowhere")).finish()
+    assert code == 2
+    assert "nowhere does not exist" in output
+    assert "Traceback" not in output
