@@ -49,7 +49,7 @@ class RecordingLab:
         self.weights: list[str | None] = []
         self.labelings: list[tuple[str, int]] = []
 
-    def network(self, tag: str, weights: str | None = None) -> Any:
+    def network(self, tag: str, weights: str | None = None, *, beside: str | None = None) -> Any:
         self.weights.append(weights)
         with torch.device("meta"):
             return self.factory("none")
