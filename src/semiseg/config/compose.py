@@ -262,7 +262,9 @@ def _attempt(request: Request, given: list[Given]) -> tuple[DictConfig | None, s
     try:
         return hydra_compose(request.config_name, [each.lenient() for each in given]), ""
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
-        return None, str(error).strip()
+        reason = str(error).strip()
+        cause = str(error.__cause__ or "").strip().partition("\n")[0]
+        return None, reason if cause in reason else f"{reason}: {cause}"
 
 
 def _composable(request: Request, given: list[Given]) -> tuple[list[Given], list[Fault]]:

@@ -36,8 +36,9 @@ class Grid:
     faults: tuple[Fault, ...]
 
     def requests(self, request: Request) -> list[Request]:
-        """One request for each run."""
-        return [replace(request, overrides=texts, in_sweep=True) for texts in self.combinations]
+        """One request for each run, with what is about Hydra, so that all of it is checked."""
+        hydra = tuple(each.text for each in self.given if each.is_hydra)
+        return [replace(request, overrides=(*hydra, *texts), in_sweep=True) for texts in self.combinations]
 
 
 def expand(request: Request) -> Grid:

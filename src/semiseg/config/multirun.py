@@ -40,17 +40,22 @@ def sweep(request: Request, load: Callable[[], Run]) -> int:
     drafts = [draft(each) for each in grid.requests(request)]
     _refuse_faults(grid.faults, drafts)
     configs = [_typed(each) for each in drafts]
-    place = Path(configs[0].sweep_dir or Path("runs/sweeps") / datetime.now().strftime("%Y%m%d-%H%M%S-%f"))
+    place = Path(configs[0].sweep_dir or new_sweep_dir()).expanduser()
     jobs = [job_of(request, *each, place) for each in zip(configs, grid.combinations, strict=True)]
     open_jobs = [RunDir(job.folder).read_summary() is None for job in jobs]
-    _refuse_other_settings(zip(configs, jobs, strict=True))
-    _refuse_objects([each for each, is_open in zip(drafts, open_jobs, strict=True) if is_open])
     with held(place):
+        _refuse_other_settings(zip(configs, jobs, strict=True))
+        _refuse_objects([each for each, is_open in zip(drafts, open_jobs, strict=True) if is_open])
         campaign = Campaign(request, Index(place), jobs, load)
         campaign.begin()
         if any(open_jobs) or not grid.closed:
             campaign.code = _launch(request, grid, campaign)
         return campaign.end()
+
+
+def new_sweep_dir() -> str:
+    """A directory for a new sweep, ``runs/sweeps/TIME``; not made yet."""
+    return str(Path("runs/sweeps") / datetime.now().strftime("%Y%m%d-%H%M%S-%f"))
 
 
 def _refuse_faults(found: Sequence[Fault], drafts: Sequence[Draft]) -> None:

@@ -3,9 +3,10 @@
 import math
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -50,10 +51,9 @@ class Campaign:
         return self.index.directory
 
     def begin(self) -> None:
-        """Note the command in the index, and say how much there is to do."""
+        """Note the command in the index."""
         typed = [text for text in self.request.overrides if not text.startswith("sweep_dir=")]
         self.index.begin(typed, list(self.jobs.values()))
-        self.screen().begins()
 
     def end(self) -> int:
         """Show the table of all jobs; return the exit code of the command."""
@@ -113,9 +113,41 @@ class Campaign:
         for job in jobs:
             self.index.add(job)
         variables = partial(environment, n_jobs=n_jobs, devices=cuda_devices())
+        screen = self.screen(n_jobs)
+        screen.begins()
         try:
-            Schedule(self.index, n_jobs, variables, self.screen(n_jobs)).run(jobs)
+            Schedule(self.index, n_jobs, variables, screen).run(jobs)
         except Interrupted as error:
             raise SystemExit(error.exit_code) from error
+        return self._metrics(jobs)
+
+    def run_queued(self, jobs: Sequence[Job], settings: Mapping[str, Any]) -> list[float]:
+        """Train every job wherever the queue of a cluster puts it; return their metrics, NaN for what did not finish.
+
+        Args:
+            jobs: all jobs.
+            settings: see ``semiseg.sweep.queue.Queue``.
+
+        Raises:
+            SystemExit: the queue cannot be used, or a signal ended the watching.
+        """
+        from semiseg.sweep.queue import Queue
+
+        for job in jobs:
+            self.index.add(job)
+        screen = self.screen()
+        try:
+            queue = Queue(self.index, screen, settings)
+            screen.begins()
+            queue.run(jobs)
+        except UserError as error:  # Hydra would show a traceback
+            print(f"semiseg: {error}", file=sys.stderr)
+            raise SystemExit(2) from error
+        except KeyboardInterrupt as error:
+            screen.leaves()
+            raise SystemExit(130) from error
+        return self._metrics(jobs)
+
+    def _metrics(self, jobs: Sequence[Job]) -> list[float]:
         metrics = [self.index.entry(job).metric for job in jobs]
         return [math.nan if metric is None else metric for metric in metrics]

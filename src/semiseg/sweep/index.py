@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def look(folder: Path, entry: Entry) -> None:
 
 @contextmanager
 def held(directory: Path) -> Iterator[None]:
-    """Make a sweep directory and keep other sweeps out of it.
+    """Make a sweep directory and keep other sweeps out of it; take it away again if nothing came into it.
 
     Raises:
         UserError: it cannot be made or written, is a run directory, or another sweep works in it.
@@ -140,7 +140,13 @@ def held(directory: Path) -> Iterator[None]:
             raise UserError(
                 f"Another sweep works in {directory}: {owner}. Wait for it, end it, or choose another sweep_dir."
             )
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                if [path.name for path in directory.iterdir()] == [LOCK]:
+                    (directory / LOCK).unlink()
+                    directory.rmdir()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -59,6 +59,11 @@ class Child:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
+    def wait(self) -> None:
+        """Wait for its end; safe in a signal handler that interrupts ``poll``, and leaves the exit code to that."""
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+
     def last_lines(self) -> list[str]:
         """The end of what it has printed."""
         with self.job.log.open("rb") as log:

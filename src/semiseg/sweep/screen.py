@@ -8,6 +8,7 @@ from semiseg.sweep.index import Entry, Index
 from semiseg.sweep.job import Job
 
 SHOWN_LINES = 8
+BAD = ("failed", "killed")
 
 
 class Screen:
@@ -41,11 +42,19 @@ class Screen:
         """Say that another process trains a job already."""
         self._line("waiting", job, f"for {owner}, which works on it already")
 
+    def queued(self, job: Job, number: str, new: bool) -> None:
+        """Say that a job waits in the queue of a cluster, or already did."""
+        self._line("queued" if new else "in queue", job, f"as {number}")
+
+    def leaves(self) -> None:
+        """Say what becomes of queued jobs when their launcher ends."""
+        _tell("Stopped watching. The jobs stay in the queue: the same command watches them again, scancel ends them.")
+
     def ends(self, job: Job, entry: Entry) -> None:
         """Say how a job has ended, and how long the rest will take."""
         told = [f"mIoU {entry.metric:.4f}"] if entry.state == "done" and entry.metric is not None else []
         told += [duration(entry.seconds), self._rest()]
-        if entry.state != "done":
+        if entry.state in BAD:
             told.append(f"see {job.log}")
         self._line(entry.state, job, "  ".join(told))
 
@@ -65,12 +74,15 @@ class Screen:
             metric = "-" if entry.metric is None else f"{100 * entry.metric:.2f}"
             seconds = duration(entry.seconds) if entry.seconds else "-"
             rows.append(f"{entry.state:<12}{metric:>7}{seconds:>10}  {job.folder.name}")
-            if entry.state in ("failed", "killed"):
+            if entry.state in BAD:
                 rows += [f"    {_reason(entry)}: {job.log}"] if entry.log else []
                 rows += [f"    | {line}" for line in entry.log[-SHOWN_LINES:]]
         states = dict.fromkeys(self.index.entry(job).state for job in self.jobs)
         counts = ", ".join(f"{len(self._with(state))} {state}" for state in states)
-        return "\n".join([*rows, f"Sweep {self.directory}: {counts}"])
+        rows.append(f"Sweep {self.directory}: {counts}")
+        if "done" not in states or len(states) > 1:
+            rows.append(f"The same command with sweep_dir={self.directory} goes on with what is not done.")
+        return "\n".join(rows)
 
     def _with(self, state: str) -> list[Entry]:
         entries = [self.index.entry(job) for job in self.jobs]
