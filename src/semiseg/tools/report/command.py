@@ -53,7 +53,7 @@ def usual_folder(given: Sequence[Path]) -> Path:
 
 
 def told(found: Study) -> str:
-    """The main table for a terminal."""
+    """The main table for a terminal, runs that are left out, and notes."""
     head = [*found.by, "n", metric_name(found.metric), "each seed"]
     head += [f"to {found.baseline}", "gap closed"] if found.baseline else []
     rows = [head]
@@ -70,7 +70,8 @@ def told(found: Study) -> str:
         lines.append(
             f"{'averaged in spite of' if flagged.averaged else 'not averaged'}: {flagged.run.path} ({kinds})"
         )
-    return "\n".join(lines)
+    lines += [f"{cell.label}: {note}" for cell in found.cells for note in cell.notes]
+    return "\n".join([*lines, *found.notes])
 
 
 def _parser() -> Parser:
