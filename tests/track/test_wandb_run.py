@@ -42,7 +42,7 @@ def test_a_group_differs_in_the_seed_alone(tmp_path):
     usual = group()
     assert usual.startswith("dataset-x-1of4-every0-backbone-x-model-x-method-x-")
     assert group(seed=4) == group(seed=5, name="mine") == group(tags=["word"]) == usual
-    assert group(init_from="runs/0") == group(init_from="runs/1", seed=4) != group(init_from=None)
+    assert group(init_sha256="a") == group(init_sha256="b", seed=4) != group(init_sha256=None)
     others = [
         group(optimizer={"lr": 0.2}),
         group(split_id="1"),

@@ -21,8 +21,11 @@ SMALL = ("debug=smoke", "dataset.train=16", "dataset.val=3", "dataset.test=2", "
 @pytest.fixture
 def expanded(monkeypatch, tmp_path):
     """Give, for the values of a trial, the words and the variables that wandb's agent starts it with."""
+    import wandb
     import wandb.wandb_agent as agents
 
+    # wandb reads the environment once a process.
+    wandb.teardown()
     monkeypatch.chdir(tmp_path)
     for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_DIR"):
         monkeypatch.setenv(name, "")
@@ -45,7 +48,8 @@ def expanded(monkeypatch, tmp_path):
         agent._command_run({"run_id": "trial123", "program": sweep["program"], "args": arguments})
         return started[-1]
 
-    return expand
+    yield expand
+    wandb.teardown()
 
 
 def test_every_trial_is_a_command_line_of_ours(expanded, capsys):

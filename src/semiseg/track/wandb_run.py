@@ -26,8 +26,8 @@ NAMED = ("method", "dataset", "backbone", "model")
 PLACES = ("seed", "dataset.root", "trainer.threads")
 """Keys that runs of one group may differ in."""
 
-STARTS = ("init_from", "method.baseline")
-"""Runs to start from belong to a seed each; a group knows whether there is one."""
+STARTS = ("init_sha256", "method.baseline")
+"""Networks to start from belong to a seed each; a group knows whether there is one."""
 
 
 @dataclass(frozen=True)
