@@ -1,6 +1,7 @@
 """What tests of all parts use."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,4 +59,22 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Pa
     """Give the directory of a finished supervised run on shapes; a test that writes into it takes a copy."""
     folder = tmp_path_factory.mktemp("tiny") / "run"
     assert main(["train", f"run_dir={folder}", *TINY]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def varied_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a copy of ``tiny_run`` whose reported network has a random classifier and predicts several classes."""
+    import torch
+
+    from semiseg.engine.checkpoint import load_bundle, save_bundle
+
+    folder = tmp_path_factory.mktemp("varied") / "run"
+    shutil.copytree(tiny_run, folder)
+    path = folder / "checkpoints/best.pt"
+    values = load_bundle(path)
+    weight = values["state_dict"]["classifier.weight"]
+    weight.copy_(2 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    values["state_dict"]["classifier.bias"].zero_()
+    save_bundle(path, values)
     return folder

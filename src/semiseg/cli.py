@@ -39,6 +39,7 @@ examples:
   semiseg train run_dir=RUN                          go on with an interrupted run
   semiseg train --config-dir RUN --config-name run   run it again from the start
   semiseg eval RUN --mode slide --flip
+  semiseg predict RUN photos -o OUT
   semiseg doctor
 """
 
@@ -137,6 +138,7 @@ COMMANDS = {
     "report": Command(
         "semiseg.tools.report.command", "average runs over seeds, compare methods, write tables and pictures"
     ),
+    "predict": Command("semiseg.tools.predict", "predict pictures: label maps, overlays, confidence"),
     "benchmark": Command("semiseg.tools.benchmark", "measure training steps and data pipelines"),
     "cache": Command(
         "semiseg.tools.cache",

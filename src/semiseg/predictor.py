@@ -24,7 +24,7 @@ from semiseg.errors import UserError
 from semiseg.models.segmodel import SegModel
 from semiseg.pictures import Bits, gray, indexed, overlaid
 from semiseg.tools.applying import change
-from semiseg.tools.finished import REPORTED, open_run
+from semiseg.tools.finished import REPORTED, FinishedRun, open_run
 
 Picture = Path | str | Image.Image | Array
 """A file, a picture of PIL, or ``(H, W, 3) uint8`` RGB."""
@@ -204,16 +204,20 @@ def load(run: Path | str, checkpoint: str = REPORTED, device: str = "auto") -> P
         UserError: no finished run, no such checkpoint, or no such device.
     """
     opened = open_run(Path(run))
-    place = build.device(device, "device")
-    network, bundle = opened.network(checkpoint, place)
-    dataset = opened.config.dataset
+    return of_run(opened, checkpoint, build.device(device, "device"), opened.evaluator())
+
+
+def of_run(run: FinishedRun, checkpoint: str, device: torch.device, settings: EvaluatorConfig) -> Predictor:
+    """Return a predictor with a network of a run; raises ``UserError`` where there is no such checkpoint."""
+    network, bundle = run.network(checkpoint, device)
+    dataset = run.config.dataset
     colors = tuple((red, green, blue) for red, green, blue in bundle["palette"])
     return Predictor(
         network,
         DatasetInfo(dataset.name, tuple(bundle["classes"]), colors),
-        opened.evaluator(),
-        place,
-        precision=opened.config.trainer.precision,
+        settings,
+        device,
+        precision=run.config.trainer.precision,
         half_size=bool(dataset.get("half_size", False)),
     )
 

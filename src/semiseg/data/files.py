@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from semiseg.data.dataset import Array, DatasetInfo, Part
 from semiseg.data.lists import IMAGE_SUFFIXES, require_disjoint
@@ -133,7 +133,10 @@ def upright_rgb(image: Image.Image) -> Array:
     """
     if image.mode not in IMAGE_MODES:
         raise UserError(f"mode {image.mode} (16 or 32 bits a pixel); expected 8 bits a channel")
-    return np.array(ImageOps.exif_transpose(image).convert("RGB"), dtype=np.uint8)
+    # Each step copies the picture, even where it changes nothing.
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
 
 
 def read_mask(path: Path) -> Array:

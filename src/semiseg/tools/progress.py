@@ -1,0 +1,54 @@
+"""How far a command is: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Protocol
+
+LINE_SECONDS = 30.0
+
+
+class Advance(Protocol):
+    """Called after each piece of work that is done."""
+
+    def __call__(self) -> None:
+        """Count one more."""
+        ...
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Advance]:
+    """Show on standard error how many pieces of work are done and how long the rest takes.
+
+    Args:
+        what: what is done, for example "predict".
+        total: number of pieces.
+    """
+    if not sys.stderr.isatty():
+        yield _lines(what, total)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+def _lines(what: str, total: int) -> Advance:
+    begun = shown = time.monotonic()
+    done = 0
+
+    def advance() -> None:
+        nonlocal shown, done
+        done += 1
+        now = time.monotonic()
+        if now - shown >= LINE_SECONDS and done < total:
+            shown = now
+            left = timedelta(seconds=round((now - begun) / done * (total - done)))
+            print(f"{what}: {done} of {total}, {left} left", file=sys.stderr, flush=True)
+
+    return advance

@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from semiseg.errors import UserError
+from semiseg.tools.images import find_images, large_pictures
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A working directory with photos in a folder and below it."""
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "a.jpg",
+        "b.PNG",
+        "notes.txt",
+        ".hidden.jpg",
+        "trip/a.jpg",
+        "trip/old/c.tif",
+        ".cache/d.jpg",
+    ):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path / "photos"
+
+
+def test_a_folder_keeps_its_subfolders(photos):
+    assert find_images([photos]) == {
+        "a": photos / "a.jpg",
+        "b": photos / "b.PNG",
+        "trip/a": photos / "trip/a.jpg",
+        "trip/old/c": photos / "trip/old/c.tif",
+    }
+    assert list(find_images(["photos/trip"])) == ["a", "old/c"]
+
+
+def test_files_of_any_extension_are_named_from_the_folder_that_they_share(photos):
+    assert list(find_images(["photos/a.jpg", "photos/notes.txt"])) == ["a", "notes.txt"]
+    assert list(find_images(["photos/a.jpg", "photos/trip/a.jpg"])) == ["a", "trip/a"]
+    assert list(find_images([photos / "trip/a.jpg", photos / "trip/old/c.tif"])) == ["a", "old/c"]
+
+
+def test_several_folders_keep_their_names(photos):
+    (photos.parent / "more").mkdir()
+    (photos.parent / "more/a.jpg").write_bytes(b"")
+    assert list(find_images(["more", "photos/trip"])) == ["more/a", "photos/trip/a", "photos/trip/old/c"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("photos/*.jpg", ["a"]),
+        ("photos/**/*.jpg", ["a", "trip/a"]),
+        ("photos/*", ["a", "b", "trip/a", "trip/old/c"]),
+        ("photos/t*/a.???", ["trip/a"]),
+    ],
+)
+def test_patterns(photos, pattern, names):
+    assert list(find_images([pattern])) == names
+    assert list(find_images([str(photos.parent / pattern), photos / "a.jpg"])) == list(
+        dict.fromkeys([*names, "a"])
+    )
+
+
+def test_a_name_that_looks_like_a_pattern(photos):
+    (photos / "x[1].jpg").write_bytes(b"")
+    assert list(find_images(["photos/x[1].jpg"])) == ["x[1]"]
+
+
+def test_a_picture_named_twice_is_taken_once(photos):
+    assert len(find_images([photos, "photos/a.jpg", "photos/../photos/*.jpg"])) == 4
+
+
+def test_equal_stems_keep_their_extensions(photos):
+    for name in ("a.png", "A.bmp", "v1.0.jpg", "v1.0.png", "v1.0.png.jpg"):
+        (photos / name).write_bytes(b"")
+    names = find_images([photos])
+    assert {"a.jpg", "a.png", "A.bmp", "b", "v1.0.jpg", "v1.0.png", "v1.0.png.jpg", "trip/a"} < set(names)
+    assert len({name.lower() for name in names}) == len(names)
+    assert names["v1.0.png"] == photos / "v1.0.png"
+
+
+def test_the_output_is_no_input(photos):
+    assert list(find_images([photos, "photos/*"], besides=photos / "trip")) == ["a", "b"]
+    assert list(find_images(["photos/trip/a.jpg"], besides=photos / "trip")) == ["a"]
+    with pytest.raises(UserError, match="photos: all images there lie in the folder of the output"):
+        find_images(["photos"], besides=Path("photos"))
+
+
+def test_linked_folders_are_followed_but_not_in_circles(photos):
+    outside = photos.parent / "outside"
+    outside.mkdir()
+    (outside / "e.jpg").write_bytes(b"")
+    (photos / "linked").symlink_to(outside)
+    (photos / "trip/back").symlink_to(photos)
+    assert list(find_images([photos])) == ["a", "b", "linked/e", "trip/a", "trip/old/c"]
+
+
+def test_what_names_nothing_is_told_all_at_once(photos):
+    (photos.parent / "empty").mkdir()
+    with pytest.raises(UserError) as caught:
+        find_images(["photos/a.jpg", "photos/a.jpeg", "foto/a.jpg", "empty", "photos/*.gif"])
+    message = str(caught.value)
+    assert "4 of 5 arguments name no image" in message
+    assert "photos/a.jpeg: there is no such file or folder. Did you mean a.jpg?" in message
+    assert f"foto/a.jpg: there is no folder {photos.parent / 'foto'}" in message
+    assert "empty: holds no images (.jpg, .jpeg, .png" in message
+    assert "photos/*.gif: no file that the pattern fits is an image" in message
+
+
+def test_large_pictures_are_no_attack(tmp_path):
+    before = Image.MAX_IMAGE_PIXELS
+    with large_pictures():
+        assert Image.MAX_IMAGE_PIXELS is not None
+        assert Image.MAX_IMAGE_PIXELS > 10**9
+    assert before == Image.MAX_IMAGE_PIXELS
