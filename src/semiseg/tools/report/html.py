@@ -117,11 +117,12 @@ def _section(anchor: str, name: str, content: Html) -> Html:
 
 def _flags(study: Study) -> Html:
     left_out = sum(not each.averaged for each in study.flagged)
-    text = (
-        f"{left_out} of these runs {'is' if left_out == 1 else 'are'} in no mean of this page. "
-        "A run is left out where it did not finish or differs from the others of its cell in more than seed and "
-        "partition."
-    )
+    text = "They are averaged in spite of what differs, as the command asked."
+    if left_out:
+        text = (
+            f"{left_out} of them {'is' if left_out == 1 else 'are'} in no mean of this page. A run is left out where "
+            "it did not finish, or differs from the others of its cell in more than seed and partition."
+        )
     shown = sections.flagged(study.flagged)
     if len(study.flagged) > UNFOLDED:
         shown = element("details", element("summary", "All of them, and why"), shown)

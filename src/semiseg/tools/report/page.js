@@ -51,6 +51,7 @@ if (viewer) {
         row = buttons;
         show(position);
         viewer.showModal();
+        viewer.querySelector("[data-step='1']").focus();
       });
     });
   }

@@ -154,5 +154,4 @@ def _ratio_ticks(axes: Axes, cells: Sequence[Cell]) -> None:
 
 def _legend(canvas: Canvas, axes: Axes) -> None:
     handles, names = axes.get_legend_handles_labels()
-    if len(names) > 1:
-        canvas.legend(handles, names, loc="outside lower center", ncols=LEGEND_COLUMNS, handlelength=2.6)
+    canvas.legend(handles, names, loc="outside lower center", ncols=LEGEND_COLUMNS, handlelength=2.6)

@@ -36,7 +36,7 @@ def viewer() -> Html:
         element(
             "div",
             element("button", "Previous", type="button", data_step=-1),
-            element("button", "Next", type="button", data_step=1, autofocus=True),
+            element("button", "Next", type="button", data_step=1),
             element("button", "Close", type="button", data_step=0),
         ),
         id="viewer",
