@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -49,21 +49,8 @@ def predict(network: SegModel, images: Tensor, settings: EvaluatorConfig, precis
     Raises:
         UserError: a reflecting padding wider than the image.
     """
-    given = images.shape[-2:]
     with torch.inference_mode(), evaluating(network):
-        images = resized(images, settings)
-        total = images.new_zeros(())
-        for scale in settings.scales:
-            view = _resize(images, [max(1, int(side * scale)) for side in images.shape[-2:]])
-            if settings.flip:
-                view = torch.cat([view, view.flip(-1)])
-            summed, hits = _logits(network, view, settings, precision)
-            maps = (summed / hits).softmax(1)
-            if settings.flip:
-                straight, mirrored = maps.chunk(2)
-                maps = straight + mirrored.flip(-1)
-            total = total + _resize(maps, images.shape[-2:])
-        return _resize(total / (len(settings.scales) * (1 + settings.flip)), given)
+        return _mean_of_views(network, images, settings, precision)
 
 
 def predict_labels(
@@ -90,18 +77,49 @@ def predict_with_confidence(
 
     The network sees every view once; arguments as ``predict``.
     """
-    if _has_views(images, settings):
-        confidence, labels = predict(network, images, settings, precision).max(1)
-        return labels, confidence
     with torch.inference_mode(), evaluating(network):
-        summed, hits = _logits(network, resized(images, settings), settings, precision)
-        labels = summed.max(1).indices
-        return labels, (summed / hits).softmax(1).gather(1, labels[:, None])[:, 0]
+        labels, maps = labels_and_probabilities(network, images, settings, precision)
+        return labels, maps.gather(1, labels[:, None])[:, 0]
+
+
+def labels_and_probabilities(
+    network: SegModel, images: Tensor, settings: EvaluatorConfig, precision: str = "fp32"
+) -> tuple[Tensor, Tensor]:
+    """Return the labels of ``predict_labels`` and the probabilities of ``predict``; arguments as there.
+
+    The network sees every view once, in the mode that it is in, and gradients are recorded where that is on.
+    ``torch.export`` can follow this for images whose number and size it leaves open, except for windows.
+    """
+    if _has_views(images, settings):
+        maps = _mean_of_views(network, images, settings, precision)
+        return maps.max(1).indices, maps
+    summed, hits = _logits(network, resized(images, settings), settings, precision)
+    return summed.max(1).indices, (summed / hits).softmax(1)
+
+
+def _mean_of_views(network: SegModel, images: Tensor, settings: EvaluatorConfig, precision: str) -> Tensor:
+    given = images.shape[-2:]
+    images = resized(images, settings)
+    total = images.new_zeros(())
+    for scale in settings.scales:
+        # int() and chunk() would make torch.export take the size of its example for that of every image.
+        size = [_larger(1, torch.sym_int(side * scale)) for side in images.shape[-2:]]
+        view = images if scale == 1 else _resize(images, size)
+        if settings.flip:
+            view = torch.cat([view, view.flip(-1)])
+        summed, hits = _logits(network, view, settings, precision)
+        maps = (summed / hits).softmax(1)
+        if settings.flip:
+            straight, mirrored = maps[: images.shape[0]], maps[images.shape[0] :]
+            maps = straight + mirrored.flip(-1)
+        total = total + (maps if scale == 1 else _resize(maps, images.shape[-2:]))
+    mean = total / (len(settings.scales) * (1 + settings.flip))
+    return mean if settings.resize_to is None else _resize(mean, given)
 
 
 def _has_views(images: Tensor, settings: EvaluatorConfig) -> bool:
     """Whether a prediction is put together from views that are resized or mirrored."""
-    moved = settings.resize_to is not None and list(images.shape[-2:]) != list(settings.resize_to)
+    moved = settings.resize_to is not None and not _equal(images.shape[-2:], settings.resize_to)
     return moved or settings.flip or list(settings.scales) != [1.0]
 
 
@@ -126,15 +144,25 @@ def resized(images: Tensor, settings: EvaluatorConfig) -> Tensor:
     Bilinear with half-pixel centers and without antialiasing: half a size is the mean of 2x2 pixels (DMT).
     """
     images = images if images.is_floating_point() else images.float()
-    if settings.resize_to is None or list(images.shape[-2:]) == list(settings.resize_to):
+    if settings.resize_to is None or _equal(images.shape[-2:], settings.resize_to):
         return images
     return F.interpolate(images, settings.resize_to, mode="bilinear", align_corners=False)
 
 
 def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
-    if maps.shape[-2:] == tuple(size):
+    if _equal(maps.shape[-2:], size):
         return maps
     return F.interpolate(maps, size=list(size), mode="bilinear", align_corners=True)
+
+
+def _equal(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two sizes are equal; one that ``torch.export`` leaves open equals none, since it may be any."""
+    return all(isinstance(side, int) for side in (*one, *other)) and list(one) == list(other)
+
+
+def _larger(one: int, other: int) -> int:
+    """``max``, without a decision where ``torch.export`` leaves a size open."""
+    return cast(int, torch.sym_max(one, other))
 
 
 def _logits(
@@ -149,9 +177,8 @@ def _logits(
 
     height, width = images.shape[-2:]
     if settings.mode == "whole":
-        left, right, top, bottom = _margins(height, width, settings)
-        padded = _pad(images, (left, right, top, bottom), settings.pad_value)
-        return forward(padded)[..., top : top + height, left : left + width], 1.0
+        margins = _margins(height, width, settings)
+        return _cropped(forward(_pad(images, margins, settings.pad_value)), margins), 1.0
 
     window = settings.window
     left, right, top, bottom = _centered(height, width, window, window)
@@ -179,7 +206,7 @@ def _margins(height: int, width: int, settings: EvaluatorConfig) -> tuple[int, i
     to = settings.pad_to
     match settings.pad:
         case "size":
-            return 0, max(to - width, 0), 0, max(to - height, 0)
+            return 0, _larger(to - width, 0), 0, _larger(to - height, 0)
         case "multiple":
             return 0, -width % to, 0, -height % to
         case "center":
@@ -189,22 +216,30 @@ def _margins(height: int, width: int, settings: EvaluatorConfig) -> tuple[int, i
 
 
 def _centered(height: int, width: int, to_height: int, to_width: int) -> tuple[int, int, int, int]:
-    rows, columns = max(to_height - height, 0), max(to_width - width, 0)
+    rows, columns = _larger(to_height - height, 0), _larger(to_width - width, 0)
     return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
 
 
 def _pad(images: Tensor, margins: tuple[int, int, int, int], value: str) -> Tensor:
-    if not any(margins):
+    if _equal(margins, (0, 0, 0, 0)):
         return images
     if value != "reflect":
         return F.pad(images, margins)
     height, width = images.shape[-2:]
-    if max(margins[:2]) >= width or max(margins[2:]) >= height:
+    # An exported network finds out by itself.
+    known = isinstance(height, int) and isinstance(width, int)
+    if known and (max(margins[:2]) >= width or max(margins[2:]) >= height):
         raise UserError(
             f"evaluator.pad_value=reflect cannot pad an image of {width}x{height} by more than its own size.\n"
             "Use evaluator.pad_value=zero or a smaller evaluator.pad_to."
         )
     return F.pad(images, margins, mode="reflect")
+
+
+def _cropped(maps: Tensor, margins: tuple[int, int, int, int]) -> Tensor:
+    """Undo ``_pad``."""
+    # A slice would make torch.export decide whether it is the whole map.
+    return maps if _equal(margins, (0, 0, 0, 0)) else F.pad(maps, [-margin for margin in margins])
 
 
 def _pad_with_mean(images: Tensor, margins: tuple[int, int, int, int], convention: InputConvention) -> Tensor:
