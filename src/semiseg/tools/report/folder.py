@@ -36,7 +36,9 @@ def claim(folder: Path, force: bool = False) -> None:
         remove_temporaries(folder)
         mark(folder, "", ())
     except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror}. Choose another folder with -o.") from error
+        raise UserError(
+            f"{folder} cannot be written: {error.strerror}. Choose another folder with -o."
+        ) from error
 
 
 def mark(folder: Path, command: str, figures: Sequence[Path]) -> None:
