@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from signal import Signals
 
@@ -25,14 +25,21 @@ class Command:
     Args:
         words: what follows ``semiseg``.
         environment: variables to set in it.
+        prepare: called in it before the command.
     """
 
-    def __init__(self, *words: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *words: str,
+        environment: Mapping[str, str] | None = None,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
         handle, name = tempfile.mkstemp(prefix="semiseg-output-")
         os.close(handle)
         self._output = Path(name)
         variables = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
-        self._process = CONTEXT.Process(target=_run, args=(words, variables, str(Path.cwd()), name))
+        given = (words, variables, str(Path.cwd()), name, prepare)
+        self._process = CONTEXT.Process(target=_run, args=given)
         self._process.start()
         self.pid = self._process.pid
 
@@ -45,6 +52,10 @@ class Command:
         if self.poll() is None:
             os.kill(self._process.pid or 0, number)
 
+    def screen(self) -> str:
+        """All output so far."""
+        return self._output.read_text(encoding="utf-8", errors="replace")
+
     def finish(self, timeout: float = 120) -> tuple[int, str]:
         """Wait; return exit code and all output."""
         self._process.join(timeout)
@@ -52,13 +63,19 @@ class Command:
         if code is None:
             self._process.kill()
             self._process.join()
-        text = self._output.read_text(encoding="utf-8", errors="replace")
+        text = self.screen()
         self._output.unlink(missing_ok=True)
         assert code is not None, f"still running after {timeout:g} s:\n{text}"
         return code, text
 
 
-def _run(words: tuple[str, ...], variables: Mapping[str, str], folder: str, output: str) -> None:
+def _run(
+    words: tuple[str, ...],
+    variables: Mapping[str, str],
+    folder: str,
+    output: str,
+    prepare: Callable[[], None] | None,
+) -> None:
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)
@@ -72,6 +89,8 @@ def _run(words: tuple[str, ...], variables: Mapping[str, str], folder: str, outp
     multiprocessing.set_start_method("fork", force=True)
     from semiseg.cli import main
 
+    if prepare is not None:
+        prepare()
     began = time.monotonic()
     code = main(words)
     print(f"(ended with {code} after {time.monotonic() - began:.1f} s)")

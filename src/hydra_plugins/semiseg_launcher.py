@@ -6,6 +6,7 @@ they need of semiseg comes with the task.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from hydra.core.config_store import ConfigStore
@@ -60,11 +61,8 @@ class SubprocessLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs; return their metrics, NaN for what did not finish."""
         setup_globals()
-        loader = self.context.config_loader
-        jobs = [
-            self.campaign.job(loader.load_sweep_config(self.config, list(overrides)), overrides)
-            for overrides in job_overrides
-        ]
+        compose = partial(self.context.config_loader.load_sweep_config, self.config)
+        jobs = self.campaign.jobs_of(job_overrides, compose)
         return [finished(metric) for metric in self.campaign.run_apart(jobs, self.n_jobs)]
 
 

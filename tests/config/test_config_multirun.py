@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from semiseg.config.compose import Request
+from semiseg.config.compose import Request, compose, render_run_yaml
 from semiseg.config.faults import ConfigFaults
 from semiseg.config.grid import expand
 from semiseg.config.multirun import sweep
@@ -109,6 +109,35 @@ def test_a_fault_anywhere_refuses_all() -> None:
     assert recorder.configs == []
 
 
+def test_runs_that_a_preset_has_changed_since_are_refused() -> None:
+    Path("experiments").mkdir()
+    Path("experiments/own.yaml").write_text("# @package _global_\noptimizer:\n  lr: 0.5\n")
+    overrides = ("experiments=own", "seed=1", "sweep_dir=s")
+    cfg = compose(Request(overrides[:2]))
+    place = RunDir(Path("s") / job_name(cfg, overrides))
+    place.path.mkdir(parents=True)
+    place.config.write_text(render_run_yaml(cfg))
+    Path("experiments/own.yaml").write_text("# @package _global_\noptimizer:\n  lr: 0.25\n")
+    recorder = Recorder()
+    with pytest.raises(UserError, match=r"optimizer.lr: 0.5 there, 0.25 now(?s:.*)Choose another sweep_dir"):
+        swept(recorder, *overrides)
+    assert recorder.configs == []
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("hydra.launcher.n_jobs=0", "expected 1 or more"),
+        ("hydra.launcher.n_jobs=x", "could not be converted to Integer"),
+        ("hydra/launcher=subproces", "subprocess"),
+    ],
+)
+def test_what_is_wrong_with_the_launcher_is_told(override: str, reason: str) -> None:
+    with pytest.raises(ConfigFaults, match="(?s)1 fault.*" + "launcher") as error:
+        sweep(Request(("seed=1", override)), Recorder)
+    assert reason in " ".join(str(error.value).split())
+
+
 @pytest.mark.slow
 def test_failing_runs(capsys: pytest.CaptureFixture[str]) -> None:
     recorder = Recorder({1: ValueError("a crash"), 2: UserError("a bad file")})
@@ -147,8 +176,6 @@ def test_values_that_a_sweeper_chooses_leave_a_grid_open() -> None:
 
 
 def test_job_name_does_not_depend_on_order_or_place() -> None:
-    from semiseg.config.compose import compose
-
     cfg = compose(Request())
     assert job_name(cfg, ["seed=1", "method=cps", "sweep_dir=a"]) == job_name(cfg, ["method=cps", "seed=1"])
     assert job_name(cfg, ["seed=1"]) != job_name(cfg, ["seed=2"])

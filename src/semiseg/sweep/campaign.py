@@ -74,6 +74,21 @@ class Campaign:
         """What a person sees of it."""
         return Screen(self.directory, self.index, list(self.jobs.values()), n_jobs)
 
+    def jobs_of(
+        self, job_overrides: Sequence[Sequence[str]], compose: Callable[[list[str]], DictConfig]
+    ) -> list[Job]:
+        """Make the jobs that Hydra hands to a launcher.
+
+        Args:
+            job_overrides: overrides of each of them.
+            compose: composes the config of those that a sweeper has thought of by itself.
+        """
+        known = {tuple(sorted(job.overrides)): job for job in self.jobs.values()}
+        found = [known.get(tuple(sorted(own_overrides(each)))) for each in job_overrides]
+        return [
+            job or self.job(compose(list(each)), each) for job, each in zip(found, job_overrides, strict=True)
+        ]
+
     def job(self, cfg: DictConfig, overrides: Sequence[str]) -> Job:
         """Make the job of one combination, and note it where it is new.
 
