@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TINY, index
 from processes import Command
 from semiseg.cli import main
+from sweeping import TINY, index
 
 QUEUE = ("hydra/launcher=submitit_slurm", "hydra.launcher.cluster=local", "hydra.launcher.gpus_per_node=null")
 
