@@ -212,5 +212,18 @@ def test_other_masks_of_the_same_images_are_named(here, capsys):
         save(root / "masks_coarse" / f"{stem}.png", np.minimum(GREY, 1))
     init(root)
     assert "other masks of the same images: --images images --masks masks_coarse" in capsys.readouterr().out
-    init(root, "--images", "images", "--masks", "masks_coarse", "--name", "coarse")
+    init(root, "--masks", "masks_coarse", "--name", "coarse")
     assert len(written("coarse")["classes"]) == 2
+
+
+def test_several_kinds_of_masks_in_one_folder(here, capsys):
+    root = fields(here / "fields", "rgb/{}_rgb.png", "gt/{}_gt_ids.png")
+    for stem in "abcde":
+        save(root / "gt" / f"{stem}_gt_color.png", colored())
+    init(root)
+    other = "--images rgb --masks gt --image-suffix=_rgb --mask-suffix=_gt_color"
+    assert f"other masks of the same images: {other}" in capsys.readouterr().out
+    assert (written()["mask_suffix"], len(written()["classes"])) == ("_gt_ids", 3)
+    init(root, "--mask-suffix=_gt_color", "--force")
+    assert (written()["mask_suffix"], len(written()["values"])) == ("_gt_color", 4)
+    assert dataset().ids("unlabeled") == ("x", "y", "z")

@@ -2,11 +2,7 @@
 
 import argparse
 import re
-import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +17,11 @@ from semiseg.output import collected_messages
 from semiseg.tools.arguments import Parser
 from semiseg.tools.init.classes import decide
 from semiseg.tools.init.describe import config, report, settings
-from semiseg.tools.init.layout import Layout, find_layout
+from semiseg.tools.init.layout import Given, find_layout
 from semiseg.tools.init.measure import Measures, measure
 from semiseg.tools.init.names import find_names, given_names
 from semiseg.tools.init.survey import survey
+from semiseg.tools.progress import progress
 
 DESCRIPTION = """\
 Look at a folder of images, of which some have masks: find the layout, the classes in the masks (numbers or colors),
@@ -39,6 +36,7 @@ examples:
   semiseg init scans --classes 'rest=#000000,vessel=#ff0000' --void '#ffffff'
   semiseg init data --name fields --images rgb --masks gt --mask-suffix _mask
 """
+SHOWN_LAYOUTS = 4
 VAL_SHARE = 0.2
 VAL_NAMES = ("val", "valid", "validation")
 TEST_NAMES = ("test", "testing")
@@ -74,19 +72,24 @@ def main(arguments: Sequence[str]) -> int:
 
 def _examine(root: Path, name: str, options: argparse.Namespace) -> tuple[str, bool, Measures]:
     """Print what there is to know about a folder; return its config, whether names are made up, and counts."""
-    layout, others = _layout(root, options)
+    given = Given(options.images, options.masks, options.image_suffix, options.mask_suffix)
+    layout, others = find_layout(root, given)
     files = layout.find(root)
     masks = {image_id: path for image_id, path in files.masks.items() if image_id in files.images}
-    with _ticking("masks", len(masks)) as tick:
+    with progress("masks", len(masks)) as tick:
         found = survey(masks, tick, options.skip_bad)
     named = given_names(options.classes) if options.classes else find_names(root)
     classes = decide(found, named, _void(options.void))
     parts, notes = _parts(root, files, options)
     values = settings(name, root, layout, classes, parts)
     dataset = Folder(**values)
-    with collected_messages() as warnings, _ticking("files", len(files.ids)) as tick:
+    with collected_messages() as warnings, progress("files", len(files.ids)) as tick:
         measures = measure(dataset, lambda done, total: tick())
-    notes += [f"other masks of the same images: {each.words()}" for each in others]
+    if unseen := [
+        name for name, count in zip(classes.names, measures.images["val"], strict=False) if not count
+    ]:
+        notes.append(f"no validation image holds {', '.join(unseen)}: no IoU is measured for that")
+    notes += [f"other masks of the same images: {each.words()}" for each in others[:SHOWN_LAYOUTS]]
     print("\n".join([str(root), "", *report(layout, files, found, classes, measures), ""]))
     print("".join(f"note     {note}\n" for note in (*classes.notes, *notes, *warnings)), end="")
     return config(values, classes, measures), classes.made_up, measures
@@ -102,21 +105,6 @@ def _name(given: str | None, root: Path) -> str:
             f"dataset={name} is one of semiseg's own ({shipped}); choose another: --name my_{name}"
         )
     return name
-
-
-def _layout(root: Path, options: argparse.Namespace) -> tuple[Layout, list[Layout]]:
-    """The layout as found, with what the command line says about it."""
-    if (
-        options.images
-        and options.masks
-        and (options.image_suffix is not None or options.mask_suffix is not None)
-    ):
-        return Layout(
-            options.images, options.masks, options.image_suffix or "", options.mask_suffix or ""
-        ), []
-    layout, others = find_layout(root, options.images, options.masks)
-    given = {"image_suffix": options.image_suffix, "mask_suffix": options.mask_suffix}
-    return replace(layout, **{key: value for key, value in given.items() if value is not None}), others
 
 
 def _void(text: str | None) -> list[Value]:
@@ -177,25 +165,6 @@ def _share(text: str) -> str | float:
         return float(text)
     except ValueError:
         return text
-
-
-@contextmanager
-def _ticking(what: str, total: int) -> Iterator[Any]:
-    """Give a function that counts on a terminal's last line, at most ten times a second."""
-    done, last, shown = 0, time.monotonic(), False
-
-    def tick() -> None:
-        nonlocal done, last, shown
-        done += 1
-        if sys.stderr.isatty() and time.monotonic() - last > 0.1:
-            last, shown = time.monotonic(), True
-            print(f"\r{what} {done:,} of {total:,} ", end="", file=sys.stderr, flush=True)
-
-    try:
-        yield tick
-    finally:
-        if shown:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _parser() -> Parser:

@@ -139,7 +139,11 @@ def _class_lines(classes: Classes, measures: Measures) -> list[str]:
     total = max(sum(measures.pixels[:-1]), 1)
     names = [f"  - {_plain(name)}" for name in classes.names]
     width = max(map(len, names))
-    shares = [f"{count / total:.2%} of the labeled pixels" for count in measures.pixels[:-1]]
+    values = ["" if classes.by_position else f"{value}, " for value in classes.values]
+    shares = [
+        f"{value}{count / total:.2%} of the labeled pixels"
+        for value, count in zip(values, measures.pixels[:-1], strict=True)
+    ]
     placeholders = ": placeholders, write yours" if classes.made_up else ""
     return [
         f"# Names in the order of the labels{placeholders}.",

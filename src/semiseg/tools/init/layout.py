@@ -17,8 +17,10 @@ from semiseg.data.lists import spread
 from semiseg.errors import UserError
 
 MASK_WORDS = re.compile(r"mask|label|annot|gt|truth|seg|target|anno", re.IGNORECASE)
-MAX_FOLDERS = 60
+MAX_FOLDERS = 40
+MAX_SIBLINGS = 12
 MAX_ENDINGS = 12
+MAX_PAIRS = 6
 LOOKED_INTO = 20
 SAMPLES = 3
 MANY_COLORS = 256
@@ -51,6 +53,21 @@ class Layout:
         return f"--images {self.images} --masks {self.masks}{more}"
 
 
+@dataclass(frozen=True)
+class Given:
+    """What is known of a layout, under the names of ``Layout``; None is to be found."""
+
+    images: str | None = None
+    masks: str | None = None
+    image_suffix: str | None = None
+    mask_suffix: str | None = None
+
+    def admits(self, layout: Layout) -> bool:
+        """Whether a layout has what is known."""
+        known = {key: value for key, value in asdict(self).items() if value is not None}
+        return asdict(layout) | known == asdict(layout)
+
+
 class _Candidate(NamedTuple):
     layout: Layout
     pairs: int
@@ -58,18 +75,15 @@ class _Candidate(NamedTuple):
     samples: tuple[tuple[Path, Path], ...]
 
 
-def find_layout(
-    base: Path, images: str | None = None, masks: str | None = None
-) -> tuple[Layout, list[Layout]]:
+def find_layout(base: Path, given: Given) -> tuple[Layout, list[Layout]]:
     """Find the layout that pairs the most images with files that look like masks.
 
     Args:
         base: the folder.
-        images: folder of the images, where it is known.
-        masks: folder of the masks, where it is known.
+        given: what is known of the layout.
 
     Returns:
-        The layout, and others that pair as many images with such files of their own.
+        The layout, and others that pair as many of the same images with other such files.
 
     Raises:
         UserError: there is no image, or none with a mask.
@@ -77,15 +91,18 @@ def find_layout(
     files = {path.relative_to(base).as_posix(): path for path in image_files(base)}
     if not files:
         raise UserError(f"no images in {base}: expected files such as a.jpg and b.png. Expected:\n{TREE}")
-    found = list(_candidates(files, images, masks))
+    found = list(_candidates(files, given))
     if not found:
-        raise UserError(_no_pairs(base, list(files), images, masks))
+        raise UserError(_no_pairs(base, list(files), given))
     likely = sorted(found, key=lambda each: _order(each, True))[:LOOKED_INTO]
     ranked = sorted(likely, key=lambda each: _order(each, _masks_look_so(each)))
     best = ranked[0]
     others = [each for each in ranked[1:] if each.pairs == best.pairs and _masks_look_so(each)]
-    same_images = [each.layout for each in others if each.layout.images == best.layout.images]
-    return best.layout, [each for each in same_images if each.masks != best.layout.masks]
+    return best.layout, [each.layout for each in others if _images_of(each) == _images_of(best)]
+
+
+def _images_of(candidate: _Candidate) -> tuple[str, str]:
+    return candidate.layout.images, candidate.layout.image_suffix
 
 
 def _order(candidate: _Candidate, looks_so: bool) -> tuple[object, ...]:
@@ -105,41 +122,83 @@ def _order(candidate: _Candidate, looks_so: bool) -> tuple[object, ...]:
     )
 
 
-def _candidates(files: Mapping[str, Path], images: str | None, masks: str | None) -> Iterator[_Candidate]:
-    for image_pattern, mask_pattern in _pattern_pairs(files, images, masks):
-        same = image_pattern == mask_pattern
-        named_masks = _named(files, mask_pattern, (".png",) if same else None)
-        named_images = _named(files, image_pattern, None)
-        for image_suffix, mask_suffix in _suffixes(named_images, named_masks):
-            masked = {
-                stem.removesuffix(mask_suffix): file
-                for stem, file in named_masks.items()
-                if stem.endswith(mask_suffix)
-            }
-            taken = set(masked.values())
-            shown = {
-                stem.removesuffix(image_suffix): file
-                for stem, file in _named(files, image_pattern, None, taken).items()
-            }
-            if pairs := sorted(shown.keys() & masked.keys()):
-                samples = [
-                    (files[shown[i]], files[masked[i]]) for i in spread(pairs, min(SAMPLES, len(pairs)))
-                ]
-                layout = Layout(image_pattern, mask_pattern, image_suffix, mask_suffix)
-                yield _Candidate(layout, len(pairs), len(shown), tuple(samples))
+class _Names:
+    """Names of the files below patterns of folders, and how they may be cut; each worked out once."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self.files = files
+        self._named: dict[tuple[str, bool], dict[str, str]] = {}
+        self._heads: dict[tuple[str, bool], dict[str, list[str]]] = {}
+
+    def named(self, pattern: str, only_png: bool = False) -> dict[str, str]:
+        """Files by name without extension, as ``find_files`` names them; of two of a name the one that is no PNG."""
+        key = pattern, only_png
+        if key not in self._named:
+            self._named[key] = _named([file for file in self.files if _is_png(file) or not only_png], pattern)
+        return self._named[key]
+
+    def heads(self, pattern: str, only_png: bool = False) -> dict[str, list[str]]:
+        """Endings of the names by what comes before them, see ``_heads``."""
+        key = pattern, only_png
+        if key not in self._heads:
+            self._heads[key] = _heads(self.named(pattern, only_png))
+        return self._heads[key]
+
+    def suffixes(self, images: str, masks: str) -> list[tuple[str, str]]:
+        """Pairs of endings without which names of images equal names of masks, the most frequent first."""
+        same = images == masks
+        shown, masked = self.named(images), self.named(masks, same)
+        image_heads, mask_heads = self.heads(images), self.heads(masks, same)
+        counts: Counter[tuple[str, str]] = Counter()
+        for head in image_heads.keys() & mask_heads.keys():
+            for first, second in product(image_heads[head], mask_heads[head]):
+                if shown[head + first] != masked[head + second]:
+                    counts[first, second] += 1
+        return [pair for pair, _ in counts.most_common(MAX_PAIRS)]
 
 
-def _pattern_pairs(files: Iterable[str], images: str | None, masks: str | None) -> Iterator[tuple[str, str]]:
+def _candidates(files: Mapping[str, Path], given: Given) -> Iterator[_Candidate]:
+    names = _Names(files)
+    for images, masks in _pattern_pairs(files, given):
+        for image_suffix, mask_suffix in names.suffixes(images, masks):
+            layout = Layout(images, masks, image_suffix, mask_suffix)
+            if given.admits(layout):
+                yield from _candidate(names, layout)
+
+
+def _candidate(names: _Names, layout: Layout) -> Iterator[_Candidate]:
+    """Count what a layout pairs; nothing where that is no image."""
+    masked = {
+        stem.removesuffix(layout.mask_suffix): file
+        for stem, file in names.named(layout.masks, layout.images == layout.masks).items()
+        if stem.endswith(layout.mask_suffix)
+    }
+    taken = set(masked.values())
+    shown = {
+        stem.removesuffix(layout.image_suffix): file
+        for stem, file in names.named(layout.images).items()
+        if file not in taken
+    }
+    if pairs := sorted(shown.keys() & masked.keys()):
+        some = spread(pairs, min(SAMPLES, len(pairs)))
+        samples = tuple((names.files[shown[i]], names.files[masked[i]]) for i in some)
+        yield _Candidate(layout, len(pairs), len(shown), samples)
+
+
+def _pattern_pairs(files: Iterable[str], given: Given) -> Iterator[tuple[str, str]]:
     """Folders of images and of masks that may belong together."""
     folders = {parent for file in files for parent in PurePosixPath(file).parents}
-    near = sorted(folders, key=lambda folder: (len(folder.parts), folder))[:MAX_FOLDERS]
+    siblings = Counter(folder.parent for folder in folders)
+    # Of many neighbors, such as one folder a video, each is like the others.
+    few = [folder for folder in folders if siblings[folder.parent] <= MAX_SIBLINGS]
+    near = sorted(few, key=lambda folder: (len(folder.parts), folder))[:MAX_FOLDERS]
     plain = [str(folder) for folder in near]
-    starred = sorted({each for folder in near for each in _starred(folder)})
+    starred = sorted({each for folder in few for each in _starred(folder)})[:MAX_FOLDERS]
     pairs = [*product(plain, plain), *product(starred, starred), *_longer(near)]
-    if images is not None or masks is not None:
-        pairs += product([images or each for each in plain], [masks or each for each in plain])
+    if given.images is not None or given.masks is not None:
+        pairs += product([given.images or each for each in plain], [given.masks or each for each in plain])
     for first, second in dict.fromkeys(pairs):
-        if images in (None, first) and masks in (None, second):
+        if given.images in (None, first) and given.masks in (None, second):
             yield first, second
 
 
@@ -157,33 +216,20 @@ def _starred(folder: PurePosixPath) -> Iterator[str]:
         yield "/".join((*folder.parts[:place], "*", *folder.parts[place + 1 :]))
 
 
-def _named(
-    files: Mapping[str, Path], pattern: str, suffixes: Sequence[str] | None, leave_out: Iterable[str] = ()
-) -> dict[str, str]:
-    """Files below a pattern by name without extension, as ``find_files`` names them; of two of a name no PNG."""
+def _named(files: Iterable[str], pattern: str) -> dict[str, str]:
     lead = "" if pattern == "." else "([^/.][^/]*)".join(map(re.escape, pattern.split("*"))) + "/"
     expression = re.compile(f"{lead}(.+)")
-    taken = set(leave_out)
     found: dict[str, str] = {}
     for file in files:
-        path = PurePosixPath(file)
-        match = expression.fullmatch(str(path.with_suffix("")))
-        if match and file not in taken and (suffixes is None or path.suffix.lower() in suffixes):
+        if match := expression.fullmatch(file.rpartition(".")[0]):
             name = "/".join(match.groups())
-            if name not in found or found[name].lower().endswith(".png"):
+            if name not in found or _is_png(found[name]):
                 found[name] = file
     return found
 
 
-def _suffixes(images: Mapping[str, str], masks: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Pairs of endings after which names of images and names of masks are equal, the most frequent first."""
-    image_heads, mask_heads = _heads(images), _heads(masks)
-    counts: Counter[tuple[str, str]] = Counter()
-    for head in image_heads.keys() & mask_heads.keys():
-        for first, second in product(image_heads[head], mask_heads[head]):
-            if images[head + first] != masks[head + second]:
-                counts[first, second] += 1
-    return [pair for pair, _ in counts.most_common(3)]
+def _is_png(file: str) -> bool:
+    return file.lower().endswith(".png")
 
 
 def _heads(names: Iterable[str]) -> dict[str, list[str]]:
@@ -223,12 +269,12 @@ def _masks_look_so(candidate: _Candidate) -> bool:
     return bool(known) and all(mask <= MANY_COLORS and mask < image for image, mask in known)
 
 
-def _no_pairs(base: Path, files: list[str], images: str | None, masks: str | None) -> str:
+def _no_pairs(base: Path, files: list[str], given: Given) -> str:
     folders = Counter(str(PurePosixPath(file).parent) for file in files)
     listed = "\n".join(f"  {base / folder}: {count}" for folder, count in folders.most_common(10))
-    given = " with the folders given" if images or masks else ""
+    options = " of the folders and endings given" if given != Given() else ""
     return (
-        f"{len(files)} images, but none has a mask{given}: a mask is a PNG of the same name in another folder, or with "
-        f"an ending such as _mask. Images by folder:\n{listed}\nExpected:\n{TREE}\n"
+        f"{len(files)} images, but none has a mask{options}: a mask is a PNG of the same name in another folder, or "
+        f"with an ending such as _mask. Images by folder:\n{listed}\nExpected:\n{TREE}\n"
         "Or name the folders: --images DIR --masks DIR."
     )
