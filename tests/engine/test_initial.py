@@ -116,6 +116,10 @@ def test_a_resumed_run_knows_the_network_wherever_it_lies(
     assert "init_sha256" in capsys.readouterr().err
     assert main(["train", f"run_dir={run}", f"init_from={source}"]) == 0
     assert all(torch.equal(whole[key], value) for key, value in stored(run / "checkpoints/best.pt").items())
+    shutil.rmtree(place)
+    capsys.readouterr()
+    assert train(run, f"init_from={place}", *STILL) == 0
+    assert "mIoU" in capsys.readouterr().out
 
 
 @pytest.fixture

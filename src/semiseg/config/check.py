@@ -205,8 +205,9 @@ def _here(cfg: DictConfig) -> Here:
 
 
 def _initial_suits(cfg: DictConfig) -> None:
-    """Look at the network that this run's networks begin as."""
-    if cfg.init_from is not None:
+    """Look at the network that this run's networks begin as; a finished run needs it no more."""
+    done = cfg.run_dir is not None and RunDir(Path(cfg.run_dir).expanduser()).read_summary() is not None
+    if cfg.init_from is not None and not done:
         from semiseg.engine.initial import open_initial
 
         open_initial(cfg, _here(cfg))

@@ -71,13 +71,12 @@ def settle(cfg: DictConfig) -> DictConfig:
     Raises:
         UserError: the run directory holds a run with other settings, or ``init_from`` is not there any more.
     """
-    if cfg.init_from is not None:
-        file = network_file(cfg.init_from)
-        cfg.init_from = str(Path(cfg.init_from).expanduser().resolve())
-        cfg.init_sha256 = cfg.init_sha256 or file_digest(file)
     run = stored_run(cfg.run_dir)
-    if run is not None:
-        stored = compose(Request(config_dir=run, config_name=STORED))
+    stored = None if run is None else compose(Request(config_dir=run, config_name=STORED))
+    if cfg.init_from is not None:
+        cfg.init_from = str(Path(cfg.init_from).expanduser().resolve())
+        cfg.init_sha256 = cfg.init_sha256 or _initial_digest(cfg.init_from, stored)
+    if run is not None and stored is not None:
         if differing := differing_keys(stored, cfg):
             raise UserError(_other_settings(run, differing))
         cfg.trainer.threads = cfg.trainer.threads or stored.trainer.threads
@@ -85,6 +84,16 @@ def settle(cfg: DictConfig) -> DictConfig:
     cfg.run_dir = cfg.run_dir or str(new_run_dir(cfg))
     cfg.name = run_name(cfg)
     return cfg
+
+
+def _initial_digest(place: str, stored: DictConfig | None) -> str:
+    """Digest of the network that a run begins as; of one that is gone, what the run has stored."""
+    try:
+        return file_digest(network_file(place))
+    except UserError:
+        if stored is None or stored.init_sha256 is None:
+            raise
+        return str(stored.init_sha256)
 
 
 def free_threads(num_workers: int) -> int:

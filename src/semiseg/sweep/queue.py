@@ -82,7 +82,7 @@ class Queue:
     Args:
         index: holds all of the jobs.
         screen: what the user sees.
-        settings: keys of ``conf/hydra/launcher/submitit_slurm.yaml``.
+        settings: see ``hydra_plugins.semiseg_submitit.SubmititLauncherConf``.
 
     Raises:
         UserError: submitit is not installed, there is no such queue, or it has no such settings.
@@ -99,18 +99,31 @@ class Queue:
         """Queue what is not done and is not in the queue already, and wait for all of it."""
         waiting = {job.folder.name: job for job in jobs if self.index.entry(job).state != "done"}
         tickets = self._known(waiting)
-        new = [job for name, job in waiting.items() if name not in tickets]
-        with self.executor.batch():
-            queued = {job.folder.name: self.executor.submit(QueuedRun(job)) for job in new}
+        queued = self._submitted([job for name, job in waiting.items() if name not in tickets])
         tickets |= queued
         write_json(self.folder / TICKETS, {name: ticket.job_id for name, ticket in tickets.items()})
         for name, ticket in tickets.items():
             self.screen.queued(waiting[name], str(ticket.job_id), new=name in queued)
+        try:
+            self._watch(waiting, tickets)
+        except KeyboardInterrupt:
+            for name in tickets:
+                self.index.jobs[name].state = "waiting"
+            raise
+
+    def _submitted(self, jobs: Sequence[Job]) -> "dict[str, Ticket[Any]]":
+        if not jobs:
+            return {}
+        with self.executor.batch():
+            return {job.folder.name: self.executor.submit(QueuedRun(job)) for job in jobs}
+
+    def _watch(self, jobs: Mapping[str, Job], tickets: "dict[str, Ticket[Any]]") -> None:
+        """Note what becomes of the jobs, and take the tickets of those that have ended away."""
         while tickets:
             for name in [name for name, ticket in tickets.items() if ticket.done()]:
-                self._ended(waiting[name], tickets.pop(name))
+                self._ended(jobs[name], tickets.pop(name))
             for name, ticket in tickets.items():
-                self._at_work(waiting[name], ticket)
+                self._at_work(jobs[name], ticket)
             time.sleep(WAIT)
 
     def _known(self, jobs: Mapping[str, Job]) -> "dict[str, Ticket[Any]]":
