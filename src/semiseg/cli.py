@@ -139,6 +139,7 @@ COMMANDS = {
         "semiseg.tools.report.command", "average runs over seeds, compare methods, write tables and pictures"
     ),
     "predict": Command("semiseg.tools.predict", "predict pictures: label maps, overlays, confidence"),
+    "label": Command("semiseg.tools.label", "label pictures to correct by hand, and say which to label next"),
     "benchmark": Command("semiseg.tools.benchmark", "measure training steps and data pipelines"),
     "cache": Command(
         "semiseg.tools.cache",

@@ -12,6 +12,7 @@ from semiseg.errors import Interrupted, UserError
 from semiseg.tools.applying import describe
 from semiseg.tools.arguments import Parser
 from semiseg.tools.finished import open_run
+from semiseg.tools.predicting import add_predictor_options
 
 if TYPE_CHECKING:
     from semiseg.predictor import Predictor
@@ -110,8 +111,6 @@ def _parser() -> Parser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    from semiseg.tools.predicting import add_predictor_options
-
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, and patterns in quotes")
     parser.add_argument(
