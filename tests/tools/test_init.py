@@ -43,7 +43,7 @@ def test_report_and_config_of_a_plain_folder(here, capsys):
         "parts    4 labeled to learn from, 1 to validate on, 3 unlabeled",
         "  class_0        0         42.86%             4           1",
         "  (not labeled)  255       12.50%             4           1",
-        "20% of the labeled images are held out",
+        "dataset/fields.val.txt lists 20% of the labeled images",
         "written  dataset/fields.yaml",
     ):
         assert line in text
@@ -53,9 +53,10 @@ def test_report_and_config_of_a_plain_folder(here, capsys):
         "images": "images",
         "masks": "masks",
         "classes": ["class_0", "class_1", "class_2"],
-        "val": 0.2,
+        "val": str(here / "dataset/fields.val.txt"),
         "test": None,
     }
+    assert (here / "dataset/fields.val.txt").read_text() == "a\n"
     assert "class_0  # 42.86% of the labeled pixels" in (here / "dataset/fields.yaml").read_text()
 
 
@@ -170,6 +171,19 @@ def test_val_list_and_given_parts(here):
     assert dataset().ids("val") == ("a", "b")
     init(root, "--val", "0.5", "--name", "half")
     assert dataset("half").ids("val") == ("a", "d")
+
+
+def test_new_masks_do_not_change_what_is_validated_on(here, capsys):
+    root = fields(here / "fields", labeled="fghij")
+    init(root)
+    assert dataset().ids("val") == ("f",)
+    fields(root, labeled="abcde", unlabeled="")
+    assert (len(dataset().ids("train")), dataset().ids("val")) == (9, ("f",))
+    init(root, "--force")
+    assert "those of dataset/fields.val.txt, as before" in capsys.readouterr().out
+    assert dataset().ids("val") == ("f",)
+    init(root, "--force", "--val", "0.2")
+    assert dataset().ids("val") == ("a", "f")
 
 
 @pytest.mark.parametrize(

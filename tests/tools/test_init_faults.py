@@ -41,6 +41,8 @@ def test_an_existing_config_is_kept(here, capsys):
         capsys, root, "--classes", "a,b,c"
     )
     assert (here / "dataset/fields.yaml").read_text() == before
+    (here / "dataset/fields.yaml").unlink()
+    assert "fields.val.txt exists already: --force replaces it" in refused(capsys, root, "--val", "0.5")
     init(root, "--classes", "a,b,c", "--force")
     assert written()["classes"] == ["a", "b", "c"]
 

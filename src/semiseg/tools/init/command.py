@@ -3,23 +3,23 @@
 import argparse
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from semiseg.config.searchpath import conf_dir, is_shipped
 from semiseg.data.check import BadFilesError
 from semiseg.data.folder import Folder
-from semiseg.data.folder_files import FolderFiles
 from semiseg.data.mask_labels import Value, parse_color
 from semiseg.errors import UserError
 from semiseg.files import write_text
 from semiseg.output import collected_messages
 from semiseg.tools.arguments import Parser
-from semiseg.tools.init.classes import decide
+from semiseg.tools.init.classes import Classes, decide
 from semiseg.tools.init.describe import config, report, settings
 from semiseg.tools.init.layout import Given, find_layout
 from semiseg.tools.init.measure import Measures, measure
 from semiseg.tools.init.names import find_names, given_names
+from semiseg.tools.init.parts import VAL_SHARE, find_parts
 from semiseg.tools.init.survey import survey
 from semiseg.tools.progress import progress
 
@@ -27,8 +27,8 @@ DESCRIPTION = """\
 Look at a folder of images, of which some have masks: find the layout, the classes in the masks (numbers or colors),
 sizes and label statistics, check every file, and write the config of the dataset."""
 EPILOG = """\
-writes dataset/NAME.yaml in the working directory, which `semiseg train dataset=NAME` reads from there. Nothing in
-FOLDER is changed.
+writes dataset/NAME.yaml in the working directory, which `semiseg train dataset=NAME` reads from there; and
+dataset/NAME.val.txt, the images to validate on, where FOLDER does not say which. Nothing in FOLDER is changed.
 
 examples:
   semiseg init fields                                  fields/images/*.jpg, fields/masks/*.png for some of them
@@ -37,9 +37,6 @@ examples:
   semiseg init data --name fields --images rgb --masks gt --mask-suffix _mask
 """
 SHOWN_LAYOUTS = 4
-VAL_SHARE = 0.2
-VAL_NAMES = ("val", "valid", "validation")
-TEST_NAMES = ("test", "testing")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -59,19 +56,40 @@ def main(arguments: Sequence[str]) -> int:
     target = Path("dataset") / f"{name}.yaml"
     if target.exists() and not options.force:
         raise UserError(f"{target} exists already: --force replaces it, --name NAME writes another")
+    own_list = target.with_name(f"{name}.val.txt")
     try:
-        text, made_up, measures = _examine(root, name, options)
+        findings = _examine(root, name, own_list, options)
     except BadFilesError as error:
         raise BadFilesError(error.faults, "leave them out with --skip-bad") from error
     target.parent.mkdir(exist_ok=True)
-    write_text(target, text)
+    if findings.drawn:
+        write_text(own_list, "".join(f"{image_id}\n" for image_id in findings.drawn))
+        print(f"written  {own_list}")
+    write_text(target, findings.config)
     print(f"written  {target}\n")
-    print("\n".join(_next(name, target, made_up, measures)))
+    print("\n".join(_next(name, target, findings)))
     return 0
 
 
-def _examine(root: Path, name: str, options: argparse.Namespace) -> tuple[str, bool, Measures]:
-    """Print what there is to know about a folder; return its config, whether names are made up, and counts."""
+@dataclass(frozen=True)
+class _Findings:
+    """What is written, and what the next steps depend on.
+
+    Args:
+        config: of the dataset, as YAML.
+        drawn: images to validate on that a list has to keep.
+        made_up: whether the names of the classes are placeholders.
+        measures: what was counted.
+    """
+
+    config: str
+    drawn: tuple[str, ...]
+    made_up: bool
+    measures: Measures
+
+
+def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace) -> _Findings:
+    """Look at everything and print what there is to know."""
     given = Given(options.images, options.masks, options.image_suffix, options.mask_suffix)
     layout, others = find_layout(root, given)
     files = layout.find(root)
@@ -80,19 +98,25 @@ def _examine(root: Path, name: str, options: argparse.Namespace) -> tuple[str, b
         found = survey(masks, tick, options.skip_bad)
     named = given_names(options.classes) if options.classes else find_names(root)
     classes = decide(found, named, _void(options.void))
-    parts, notes = _parts(root, files, options)
-    values = settings(name, root, layout, classes, parts)
+    parts = find_parts(root, files, options.val, own_list, options.force)
+    values = settings(name, root, layout, classes, parts, options.skip_bad)
     dataset = Folder(**values)
     with collected_messages() as warnings, progress("files", len(files.ids)) as tick:
         measures = measure(dataset, lambda done, total: tick())
-    if unseen := [
-        name for name, count in zip(classes.names, measures.images["val"], strict=False) if not count
-    ]:
-        notes.append(f"no validation image holds {', '.join(unseen)}: no IoU is measured for that")
-    notes += [f"other masks of the same images: {each.words()}" for each in others[:SHOWN_LAYOUTS]]
     print("\n".join([str(root), "", *report(layout, files, found, classes, measures), ""]))
-    print("".join(f"note     {note}\n" for note in (*classes.notes, *notes, *warnings)), end="")
-    return config(values, classes, measures), classes.made_up, measures
+    notes = [*classes.notes, *parts.notes, *_unmeasured(classes, measures), *warnings]
+    notes += [f"other masks of the same images: {each.words()}" for each in others[:SHOWN_LAYOUTS]]
+    print("".join(f"note     {note}\n" for note in notes), end="")
+    drawn = dataset.ids("val") if parts.listed else ()
+    if parts.listed:
+        values["val"] = str(parts.listed.absolute())
+    return _Findings(config(values, classes, measures), drawn, classes.made_up, measures)
+
+
+def _unmeasured(classes: Classes, measures: Measures) -> list[str]:
+    pairs = zip(classes.names, measures.images["val"], strict=False)
+    unseen = [name for name, count in pairs if not count]
+    return [f"no validation image holds {', '.join(unseen)}: its IoU is not measured"] if unseen else []
 
 
 def _name(given: str | None, root: Path) -> str:
@@ -118,42 +142,15 @@ def _void(text: str | None) -> list[Value]:
     return values
 
 
-def _parts(root: Path, files: FolderFiles, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """Settings that say which images are validated and tested on, and notes about them."""
-    val = options.val if options.val is not None else _part(root, files, VAL_NAMES)
-    test = _part(root, files, TEST_NAMES)
-    notes = []
-    folder = _folder(files.images, TEST_NAMES)
-    if test is None and folder:
-        notes.append(f"the images of {folder} have no masks: they count as unlabeled")
-    if val is None:
-        notes.append(
-            f"neither a val.txt nor a folder val: {VAL_SHARE:.0%} of the labeled images are held out, evenly over "
-            "their sorted names. Frames of one video are nearly equal: list whole videos in val.txt"
-        )
-    return {"val": VAL_SHARE if val is None else val, "test": test, "skip_bad": options.skip_bad}, notes
-
-
-def _part(root: Path, files: FolderFiles, names: Sequence[str]) -> str | None:
-    """The list or the subfolder that holds a part."""
-    listed = next((name for name in names if (root / f"{name}.txt").is_file()), None)
-    return listed or _folder(files.masks, names)
-
-
-def _folder(ids: Sequence[str] | dict[str, Path], names: Sequence[str]) -> str | None:
-    leads = {image_id.split("/")[0] for image_id in ids if "/" in image_id}
-    return next((lead for name in names for lead in sorted(leads) if lead.lower() == name), None)
-
-
-def _next(name: str, target: Path, made_up: bool, measures: Measures) -> list[str]:
-    smallest = min(min(size) for size in measures.sizes)
+def _next(name: str, target: Path, findings: _Findings) -> list[str]:
+    smallest = min(min(size) for size in findings.measures.sizes)
     crop = max(32, min(512, smallest // 32 * 32))
-    split = "full" if measures.parts["unlabeled"] else "1/8"
+    split = "full" if findings.measures.parts["unlabeled"] else "1/8"
     lines = [
         f"semiseg splits check dataset={name} split={split}",
         f"semiseg train --plan dataset={name} split={split} method=cps trainer.crop_size={crop}",
     ]
-    if made_up:
+    if findings.made_up:
         lines.insert(
             0, f"write the names of the classes into {target}, or give them: --classes NAME,NAME,... --force"
         )
@@ -189,9 +186,9 @@ def _parser() -> Parser:
         "--val",
         type=_share,
         metavar="SHARE|NAME",
-        help=f"share of the labeled images to validate on, a list or a subfolder; default: val if there is one, "
-        f"else {VAL_SHARE}",
+        help="share of the labeled images to validate on, a list or a subfolder; default: val, valid or validation if "
+        f"there is one, else {VAL_SHARE}",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out files that cannot serve")
-    parser.add_argument("--force", action="store_true", help="replace dataset/NAME.yaml")
+    parser.add_argument("--force", action="store_true", help="replace what was written before")
     return parser

@@ -10,6 +10,7 @@ from semiseg.data.folder_files import FolderFiles
 from semiseg.tools.init.classes import Classes
 from semiseg.tools.init.layout import Layout
 from semiseg.tools.init.measure import Measures
+from semiseg.tools.init.parts import Parts
 from semiseg.tools.init.survey import Survey
 from semiseg.tools.splits import table
 
@@ -19,7 +20,7 @@ UNUSED = ("image_suffix", "mask_suffix", "values", "void", "skip_bad")
 
 COMMENTS = {
     "void": 'What means "not labeled".',
-    "val": "A share of the labeled images, a list ROOT/NAME.txt or a subfolder. Frames of one video belong together.",
+    "val": "What is validated on: a list or a subfolder of the images. Frames of one video belong together.",
     "skip_bad": "Leaves out files that cannot serve.",
 }
 
@@ -88,7 +89,7 @@ def _class_table(found: Survey, classes: Classes, measures: Measures) -> list[st
 
 
 def settings(
-    name: str, root: Path, layout: Layout, classes: Classes, parts: dict[str, Any]
+    name: str, root: Path, layout: Layout, classes: Classes, parts: Parts, skip_bad: bool
 ) -> dict[str, Any]:
     """Arguments of ``Folder`` for what was found.
 
@@ -97,7 +98,8 @@ def settings(
         root: its folder.
         layout: where the files are.
         classes: what the masks mean.
-        parts: the arguments ``val``, ``test`` and ``skip_bad``.
+        parts: what is validated and tested on.
+        skip_bad: leave out files that cannot serve.
     """
     values = None if classes.by_position else list(classes.values)
     return {
@@ -110,7 +112,9 @@ def settings(
         "classes": list(classes.names),
         "values": values,
         "void": list(classes.void),
-        **parts,
+        "val": parts.val,
+        "test": parts.test,
+        "skip_bad": skip_bad,
     }
 
 

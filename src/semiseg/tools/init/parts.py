@@ -1,0 +1,75 @@
+"""Which images of a new dataset are validated and tested on."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from semiseg.data.folder_files import FolderFiles
+from semiseg.errors import UserError
+
+VAL_SHARE = 0.2
+VAL_NAMES = ("val", "valid", "validation")
+TEST_NAMES = ("test", "testing")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Settings of the dataset ``folder``.
+
+    Args:
+        val: list, subfolder, or share of the labeled images.
+        test: list or subfolder; None: no test images.
+        listed: the file that the images drawn by a share are to be written to; None where ``val`` is no share.
+        notes: what was decided that may be wrong, and how to change it.
+    """
+
+    val: str | float
+    test: str | None
+    listed: Path | None
+    notes: tuple[str, ...]
+
+
+def find_parts(root: Path, files: FolderFiles, given: str | float | None, own: Path, force: bool) -> Parts:
+    """Find lists and subfolders of validation and test images; without any a share is drawn, once and for all.
+
+    Args:
+        root: folder of the dataset.
+        files: its images and masks.
+        given: list, subfolder or share as typed; None to find one.
+        own: list of images that were drawn, beside the dataset's config; used again where it exists.
+        force: replace this list by another share.
+
+    Raises:
+        UserError: a share is given and the list exists.
+    """
+    test = _part(root, files, TEST_NAMES)
+    notes = []
+    folder = _folder(files.images, TEST_NAMES)
+    if test is None and folder:
+        notes.append(f"the images of {folder} have no masks: they count as unlabeled")
+    val = _part(root, files, VAL_NAMES) if given is None else given
+    if val is None and own.is_file():
+        notes.append(
+            f"images to validate on: those of {own}, as before; --val {VAL_SHARE} --force draws others"
+        )
+        val = str(own.resolve())
+    elif val is None:
+        notes.append(
+            f"neither a val.txt nor a folder val: {own} lists {VAL_SHARE:.0%} of the labeled images, evenly over their "
+            "sorted names. Frames of one video are nearly equal: list whole videos instead"
+        )
+    elif isinstance(val, float) and own.is_file() and not force:
+        raise UserError(f"{own} exists already: --force replaces it, without --val it is used")
+    share = VAL_SHARE if val is None else val
+    return Parts(share, test, own if isinstance(share, float) else None, tuple(notes))
+
+
+def _part(root: Path, files: FolderFiles, names: Sequence[str]) -> str | None:
+    """The list or the subfolder that holds a part."""
+    listed = next((name for name in names if (root / f"{name}.txt").is_file()), None)
+    return listed or _folder(files.masks, names)
+
+
+def _folder(ids: Iterable[str], names: Sequence[str]) -> str | None:
+    leads = {image_id.split("/")[0] for image_id in ids if "/" in image_id}
+    return next((lead for name in names for lead in sorted(leads) if lead.lower() == name), None)
