@@ -116,7 +116,7 @@ def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace)
 def _unmeasured(classes: Classes, measures: Measures) -> list[str]:
     pairs = zip(classes.names, measures.images["val"], strict=False)
     unseen = [name for name, count in pairs if not count]
-    return [f"no validation image holds {', '.join(unseen)}: its IoU is not measured"] if unseen else []
+    return [f"no validation image holds {', '.join(unseen)}: no IoU is measured there"] if unseen else []
 
 
 def _name(given: str | None, root: Path) -> str:

@@ -85,7 +85,7 @@ def _class_table(found: Survey, classes: Classes, measures: Measures) -> list[st
         "pixels",
         *(f"{part} images" for part in parts),
     ]
-    return table(titles, rows, left=(0, 1))
+    return table(titles, rows, left=(0, 1, 2) if colors else (0, 1))
 
 
 def settings(

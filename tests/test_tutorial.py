@@ -1,0 +1,79 @@
+"""Every command of docs/tutorial.md, in its order, on fewer and smaller pictures and with fewer iterations."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from semiseg.cli import main
+
+PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
+SMALLER = {
+    "Shapes(train=330, val=20)": "Shapes(train=30, val=3, size=48)",
+    "if number < 30:": "if number < 12:",
+    "iterations: 1000": "iterations: 4\n  batch_size: 2\n  unlabeled_batch_size: 2",
+    "crop_size: 96": "crop_size: 32",
+    "eval_every: 100": "eval_every: 2",
+    "method=supervised,cps,st seed=0,1,2": "method=supervised,cps seed=0",
+}
+"""What the test takes instead of words of the page."""
+
+
+def blocks() -> Iterator[tuple[str, str, str]]:
+    """Language, content and the sentence before each block of the page."""
+    text = PAGE.read_text(encoding="utf-8")
+    for found in re.finditer(r"([^\n]*)\n\n```(\w+)\n(.*?)```", text, re.DOTALL):
+        yield found[2], found[3], found[1]
+
+
+def smaller(content: str, used: set[str]) -> str:
+    for words, instead in SMALLER.items():
+        if words in content:
+            used.add(words)
+            content = content.replace(words, instead)
+    return content
+
+
+def command(line: str) -> None:
+    """Run a line as a shell would: patterns become the names that they match."""
+    words = [name for word in shlex.split(line) for name in _matches(word)]
+    if words[0] == "semiseg":
+        assert main(words[1:]) == 0, line
+    else:
+        words[0] = sys.executable if words[0] == "python" else words[0]
+        subprocess.run(words, check=True)
+
+
+def _matches(word: str) -> list[str]:
+    if "*" not in word:
+        return [word]
+    found = sorted(path for path in Path().glob(word) if path.is_dir() or not word.endswith("/"))
+    assert found, word
+    return [str(path) for path in found]
+
+
+def write_named(before: str, content: str) -> None:
+    """Write a block into the file that the sentence before it names."""
+    path = Path(re.findall(r"`([\w/.]+\.\w+)`", before)[-1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_every_command_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    used: set[str] = set()
+    for language, content, before in blocks():
+        content = smaller(content, used)
+        if language == "bash":
+            for line in content.replace("\\\n", " ").splitlines():
+                command(line)
+        elif language == "python" and "`" not in before:
+            exec(compile(content, str(PAGE), "exec"), {})
+        else:
+            write_named(before, content)
+    assert used == set(SMALLER)
