@@ -1,5 +1,6 @@
 """Predictions as pictures: label maps that read back as labels, overlays, confidence, a legend."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from semiseg.data.dataset import Array, DatasetInfo
+from semiseg.data.palette import Color
 from semiseg.track.samples import IGNORED_COLOR, colorize
 
 Bits = Literal[8, 16]
@@ -20,9 +22,15 @@ def indexed(label: Array, info: DatasetInfo) -> Image.Image:
         label: ``(H, W) uint8``.
         info: colors of the classes; other values are white.
     """
+    return paletted(label, dict(enumerate(info.palette)))
+
+
+def paletted(values: Array, colors: Mapping[int, Color]) -> Image.Image:
+    """Return values ``(H, W) uint8`` as a palette picture; those without a color are white."""
     palette = np.full((256, 3), IGNORED_COLOR, np.uint8)
-    palette[: info.num_classes] = info.palette
-    picture = Image.fromarray(label)
+    for value, color in colors.items():
+        palette[value] = color
+    picture = Image.fromarray(values)
     picture.putpalette(palette.ravel().tolist())
     return picture
 

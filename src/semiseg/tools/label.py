@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 EPILOG = """\
 writes:
   OUT/images/NAME.*        the pictures
-  OUT/masks/NAME.png       palette PNG: class numbers, and 255 (white) where the network is not sure enough
+  OUT/masks/NAME.png       palette PNG: class numbers, and 255 (white) where the network is not sure enough; in the
+                           numbers and colors of the run's own masks where dataset.values names others
   OUT/confidence/NAME.png  gray, the probability of the class; white is 1
   OUT/ranking.csv          all pictures, the one to label next first
   OUT/classes.txt, OUT/legend.png, OUT/label.json
@@ -53,11 +54,13 @@ def main(arguments: Sequence[str]) -> int:
     from semiseg.engine.signals import StopRequest
     from semiseg.tools.label_folder import RANKING, RECORD, LabelFolder
     from semiseg.tools.labeling import Labeling
+    from semiseg.tools.mask_coding import mask_coding
     from semiseg.tools.predicting import chosen_predictor, failures, origin
 
     predictor = chosen_predictor(options, run)
     facts = origin(options.checkpoint, run, predictor)
-    folder = LabelFolder(options.output, found, options.link)
+    coding = mask_coding(run.config.dataset, predictor.info)
+    folder = LabelFolder(options.output, found, coding, options.link)
     folder.open(
         options.force, _digest({**facts, "images": {name: str(path) for name, path in found.items()}})
     )

@@ -20,7 +20,8 @@ from semiseg.data.files import read_image
 from semiseg.data.lists import IMAGE_SUFFIXES, shown
 from semiseg.errors import UserError
 from semiseg.files import copy, write_json, write_text
-from semiseg.pictures import gray, indexed, legend
+from semiseg.pictures import gray, legend
+from semiseg.tools.mask_coding import MaskCoding
 from semiseg.tools.predictions import PHOTO_LEVEL, save
 
 if TYPE_CHECKING:
@@ -56,14 +57,15 @@ class LabelFolder:
     Args:
         folder: where it lies.
         sources: the pictures by name.
+        coding: how masks are written.
         link: link to the pictures instead of copying them.
     """
 
-    def __init__(self, folder: Path, sources: Mapping[str, Path], link: bool) -> None:
+    def __init__(self, folder: Path, sources: Mapping[str, Path], coding: MaskCoding, link: bool) -> None:
         self.folder = folder
         self.store = folder / STORE
         self._sources = dict(sources)
-        self._link = link
+        self._coding, self._link = coding, link
 
     def image(self, name: str) -> Path:
         """Where the picture goes; one of an extension that no dataset finds becomes a PNG."""
@@ -114,12 +116,12 @@ class LabelFolder:
         except OSError as error:
             raise UserError(f"-o {self.folder}: cannot be written ({error.strerror}).") from error
 
-    def write(self, name: str, label: Array, confidence: Confidence, info: DatasetInfo) -> None:
+    def write(self, name: str, label: Array, confidence: Confidence) -> None:
         """Write picture, mask and confidence, each whole or not at all."""
         for path in (self.image(name), self.mask(name), self.confidence(name)):
             path.parent.mkdir(parents=True, exist_ok=True)
         self._bring(self._sources[name], self.image(name))
-        save(self.mask(name), indexed(label, info))
+        save(self.mask(name), self._coding.picture(label))
         save(self.confidence(name), gray(confidence))
 
     def close(
@@ -134,10 +136,11 @@ class LabelFolder:
             record: what the labels depend on.
         """
         write_text(self.folder / RANKING, self._ranking(ranks, set(written)))
-        names = "".join(f"{name},{value}\n" for value, name in enumerate(info.classes))
-        write_text(self.folder / CLASSES, names)
+        values = dict(zip(info.classes, self._coding.numbers, strict=True))
+        write_text(self.folder / CLASSES, "".join(f"{name},{value}\n" for name, value in values.items()))
         save(self.folder / LEGEND, legend(info))
-        write_json(self.folder / RECORD, record)
+        coding = {"mask_values": values, "mask_value_of_unlabeled": self._coding.unlabeled}
+        write_json(self.folder / RECORD, {"version": 1, **record, **coding})
         shutil.rmtree(self.store)
 
     def abandon(self) -> None:

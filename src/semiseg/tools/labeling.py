@@ -104,7 +104,7 @@ class Labeling:
             for name in written:
                 self._stop()
                 label, confidence = _both(labels, name)
-                self._folder.write(name, label, confidence, info)
+                self._folder.write(name, label, confidence)
                 advance()
         record = {
             **origin,
@@ -114,7 +114,7 @@ class Labeling:
             "stability_compared_with": self.compared_with,
             "failed": self.failed,
         }
-        self._folder.close(ranks, written, info, {"version": 1, **record})
+        self._folder.close(ranks, written, info, record)
 
     def _rank(self, labels: PseudoLabels, name: str, scores: Mapping[str, float] | None) -> Rank:
         self._stop()
