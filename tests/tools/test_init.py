@@ -87,6 +87,13 @@ def test_colors_are_found_and_mapped(here, capsys, mode):
     np.testing.assert_array_equal(found.mask("a"), np.array([0, 2, 1, 255])[np.minimum(GREY, 3)])
 
 
+def test_colors_that_look_alike_get_others_in_pictures(here):
+    init(fields(here / "fields", mask=np.repeat(np.minimum(GREY, 2)[..., None], 3, axis=2)))
+    assert written()["values"] == ["#000000", "#010101", "#020202"]
+    assert dataset().info.palette == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
+    np.testing.assert_array_equal(dataset().mask("a"), np.minimum(GREY, 2))
+
+
 def test_palette_masks_show_their_colors(here, capsys):
     root = fields(here / "fields")
     for stem in "abcde":

@@ -1,12 +1,15 @@
 """What ``semiseg init`` says and writes: the report, and the dataset config."""
 
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from semiseg.data.folder_files import FolderFiles
+from semiseg.data.mask_labels import parse_color
+from semiseg.data.palette import bit_color
 from semiseg.tools.init.classes import Classes
 from semiseg.tools.init.layout import Layout
 from semiseg.tools.init.measure import Measures
@@ -15,10 +18,14 @@ from semiseg.tools.init.survey import Survey
 from semiseg.tools.splits import table
 
 SHOWN_SIZES = 5
-UNUSED = ("image_suffix", "mask_suffix", "values", "void", "skip_bad")
+ALIKE = 24
+"""Colors are alike that differ by less in each channel."""
+
+UNUSED = ("image_suffix", "mask_suffix", "values", "palette", "void", "skip_bad")
 """Settings that are written only where they say something."""
 
 COMMENTS = {
+    "palette": "For pictures, since the colors of the masks are hard to tell apart.",
     "void": 'What means "not labeled".',
     "val": "What is validated on: a list or a subfolder of the images. Frames of one video belong together.",
     "skip_bad": "Leaves out files that cannot serve.",
@@ -111,11 +118,22 @@ def settings(
         "mask_suffix": layout.mask_suffix,
         "classes": list(classes.names),
         "values": values,
+        "palette": None
+        if _distinct(classes)
+        else [list(bit_color(label)) for label in range(len(classes.names))],
         "void": list(classes.void),
         "val": parts.val,
         "test": parts.test,
         "skip_bad": skip_bad,
     }
+
+
+def _distinct(classes: Classes) -> bool:
+    """Whether the colors of the masks, where they have some, can be told apart in pictures."""
+    colors = [parse_color(value) for value in classes.values if isinstance(value, str)]
+    return all(
+        max(abs(a - b) for a, b in zip(*pair, strict=True)) >= ALIKE for pair in combinations(colors, 2)
+    )
 
 
 def config(arguments: dict[str, Any], classes: Classes, measures: Measures) -> str:
