@@ -15,7 +15,10 @@ from signal import Signals
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["pytest", "wandb", "semiseg.cli", "semiseg.train", "semiseg.config.multirun", "semiseg.data.augment"]
+    [
+        *("pytest", "wandb", "torchvision", "semiseg.cli", "semiseg.train"),
+        *("semiseg.config.multirun", "semiseg.data.augment", "semiseg.models.tiny"),
+    ]
 )
 
 

@@ -173,6 +173,12 @@ def test_values_that_a_sweeper_chooses_leave_a_grid_open() -> None:
     grid = expand(Request(("seed=0,1", "optimizer.lr=interval(0,1)")))
     assert grid.combinations == (("seed=0",), ("seed=1",))
     assert not grid.closed
+    assert [fault.key for fault in grid.faults] == ["optimizer.lr=interval(0,1)"]
+
+
+def test_a_pattern_that_no_option_fits_is_refused() -> None:
+    (fault,) = expand(Request(("method=glob(x*)",))).faults
+    assert "There are: cac, cps" in str(fault)
 
 
 def test_job_name_does_not_depend_on_order_or_place() -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from semiseg.cli import main
 from sweeping import TINY, index, states, sweep
 
 pytestmark = pytest.mark.slow
 
-GRID = ("method=cps,fragile", "split=1/8,1/4", "seed=0,1", "hydra.launcher.n_jobs=2", *TINY)
+GRID = ("method=supervised,fragile", "split=1/8,1/4", "seed=0,1", "hydra.launcher.n_jobs=2", *TINY)
 
 
 def results(sweep_dir: str) -> dict[str, tuple[float, str]]:
@@ -46,23 +47,24 @@ def test_a_disturbed_sweep_ends_with_the_same_numbers(workdir: Path) -> None:
 
     Path("fail").write_text("0 1/4")
     Path("kill").write_text("1 1/8")
-    code, screen = sweep("sweep_dir=broken", *GRID).finish()
-    assert code == 1, screen
-    assert sorted(states("broken")) == ["done"] * 6 + ["failed", "killed"]
+    process = sweep("sweep_dir=disturbed", *GRID)
+    moment = random.uniform(0, 0.8 * took)
+    time.sleep(moment)
+    if process.poll() is None:
+        kill_all(process.pid or 0)
+    process.finish()
+    code, screen = sweep("sweep_dir=disturbed", *GRID).finish()
+    assert code == 1, f"killed after {moment} s\n{screen}"
+    assert sorted(states("disturbed")) == ["done"] * 6 + ["failed", "killed"]
     assert "ValueError: made to fail" in screen
     assert "ended by SIGKILL" in screen
+
     Path("fail").unlink()
     Path("kill").unlink()
-    code, screen = sweep("sweep_dir=broken", *GRID).finish()
+    code, screen = sweep("sweep_dir=disturbed", *GRID).finish()
     assert code == 0, screen
     assert screen.count("started") == 2
-    assert results("broken") == straight
+    assert results("disturbed") == straight, f"killed after {moment} s"
 
-    process = sweep("sweep_dir=killed", *GRID)
-    moment = random.uniform(0, took)
-    time.sleep(moment)
-    kill_all(process.pid or 0)
-    process.finish()
-    code, screen = sweep("sweep_dir=killed", *GRID).finish()
-    assert code == 0, f"killed after {moment} s\n{screen}"
-    assert results("killed") == straight
+    assert main(["report", "disturbed", "-o", "report"]) == 0
+    assert {"report.html", "report.md", "results.csv"} <= {path.name for path in Path("report").iterdir()}

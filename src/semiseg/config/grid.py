@@ -11,10 +11,13 @@ from omegaconf import OmegaConf
 
 from semiseg.config import schema
 from semiseg.config.compose import Request, hydra_at
-from semiseg.config.faults import Fault
+from semiseg.config.faults import Fault, listed
 from semiseg.config.layers import register_local
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
 from semiseg.config.searchpath import options
+
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+"""Hydra's own sweeper, which runs all combinations; others choose values."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ def expand(request: Request) -> Grid:
         faults.append(Fault("hydra.launcher.n_jobs", "expected 1 or more runs at a time.", n_jobs))
     used = [each for each in (*presets, *given) if not each.is_hydra]
     values = {each.key: _single(each) for each in used}
+    basic = OmegaConf.select(hydra, "sweeper._target_") == BASIC_SWEEPER
+    faults += [_no_values(each) for each in used if basic and not values[each.key]]
     return Grid(
         tuple(given),
         tuple(presets),
@@ -81,6 +86,15 @@ def _hydra_node(request: Request, given: Sequence[Given]) -> Any:
             return hydra_compose(request.config_name, fixed, return_hydra_config=True).hydra
         except Exception:  # the check of the single configs says what is wrong
             return OmegaConf.create()
+
+
+def _no_values(given: Given) -> Fault:
+    """A key that the sweeper of Hydra cannot give values."""
+    if isinstance(given.parsed.value(), Glob):
+        expected = f"no option has such a name.\nThere are: {listed(options(given.key))}."
+    else:
+        expected = f"give the values: {given.key}=A,B or {given.key}=range(0,3)."
+    return Fault(given.text, expected, source=COMMAND_LINE)
 
 
 def _single(given: Given) -> list[str]:

@@ -46,7 +46,7 @@ def sweep(request: Request, load: Callable[[], Run]) -> int:
     with held(place):
         _refuse_other_settings(zip(configs, jobs, strict=True))
         _refuse_objects([each for each, is_open in zip(drafts, open_jobs, strict=True) if is_open])
-        campaign = Campaign(request, Index(place), jobs, load)
+        campaign = Campaign(request, Index(place), jobs if grid.closed else [], load)
         campaign.begin()
         if any(open_jobs) or not grid.closed:
             campaign.code = _launch(request, grid, campaign)

@@ -1,6 +1,7 @@
 """The process that trains one job, seen from the launcher."""
 
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -27,7 +28,8 @@ class Child:
         self.job = job
         self.began = time.monotonic()
         with job.log.open("ab") as log:
-            log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(job.command()[1:])}\n".encode())
+            typed = shlex.join(["semiseg", *job.command()[3:]])
+            log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {typed}\n".encode())
             log.flush()
             self._start = log.tell()
             self._process = subprocess.Popen(
