@@ -182,3 +182,17 @@ def test_an_unfinished_or_damaged_baseline_is_refused(
     step.write_text(json.dumps(json.loads(step.read_text()) | {"state": "running"}))
     assert train(tmp_path / "run", *CHOICES["st"], f"method.baseline={source}") == 2
     assert "has not finished" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("method=dmt", "method.baseline=[one]"), "one for each of the 2 networks"),
+        (("method=supervised", "method.snapshots=[0,1]"), "fractions of the training above 0"),
+    ],
+)
+def test_values_out_of_range_are_refused(
+    overrides: tuple[str, ...], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(tmp_path / "run", *overrides) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
