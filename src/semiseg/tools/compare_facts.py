@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from semiseg.config.compose import is_harmless
-from semiseg.tools.report.collect import RunRecord
+from semiseg.tools.report.collect import RunRecord, number
 from semiseg.tools.report.facts import differences
 
 IDENTITY = frozenset({"name", "run_dir", "sweep_dir"})
@@ -117,7 +117,7 @@ def config_differences(a: RunRecord, b: RunRecord) -> list[Difference]:
 
 def results(a: RunRecord, b: RunRecord) -> list[Pair]:
     """The numbers of both summaries; those that neither has are left out."""
-    pairs = [Pair(key, _number(a.summary, key), _number(b.summary, key)) for key in RESULTS]
+    pairs = [Pair(key, number(a.summary or {}, key), number(b.summary or {}, key)) for key in RESULTS]
     return [pair for pair in pairs if (pair.a, pair.b) != (None, None)]
 
 
@@ -130,7 +130,8 @@ def by_class(a: RunRecord, b: RunRecord, key: str) -> list[Pair]:
         key: "iou" for the validation images, "iou_test" for the test images.
     """
     first, second = ((run.summary or {}).get(key) or {} for run in (a, b))
-    return [Pair(name, first.get(name), second.get(name)) for name in dict.fromkeys([*first, *second])]
+    names = dict.fromkeys([*first, *second])
+    return [Pair(name, number(first, name), number(second, name)) for name in names]
 
 
 def cautions(a: RunRecord, b: RunRecord) -> list[str]:
@@ -185,11 +186,6 @@ def _digest(diff: str | None) -> str | None:
     if diff is None:
         return None
     return f"changes {hashlib.sha256(diff.encode()).hexdigest()[:8]}" if diff else "none"
-
-
-def _number(summary: Mapping[str, Any] | None, key: str) -> float | None:
-    value = (summary or {}).get(key)
-    return value if isinstance(value, int | float) else None
 
 
 def _dataset(run: RunRecord) -> Any:

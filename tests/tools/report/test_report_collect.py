@@ -32,6 +32,8 @@ def test_a_record_holds_what_the_files_hold(tmp_path: Path) -> None:
     (folder / "env-resumed-20260101-000000.json").write_text('{"packages": {"semiseg": "2"}}')
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 2, "unfin')
+    journal = (folder / "metrics.jsonl").read_bytes()
+    (folder / "metrics.jsonl").write_bytes(b"\xff\xfe\n" + journal)
     (record,) = collect([folder])
     assert (record.name, record.state, record.overrides) == ("shapes-supervised-s2", "done", ("seed=2",))
     assert record.config["dataset"]["name"] == "shapes"
@@ -51,6 +53,9 @@ def test_states_of_runs_that_did_not_finish(tmp_path: Path) -> None:
     empty = write_run(tmp_path / "empty")
     (empty / "summary.json").unlink()
     (write_run(tmp_path / "torn") / "config.resolved.yaml").write_text("a: [")
+    (write_run(tmp_path / "emptied") / "config.resolved.yaml").write_text("")
+    (write_run(tmp_path / "list") / "summary.json").write_text("[1]")
+    (write_run(tmp_path / "strange") / "status.json").write_text("[]")
     states = {record.path.name: record.state for record in collect([tmp_path])}
     assert states == {
         "failed": "failed",
@@ -58,6 +63,9 @@ def test_states_of_runs_that_did_not_finish(tmp_path: Path) -> None:
         "broken": "unreadable",
         "empty": "unreadable",
         "torn": "unreadable",
+        "emptied": "unreadable",
+        "list": "unreadable",
+        "strange": "killed",
     }
 
 

@@ -124,6 +124,15 @@ def test_a_repeated_run_counts_once_and_the_later_one(tmp_path: Path) -> None:
     assert made(tmp_path).cells[0].scores["miou"].values == (0.4, 0.5)
 
 
+def test_partitions_of_other_names_with_the_same_images_are_repeats(tmp_path: Path) -> None:
+    for split_id in ("0", "1", "2"):
+        write_run(tmp_path / split_id, split="full", split_id=split_id, labeled="all")
+    write_run(tmp_path / "other", split="full", seed=1, labeled="all")
+    found = made(tmp_path)
+    assert found.cells[0].scores["miou"].n == 2
+    assert [each.flags[0].kind for each in found.flagged] == ["repeat", "repeat"]
+
+
 def test_a_repeated_run_does_not_make_a_majority(tmp_path: Path) -> None:
     for number in range(3):
         write_run(tmp_path / f"again-{number}", 0.4, seed=0, iterations=50)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from semiseg.config.faults import nearest
 from semiseg.errors import UserError
 from semiseg.tools.report.baseline import compared
-from semiseg.tools.report.collect import RunRecord
+from semiseg.tools.report.collect import RunRecord, number
 from semiseg.tools.report.curves import curves
 from semiseg.tools.report.facts import code_version
 from semiseg.tools.report.flags import Sorted, sort_out, strange_splits
@@ -59,8 +59,7 @@ def value(record: RunRecord, metric: str) -> float | None:
     """A score of a run; None where it has none."""
     summary = record.summary or {}
     group, slash, name = metric.partition("/")
-    found = (summary.get(group) or {}).get(name) if slash else summary.get(metric)
-    return None if found is None else float(found)
+    return number(summary.get(group) or {}, name) if slash else number(summary, metric)
 
 
 def _by_key(
@@ -108,7 +107,7 @@ def logged(run: RunRecord) -> dict[str, float]:
     drawn = curves(run)
     last = {"pseudo/coverage": drawn.coverage.values[-1:], "pseudo/accuracy": drawn.accuracy.values[-1:]}
     found = {name: values[0] for name, values in last.items() if values}
-    peaks = [line["time/memory_gib"] for line in run.metrics() if line.get("time/memory_gib")]
+    peaks = [peak for line in run.metrics() if (peak := number(line, "time/memory_gib"))]
     return found | ({"memory_gib": max(peaks)} if peaks else {})
 
 

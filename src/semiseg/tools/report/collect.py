@@ -1,7 +1,8 @@
 """Finding run directories and reading what they hold; nothing is computed, nothing is written."""
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from semiseg.config.rundir import LOCK, RunDir
+from semiseg.config.rundir import LOCK, RESOLVED
 from semiseg.errors import UserError
 from semiseg.files import read_json
 from semiseg.locks import holder
@@ -21,6 +22,8 @@ DONE = "done"
 KILLED = "killed"
 UNREADABLE = "unreadable"
 MISSING = "missing"
+TABLES = ("iou", "iou_test", "split_counts", "split_sha256", "evaluator")
+"""Parts of ``summary.json`` that have names in them."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,9 @@ class RunRecord:
     resumed: tuple[dict[str, Any], ...] = ()
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read ``metrics.jsonl``: one dict a line, without a last line that is being written."""
+        """Read ``metrics.jsonl``: one dict a line, without lines that are damaged or being written."""
         try:
-            lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return []
         return [record for line in lines if isinstance(record := _parsed(line), dict)]
@@ -62,7 +65,7 @@ class RunRecord:
     def validation_sha256(self) -> str | None:
         """Hash of the ids of the validation images, which each step of the run has stored; None without one."""
         for file in sorted(self.path.glob("stages/*/step.json")):
-            data = _read_optional(file).get("data")
+            data = _read_optional(file, dict).get("data")
             if isinstance(data, dict) and data.get("val"):
                 return str(data["val"])
         return None
@@ -113,32 +116,35 @@ def _below(folder: Path, depth: int) -> Iterator[RunRecord]:
 
 def read_run(path: Path) -> RunRecord:
     """Read one run directory, whatever state it is in."""
-    place = RunDir(path)
-    status = place.read_status()
+    status = _read_optional(path / "status.json", dict)
     state = str(status.get("state", "running"))
     if state == "running" and holder(path / LOCK) is None:
         state = KILLED
     config: dict[str, Any] = {}
-    overrides: tuple[str, ...] = ()
     summary = None
     try:
-        config = _read_config(path / "config.resolved.yaml")
-        summary = place.read_summary()
-        overrides = tuple(map(str, read_json(path / "overrides.yaml")))
-        if state == DONE and summary is None:
-            raise ValueError("there is no summary.json")
+        config = _read_config(path / RESOLVED)
+        summary = _read_summary(path / "summary.json") if state == DONE else None
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         state, summary = UNREADABLE, None
         status = {**status, "error": " ".join(str(error).split())}
-    resumed = tuple(_read_optional(file) for file in sorted(path.glob("env-resumed-*.json")))
-    env = _read_optional(path / "env.json")
+    overrides = tuple(map(str, _read_optional(path / "overrides.yaml", list)))
+    resumed = tuple(_read_optional(file, dict) for file in sorted(path.glob("env-resumed-*.json")))
+    env = _read_optional(path / "env.json", dict)
     name = str(config.get("name") or path.name)
     return RunRecord(path, name, state, config, summary, env, status, overrides, resumed)
 
 
+def number(values: Mapping[str, Any], key: str) -> float | None:
+    """A value that is a finite number; None for anything else."""
+    value = values.get(key)
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if known else None
+
+
 def _without_directory(folder: Path) -> Iterator[RunRecord]:
     """Jobs of a sweep that the index knows and that left no run directory."""
-    jobs = _read_optional(folder / SWEEP_INDEX).get("jobs")
+    jobs = _read_optional(folder / SWEEP_INDEX, dict).get("jobs")
     for name, job in jobs.items() if isinstance(jobs, dict) else ():
         path = folder / str(name)
         if isinstance(job, dict) and not (path / "run.yaml").is_file():
@@ -151,17 +157,25 @@ def _without_directory(folder: Path) -> Iterator[RunRecord]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     plain = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    if not isinstance(plain, dict):
+    if not isinstance(plain, dict) or "method" not in plain:
         raise ValueError(f"{path.name} holds no config")
     return {str(key): value for key, value in plain.items()}
 
 
-def _read_optional(path: Path) -> dict[str, Any]:
+def _read_summary(path: Path) -> dict[str, Any]:
+    summary = read_json(path)
+    if not isinstance(summary, dict) or not all(isinstance(summary.get(key) or {}, dict) for key in TABLES):
+        raise ValueError(f"{path.name} holds no summary")
+    return summary
+
+
+def _read_optional(path: Path, kind: type) -> Any:
+    """Read a JSON file; an empty value of this kind where there is none, or it holds another kind."""
     try:
         content = read_json(path)
     except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return kind()
+    return content if isinstance(content, kind) else kind()
 
 
 def _parsed(line: str) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from semiseg.tools.report.collect import RunRecord
+from semiseg.tools.report.collect import RunRecord, number
 
 Record = Mapping[str, Any]
 COVERAGE = ("train/unlabeled_used", "train/pseudo_used")
@@ -53,7 +53,7 @@ def curves(run: RunRecord) -> RunCurves:
     """Read the curves of a run; those that it did not log are empty."""
     records = run.metrics()
     miou = _curve(records, "val/miou")
-    stored = [record for record in records if _number(record, STORED) is not None]
+    stored = [record for record in records if number(record, STORED) is not None]
     if stored:
         return RunCurves(
             miou, _curve(stored, STORED, joined=False), _curve(stored, "pseudo/accuracy", joined=False)
@@ -79,14 +79,9 @@ def mean_curve(parts: Sequence[Curve]) -> Curve:
 
 def _curve(records: Iterable[Record], key: str, joined: bool = True) -> Curve:
     points = [
-        (str(record.get("stage")), int(record.get("iteration") or 0), value)
+        (str(record.get("stage")), int(number(record, "iteration") or 0), value)
         for record in records
-        if (value := _number(record, key)) is not None
+        if (value := number(record, key)) is not None
     ]
     stages, iterations, values = zip(*points, strict=True) if points else ((), (), ())
     return Curve(stages, iterations, values, joined)
-
-
-def _number(record: Record, key: str) -> float | None:
-    value = record.get(key)
-    return float(value) if isinstance(value, int | float) else None

@@ -9,6 +9,7 @@ from typing import Any
 from semiseg.config.faults import shown
 from semiseg.tools.report.collect import DONE, RunRecord
 from semiseg.tools.report.facts import KINDS, Facts, differences, facts, level, short, signature
+from semiseg.tools.report.keys import sort_rank
 from semiseg.tools.report.model import Flag, Flagged
 
 MIXABLE = ("code", "settings", "iterations")
@@ -137,7 +138,15 @@ def _grouped(
 
 def _size(group: Sequence[RunRecord]) -> int:
     """Seeds and partitions; a run that was repeated counts once."""
-    return len({(run.config.get("seed"), partition(run)) for run in group})
+    return len(set(map(_once, group)))
+
+
+def _once(run: RunRecord) -> tuple[Any, ...]:
+    """What two runs of a group share where one repeats the other: partitions of other names may be the same."""
+    return (
+        run.config.get("seed"),
+        _split_hash(run) if (run.summary or {}).get("split_sha256") else partition(run),
+    )
 
 
 def _undecided(
@@ -167,16 +176,19 @@ def _told(unlike: Sequence[tuple[str, Any, Any]], whose: str) -> str:
 
 
 def _newest(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], list[tuple[RunRecord, Flag]]]:
-    """Keep the last finished one of runs that repeat a seed and partition; ordered by both."""
+    """Keep the last finished one of runs with the same seed and images; ordered by seed and partition."""
     kept: dict[tuple[Any, ...], RunRecord] = {}
     repeats = []
     for run in sorted(runs, key=_finished):
-        former = kept.get(key := (run.config.get("seed"), partition(run)))
+        former = kept.get(key := _once(run))
         if former is not None:
             repeats.append((former, Flag("repeat", f"{run.path} repeats it and finished later")))
         kept[key] = run
-    ordered = sorted(kept.values(), key=lambda run: (int(run.config.get("seed") or 0), str(partition(run))))
-    return ordered, repeats
+    return sorted(kept.values(), key=_order), repeats
+
+
+def _order(run: RunRecord) -> tuple[Any, ...]:
+    return sort_rank("seed", str(run.config.get("seed")), None), str(partition(run))
 
 
 def _finished(run: RunRecord) -> tuple[float, str]:

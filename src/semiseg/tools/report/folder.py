@@ -36,9 +36,8 @@ def claim(folder: Path, force: bool = False) -> None:
         remove_temporaries(folder)
         mark(folder, "", ())
     except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written: {error.strerror}. Choose another folder with -o."
-        ) from error
+        reason = "it is a file" if folder.is_file() else error.strerror
+        raise UserError(f"{folder} cannot be written: {reason}. Choose another folder with -o.") from error
 
 
 def mark(folder: Path, command: str, figures: Sequence[Path]) -> None:
