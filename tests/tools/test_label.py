@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import semiseg
+from processes import Command
 from semiseg.cli import main
 from semiseg.data.files import read_image, read_mask
 from semiseg.data.folder import Folder
@@ -228,3 +229,15 @@ def test_a_full_disk_is_told(varied_run, photos, capsys, monkeypatch):
     monkeypatch.setattr(labeling.Labeling, "predict", full)
     assert main(["label", str(varied_run), "photos", "-o", "out"]) == 2
     assert "out cannot be written (No space left on device)" in told(capsys)
+
+
+@pytest.mark.slow
+def test_as_a_command(varied_run, photos):
+    code, output = Command("label", str(varied_run), "photos", "-o", "out", "--first", "2").finish()
+    assert (code, "2 images with masks, and ranking.csv of 5, in out" in output) == (0, True), output
+    for words, message in (
+        (["photos", "-o", "out"], "holds labels already, perhaps corrected by hand"),
+        (["nowhere", "-o", "new"], "nowhere: there is no such file or folder"),
+    ):
+        code, output = Command("label", str(varied_run), *words).finish()
+        assert (code, message in output, "Traceback" in output) == (2, True, False), output

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 import semiseg
+from processes import Command
 from semiseg.cli import main
 from semiseg.data.files import read_mask
 from semiseg.data.shapes import Shapes
@@ -243,3 +244,18 @@ def test_a_stop_is_heeded_between_tiles(varied_run, photos, monkeypatch):
     assert main(["predict", str(varied_run), "large.png", "-o", "out", "--tile", "64"]) == 143
     assert len(seen) == 2
     assert not list((photos.parent / "out/labels").iterdir())
+
+
+@pytest.mark.slow
+def test_as_a_command(varied_run, photos):
+    (photos.parent / "empty").mkdir()
+    code, output = Command("predict", str(varied_run), "photos", "-o", "out").finish()
+    assert (code, "4 images predicted: labels, overlay in out" in output) == (0, True), output
+    (photos / "c.jpg").write_bytes(b"no image")
+    for words, message in (
+        (["photos", "-o", "out"], "holds predictions already"),
+        (["photos", "-o", "other"], "1 of 5 images could not be predicted"),
+        (["nowhere", "empty", "-o", "new"], "2 of 2 arguments name no image"),
+    ):
+        code, output = Command("predict", str(varied_run), *words).finish()
+        assert (code, message in output, "Traceback" in output) == (2, True, False), output
