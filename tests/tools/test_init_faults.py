@@ -1,6 +1,8 @@
 """What ``semiseg init`` refuses, and what it leaves alone."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +115,28 @@ def test_masks_that_are_smoothed_or_lossy(here, capsys):
     assert "without antialiasing" in text
     lossy = fields(here / "lossy", masks="masks/{}.jpg")
     assert "not a PNG; a mask has to be stored without loss" in refused(capsys, lossy)
+
+
+def test_as_a_process(here):
+    """As a person meets it: exit codes, one screen without a traceback, and nothing half written."""
+    root = fields(here / "fields")
+    (root / "images" / "x.jpg").write_bytes((root / "images" / "y.jpg").read_bytes()[:40])
+
+    def run(*words):
+        command = [sys.executable, "-m", "semiseg", "init", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    for words, message in (
+        (("nowhere",), "nowhere does not exist"),
+        (("fields",), "x.jpg (id x)"),
+        (("fields", "--skip-bad", "--classes", "soil,weed"), "names 2 classes, but the masks hold 4 values"),
+    ):
+        result = run(*words)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr
+        assert len(result.stderr.splitlines()) < 20
+        assert not (here / "dataset").exists()
+    result = run("fields", "--skip-bad")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "written  dataset/fields.yaml" in result.stdout
