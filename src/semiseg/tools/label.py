@@ -104,8 +104,9 @@ def _digest(values: Mapping[str, Any]) -> str:
 def _parser() -> Parser:
     parser = Parser(
         prog="semiseg label",
-        description="Label own pictures with the network of a finished run, to be corrected by hand and learned from, "
-        "and say which of them to label next. Of every predicted class the surest pixels keep their label.",
+        description="Label own pictures with the network of a finished run, to be corrected by hand and learned\n"
+        "from, and say which of them to label next. Of every predicted class the surest pixels keep\n"
+        "their label.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

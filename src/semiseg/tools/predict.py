@@ -106,8 +106,8 @@ def _predict_all(predictor: Predictor, waiting: Mapping[str, Path], output: Pred
 def _parser() -> Parser:
     parser = Parser(
         prog="semiseg predict",
-        description="Predict the classes of pictures of any size with the network of a finished run, applied as the "
-        "run evaluated it, so that the pixels are those that `semiseg eval` counts.",
+        description="Predict the classes of pictures of any size with the network of a finished run, applied as\n"
+        "the run evaluated it, so that the pixels are those that `semiseg eval` counts.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
