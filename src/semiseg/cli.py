@@ -25,7 +25,8 @@ usage: semiseg train [KEY=VALUE | GROUP=OPTION]... [--plan] [-m] [--cfg job [--r
 OPTIONS = """\
 options of train:
   --plan              print what would be done and how long it would take, then stop
-  -m, --multirun      one run for each combination of comma-separated values
+  -m, --multirun      one run for each combination of comma-separated values, each in its own process;
+                      the same command with its sweep_dir runs only what is not done
   --cfg job           print the composed config, then stop; with --resolve without ${...}
   --config-dir DIR    read the primary config from another folder, such as a run directory ...
   --config-name NAME  ... and this file of it: run
@@ -35,7 +36,7 @@ examples:
   semiseg train                                      shapes drawn on the fly, a few minutes on a CPU
   semiseg train dataset=camvid dataset.root=PATH split=1/8 method=cps seed=0
   semiseg train backbone=timm backbone.name=tf_efficientnet_lite0 backbone.weights=FILE
-  semiseg train -m method=supervised,cps,stpp split=1/16,1/8 seed=0,1,2
+  semiseg train -m method=supervised,cps,stpp split=1/16,1/8 seed=0,1,2 sweep_dir=DIR
   semiseg train run_dir=RUN                          go on with an interrupted run
   semiseg train --config-dir RUN --config-name run   run it again from the start
   semiseg eval RUN --mode slide --flip

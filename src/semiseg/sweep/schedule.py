@@ -65,7 +65,7 @@ class Schedule:
         Raises:
             Interrupted: a signal stopped the sweep; its jobs have ended.
         """
-        self._waiting.extend(job for job in jobs if self.index.entry(job).state != "done")
+        self._waiting.extend(job for job in dict.fromkeys(jobs) if self.index.entry(job).state != "done")
         with Signals() as signals:
             while self._busy() or (self._waiting and not signals.received):
                 if not signals.received:

@@ -1,0 +1,106 @@
+"""Comparing a written network with the one that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from semiseg.config.schema import EvaluatorConfig
+from semiseg.engine.inference import predict, predict_labels
+from semiseg.errors import RunFailed
+from semiseg.models.segmodel import SegModel
+
+TOLERANCE = 1e-3
+"""Largest difference of a probability, 0-1, that counts as rounding."""
+
+BEYOND = ((0, 58), (83, 31), (40, 155))
+"""Heights and widths of the images that are compared, beyond the smallest side that the network takes."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a written network agrees with its origin on images of one size.
+
+    Args:
+        images: how many, at once.
+        height: in pixels.
+        width: in pixels.
+        difference: largest difference of a probability, 0-1.
+        labels: share of the pixels with the same label, 0-1; others are ties but for rounding.
+    """
+
+    images: int
+    height: int
+    width: int
+    difference: float
+    labels: float
+
+
+def compare(
+    run: Callable[[Tensor], list[Tensor]], network: SegModel, settings: EvaluatorConfig, smallest: int
+) -> list[Agreement]:
+    """Compare a written network with its origin at three sizes that have nothing in common.
+
+    Args:
+        run: the written network; maps ``(N, H, W, 3) uint8`` to label, confidence and probabilities.
+        network: its origin, on the CPU.
+        settings: how the origin is applied.
+        smallest: side in pixels of the smallest image.
+
+    Raises:
+        RunFailed: they differ by more than rounding, or the written one fails.
+    """
+    return [
+        _agreement(run, network, settings, 1 + number % 2, smallest + rows, smallest + columns)
+        for number, (rows, columns) in enumerate(BEYOND)
+    ]
+
+
+def _agreement(
+    run: Callable[[Tensor], list[Tensor]],
+    network: SegModel,
+    settings: EvaluatorConfig,
+    count: int,
+    height: int,
+    width: int,
+) -> Agreement:
+    images = _pictures(count, height, width)
+    planes = images.permute(0, 3, 1, 2)
+    expected = predict(network, planes, settings)
+    expected_labels = predict_labels(network, planes, settings)
+    where = f"{count} {'image' if count == 1 else 'images'} of {width}x{height} pixels"
+    try:
+        labels, confidence, maps = run(images)
+    except Exception as error:
+        raise RunFailed(
+            f"The exported network fails at {where}, so nothing was written ({type(error).__name__}: {error})."
+        ) from error
+    if labels.shape != expected_labels.shape or maps.shape != expected.shape:
+        raise RunFailed(
+            f"The exported network gives probabilities of shape {tuple(maps.shape)} for {where}, not "
+            f"{tuple(expected.shape)}; nothing was written."
+        )
+    chosen = expected.gather(1, labels[:, None].long())[:, 0]
+    found = [maps - expected, confidence - chosen, (expected.amax(1) - chosen)]
+    difference = max(float(each.abs().max()) for each in found)
+    # Written so that NaN is refused too.
+    if not difference <= TOLERANCE:
+        raise RunFailed(
+            f"The exported network is not the trained one: for {where} its probabilities differ by up to "
+            f"{difference:.2g} (rounding explains {TOLERANCE:g}). Nothing was written; try the other --format."
+        )
+    same = (labels == expected_labels).double().mean()
+    return Agreement(count, height, width, difference, float(same))
+
+
+def _pictures(count: int, height: int, width: int) -> Tensor:
+    """Return spots of color under noise, ``(N, H, W, 3) uint8``; the same ones every time."""
+    generator = torch.Generator().manual_seed(height * 65536 + width)
+    spots = torch.rand(count, 3, height // 12 + 2, width // 12 + 2, generator=generator)
+    smooth = F.interpolate(spots, (height, width), mode="bilinear", align_corners=True)
+    noisy = smooth * 255 + 12 * torch.randn(count, 3, height, width, generator=generator)
+    return noisy.clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,210 @@
+"""A network as a program that needs no semiseg: traced once, written as ONNX or as a file of ``torch.export``."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
+
+from semiseg.config.schema import EvaluatorConfig
+from semiseg.engine.inference import labels_and_probabilities
+from semiseg.errors import UserError
+from semiseg.models.segmodel import SegModel
+
+Format = Literal["onnx", "torch"]
+INPUT = "images"
+OUTPUTS = ("label", "confidence", "probabilities")
+METADATA = "metadata.json"
+"""Name of the extra file that a file of ``torch.export`` holds."""
+
+INSTALL = 'pip install "semiseg[export]"'
+
+
+class Applied(nn.Module):
+    """A network with all that is done before and behind it.
+
+    Args:
+        network: on the CPU; it is put into evaluation mode and learns no more.
+        settings: how it is applied; whole images.
+    """
+
+    def __init__(self, network: SegModel, settings: EvaluatorConfig) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.settings = settings
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predict ``(N, H, W, 3) uint8`` RGB images.
+
+        Returns:
+            Label ``(N, H, W) uint8``; its probability ``(N, H, W) float32``; and the probabilities of all classes
+            ``(N, K, H, W) float32``.
+        """
+        labels, maps = labels_and_probabilities(self.network, images.permute(0, 3, 1, 2), self.settings)
+        return labels.to(torch.uint8), maps.gather(1, labels[:, None])[:, 0], maps
+
+
+def smallest_side(network: SegModel, settings: EvaluatorConfig) -> int:
+    """Return the smallest height and width in pixels that a traced network takes.
+
+    ``torch.export`` traces one pixel and several apart, so no map may shrink to one, in the smallest view neither;
+    and what is reflected has to be there.
+    """
+    stride = int(network.backbone.output_stride)  # type: ignore[arg-type]
+    needed = 2 * stride
+    if settings.resize_to is not None:
+        return 2
+    if settings.pad in ("size", "center") and settings.pad_to >= needed:
+        needed = 2
+    if settings.pad != "none" and settings.pad_value == "reflect":
+        needed = max(needed, settings.pad_to)
+    smallest = min(1.0, *settings.scales)
+    return next(side for side in itertools.count(2) if int(side * smallest) >= needed)
+
+
+def trace(network: SegModel, settings: EvaluatorConfig) -> ExportedProgram:
+    """Follow a network through all that it computes, for any number of images of any size.
+
+    Args:
+        network: on the CPU.
+        settings: how it is applied; whole images.
+
+    Raises:
+        UserError: windows, or a network that holds what ``torch.export`` cannot follow.
+    """
+    if settings.mode == "slide":
+        raise UserError(
+            f"evaluator.mode=slide: the run slides a window of {settings.window} pixels over an image, and how many "
+            "there are depends on its size, which an exported network cannot count. Add --mode whole to export it "
+            "for whole images; `semiseg eval RUN --mode whole` measures what that changes."
+        )
+    smallest = smallest_side(network, settings)
+    example = torch.zeros(2, smallest + 30, smallest + 67, 3, dtype=torch.uint8)
+    # With names, these would have to fulfil every condition that is noted on the way by proof.
+    sizes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC(min=smallest), 2: Dim.DYNAMIC(min=smallest)}
+    try:
+        with torch.no_grad(), _whole_numbers():
+            program = torch.export.export(Applied(network, settings), (example,), dynamic_shapes=(sizes,))
+    except Exception as error:  # any layer of any library may refuse, each in its own way
+        raise UserError(f"torch.export cannot follow {described(network)}: {_first_line(error)}") from error
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # paths of this machine, which the file would hold
+    return program
+
+
+def described(network: SegModel) -> str:
+    """Name a network by its parts."""
+    parts = (getattr(part, "name", "") or type(part).__name__ for part in (network.backbone, network.decoder))
+    return " and ".join(parts)
+
+
+def as_torch(program: ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
+    """Return the content of a file for ``torch.export.load``; the metadata are its extra file ``METADATA``."""
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={METADATA: json.dumps(metadata, indent=2)})
+    return buffer.getvalue()
+
+
+def as_onnx(program: ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
+    """Return the content of an ONNX file; each of the metadata is a property of the model, as JSON.
+
+    Raises:
+        UserError: the packages are missing, or the network holds what ONNX has no word for.
+    """
+    require_onnx()
+    sizes = {0: "batch", 1: "height", 2: "width"}
+    try:
+        with torch.no_grad():
+            written = torch.onnx.export(
+                program,
+                input_names=[INPUT],
+                output_names=list(OUTPUTS),
+                dynamic_shapes=(sizes,),
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:
+        raise UserError(
+            f"PyTorch cannot write this network as ONNX: {_first_line(error)} Try --format torch."
+        ) from error
+    assert written is not None
+    proto = written.model_proto
+    for key, value in metadata.items():
+        proto.metadata_props.add(key=key, value=json.dumps(value))
+    return bytes(proto.SerializeToString())
+
+
+def require_onnx() -> None:
+    """Raise ``UserError`` where a package of the extra ``export`` is missing."""
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise UserError(f"--format onnx needs {', '.join(missing)}: {INSTALL}")
+
+
+def opened(content: bytes, form: Format) -> Callable[[Tensor], list[Tensor]]:
+    """Open a written network with what others will use, without semiseg; returns its forward pass.
+
+    Raises:
+        Exception: whatever that makes of a faulty file.
+    """
+    if form == "torch":
+        module = torch.export.load(io.BytesIO(content)).module()
+
+        def run_torch(images: Tensor) -> list[Tensor]:
+            with torch.no_grad():
+                return list(module(images))
+
+        return run_torch
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def run_onnx(images: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(array) for array in session.run(list(OUTPUTS), {INPUT: images.numpy()})]
+
+    return run_onnx
+
+
+@contextmanager
+def _whole_numbers() -> Iterator[None]:
+    """Let timm compute the padding of TensorFlow's convs in whole numbers.
+
+    The results are the same. Its own floating-point rule makes ``torch.export`` simplify nested rounding, which
+    takes minutes where this takes seconds.
+    """
+    padding = sys.modules.get("timm.layers.padding")
+    former = getattr(padding, "get_same_padding", None)
+    if padding is None or former is None:
+        yield
+        return
+    padding.get_same_padding = _same_padding  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        padding.get_same_padding = former  # type: ignore[attr-defined]
+
+
+def _same_padding(side: int, kernel_size: int, stride: int, dilation: int) -> Any:
+    reach = (kernel_size - 1) * dilation + 1
+    missing = (side + stride - 1) // stride * stride - stride + reach - side
+    return missing if reach >= stride else torch.sym_max(missing, 0)
+
+
+def _first_line(error: Exception) -> str:
+    """The innermost reason of an exporter's error, on one line."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    line = next((line for line in str(cause).splitlines() if line.strip()), "")
+    return f"{type(cause).__name__}: {line[:300].rstrip('.')}."
