@@ -9,6 +9,7 @@ from semiseg.errors import UserError
 from semiseg.tools.report.aggregate import study
 from semiseg.tools.report.collect import collect
 from semiseg.tools.report.model import Cell, Study
+from semiseg.tools.report.summary import glance
 
 SUPERVISED = (0.40, 0.44, 0.44)
 CPS = (0.44, 0.46, 0.50)
@@ -148,6 +149,52 @@ def test_other_settings_than_the_baselines_are_told(tmp_path: Path) -> None:
     found = cell(made(tmp_path), "cps", "1/8")
     assert found.difference is not None
     assert found.notes == ("other settings than supervised (its own in brackets): optimizer.lr=0.1 (0.01)",)
+
+
+def test_another_length_than_the_baselines_is_told(tmp_path: Path) -> None:
+    write_run(tmp_path / "supervised", 0.5)
+    write_run(tmp_path / "cps", 0.6, method="cps", iterations=400)
+    (note,) = cell(made(tmp_path), "cps", "1/8").notes
+    assert note == "other settings than supervised (its own in brackets): iterations=400 (100)"
+
+
+def test_cells_by_a_setting_of_the_method_share_the_baseline(runs: Path) -> None:
+    for seed in range(3):
+        write_run(runs / f"heavy-{seed}", 0.5, method="cps", seed=seed, config={"method.weight": 2})
+    found = made(runs, by=["method", "method.weight", "split"])
+    light, heavy = (cell(found, "cps", weight, "1/8") for weight in ("–", "2"))
+    assert light.difference is not None
+    assert heavy.difference is not None
+    assert (light.difference.mean, heavy.difference.mean) == (pytest.approx(0.04), pytest.approx(0.22 / 3))
+    assert heavy.gap_closed is not None
+    again = made(runs, by=["method", "method.weight", "split"], baseline="cps")
+    (note,) = cell(again, "supervised", "–", "full").notes
+    assert note == "no averaged run of cps to compare with"
+    write_run(runs / "medium", 0.5, method="cps", config={"method.weight": 1.5})
+    write_run(runs / "st", 0.5, method="st", config={"method.weight": 3})
+    again = made(runs, by=["method", "method.weight", "split"], baseline="cps")
+    (note,) = cell(again, "st", "3", "1/8").notes
+    assert note == "several cells of cps, and none with its values to compare with"
+
+
+def test_cells_that_are_not_measured_alike_are_told_without_a_baseline_too(tmp_path: Path) -> None:
+    write_run(tmp_path / "st", 0.5, method="st")
+    write_run(tmp_path / "cps", 0.6, method="cps", evaluator={"scales": [0.5]})
+    found = made(tmp_path)
+    assert found.baseline is None
+    assert found.notes == (
+        "Scores on shapes cannot be compared across these groups, which differ in evaluator.scales: "
+        "cps 1/8; st 1/8.",
+    )
+    assert "no highest mean, since the cells differ in evaluator.scales" in glance(found)
+
+
+def test_runs_of_a_cell_that_start_from_several_networks_are_told(runs: Path) -> None:
+    for seed, start in enumerate(("a", "b", "b")):
+        config = {"init_from": f"runs/{start}", "init_sha256": start}
+        write_run(runs / f"tuned-{seed}", method="st", seed=seed, config=config)
+    notes = cell(made(runs), "st", "1/8").notes
+    assert "its runs start from 2 different networks (init_from)" in notes
 
 
 def test_costs_and_pseudo_labels_come_from_summary_and_journal(tmp_path: Path) -> None:

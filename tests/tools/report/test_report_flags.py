@@ -61,6 +61,8 @@ def test_a_run_that_differs_is_flagged_and_not_averaged(
     (flag,) = flagged.flags
     assert flag.kind == kind
     assert text in flag.text
+    hint = "1 run is left out for other code alone; --mix code averages over it."
+    assert (hint in found.notes) == (kind == "code")
 
 
 def test_runs_may_differ_in_what_belongs_to_a_seed_or_a_machine(tmp_path: Path) -> None:

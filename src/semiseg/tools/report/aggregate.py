@@ -1,6 +1,6 @@
 """From run records to a ``Study``: cells, means, differences to the baseline, the gap that is closed."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from semiseg.config.faults import nearest
@@ -8,10 +8,10 @@ from semiseg.errors import UserError
 from semiseg.tools.report.baseline import compared
 from semiseg.tools.report.collect import RunRecord, number
 from semiseg.tools.report.curves import curves
-from semiseg.tools.report.facts import code_version
 from semiseg.tools.report.flags import Sorted, sort_out, strange_splits
 from semiseg.tools.report.keys import cell_key, checked_keys, sort_rank
 from semiseg.tools.report.model import Cell, Flagged, Score, Study
+from semiseg.tools.report.notes import notes
 from semiseg.tools.report.published import published
 from semiseg.tools.report.statistics import score
 
@@ -52,7 +52,7 @@ def study(
         if key:
             cells.append(_cell(key, found, metric))
     cells = compared(cells, baseline, metric)
-    return Study(by, metric, baseline, tuple(cells), tuple(flagged), _classes(records), _notes(cells))
+    return Study(by, metric, baseline, tuple(cells), tuple(flagged), _classes(records), notes(cells, flagged))
 
 
 def value(record: RunRecord, metric: str) -> float | None:
@@ -94,7 +94,7 @@ def _cell(key: Mapping[str, str], found: Sorted, metric: str) -> Cell:
         pseudo=_known({name: score([journal.get(name) for journal in journals]) for name in PSEUDO}),
         fraction=fractions.pop() if len(fractions) == 1 else None,
         published=published(runs) if metric == "miou" else (),
-        notes=found.notes,
+        notes=(*found.notes, *_starts(runs)),
     )
 
 
@@ -156,28 +156,7 @@ def _baseline(given: str | None, by: Sequence[str], records: Sequence[RunRecord]
     return given
 
 
-def _notes(cells: Sequence[Cell]) -> tuple[str, ...]:
-    """What averaged runs differ in that moves the last digits of scores, or times alone."""
-    runs = [run for cell in cells for run in cell.runs]
-    kinds = {
-        "versions of semiseg": code_version,
-        "versions of torch": lambda run: str((run.env.get("packages") or {}).get("torch")),
-        "devices": _device,
-    }
-    notes = []
-    for name, of in kinds.items():
-        counts = Counter(map(of, runs))
-        if len(counts) > 1:
-            parts = "; ".join(f"{each} in {number}" for each, number in counts.most_common())
-            notes.append(f"The averaged runs are of different {name}: {parts}.")
-    return tuple(notes)
-
-
-def _device(run: RunRecord) -> str:
-    device = str((run.summary or {}).get("device"))
-    names = run.env.get("gpus") or []
-    return (
-        f"{device}, {(run.summary or {}).get('threads')} threads"
-        if "cuda" not in device
-        else ", ".join(names)
-    )
+def _starts(runs: Sequence[RunRecord]) -> list[str]:
+    """Which network a run fine-tunes may belong to its seed, so that it is told and leaves nothing out."""
+    starts = {run.config.get("init_sha256") for run in runs}
+    return [f"its runs start from {len(starts)} different networks (init_from)"] if len(starts) > 1 else []

@@ -1,11 +1,12 @@
 """Cells against the baseline: paired differences, and the share of the gap to all labels that is closed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from semiseg.config.faults import shown
-from semiseg.tools.report.facts import differences, facts, level
+from semiseg.tools.report.facts import differences, facts, measured_otherwise
 from semiseg.tools.report.flags import pair_key
+from semiseg.tools.report.keys import METHOD, of_method
 from semiseg.tools.report.model import Cell, GapClosed, Paired
 from semiseg.tools.report.statistics import paired
 
@@ -27,25 +28,37 @@ def compared(cells: Sequence[Cell], baseline: str | None, metric: str) -> list[C
     """
     if baseline is None:
         return list(cells)
-    known = {tuple(cell.key.items()): cell for cell in cells}
-
-    def at(cell: Cell, **other: str) -> Cell | None:
-        return known.get(tuple({**cell.key, **other}.items())) if other.keys() <= cell.key.keys() else None
-
+    known = [cell for cell in cells if cell.key["method"] == baseline and cell.runs]
     done = []
     for cell in cells:
         if cell.key["method"] == baseline or not cell.runs:
             done.append(cell)
             continue
-        base = at(cell, method=baseline)
-        full = at(cell, method=baseline, split=FULL)
-        done.append(_against(cell, base, full, metric, baseline))
+        bases = _at(known, cell.key)
+        full = _at(known, {**cell.key, "split": FULL}) if "split" in cell.key else []
+        if len(bases) == 1:
+            cell = _against(cell, bases[0], full[0] if len(full) == 1 else None, metric, baseline)
+        else:
+            many = (
+                f"several cells of {baseline}, and none with its values"
+                if bases
+                else f"no averaged run of {baseline}"
+            )
+            cell = _noted(cell, f"{many} to compare with")
+        done.append(cell)
     return done
 
 
-def _against(cell: Cell, base: Cell | None, full: Cell | None, metric: str, name: str) -> Cell:
-    if base is None or not base.runs:
-        return _noted(cell, f"no averaged run of {name} to compare with")
+def _at(cells: Sequence[Cell], key: Mapping[str, str]) -> list[Cell]:
+    """Cells with the same values; settings of the method count where one of the cells has them too."""
+    found = [
+        cell for cell in cells if all(cell.key[name] == key[name] for name in key if not of_method(name))
+    ]
+    alike = [cell for cell in found if {**cell.key, METHOD: ""} == {**key, METHOD: ""}]
+    return alike or found
+
+
+def _against(cell: Cell, base: Cell, full: Cell | None, metric: str, name: str) -> Cell:
     if unlike := _not_comparable(cell, base):
         return _noted(cell, f"not compared with {name}, which differs in {unlike}")
     cell = _noted(cell, *_other_settings(cell, base, name))
@@ -86,20 +99,17 @@ def _gap(difference: Paired, supervised: float, full: float | None) -> GapClosed
 
 def _not_comparable(cell: Cell, other: Cell) -> str:
     """Keys in which two cells may not differ if their scores are to be compared; "" if they do not."""
-    own, theirs = facts(cell.runs[0]), facts(other.runs[0])
-    level((own, theirs))
-    unlike = [each for kind in ("dataset", "evaluator") for each in differences(own[kind], theirs[kind])]
-    unlike += [
-        each for each in differences(own["settings"], theirs["settings"]) if each[0].startswith(SAME_NETWORK)
-    ]
-    return _listed([key for key, *_ in unlike])
+    runs = cell.runs[0], other.runs[0]
+    unlike = differences(*(facts(run)["settings"] for run in runs))
+    return _listed([*measured_otherwise(runs), *(key for key, *_ in unlike if key.startswith(SAME_NETWORK))])
 
 
 def _other_settings(cell: Cell, base: Cell, name: str) -> list[str]:
-    unlike = differences(facts(cell.runs[0])["settings"], facts(base.runs[0])["settings"])
+    own, theirs = facts(cell.runs[0]), facts(base.runs[0])
+    unlike = [each for kind in ("iterations", "settings") for each in differences(own[kind], theirs[kind])]
     told = [
-        f"{key}={shown(own)} ({shown(theirs)})"
-        for key, own, theirs in unlike
+        f"{key}={shown(mine)} ({shown(its)})"
+        for key, mine, its in unlike
         if key not in cell.key and not key.startswith(OF_METHOD)
     ]
     return [f"other settings than {name} (its own in brackets): {_listed(told)}"] if told else []

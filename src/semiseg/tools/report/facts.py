@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -12,6 +12,9 @@ from semiseg.tools.report.collect import RunRecord
 
 KINDS = ("dataset", "evaluator", "split", "iterations", "code", "settings")
 """Kinds of facts in the order in which they are told."""
+
+MEASURE = ("dataset", "evaluator")
+"""Kinds in which runs have to agree for their scores to be comparable at all."""
 
 FREE = frozenset(
     {
@@ -92,6 +95,16 @@ def differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[
     """Keys whose values differ, with both values; None where one is missing."""
     keys = dict.fromkeys([*own, *other])
     return [(key, own.get(key), other.get(key)) for key in keys if own.get(key) != other.get(key)]
+
+
+def measured_otherwise(runs: Sequence[RunRecord]) -> list[str]:
+    """Keys that keep the scores of runs from being comparable: what differs in data or evaluation."""
+    found = [facts(run) for run in runs]
+    level(found)
+    known = dict.fromkeys((kind, key) for each in found for kind in MEASURE for key in each[kind])
+    return [
+        key for kind, key in known if any(each[kind].get(key) != found[0][kind].get(key) for each in found)
+    ]
 
 
 def _kind(key: str) -> str:

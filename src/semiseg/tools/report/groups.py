@@ -2,26 +2,26 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from semiseg.tools.report.keys import METHOD, of_method
 from semiseg.tools.report.model import Cell, Study
 
-METHOD = "method"
 SPLIT = "split"
 ALL = "all runs"
 
 
 def line_name(key: Mapping[str, str]) -> str:
     """Name of the line that a cell is a point of: all of its key but the split."""
-    return _joined(key, SPLIT)
+    return _joined(key, lambda name: name != SPLIT)
 
 
 def panel_name(key: Mapping[str, str]) -> str:
-    """Name of the panel that a cell is a line of: all of its key but the method."""
-    return _joined(key, METHOD)
+    """Name of the panel that a cell is a line of: all of its key but the method and its settings."""
+    return _joined(key, lambda name: not of_method(name))
 
 
 def column_name(key: Mapping[str, str]) -> str:
     """Name of a cell within its panel."""
-    return key.get(METHOD, ALL)
+    return _joined(key, of_method)
 
 
 def grouped(cells: Sequence[Cell], name: Callable[[Mapping[str, str]], str]) -> dict[str, list[Cell]]:
@@ -48,5 +48,5 @@ def baseline_first(study: Study) -> list[Cell]:
     return sorted((cell for cell in study.cells if cell.runs), key=lambda cell: not is_baseline(study, cell))
 
 
-def _joined(key: Mapping[str, str], without: str) -> str:
-    return " ".join(value for name, value in key.items() if name != without) or ALL
+def _joined(key: Mapping[str, str], chosen: Callable[[str], bool]) -> str:
+    return " ".join(value for name, value in key.items() if chosen(name)) or ALL

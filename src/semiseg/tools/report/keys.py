@@ -11,6 +11,7 @@ from semiseg.tools.report.collect import RunRecord
 
 ABSENT = "–"
 GROUPS = (*COMPONENTS, *SETTINGS)
+METHOD = "method"
 PLAIN = ("seed", "split", "split_family", "split_id")
 
 
@@ -65,9 +66,14 @@ def _value(config: dict[str, Any], key: str) -> str:
     return ABSENT if found is None else str(found)
 
 
+def of_method(key: str) -> bool:
+    """Whether a key says which method it is, or a setting of it such as "method.weight"."""
+    return key == METHOD or key.startswith(f"{METHOD}.")
+
+
 def sort_rank(key: str, value: str, baseline: str | None) -> tuple[Any, ...]:
     """Order of the values of a key: the baseline first, numbers and ratios by size, then names."""
-    if key == "method":
+    if key == METHOD:
         return (value != baseline, 0.0, value)
     number = ratio(value)
     return (number is None, number or 0.0, value)

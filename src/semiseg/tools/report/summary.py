@@ -5,6 +5,7 @@ from typing import Any
 
 from semiseg.tools.report.collect import RunRecord
 from semiseg.tools.report.elements import Html, element, joined
+from semiseg.tools.report.facts import measured_otherwise
 from semiseg.tools.report.groups import ALL, column_name, is_baseline, panels
 from semiseg.tools.report.model import Cell, Study
 from semiseg.tools.report.wording import interval, mean_std, metric_name, points
@@ -71,6 +72,8 @@ def _best(study: Study, name: str, cells: Sequence[Cell]) -> Html | None:
     scored = [(score.mean, cell) for cell in cells if (score := cell.scores[study.metric]).mean is not None]
     if not scored:
         return None
+    if unlike := measured_otherwise([cell.runs[0] for _, cell in scored]):
+        return element("li", f"{name}: no highest mean, since the cells differ in {', '.join(unlike)}.")
     cell = max(scored, key=lambda item: item[0])[1]
     score = cell.scores[study.metric]
     lead = "" if name == ALL else f"{name}: "
