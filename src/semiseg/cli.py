@@ -141,6 +141,7 @@ COMMANDS = {
     ),
     "predict": Command("semiseg.tools.predict", "predict pictures: label maps, overlays, confidence"),
     "label": Command("semiseg.tools.label", "label pictures to correct by hand, and say which to label next"),
+    "export": Command("semiseg.tools.export", "write a network as ONNX or for torch.export, without semiseg"),
     "benchmark": Command("semiseg.tools.benchmark", "measure training steps and data pipelines"),
     "cache": Command(
         "semiseg.tools.cache",

@@ -23,7 +23,7 @@ REFLECTED = {"pad": "multiple", "pad_to": 8, "pad_value": "reflect"}
 CASES = {
     "pspnet": (PSPNet, {"pool_channels": 4, "channels": 8}, {"scales": [0.7], "flip": True}, "onnx"),
     "deeplabv2": (DeepLabV2, {}, {"resize_to": [40, 72]}, "onnx"),
-    "cps": (DeepLabV3PlusCPS, SMALL, {"scales": [0.5, 1.0], **REFLECTED}, "torch"),
+    "cps": (DeepLabV3PlusCPS, SMALL, {"scales": [0.5], **REFLECTED}, "torch"),
     "cac": (DeepLabV3PlusCAC, SMALL, {"pad": "center", "pad_to": 64}, "torch"),
 }
 

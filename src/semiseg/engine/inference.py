@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from semiseg.config.schema import EvaluatorConfig
 
 
+EXACT_DENOMINATOR = 1024
+"""Multiples of a fraction with such a power of 2 below are exact as floats too, and simpler to follow as whole numbers."""
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode and every module of it back into its own mode at the end."""
@@ -102,14 +106,14 @@ def _mean_of_views(network: SegModel, images: Tensor, settings: EvaluatorConfig,
     images = resized(images, settings)
     total = images.new_zeros(())
     for scale in settings.scales:
-        # int() and chunk() would make torch.export take the size of its example for that of every image.
-        size = [_larger(1, torch.sym_int(side * scale)) for side in images.shape[-2:]]
+        size = [_scaled(side, scale) for side in images.shape[-2:]]
         view = images if scale == 1 else _resize(images, size)
         if settings.flip:
             view = torch.cat([view, view.flip(-1)])
         summed, hits = _logits(network, view, settings, precision)
         maps = (summed / hits).softmax(1)
         if settings.flip:
+            # Not by chunk(), which would make torch.export fix the number of images.
             straight, mirrored = maps[: images.shape[0]], maps[images.shape[0] :]
             maps = straight + mirrored.flip(-1)
         total = total + (maps if scale == 1 else _resize(maps, images.shape[-2:]))
@@ -153,6 +157,14 @@ def _resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     if _equal(maps.shape[-2:], size):
         return maps
     return F.interpolate(maps, size=list(size), mode="bilinear", align_corners=True)
+
+
+def _scaled(side: int, scale: float) -> int:
+    """Return ``int(side * scale)``, but 1 at least, in a way that ``torch.export`` can follow for any side."""
+    over, under = float(scale).as_integer_ratio()
+    if under <= EXACT_DENOMINATOR:
+        return _larger(1, side * over // under)
+    return _larger(1, torch.sym_int(side * scale))
 
 
 def _equal(one: Sequence[int], other: Sequence[int]) -> bool:

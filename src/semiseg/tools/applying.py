@@ -1,4 +1,4 @@
-"""How a finished run's network is applied: options that ``eval``, ``predict`` and ``label`` share."""
+"""How a finished run's network is applied: options that ``eval``, ``predict``, ``label`` and ``export`` share."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Let a command choose the network, the way it is applied, and the device."""
+    add_network_options(parser)
+    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: as the run)")
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Let a command choose the network and the way it is applied."""
     parser.add_argument(
         "--checkpoint",
         default=REPORTED,
@@ -35,7 +41,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", type=positive(int), metavar="PIXELS", help="side of the sliding window")
     parser.add_argument("--scales", type=_scales, metavar="A,B,...", help="image scales to average over")
     parser.add_argument("--flip", action=argparse.BooleanOptionalAction, help="average with mirrored images")
-    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: as the run)")
 
 
 def chosen_settings(options: argparse.Namespace, run: FinishedRun) -> EvaluatorConfig:
