@@ -11,8 +11,8 @@ from semiseg.tools.report.aggregate import study
 from semiseg.tools.report.collect import collect
 from semiseg.tools.report.figure import Figure
 from semiseg.tools.report.gallery import find_galleries
-from semiseg.tools.report.html import write_html
 from semiseg.tools.report.model import Study
+from semiseg.tools.report.page import write_html
 from semiseg.tools.report.plots import write_figures
 
 

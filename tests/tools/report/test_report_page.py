@@ -8,8 +8,8 @@ from drawn_runs import draw_run
 
 from semiseg.tools.report.aggregate import study
 from semiseg.tools.report.collect import collect
-from semiseg.tools.report.elements import Entry, Html, element, joined, table
-from semiseg.tools.report.html import write_html
+from semiseg.tools.report.page import write_html
+from semiseg.tools.report.page_elements import Entry, Html, element, joined, table
 
 VOID = {"img", "source", "meta"}
 
@@ -128,6 +128,14 @@ def test_other_keys_and_scores(tmp_path):
     text = written(tmp_path, by=["backbone", "method"], metric="iou/road").text
     assert "IoU of road" in text
     assert "+10.0 to supervised in a single pair, which tells nothing about the spread." in text
+
+
+def test_runs_are_named_below_the_folder_that_holds_all(tmp_path):
+    for name in ("cps/20260101-000000", "st/20260101-000000"):
+        draw_run(tmp_path / name, "cps", "1/8", 0, 0.5, state="failed")
+    text = written(tmp_path).text
+    assert "cps/20260101-000000/made-1of8-cps-s0" in text
+    assert str(tmp_path) not in text
 
 
 def test_many_flagged_runs_are_folded_below_their_number(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from semiseg.files import write_text
 from semiseg.tools.arguments import Parser
-from semiseg.tools.report import markdown, table
+from semiseg.tools.report import csv_table, markdown
 from semiseg.tools.report.aggregate import SCORES, USUAL_BASELINE, study
 from semiseg.tools.report.collect import collect
 from semiseg.tools.report.flags import MIXABLE
@@ -27,12 +27,12 @@ def main(arguments: Sequence[str]) -> int:
     claim(folder, options.force)
     # Only now what draws, so that mistakes are answered at once.
     from semiseg.tools.report.gallery import find_galleries
-    from semiseg.tools.report.html import write_html
+    from semiseg.tools.report.page import write_html
     from semiseg.tools.report.plots import write_figures
 
     galleries = find_galleries(found)
     figures = write_figures(found, galleries, folder / FIGURES)
-    write_text(folder / "results.csv", table.render(found))
+    write_text(folder / "results.csv", csv_table.render(found))
     write_text(folder / "report.md", markdown.render(found, figures, folder))
     write_html(found, figures, galleries, folder / "report.html")
     files = dict.fromkeys(path for figure in figures for path in (figure.path, figure.dark))

@@ -138,11 +138,14 @@ def _reduced(picture: Image.Image, photo: bool) -> Image.Image:
 
 
 def _legend(runs: Sequence[RunRecord]) -> dict[str, Color]:
-    """Colors of the classes from the first checkpoint that is there."""
-    from semiseg.engine.checkpoint import load_bundle
-
+    """Colors of the classes from the first checkpoint that can be read."""
     for run in runs:
         path = run.path / str((run.summary or {}).get("checkpoint"))
+        if not path.is_file():
+            continue
+        # Only now what reads it: torch takes a while.
+        from semiseg.engine.checkpoint import load_bundle
+
         try:
             bundle = load_bundle(path)
         except (OSError, UserError):

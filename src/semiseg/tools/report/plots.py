@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.figure import Figure as Canvas
 
 from semiseg.files import replacing
-from semiseg.tools.report import alt, plots_cells, plots_lines
+from semiseg.tools.report import plots_alt, plots_cells, plots_lines
 from semiseg.tools.report.curves import RunCurves, curves
 from semiseg.tools.report.figure import Figure
 from semiseg.tools.report.gallery import Gallery, contact_sheet
@@ -23,7 +23,7 @@ from semiseg.tools.report.groups import (
     panels,
 )
 from semiseg.tools.report.model import Cell, Study
-from semiseg.tools.report.style import DARK, LIGHT, Look, Theme, looks
+from semiseg.tools.report.plots_style import DARK, LIGHT, Look, Theme, looks
 from semiseg.tools.report.wording import COSTS, metric_name
 
 DPI = 180
@@ -75,7 +75,7 @@ def write_figures(study: Study, galleries: Sequence[Gallery], folder: Path) -> l
         path = folder / f"{name}.png"
         with replacing(path) as file:
             contact_sheet(gallery).save(file, "PNG")
-        figures.append(Figure(name, path, f"Predictions, {gallery.name}", alt.gallery(gallery), path))
+        figures.append(Figure(name, path, f"Predictions, {gallery.name}", plots_alt.gallery(gallery), path))
     return figures
 
 
@@ -103,7 +103,7 @@ def _scores(study: Study, cells: Sequence[Cell], look: Mapping[str, Look]) -> Pl
     return Plan(
         "scores",
         name,
-        alt.scores(study),
+        plots_alt.scores(study),
         _row_size(rows),
         lambda canvas, theme: plots_cells.draw_scores(
             canvas, theme, rows, styles, study.metric, f"{name} (%)"
@@ -125,7 +125,7 @@ def _ratio(study: Study, cells: Sequence[Cell], look: Mapping[str, Look]) -> Pla
     return Plan(
         "ratio",
         f"{name} against the share of labeled images",
-        alt.scores(study),
+        plots_alt.scores(study),
         (WIDTH, HEIGHT),
         lambda canvas, theme: plots_lines.draw_ratio(
             canvas, theme, lines, look, study.metric, f"{name} (%)", reference
@@ -141,7 +141,7 @@ def _difference(study: Study, look: Mapping[str, Look]) -> Iterator[Plan]:
         yield Plan(
             "difference",
             f"Difference of {metric_name(study.metric)} to {study.baseline}",
-            alt.differences(study, rows),
+            plots_alt.differences(study, rows),
             _row_size(rows),
             lambda canvas, theme: plots_cells.draw_difference(
                 canvas, theme, rows, styles, "percentage points"
@@ -157,7 +157,7 @@ def _classes(study: Study) -> Iterator[Plan]:
         yield Plan(
             "classes",
             "IoU of each class on the validation images (%)",
-            alt.classes(cells, study.classes),
+            plots_alt.classes(cells, study.classes),
             size,
             lambda canvas, theme: plots_cells.draw_classes(canvas, theme, cells, study.classes),
         )
@@ -176,7 +176,7 @@ def _learning(
         yield Plan(
             f"learning-{_stem(name)}",
             _titled("Learning curves", name),
-            alt.curves("mIoU on the validation images", lines),
+            plots_alt.curves("mIoU on the validation images", lines),
             (WIDTH, HEIGHT),
             lambda canvas, theme: plots_lines.draw_learning(canvas, theme, lines, own),
         )
@@ -195,7 +195,7 @@ def _pseudo(
         yield Plan(
             f"pseudo-{_stem(name)}",
             _titled("Pseudo-labels", name),
-            f"{alt.curves('Coverage', coverage)} {alt.curves('Accuracy', accuracy)}".strip(),
+            f"{plots_alt.curves('Coverage', coverage)} {plots_alt.curves('Accuracy', accuracy)}".strip(),
             (WIDTH, HEIGHT + 1.3),
             lambda canvas, theme: plots_lines.draw_pseudo(canvas, theme, coverage, accuracy, own),
         )
@@ -207,7 +207,7 @@ def _costs(study: Study, look: Mapping[str, Look]) -> Plan:
     return Plan(
         "cost",
         "Throughput, time and memory of training",
-        alt.costs(rows),
+        plots_alt.costs(rows),
         (WIDTH + 2.2, FRAME + ROW * len(rows)),
         lambda canvas, theme: plots_cells.draw_costs(canvas, theme, rows, styles, COSTS),
     )

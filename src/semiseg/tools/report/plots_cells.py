@@ -8,7 +8,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Canvas
 
 from semiseg.tools.report.model import Cell, Score
-from semiseg.tools.report.style import Look, Theme
+from semiseg.tools.report.plots_style import Look, Theme
 
 PERCENT = 100
 FAINT = 0.4

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 from semiseg.tools.report.curves import Curve, mean_curve
 from semiseg.tools.report.groups import SPLIT
 from semiseg.tools.report.model import Cell
-from semiseg.tools.report.style import Look, Theme
+from semiseg.tools.report.plots_style import Look, Theme
 
 PERCENT = 100
 BAND = 0.16

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.errors import UserError
-from semiseg.tools.report import table
+from semiseg.tools.report import csv_table
 from semiseg.tools.report.figure import Figure
 from semiseg.tools.report.groups import grouped, line_name
 from semiseg.tools.report.model import Cell, Study
@@ -92,7 +92,7 @@ def cell_rows(study: Study) -> Rows:
 
 def run_rows(study: Study) -> Rows:
     """The lines of ``results.csv``; a column of numbers holds numbers, None where there is none."""
-    head, *lines = csv.reader(io.StringIO(table.render(study)))
+    head, *lines = csv.reader(io.StringIO(csv_table.render(study)))
     columns = [_typed(column) for column in zip(*lines, strict=True)]
     return head, [list(row) for row in zip(*columns, strict=True)]
 

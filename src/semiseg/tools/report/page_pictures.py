@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from semiseg.tools.report.elements import Html, element, joined
 from semiseg.tools.report.gallery import Gallery, Row
 from semiseg.tools.report.groups import ALL
+from semiseg.tools.report.page_elements import Html, element, joined
 
 QUALITY = 82
 PHOTO = "image"

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from semiseg.tools.report.collect import RunRecord
-from semiseg.tools.report.elements import Html, element, joined
 from semiseg.tools.report.facts import measured_otherwise
 from semiseg.tools.report.groups import ALL, column_name, is_baseline, panels
 from semiseg.tools.report.model import Cell, Study
+from semiseg.tools.report.page_elements import Html, element, joined
 from semiseg.tools.report.wording import interval, mean_std, metric_name, points
 
 OPTIONS = ("dataset", "backbone", "model")

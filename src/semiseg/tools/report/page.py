@@ -9,13 +9,13 @@ from PIL import Image
 
 from semiseg import __version__
 from semiseg.files import write_text
-from semiseg.tools.report import sections
-from semiseg.tools.report.elements import Html, element, joined
+from semiseg.tools.report import page_tables
 from semiseg.tools.report.figure import Figure
 from semiseg.tools.report.gallery import Gallery
 from semiseg.tools.report.model import Study
-from semiseg.tools.report.summary import explained, glance, head_line, title
-from semiseg.tools.report.viewer import gallery_section, viewer
+from semiseg.tools.report.page_elements import Html, element, joined
+from semiseg.tools.report.page_pictures import gallery_section, viewer
+from semiseg.tools.report.page_text import explained, glance, head_line, title
 
 UNFOLDED = 8
 """So many flagged runs are listed before the results without a click."""
@@ -73,19 +73,19 @@ def _sections(
     if study.flagged:
         yield "flags", f"Flagged runs ({len(study.flagged)})", _flags(study)
     charts = joined(_figures(figures, "ratio", "scores"), _figures(figures, "difference"))
-    yield "results", "Results", joined(sections.results(study), element("div", charts, class_="pair"))
+    yield "results", "Results", joined(page_tables.results(study), element("div", charts, class_="pair"))
     if any(cell.published for cell in study.cells):
-        yield "published", "Published numbers", sections.published(study)
+        yield "published", "Published numbers", page_tables.published(study)
     if study.classes and any(cell.iou for cell in study.cells):
         yield "classes", "Classes", _classes(study)
     for topic, name, text in CURVES:
         if shown := _figures(figures, topic):
             yield topic, name, joined(element("p", text), element("div", shown, class_="pair"))
     if any(cell.costs for cell in study.cells if cell.runs):
-        yield "cost", "Time and memory", joined(element("p", COST_TEXT), sections.costs(study))
+        yield "cost", "Time and memory", joined(element("p", COST_TEXT), page_tables.costs(study))
     if galleries:
         yield "gallery", "Pictures", gallery_section(galleries)
-    yield "runs", "Every run", sections.every_run(study)
+    yield "runs", "Every run", page_tables.every_run(study)
     yield "method", "How these numbers are made", explained(study)
 
 
@@ -123,7 +123,7 @@ def _flags(study: Study) -> Html:
             f"{left_out} of them {'is' if left_out == 1 else 'are'} in no mean of this page. A run is left out where "
             "it did not finish, or differs from the others of its cell in more than seed and partition."
         )
-    shown = sections.flagged(study.flagged)
+    shown = page_tables.flagged(study)
     if len(study.flagged) > UNFOLDED:
         shown = element("details", element("summary", "All of them, and why"), shown)
     return joined(element("p", text), shown)
@@ -131,10 +131,12 @@ def _flags(study: Study) -> Html:
 
 def _classes(study: Study) -> Html:
     text = "IoU in percent, mean over the runs of a cell. The stronger the color, the higher."
-    validation = sections.classes(study, [cell.iou for cell in study.cells], "IoU on the validation images")
+    validation = page_tables.classes(
+        study, [cell.iou for cell in study.cells], "IoU on the validation images"
+    )
     content = [element("p", text), element("h3", "Validation images"), validation]
     if any(cell.iou_test for cell in study.cells):
-        test = sections.classes(study, [cell.iou_test for cell in study.cells], "IoU on the test images")
+        test = page_tables.classes(study, [cell.iou_test for cell in study.cells], "IoU on the test images")
         content.append(element("details", element("summary", "Test images"), test))
     return joined(content)
 

@@ -1,13 +1,15 @@
 """The tables of the page: results, classes, costs, and every run."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from semiseg.tools.report.collect import RunRecord
-from semiseg.tools.report.elements import Entry, Html, element, joined, table
 from semiseg.tools.report.facts import code_version
 from semiseg.tools.report.keys import ratio
-from semiseg.tools.report.model import Cell, Flagged, Score, Study
+from semiseg.tools.report.model import Cell, Score, Study
+from semiseg.tools.report.page_elements import Entry, Html, element, joined, table
 from semiseg.tools.report.wording import (
     COSTS,
     NONE,
@@ -100,20 +102,21 @@ def published(study: Study) -> Html:
     return table("Published numbers", head, rows, headings=len(study.by))
 
 
-def flagged(found: Sequence[Flagged]) -> Html:
+def flagged(study: Study) -> Html:
     """Each run that is left out, or that is averaged in spite of a difference, with its reasons."""
+    names = _names(study)
     return element(
         "ul",
         (
             element(
                 "li",
-                element("b", each.run.path.name),
+                element("b", names[each.run.path]),
                 f" ({' '.join(each.key.values()) or 'no config'}), {'averaged' if each.averaged else 'not averaged'}",
                 element(
                     "ul", (element("li", element("b", flag.kind), f": {flag.text}") for flag in each.flags)
                 ),
             )
-            for each in found
+            for each in study.flagged
         ),
         class_="flags",
     )
@@ -121,6 +124,7 @@ def flagged(found: Sequence[Flagged]) -> Html:
 
 def every_run(study: Study) -> Html:
     """One row a run, averaged or not."""
+    names = _names(study)
     spare = {each.run.path: each for each in study.flagged}
     members = [(cell.key, run) for cell in study.cells for run in cell.runs]
     members += [(each.key, each.run) for each in study.flagged if not each.averaged]
@@ -141,7 +145,7 @@ def every_run(study: Study) -> Html:
         counted = run.path not in spare or spare[run.path].averaged
         rows.append(
             [
-                Entry(run.path.name),
+                Entry(names[run.path]),
                 *(_key(key) or [Entry(NONE) for _ in study.by]),
                 _plain(run.config.get("seed")),
                 Entry(_partition(run)),
@@ -153,6 +157,13 @@ def every_run(study: Study) -> Html:
             ]
         )
     return table("Every run", head, rows)
+
+
+def _names(study: Study) -> dict[Path, str]:
+    """Paths of all runs below the folder that holds them; names of folders alone may be moments."""
+    paths = {run.path: run.path.resolve() for run in (*study.runs, *(each.run for each in study.flagged))}
+    top = os.path.commonpath([path.parent for path in paths.values()])
+    return {path: whole.relative_to(top).as_posix() for path, whole in paths.items()}
 
 
 def _key(key: Mapping[str, str]) -> list[Entry]:
