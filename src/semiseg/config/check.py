@@ -206,7 +206,7 @@ def _here(cfg: DictConfig) -> Here:
 
 def _initial_suits(cfg: DictConfig) -> None:
     """Look at the network that this run's networks begin as; a finished run needs it no more."""
-    done = cfg.run_dir is not None and RunDir(Path(cfg.run_dir).expanduser()).read_summary() is not None
+    done = cfg.run_dir is not None and RunDir(Path(str(cfg.run_dir)).expanduser()).read_summary() is not None
     if cfg.init_from is not None and not done:
         from semiseg.engine.initial import open_initial
 
@@ -217,7 +217,7 @@ def _given_fits_suit(cfg: DictConfig) -> None:
     """Look at the fits of other runs that the method takes; a run that has begun has them already."""
     method = build.method(cfg)
     given = method.given_fits() if hasattr(method, "given_fits") else []
-    begun = cfg.run_dir is not None and RunDir(Path(cfg.run_dir).expanduser()).started
+    begun = cfg.run_dir is not None and RunDir(Path(str(cfg.run_dir)).expanduser()).started
     if given and not begun:
         from semiseg.engine.given import open_fit, require_different
 
