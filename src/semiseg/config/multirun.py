@@ -42,13 +42,16 @@ def sweep(request: Request, load: Callable[[], Run]) -> int:
     configs = [_typed(each) for each in drafts]
     place = Path(configs[0].sweep_dir or new_sweep_dir()).expanduser()
     jobs = [job_of(request, *each, place) for each in zip(configs, grid.combinations, strict=True)]
-    open_jobs = [RunDir(job.folder).read_summary() is None for job in jobs]
     with held(place):
         _refuse_other_settings(zip(configs, jobs, strict=True))
-        _refuse_objects([each for each, is_open in zip(drafts, open_jobs, strict=True) if is_open])
+        placed = [_placed(*each) for each in zip(drafts, jobs, strict=True)]
+        missing = [
+            each for each, job in zip(placed, jobs, strict=True) if RunDir(job.folder).read_summary() is None
+        ]
+        _refuse_objects(missing)
         campaign = Campaign(request, Index(place), jobs if grid.closed else [], load)
         campaign.begin()
-        if any(open_jobs) or not grid.closed:
+        if missing or not grid.closed:
             campaign.code = _launch(request, grid, campaign)
         return campaign.end()
 
@@ -100,6 +103,13 @@ def _typed(found: Draft) -> DictConfig:
     cfg = OmegaConf.merge(OmegaConf.structured(schema.RunConfig), found.cfg)
     assert isinstance(cfg, DictConfig)
     return cfg
+
+
+def _placed(found: Draft, job: Job) -> Draft:
+    """Tell a draft its run directory, which may hold already what it takes from another run."""
+    assert found.cfg is not None
+    found.cfg.run_dir = str(job.folder)
+    return found
 
 
 def _launch(request: Request, grid: Grid, campaign: Campaign) -> int:
