@@ -36,6 +36,10 @@ def never() -> None:
     """Stand in for a check of stop requests."""
 
 
+def unwatched(labels: Tensor, truth: Tensor) -> None:
+    """Stand in for one who watches predictions."""
+
+
 class StoredLabels(Protocol):
     """Labels made earlier, by image id."""
 
@@ -58,6 +62,7 @@ def evaluate(
     *,
     stop: Callable[[], None] = never,
     precision: str = "fp32",
+    watch: Callable[[Tensor, Tensor], None] = unwatched,
 ) -> Metrics:
     """Compare a network's predictions with the masks of some images, in one confusion matrix.
 
@@ -72,12 +77,14 @@ def evaluate(
         device: where to compute.
         stop: called before each batch; may raise to leave.
         precision: "fp32", or "bf16" for autocast.
+        watch: is given predictions and masks, integers ``(N, H, W)`` on the device, batch by batch in the order of
+            the ids.
 
     Raises:
         UserError: an image without a mask, or with one of another size.
     """
     pairs = (_true_pair(dataset, image_id) for image_id in ids)
-    return _count(network, pairs, dataset, settings, device, stop, precision)
+    return _count(network, pairs, dataset, settings, device, stop, precision, watch)
 
 
 def quality_ids(ids: Sequence[str], seed: int, limit: int = QUALITY_IMAGES) -> tuple[str, ...]:
@@ -173,6 +180,7 @@ def _count(
     device: torch.device,
     stop: Callable[[], None],
     precision: str,
+    watch: Callable[[Tensor, Tensor], None] = unwatched,
 ) -> Metrics:
     matrix = _matrix(dataset, settings, device)
     with evaluating(network):
@@ -181,7 +189,9 @@ def _count(
             images = _to_batch([image for image, _ in batch], device)
             truth = torch.from_numpy(np.stack([mask for _, mask in batch])).to(device)
             images, truth = _at_size(images, truth, settings)
-            matrix.update(predict_labels(network, images, settings, precision), truth)
+            labels = predict_labels(network, images, settings, precision)
+            matrix.update(labels, truth)
+            watch(labels, truth)
     return matrix.compute()
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 EXACT_DENOMINATOR = 1024
-"""Multiples of a fraction with such a power of 2 below are exact as floats too, and simpler to follow as whole numbers."""
+"""Multiples of a fraction with such a power of 2 below are exact as floats too; whole numbers are simpler to follow."""
 
 
 @contextmanager
