@@ -9,11 +9,9 @@ from drawn_runs import draw_run, draw_sweep
 
 from semiseg.tools.report.aggregate import study
 from semiseg.tools.report.collect import collect
+from semiseg.tools.report.command import write
 from semiseg.tools.report.figure import Figure
-from semiseg.tools.report.gallery import find_galleries
 from semiseg.tools.report.model import Study
-from semiseg.tools.report.page import write_html
-from semiseg.tools.report.plots import write_figures
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,5 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Shown:
     draw_run(runs, "cps", "1/8", 7, 0.6, state="failed", error="RuntimeError: <script>alert(1)</script>")
     draw_run(runs, "cps", "1/16", 8, 0.9, iterations=50)
     found, folder = study(collect([runs])), tmp_path_factory.mktemp("shown")
-    galleries = find_galleries(found)
-    figures = write_figures(found, galleries, folder / "figures")
-    write_html(found, figures, galleries, folder / "report.html")
+    figures = write(found, folder, "semiseg report runs")
     return Shown(found, figures, folder / "report.html")

@@ -12,11 +12,17 @@ COLUMN = "[...document.querySelectorAll('#results tbody tr')].map(r => r.cells[{
 HEAD = "document.querySelectorAll('#results thead th')[{}]"
 
 
-@pytest.fixture
-def tab(shown):
+@pytest.fixture(scope="module")
+def browser():
     with opened(find()) as page:
-        page.show(shown.page.as_uri(), 1280, 900)
         yield page
+
+
+@pytest.fixture
+def tab(browser, shown):
+    browser.complaints.clear()
+    browser.show(shown.page.as_uri(), 1280, 900)
+    return browser
 
 
 def test_phones_and_desktops_show_it_without_faults_light_and_dark(shown, tmp_path):
@@ -81,10 +87,8 @@ def test_pictures_open_and_turn_by_keyboard(tab):
     assert tab.complaints == []
 
 
-def test_dark_pages_show_the_dark_figures(shown):
+def test_dark_pages_show_the_dark_figures(tab, shown):
     source = "document.querySelector('picture img').currentSrc"
-    with opened(find()) as page:
-        page.show(shown.page.as_uri(), 1280, 900)
-        light = page.evaluate(source)
-        page.show(shown.page.as_uri(), 1280, 900, dark=True)
-        assert page.evaluate(source) != light
+    light = tab.evaluate(source)
+    tab.show(shown.page.as_uri(), 1280, 900, dark=True)
+    assert tab.evaluate(source) != light

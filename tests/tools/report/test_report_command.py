@@ -10,9 +10,12 @@ import pytest
 from written_runs import write_run
 
 from semiseg.cli import main
-from semiseg.tools.report import markdown
+from semiseg.errors import UserError
+from semiseg.tools.report import csv_table, markdown
 from semiseg.tools.report.aggregate import study
 from semiseg.tools.report.collect import collect
+from semiseg.tools.report.command import told, usual_folder
+from semiseg.tools.report.folder import claim, mark
 
 FILES = {"report.html", "report.md", "results.csv", "report.json", "figures"}
 
@@ -31,22 +34,19 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def report(sweep: Path) -> Path:
-    assert main(["report", str(sweep)]) == 0
-    return sweep / "report"
+def test_one_folder_holds_page_text_table_and_pictures(shown) -> None:
+    folder = shown.page.parent
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert "<html" in shown.page.read_text()
+    pictures = re.findall(r"!\[.+\]\(<(.+)>\)", (folder / "report.md").read_text())
+    assert len(pictures) == len(shown.figures)
+    assert all((folder / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    names = json.loads((folder / "report.json").read_text())["figures"]
+    assert set(names) == {path.name for path in (folder / "figures").iterdir()}
 
 
-def test_one_folder_holds_page_text_table_and_pictures(report: Path) -> None:
-    assert {path.name for path in report.iterdir()} == FILES
-    assert "<html" in (report / "report.html").read_text()
-    pictures = re.findall(r"!\[.+\]\(<(.+)>\)", (report / "report.md").read_text())
-    assert pictures
-    assert all((report / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
-
-
-def test_the_text_has_the_numbers_and_the_flags(report: Path) -> None:
-    lines = (report / "report.md").read_text().splitlines()
+def test_the_text_has_the_numbers_and_the_flags(sweep: Path) -> None:
+    lines = markdown.render(study(collect([sweep])), [], sweep).splitlines()
     row = next(line for line in lines if line.startswith("| cps | 1/8 | 2 |"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     # Differences 0.05 and 0.06: mean 5.5 points, half width 12.7062 * 0.707107 / sqrt(2) = 6.35 points; the gap is
@@ -56,14 +56,14 @@ def test_the_text_has_the_numbers_and_the_flags(report: Path) -> None:
     assert any("code: code=0.9 (averaged: 1.0)" in line for line in lines)
 
 
-def test_the_table_has_a_line_for_each_run(report: Path, sweep: Path) -> None:
-    with (report / "results.csv").open() as file:
-        rows = {Path(row["path"]).name: row for row in csv.DictReader(file)}
+def test_the_table_has_a_line_for_each_run(sweep: Path) -> None:
+    lines = csv_table.render(study(collect([sweep]))).splitlines()
+    rows = {Path(row["path"]).name: row for row in csv.DictReader(lines)}
     assert set(rows) == {path.name for path in sweep.iterdir() if (path / "run.yaml").exists()}
     assert {name for name, row in rows.items() if row["averaged"] == "no"} == {"cps-2", "cps-3"}
     one = rows["cps-1"]
-    told = [one[name] for name in ("method", "split", "seed", "iterations", "code")]
-    assert told == ["cps", "1/8", "1", "100", "1.0"]
+    found = [one[name] for name in ("method", "split", "seed", "iterations", "code")]
+    assert found == ["cps", "1/8", "1", "100", "1.0"]
     scores = [float(one[name]) for name in ("miou", "miou_test", "iou/car")]
     assert scores == pytest.approx([0.47, 0.42, 0.37])
     assert (rows["cps-2"]["state"], rows["cps-2"]["miou"]) == ("failed", "")
@@ -72,51 +72,39 @@ def test_the_table_has_a_line_for_each_run(report: Path, sweep: Path) -> None:
     assert float(rows["trained"]["memory_gib"]) > 0
 
 
-def test_the_terminal_shows_the_table_and_what_is_left_out(
-    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["report", str(sweep), "--by", "method", "--mix", "code,settings", "-o", str(tmp_path / "out")]
-    assert main(command) == 0
-    told = capsys.readouterr().out
-    assert re.search(r"^cps +3 +60\.7 ± 25\.4 +0: 45\.0, 1: 47\.0, 3: 90\.0", told, re.M)
-    assert re.search(r"^not averaged: .*cps-2 \(failed: a \| b", told, re.M)
-    assert re.search(r"^averaged in spite of: .*cps-3 \(code\)$", told, re.M)
-    assert re.search(r"^not averaged: .*full \(split\)$", told, re.M)
+def test_the_terminal_shows_the_table_and_what_is_left_out(sweep: Path) -> None:
+    text = told(study(collect([sweep]), by=["method"], mix=("code", "settings")))
+    assert re.search(r"^cps +3 +60\.7 ± 25\.4 +0: 45\.0, 1: 47\.0, 3: 90\.0", text, re.M)
+    assert re.search(r"^not averaged: .*cps-2 \(failed: a \| b", text, re.M)
+    assert re.search(r"^averaged in spite of: .*cps-3 \(code\)$", text, re.M)
+    assert re.search(r"^not averaged: .*full \(split\)$", text, re.M)
 
 
-def test_a_report_replaces_a_report_and_nothing_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_run(tmp_path / "runs" / "one")
+def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "figures").mkdir(parents=True)
-    (out / "figures" / "mine.png").write_text("mine")
-    command = ["report", str(tmp_path / "runs"), "-o", str(out)]
-    assert main(command) == 2
-    assert "holds no report but other files (figures)" in capsys.readouterr().err
-    assert [path.name for path in out.iterdir()] == ["figures"]
-    assert main([*command, "--force"]) == 0
-    first = {path.name for path in (out / "figures").iterdir()}
-    write_run(tmp_path / "runs" / "two", method="cps")
-    assert main(command) == 0
-    assert "| cps |" in (out / "report.md").read_text()
-    assert (out / "figures" / "mine.png").read_text() == "mine"
-    (tmp_path / "runs" / "two" / "status.json").write_text('{"state": "failed"}')
-    assert main(command) == 0
-    assert {path.name for path in (out / "figures").iterdir()} == first
+    for name in ("mine.png", "ratio.png"):
+        (out / "figures" / name).touch()
+    with pytest.raises(UserError, match=r"holds no report but other files \(figures\)"):
+        claim(out)
+    claim(out, force=True)
+    mark(out, "semiseg report runs", [out / "figures" / "ratio.png"])
+    claim(out)
+    assert [path.name for path in (out / "figures").iterdir()] == ["mine.png"]
+    (out / "report.json").write_text('{"figures": ["../../outside.png", "/outside.png"]}')
+    (tmp_path / "outside.png").touch()
+    claim(out)
+    assert (tmp_path / "outside.png").exists()
 
 
-def test_the_folder_of_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_usual_folder_of_a_report(tmp_path: Path) -> None:
     run = write_run(tmp_path / "runs" / "one")
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    assert main(["report", str(run)]) == 0
-    assert {path.name for path in (tmp_path / "here" / "report").iterdir()} == FILES
-    assert not (run / "report").exists()
+    assert usual_folder([tmp_path / "runs"]) == tmp_path / "runs" / "report"
+    assert usual_folder([run]) == usual_folder([run, tmp_path]) == Path("report")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "answer"),
     [
         (["nowhere"], "nowhere does not exist"),
         ([], "the following arguments are required: DIR"),
@@ -129,20 +117,21 @@ def test_the_folder_of_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_mistakes_are_answered_before_anything_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], answer: str
 ) -> None:
     write_run(tmp_path / "one")
     before = sorted(tmp_path.rglob("*"))
     assert main(["report", *(word.format(runs=tmp_path) for word in words)]) == 2
     message = capsys.readouterr().err
-    assert told in message
+    assert answer in message
     assert len(message.splitlines()) <= 5
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_runs_without_any_result_make_a_report(tmp_path: Path) -> None:
     write_run(tmp_path / "one", state="interrupted")
-    assert main(["report", str(tmp_path)]) == 0
+    for _ in range(2):
+        assert main(["report", str(tmp_path)]) == 0
     assert "state: interrupted" in (tmp_path / "report" / "report.md").read_text()
 
 

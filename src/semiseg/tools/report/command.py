@@ -10,12 +10,11 @@ from semiseg.tools.arguments import Parser
 from semiseg.tools.report import csv_table, markdown
 from semiseg.tools.report.aggregate import SCORES, USUAL_BASELINE, study
 from semiseg.tools.report.collect import collect
+from semiseg.tools.report.figure import Figure
 from semiseg.tools.report.flags import MIXABLE
-from semiseg.tools.report.folder import claim, mark
+from semiseg.tools.report.folder import FIGURES, claim, mark
 from semiseg.tools.report.model import Study
 from semiseg.tools.report.wording import difference, gap_closed, mean_std, metric_name, seeds
-
-FIGURES = "figures"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,6 +24,24 @@ def main(arguments: Sequence[str]) -> int:
     found = study(records, options.by, options.metric, options.baseline, options.mix)
     folder = options.output or usual_folder(options.runs)
     claim(folder, options.force)
+    figures = write(found, folder, f"semiseg report {shlex.join(arguments)}")
+    print(told(found))
+    print(f"Written to {folder}: report.html, report.md, results.csv, {len(figures)} figures")
+    if options.wandb is not None:
+        from semiseg.tools.report.upload import upload
+
+        upload(found, figures, folder, options.project, options.entity, options.wandb)
+    return 0
+
+
+def write(found: Study, folder: Path, command: str) -> list[Figure]:
+    """Write all files of a report into its folder and return the figures.
+
+    Args:
+        found: what is shown.
+        folder: as ``claim`` left it.
+        command: what was typed.
+    """
     # Only now what draws, so that mistakes are answered at once.
     from semiseg.tools.report.gallery import find_galleries
     from semiseg.tools.report.page import write_html
@@ -36,14 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     write_text(folder / "report.md", markdown.render(found, figures, folder))
     write_html(found, figures, galleries, folder / "report.html")
     files = dict.fromkeys(path for figure in figures for path in (figure.path, figure.dark))
-    mark(folder, f"semiseg report {shlex.join(arguments)}", list(files))
-    print(told(found))
-    print(f"Written to {folder}: report.html, report.md, results.csv, {len(figures)} figures")
-    if options.wandb is not None:
-        from semiseg.tools.report.upload import upload
-
-        upload(found, figures, folder, options.project, options.entity, options.wandb)
-    return 0
+    mark(folder, command, list(files))
+    return figures
 
 
 def usual_folder(given: Sequence[Path]) -> Path:

@@ -11,6 +11,8 @@ from semiseg.files import read_json, remove_temporaries, write_json
 MARK = "report.json"
 """Says that a folder was written by this command: by which words, and which figures are its own."""
 
+FIGURES = "figures"
+
 
 def claim(folder: Path, force: bool = False) -> None:
     """Make a folder, or take one that holds a report; the figures of the former report are removed.
@@ -32,7 +34,7 @@ def claim(folder: Path, force: bool = False) -> None:
                 "add --force to write into it."
             )
         for name in (former or {}).get("figures", ()):
-            (folder / Path(str(name)).parent.name / Path(str(name)).name).unlink(missing_ok=True)
+            (folder / FIGURES / Path(str(name)).name).unlink(missing_ok=True)
         remove_temporaries(folder)
         mark(folder, "", ())
     except OSError as error:
@@ -46,10 +48,9 @@ def mark(folder: Path, command: str, figures: Sequence[Path]) -> None:
     Args:
         folder: the folder.
         command: what was typed.
-        figures: files that the next report may remove, below the folder.
+        figures: files in ``figures/`` that the next report may remove.
     """
-    names = [figure.relative_to(folder).as_posix() for figure in figures]
-    write_json(folder / MARK, {"command": command, "figures": names})
+    write_json(folder / MARK, {"command": command, "figures": [figure.name for figure in figures]})
 
 
 def _read_mark(folder: Path) -> dict[str, Any] | None:
