@@ -177,6 +177,13 @@ def test_a_failing_start_is_one_warning(start, caplog):
     assert len(more) <= 1
 
 
+def test_an_id_that_cannot_be_kept_is_one_warning(start, tmp_path, caplog):
+    (tmp_path / "wandb_id").mkdir()
+    start(FakeWandb(FakeRun())).close("done")
+    (message,) = warnings(caplog)
+    assert "could not start" in message
+
+
 def test_a_missing_package_is_one_warning(start, caplog):
     tracker = start(None)
     tracker.log({"train/loss": 1.0}, 1)

@@ -35,6 +35,13 @@ def test_columns_are_plain_and_numbers_are_numbers(tmp_path):
     assert found["sweep"] is None
 
 
+@pytest.mark.parametrize("text", ["", "[1]", '{"git": {}}'])
+def test_a_damaged_description_of_the_machine_is_left_out(tmp_path, text):
+    (tmp_path / "env.json").write_text(text)
+    found = identity(config(), SPLIT, tmp_path).config
+    assert (found["env"], found["git"] or {}) == ({}, {})
+
+
 def test_a_group_differs_in_the_seed_alone(tmp_path):
     def group(**changes):
         return identity(config(**changes), SPLIT, tmp_path).group

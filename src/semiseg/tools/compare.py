@@ -1,13 +1,13 @@
 """``semiseg compare``: what two runs differ in, by their files and on the images."""
 
-import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semiseg.errors import UserError
 from semiseg.tools.arguments import Parser
+from semiseg.tools.progress import progress
 
 if TYPE_CHECKING:
     from semiseg.tools.compare_images import Duel
@@ -92,29 +92,25 @@ def _claim(folder: Path, force: bool) -> None:
 
 def _duel(a: "RunRecord", b: "RunRecord", options: Namespace) -> "Duel":
     """Load both networks, and compute as the first run did."""
-    import torch
-
-    from semiseg.config import build
+    from semiseg.tools.applying import chosen_device, compute_as
     from semiseg.tools.compare_images import Duel
     from semiseg.tools.finished import open_run
 
     first, second = open_run(a.path), open_run(b.path)
-    trainer = first.config.trainer
-    name, key = (trainer.device, "trainer.device") if options.device is None else (options.device, "--device")
-    torch.set_num_threads(trainer.threads)
-    torch.use_deterministic_algorithms(trainer.deterministic)
-    return Duel(first, second, options.part, str(build.device(name, key)), options.root)
+    device = str(chosen_device(options, first))
+    compute_as(first)
+    try:
+        return Duel(first, second, options.part, device, options.root)
+    except UserError as error:
+        raise UserError(f"{error} --no-images compares everything else.") from error
 
 
-def _watched(ids: Sequence[str]) -> Iterable[str]:
-    """Hand ids on one by one behind a progress bar, which only a terminal shows."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(file=sys.stderr)
-    return track(
-        ids, "images with both networks", console=console, transient=True, disable=not console.is_terminal
-    )
+def _watched(ids: Sequence[str]) -> Iterator[str]:
+    """Hand ids on one by one and show how many are done."""
+    with progress("compare", len(ids)) as advance:
+        for image_id in ids:
+            yield image_id
+            advance()
 
 
 def _parser() -> Parser:

@@ -62,9 +62,7 @@ class Duel:
         networks = [load(run.path, device=device) for run in (a, b)]
         if networks[0].classes != networks[1].classes:
             names = " and ".join(", ".join(each.classes) for each in networks)
-            raise UserError(
-                f"The networks name other classes: {names}. --no-images compares everything else."
-            )
+            raise UserError(f"The networks name other classes: {names}.")
         first, second = a.data(root), b.data(root)
         halve = [each.half_size for each in networks]
         home, other = (second, first) if halve == [True, False] else (first, second)
@@ -81,8 +79,7 @@ class Duel:
         """How many images only one of the runs has."""
         if not self.ids:
             raise UserError(
-                f"The runs share no {part} images ({len(mine)} and {len(theirs)}). Choose another --part, "
-                "or --no-images to compare everything else."
+                f"The runs share no {part} images ({len(mine)} and {len(theirs)}). Choose another --part."
             )
 
     def rank(self, progress: Callable[[Sequence[str]], Iterable[str]]) -> list[Disagreement]:

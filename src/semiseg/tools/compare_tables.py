@@ -6,6 +6,7 @@ from typing import Any
 
 from semiseg.config.faults import shown
 from semiseg.tools.compare_facts import Difference, Pair
+from semiseg.tools.report.markdown import escaped
 
 ABSENT = "-"
 WIDEST = 48
@@ -67,7 +68,7 @@ class Table:
         """Lay the table out for Markdown, cells whole."""
         rule = ["---", *("---:" if self.numbers else "---" for _ in self.head[1:])]
         rows = [self.head, rule, *self.rows]
-        lines = ["| " + " | ".join(map(_escaped, row)) + " |" for row in rows]
+        lines = ["| " + " | ".join(map(escaped, row)) + " |" for row in rows]
         return "\n".join([f"## {self.title}", "", *lines])
 
 
@@ -110,7 +111,3 @@ def _value(value: Any) -> str:
 
 def _cut(cell: str) -> str:
     return cell if len(cell) <= WIDEST else cell[: WIDEST - 3] + "..."
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")

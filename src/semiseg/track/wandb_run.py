@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import string
@@ -16,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from semiseg.config.compose import run_name, settings_that_matter
 from semiseg.config.rundir import fingerprint
 from semiseg.data.splits import Split
+from semiseg.files import read_json
 
 ID_FILE = "wandb_id"
 SWEEP_INDEX = "sweep.json"
@@ -161,8 +161,8 @@ def _group(cfg: DictConfig) -> str:
 
 def _machine(run_dir: Path) -> dict[str, Any]:
     try:
-        env = json.loads((run_dir / "env.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        env = dict(read_json(run_dir / "env.json"))
+    except (OSError, ValueError, TypeError):
         env = {}
     git = env.pop("git", None)
-    return {"env": env, "git": git and {"commit": git["commit"], "dirty": bool(git["diff"])}}
+    return {"env": env, "git": git and {"commit": git.get("commit"), "dirty": bool(git.get("diff"))}}

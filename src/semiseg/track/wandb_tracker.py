@@ -75,8 +75,8 @@ class WandbTracker:
             "tags": list(tags),
             "config": dict(config or {}),
             "dir": str(run_dir),
-            "id": stored_id(run_dir),
         }
+        self._run_dir = run_dir
         self._stage = ""
         self._jobs: queue.Queue[Callable[[Any, Any], None]] = queue.Queue(queue_size)
         self._lock = threading.Lock()
@@ -160,9 +160,8 @@ class WandbTracker:
     def _work(self) -> None:
         """Start wandb and send what is queued until ``close``; runs in the thread."""
         try:
-            wandb, run = start(
-                self._mode, self._arguments, self._fail, self._init_timeout, self._close_timeout
-            )
+            arguments = self._arguments | {"id": stored_id(self._run_dir)}
+            wandb, run = start(self._mode, arguments, self._fail, self._init_timeout, self._close_timeout)
             _define(run)
         except Exception as error:  # whatever wandb raises, the run does not depend on it
             self._dead.set()

@@ -49,7 +49,7 @@ def render(study: Study, figures: Sequence[Figure], folder: Path) -> str:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; bars in texts are escaped."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(escaped, line)) + " |" for line in lines)
 
 
 def _head(study: Study) -> str:
@@ -154,10 +154,11 @@ def _flagged(flagged: Sequence[Flagged]) -> str:
 
 def _notes(study: Study) -> str:
     notes = [*study.notes, *(f"{cell.label}: {note}." for cell in study.cells for note in cell.notes)]
-    return "## Notes\n\n" + "\n".join(f"- {_escaped(note)}" for note in notes) if notes else ""
+    return "## Notes\n\n" + "\n".join(f"- {escaped(note)}" for note in notes) if notes else ""
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text of one line without signs that Markdown would take for its own."""
     return re.sub(r"([|<*_`])", r"\\\1", " ".join(text.split()))
 
 
