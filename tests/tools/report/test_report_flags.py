@@ -30,6 +30,11 @@ def usual(folder: Path, seeds: int = 2) -> None:
     ("change", "kind", "text"),
     [
         ({"state": "failed", "error": "disk full"}, "state", "failed: disk full"),
+        (
+            {"state": "failed", "error": "\x1b[31mno\x00 memory\x1b[0m\nat all"},
+            "state",
+            "failed: no  memory at all",
+        ),
         ({"state": "interrupted"}, "state", "interrupted"),
         ({"state": "running"}, "state", "killed"),
         ({"evaluator": {"scales": [0.5]}}, "evaluator", "evaluator.scales=[0.5] (averaged: [1.0])"),

@@ -1,5 +1,6 @@
 """Which runs of a cell are averaged, and what a reader has to know about the others."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,7 +123,9 @@ def _short(hashes: tuple[str, ...]) -> str:
 
 
 def _state(run: RunRecord) -> Flag:
-    reason = run.status.get("error")
+    # The last line of a log may have colors of a terminal in it.
+    reason = re.sub(r"\x1b\[[\d;]*[A-Za-z]", "", str(run.status.get("error") or ""))
+    reason = "".join(letter if letter.isprintable() else " " for letter in reason).strip()
     return Flag("state", f"{run.state}: {reason}" if reason else run.state)
 
 
