@@ -1,5 +1,7 @@
 """Every option and preset that comes with semiseg composes, passes the checks and can be built."""
 
+import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from semiseg.config.check import Checker
 from semiseg.config.compose import Draft, Request, compose, draft
 from semiseg.config.schema import COMPONENTS, PRESETS, SETTINGS
 from semiseg.config.searchpath import conf_dir, options, shipped_root
+from semiseg.config.signature import locate, parameters
 from semiseg.data.dataset import DatasetInfo
 
 EXTRA = {
@@ -131,3 +134,18 @@ def test_albumentations_takes_the_lists_of_the_files() -> None:
     image = np.random.default_rng(0).integers(0, 255, (120, 100, 3), dtype=np.uint8)
     sample = strong(image, np.zeros((120, 100), np.uint8), (0, "train", 0))
     assert sample["image"].shape == (96, 96, 3)
+
+
+def test_null_says_the_same_as_no_key() -> None:
+    """Otherwise a run could be gone on with under other settings, see ``settings_that_matter``."""
+    text = "".join(path.read_text() for path in conf_dir().rglob("*.yaml"))
+    targets = sorted(set(re.findall(r"_target_: (semiseg\S+)", text)))
+    assert len(targets) > 25
+    unlike = {
+        f"{target}.{each.name}"
+        for target in targets
+        for each in parameters(locate(target)).values()
+        if "None" in str(each.annotation) and each.default not in (None, inspect.Parameter.empty)
+    }
+    # Other images are told by their ids.
+    assert unlike == {"semiseg.data.folder.Folder.test"}

@@ -229,7 +229,8 @@ def is_harmless(key: str) -> bool:
 def settings_that_matter(cfg: DictConfig) -> dict[str, Any]:
     """Dotted keys and values of all that a result depends on, interpolations resolved.
 
-    A key that is null says no more than one that is missing, so that a run goes on when keys have been added.
+    A key that is null says no more than one that is missing, so that a run goes on when keys have been added:
+    what may be None is None by default, in components too.
     """
     flat = flatten(_container(cfg, resolve=True))
     return {key: value for key, value in flat.items() if value is not None and not is_harmless(key)}

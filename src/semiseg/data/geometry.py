@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -132,7 +132,7 @@ def _pair(value: int | Sequence[int]) -> tuple[int, int]:
 class RandomCrop:
     """Resize, flip, cut a window at random and pad what is missing.
 
-    The defaults suit any dataset. What was published:
+    What was published:
 
     ========  ===================  ======  ============  ============  ==========  =========
     method    resize               flip    pad           pad_color     draw_order  draw_when
@@ -163,7 +163,7 @@ class RandomCrop:
     """
 
     crop_size: int | Sequence[int]
-    resize: Resize | None = field(default_factory=ScaleUniform)
+    resize: Resize | None = None
     flip: Literal["last", "first", "none"] = "last"
     pad: Literal["bottom_right", "centered"] = "bottom_right"
     pad_color: Color = MEAN_COLOR
