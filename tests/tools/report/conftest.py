@@ -10,8 +10,7 @@ from drawn_runs import draw_run, draw_sweep
 from semiseg.tools.report.aggregate import study
 from semiseg.tools.report.collect import collect
 from semiseg.tools.report.command import write
-from semiseg.tools.report.figure import Figure
-from semiseg.tools.report.model import Study
+from semiseg.tools.report.model import Figure, Study
 
 
 @dataclass(frozen=True)

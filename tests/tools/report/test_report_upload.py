@@ -9,7 +9,7 @@ from written_runs import write_run
 from semiseg.errors import UserError
 from semiseg.tools.report.aggregate import study
 from semiseg.tools.report.collect import collect
-from semiseg.tools.report.figure import Figure
+from semiseg.tools.report.model import Figure
 from semiseg.tools.report.upload import cell_rows, run_rows, upload
 
 SCORES = {

@@ -93,8 +93,9 @@ def _gap(difference: Paired, supervised: float, full: float | None) -> GapClosed
     def scaled(share: float | None) -> float | None:
         return None if share is None else share / distance
 
-    low, high, std = map(scaled, (difference.low, difference.high, difference.std))
-    return GapClosed(difference.mean / distance, low, high, supervised, full, std)
+    return GapClosed(
+        difference.mean / distance, scaled(difference.low), scaled(difference.high), supervised, full
+    )
 
 
 def _not_comparable(cell: Cell, other: Cell) -> str:

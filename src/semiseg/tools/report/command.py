@@ -10,10 +10,9 @@ from semiseg.tools.arguments import Parser
 from semiseg.tools.report import csv_table, markdown
 from semiseg.tools.report.aggregate import SCORES, USUAL_BASELINE, study
 from semiseg.tools.report.collect import collect
-from semiseg.tools.report.figure import Figure
 from semiseg.tools.report.flags import MIXABLE
 from semiseg.tools.report.folder import FIGURES, claim, mark
-from semiseg.tools.report.model import Study
+from semiseg.tools.report.model import Figure, Study
 from semiseg.tools.report.wording import difference, gap_closed, mean_std, metric_name, seeds
 
 
@@ -124,6 +123,11 @@ def _parser() -> Parser:
         metavar="KIND,KIND",
         help=f"average over runs that differ in {', '.join(MIXABLE)}; they stay flagged (default: none)",
     )
+    _add_output_options(parser)
+    return parser
+
+
+def _add_output_options(parser: Parser) -> None:
     parser.add_argument(
         "-o",
         "--output",
@@ -141,7 +145,6 @@ def _parser() -> Parser:
         "--project", default="semiseg", metavar="NAME", help="wandb project (default: semiseg)"
     )
     parser.add_argument("--entity", metavar="NAME", help="wandb user or team (default: the account's)")
-    return parser
 
 
 def _words(text: str) -> list[str]:

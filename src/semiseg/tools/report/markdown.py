@@ -5,8 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from semiseg.tools.report.figure import Figure
-from semiseg.tools.report.model import Flagged, Score, Study
+from semiseg.tools.report.model import Figure, Flagged, Score, Study
 from semiseg.tools.report.wording import (
     COSTS,
     METRICS,
@@ -36,8 +35,8 @@ def render(study: Study, figures: Sequence[Figure], folder: Path) -> str:
         _head(study),
         _results(study),
         "## Checkpoints and images\n\n" + _checkpoints(study),
-        _classes("IoU by class, validation images", study, {id(cell): cell.iou for cell in study.cells}),
-        _classes("IoU by class, test images", study, {id(cell): cell.iou_test for cell in study.cells}),
+        _classes("IoU by class, validation images", study, [cell.iou for cell in study.cells]),
+        _classes("IoU by class, test images", study, [cell.iou_test for cell in study.cells]),
         "## Work and pseudo-labels\n\n" + _costs(study),
         _pictures(figures, folder),
         _flagged(study.flagged),
@@ -103,16 +102,13 @@ def _checkpoints(study: Study) -> str:
     return table([*study.by, *(METRICS[name] for name in shown)], rows)
 
 
-def _classes(title: str, study: Study, scores: Mapping[int, Mapping[str, Score]]) -> str:
-    names = [name for name in study.classes if any(name in found for found in scores.values())]
+def _classes(title: str, study: Study, scores: Sequence[Mapping[str, Score]]) -> str:
+    names = [name for name in study.classes if any(name in found for found in scores)]
     if not names:
         return ""
     rows = [
-        [
-            *cell.key.values(),
-            *(percent(found.mean) if (found := scores[id(cell)].get(name)) else NONE for name in names),
-        ]
-        for cell in study.cells
+        [*cell.key.values(), *(percent(own[name].mean) if name in own else NONE for name in names)]
+        for cell, own in zip(study.cells, scores, strict=True)
         if cell.runs
     ]
     return f"## {title}\n\n" + table([*study.by, *names], rows)

@@ -5,6 +5,7 @@ Scores are shares between 0 and 1 as in ``summary.json``; only what is shown to 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from semiseg.tools.report.collect import RunRecord
 
@@ -55,7 +56,6 @@ class GapClosed:
         high: upper end.
         baseline: mean of the baseline at this ratio over the pairs, a share.
         full: mean of the baseline with all labels, a share.
-        std: standard deviation of the paired differences, on this scale; None for one pair.
     """
 
     mean: float
@@ -63,7 +63,6 @@ class GapClosed:
     high: float | None
     baseline: float
     full: float
-    std: float | None = None
 
 
 @dataclass(frozen=True)
@@ -181,3 +180,29 @@ class Study:
     def runs(self) -> tuple[RunRecord, ...]:
         """All runs that are averaged, cell by cell."""
         return tuple(run for cell in self.cells for run in cell.runs)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as PNG files.
+
+    Args:
+        name: its topic and what it is of, for example "ratio", "learning-1of64" or "gallery-1of64".
+        path: PNG for light pages.
+        title: one line.
+        alt: what is to be seen, with its numbers where they are few.
+        dark: PNG for dark pages; the same file where there is no other.
+        caption: what its signs mean.
+    """
+
+    name: str
+    path: Path
+    title: str
+    alt: str
+    dark: Path
+    caption: str = ""
+
+    @property
+    def topic(self) -> str:
+        """First part of the name: "ratio", "difference", "classes", "cost", "learning", "pseudo" or "gallery"."""
+        return self.name.split("-", 1)[0]

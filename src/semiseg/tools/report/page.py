@@ -10,9 +10,8 @@ from PIL import Image
 from semiseg import __version__
 from semiseg.files import write_text
 from semiseg.tools.report import page_tables
-from semiseg.tools.report.figure import Figure
 from semiseg.tools.report.gallery import Gallery
-from semiseg.tools.report.model import Study
+from semiseg.tools.report.model import Figure, Study
 from semiseg.tools.report.page_elements import Html, element, joined
 from semiseg.tools.report.page_pictures import gallery_section, viewer
 from semiseg.tools.report.page_text import explained, glance, head_line, title

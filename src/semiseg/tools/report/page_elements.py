@@ -60,23 +60,18 @@ def table(
     head: Sequence[str],
     rows: Sequence[Sequence[Entry]],
     headings: int = 1,
-    sortable: bool = True,
     kind: str | None = None,
 ) -> Html:
-    """Write a table that scrolls sideways in its own frame where the window is narrow.
+    """Write a table that a click on a column's name sorts, and that scrolls in its own frame in a narrow window.
 
     Args:
         label: name of the table for who cannot see it.
         head: names of the columns.
         rows: as many entries each.
         headings: how many entries at the start of a row name it.
-        sortable: whether a click on a column's name sorts by it.
         kind: CSS class.
     """
-    names = [
-        element("th", element("button", name, type="button") if sortable else name, scope="col")
-        for name in head
-    ]
+    names = [element("th", element("button", name, type="button"), scope="col") for name in head]
     body = [
         element("tr", (_field(entry, number < headings) for number, entry in enumerate(row))) for row in rows
     ]
@@ -84,7 +79,7 @@ def table(
         "table",
         element("thead", element("tr", names)),
         element("tbody", body),
-        class_=" ".join(filter(None, ("sortable" if sortable else None, kind))) or None,
+        class_=" ".join(filter(None, ("sortable", kind))),
     )
     # Reachable by keyboard, or else what is cut off could not be scrolled to.
     return element("div", content, class_="scroll", role="region", aria_label=label, tabindex=0)

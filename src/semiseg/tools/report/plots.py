@@ -11,7 +11,6 @@ from matplotlib.figure import Figure as Canvas
 from semiseg.files import replacing
 from semiseg.tools.report import plots_alt, plots_cells, plots_lines
 from semiseg.tools.report.curves import RunCurves, curves
-from semiseg.tools.report.figure import Figure
 from semiseg.tools.report.gallery import Gallery, contact_sheet
 from semiseg.tools.report.groups import (
     ALL,
@@ -22,7 +21,7 @@ from semiseg.tools.report.groups import (
     line_name,
     panels,
 )
-from semiseg.tools.report.model import Cell, Study
+from semiseg.tools.report.model import Cell, Figure, Study
 from semiseg.tools.report.plots_style import DARK, LIGHT, Look, Theme, looks
 from semiseg.tools.report.wording import COSTS, metric_name
 

@@ -78,7 +78,6 @@ DARK = Theme(
     ("#58a9e0", "#f0874a", "#2fc79b", "#e39ac4", "#e6b450", "#a5d8f5"),
     "#3f95d0",
 )
-THEMES = (LIGHT, DARK)
 
 
 @dataclass(frozen=True)

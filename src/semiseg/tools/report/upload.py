@@ -9,9 +9,8 @@ from typing import Any
 
 from semiseg.errors import UserError
 from semiseg.tools.report import csv_table
-from semiseg.tools.report.figure import Figure
 from semiseg.tools.report.groups import grouped, line_name
-from semiseg.tools.report.model import Cell, Study
+from semiseg.tools.report.model import Cell, Figure, Study
 from semiseg.tools.report.wording import metric_name
 from semiseg.track.wandb_run import LONGEST_TAG, described, start
 
