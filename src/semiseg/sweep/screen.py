@@ -48,7 +48,9 @@ class Screen:
 
     def leaves(self) -> None:
         """Say what becomes of queued jobs when their launcher ends."""
-        _tell("Stopped watching. The jobs stay in the queue: the same command watches them again, scancel ends them.")
+        _tell(
+            "Stopped watching. The jobs stay in the queue: the same command watches them again, scancel ends them."
+        )
 
     def ends(self, job: Job, entry: Entry) -> None:
         """Say how a job has ended, and how long the rest will take."""
