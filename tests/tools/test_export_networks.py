@@ -1,4 +1,4 @@
-"""Every decoder and every way of applying it, as ONNX at sizes that tracing did not see."""
+"""Decoders and ways of applying them, exported and compared at sizes that tracing did not see."""
 
 import math
 
@@ -10,7 +10,6 @@ from semiseg.config.schema import EvaluatorConfig
 from semiseg.errors import RunFailed, UserError
 from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv2 import DeepLabV2
-from semiseg.models.deeplabv3plus_cac import DeepLabV3PlusCAC
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.pspnet import PSPNet
 from semiseg.models.segmodel import SegModel
@@ -23,8 +22,7 @@ REFLECTED = {"pad": "multiple", "pad_to": 8, "pad_value": "reflect"}
 CASES = {
     "pspnet": (PSPNet, {"pool_channels": 4, "channels": 8}, {"scales": [0.7], "flip": True}, "onnx"),
     "deeplabv2": (DeepLabV2, {}, {"resize_to": [40, 72]}, "onnx"),
-    "cps": (DeepLabV3PlusCPS, SMALL, {"scales": [0.5], **REFLECTED}, "torch"),
-    "cac": (DeepLabV3PlusCAC, SMALL, {"pad": "center", "pad_to": 64}, "torch"),
+    "cps": (DeepLabV3PlusCPS, SMALL, REFLECTED, "torch"),
 }
 
 

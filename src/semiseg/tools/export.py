@@ -81,7 +81,7 @@ def export(
         checkpoint: see ``FinishedRun.checkpoint``.
         settings: how the network is applied.
         form: "onnx", or "torch" for a file of ``torch.export``.
-        target: the file; one that is there is replaced.
+        target: the file, in a folder that exists; one that is there is replaced.
 
     Returns:
         How they agree at each size, and the bytes of the file.
@@ -106,13 +106,10 @@ def export(
     content = write(program, facts)
     agreements = compare(export_network.opened(content, form), network, settings, smallest)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as file:
             file.write(content)
     except OSError as error:
-        raise UserError(
-            f"{target} cannot be written ({error.strerror}). Choose another file by -o."
-        ) from error
+        raise _unwritable(target, error) from error
     return agreements, len(content)
 
 
@@ -161,10 +158,10 @@ def outside(run: FinishedRun) -> list[str]:
 
 
 def _target(given: Path | None, form: Format, run: FinishedRun, force: bool) -> Path:
-    """Return the file to write.
+    """Return the file to write; its folder is made.
 
     Raises:
-        UserError: it is there already, or is named as a file of another format.
+        UserError: it is there already, is named as a file of another format, or its folder cannot be made.
     """
     suffix = SUFFIXES[form]
     target = run.path / f"network{suffix}" if given is None else given.expanduser()
@@ -172,7 +169,15 @@ def _target(given: Path | None, form: Format, run: FinishedRun, force: bool) -> 
         raise UserError(f"-o {target}: a file of --format {form} ends in {suffix}.")
     if target.exists() and not force:
         raise UserError(f"{target} is there already. Replace it with --force, or choose another file by -o.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(target, error) from error
     return target
+
+
+def _unwritable(target: Path, error: OSError) -> UserError:
+    return UserError(f"{target} cannot be written ({error.strerror}). Choose another file by -o.")
 
 
 def _parser() -> Parser:
