@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from own_folder import GENERATOR, GREY, fields, photo, save
+from PIL import Image, ImageDraw
 
 from semiseg.cli import main
 
@@ -62,7 +63,10 @@ def test_bad_files_are_named_together(here, capsys):
     assert written()["skip_bad"] is True
     assert "left out 2 files" in capsys.readouterr().out
     (root / "masks" / "c.png").write_bytes(b"")
-    assert "c.png (id c): empty file" in refused(capsys, root, "--force")
+    text = refused(capsys, root, "--force")
+    assert "c.png (id c): empty file" in text
+    assert "x.jpg (id x): not an image" in text
+    assert "bad files: 1" in refused(capsys, root, "--force", "--classes", "a,b")
 
 
 @pytest.mark.parametrize(
@@ -113,6 +117,19 @@ def test_masks_that_are_smoothed_or_lossy(here, capsys):
     text = refused(capsys, root)
     assert re.search("the masks hold [12],[0-9]{3} colors", text)
     assert "without antialiasing" in text
+    drawn = here / "drawn"
+    for place, stem in enumerate("ab"):
+        photo(drawn / "images" / f"{stem}.jpg", (40, 50))
+        picture = Image.new("L", (200, 160))
+        ImageDraw.Draw(picture).ellipse((20 + place, 20, 120, 130), fill=200)
+        save(drawn / "masks" / f"{stem}.png", np.asarray(picture.resize((50, 40))))
+    init(drawn)
+    text = capsys.readouterr().out
+    assert "values are seen in lines of one pixel alone" in text
+    thin = re.search(r"--void ([\d,]+)", text)[1]
+    assert not {"0", "200"} & set(thin.split(","))
+    init(drawn, "--void", thin, "--force")
+    assert re.search("class_1 +200", capsys.readouterr().out)
     lossy = fields(here / "lossy", masks="masks/{}.jpg")
     assert "not a PNG; a mask has to be stored without loss" in refused(capsys, lossy)
 

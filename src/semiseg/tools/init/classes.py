@@ -13,6 +13,7 @@ from semiseg.tools.init.survey import Survey
 VOC_VOID = "#e0e0c0"
 VOC_CLASSES = 64
 RARE = 0.0002
+MANY_THIN = 3
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def decide(found: Survey, named: Named | None, void: Sequence[Value]) -> Classes
     held = [value for value in _ordered(found) if value not in unlabeled]
     if named is None:
         values, more = _without_names(held)
-        notes += more
+        notes += more + _smoothed(held, found)
         if len(values) < 2:
             raise UserError(_one_value(found, held))
         names = tuple(f"class_{label}" for label in range(len(values)))
@@ -129,6 +130,16 @@ def _rare(found: Survey) -> list[str]:
     if not rare:
         return []
     return [f"few pixels hold {_listed(rare, found)}; if that is a slip of the pen: --void {_joined(rare)}"]
+
+
+def _smoothed(held: Sequence[Value], found: Survey) -> list[str]:
+    thin = [value for value in held if value in found.thin]
+    if len(thin) < MANY_THIN:
+        return []
+    return [
+        f"{len(thin)} of {len(held)} values are seen in lines of one pixel alone, as smoothed edges make them: save "
+        f'the masks without antialiasing, or say that these mean "not labeled": --void {_joined(thin)}'
+    ]
 
 
 def _listed(values: Sequence[Value], found: Survey) -> str:

@@ -20,7 +20,7 @@ from semiseg.tools.init.layout import Given, find_layout
 from semiseg.tools.init.measure import Measures, measure
 from semiseg.tools.init.names import find_names, given_names
 from semiseg.tools.init.parts import VAL_SHARE, find_parts
-from semiseg.tools.init.survey import survey
+from semiseg.tools.init.survey import Survey, survey
 from semiseg.tools.progress import progress
 
 DESCRIPTION = """\
@@ -95,9 +95,8 @@ def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace)
     files = layout.find(root)
     masks = {image_id: path for image_id, path in files.masks.items() if image_id in files.images}
     with progress("masks", len(masks)) as tick:
-        found = survey(masks, tick, options.skip_bad)
-    named = given_names(options.classes) if options.classes else find_names(root)
-    classes = decide(found, named, _void(options.void))
+        found = survey(masks, tick)
+    classes = _classes(found, root, options)
     parts = find_parts(root, files, options.val, own_list, options.force)
     values = settings(name, root, layout, classes, parts, options.skip_bad)
     dataset = Folder(**values)
@@ -111,6 +110,17 @@ def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace)
     if parts.listed:
         values["val"] = str(parts.listed.absolute())
     return _Findings(config(values, classes, measures), drawn, classes.made_up, measures)
+
+
+def _classes(found: Survey, root: Path, options: argparse.Namespace) -> Classes:
+    """Decide on the classes; where masks that cannot be read may be why that fails, name them instead."""
+    named = given_names(options.classes) if options.classes else find_names(root)
+    try:
+        return decide(found, named, _void(options.void))
+    except UserError:
+        if found.faults and not options.skip_bad:
+            raise BadFilesError(found.faults) from None
+        raise
 
 
 def _unmeasured(classes: Classes, measures: Measures) -> list[str]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from semiseg.data.check import BadFilesError, Fault
+from semiseg.data.dataset import Array
 from semiseg.data.files import MASK_MODES, BadFileError, open_mask, read_mask
 from semiseg.data.mask_colors import read_colors
 from semiseg.data.mask_labels import Value, color_text
@@ -18,6 +20,7 @@ from semiseg.errors import UserError
 
 MAX_THREADS = 16
 MAX_COLORS = 255
+THIN = 0.05
 
 
 @dataclass(frozen=True)
@@ -26,28 +29,37 @@ class Survey:
 
     Args:
         pixels: pixels of each number, or of each color as "#rrggbb".
-        images: masks that hold it.
         masks: masks that were read.
         palette: color of each number, where the masks are palette PNGs.
         colored: whether colors count; numbers do otherwise.
+        thin: numbers or colors that are seen in lines of one pixel alone, as smoothed edges make them.
+        faults: masks that cannot be read.
     """
 
     pixels: Mapping[Value, int]
-    images: Mapping[Value, int]
     masks: int
     palette: Mapping[int, str]
     colored: bool
+    thin: frozenset[Value]
+    faults: tuple[Fault, ...]
 
 
 @dataclass(frozen=True)
 class _Mask:
-    """Pixels of each value of one mask; ``palette`` has the colors of the numbers of a palette PNG."""
+    """What one mask holds.
 
-    pixels: Mapping[Value, int]
+    Args:
+        pixels: pixels of each value.
+        blocks: blocks of 2x2 pixels of each value.
+        palette: colors of the numbers of a palette PNG.
+    """
+
+    pixels: Mapping[int, int] | Mapping[str, int]
+    blocks: Mapping[int, int] | Mapping[str, int]
     palette: Mapping[int, str] | None = None
 
 
-def survey(masks: Mapping[str, Path], tick: Callable[[], None], skip_bad: bool = False) -> Survey:
+def survey(masks: Mapping[str, Path], tick: Callable[[], None]) -> Survey:
     """Read all masks and count what they hold.
 
     Palette PNGs count by their indices, unless one index has different colors in different masks.
@@ -55,10 +67,9 @@ def survey(masks: Mapping[str, Path], tick: Callable[[], None], skip_bad: bool =
     Args:
         masks: mask file of each id.
         tick: called after each.
-        skip_bad: leave out masks that cannot be read.
 
     Raises:
-        BadFilesError: naming the masks that cannot be read.
+        BadFilesError: none can be read.
         UserError: there are too many colors for masks.
     """
     faults: list[Fault] = []
@@ -70,18 +81,20 @@ def survey(masks: Mapping[str, Path], tick: Callable[[], None], skip_bad: bool =
                 faults.append(Fault(image_id, str(path), result.reason))
             else:
                 found.append(result)
-    if faults and not (skip_bad and found):
+    if not found:
         raise BadFilesError(faults)
     palette, agree = _palette(found)
     colored = not agree or any(isinstance(value, str) for mask in found for value in mask.pixels)
-    counted = [_in_colors(mask) for mask in found] if colored else [mask.pixels for mask in found]
-    pixels: Counter[Value] = Counter()
-    for each in counted:
-        pixels.update(each)
+    if colored:
+        found = [_in_colors(mask) for mask in found]
+    pixels, blocks = Counter[Value](), Counter[Value]()
+    for mask in found:
+        pixels.update(mask.pixels)
+        blocks.update(mask.blocks)
     if len(pixels) > MAX_COLORS:
         raise UserError(_too_many(pixels, masks.values()))
-    images = Counter(value for each in counted for value in each)
-    return Survey(dict(pixels), dict(images), len(found), {} if colored else palette, colored)
+    thin = frozenset(value for value, count in pixels.items() if blocks[value] < THIN * count)
+    return Survey(dict(pixels), len(found), {} if colored else palette, colored, thin, tuple(faults))
 
 
 def _read(path: Path) -> _Mask | BadFileError:
@@ -91,12 +104,29 @@ def _read(path: Path) -> _Mask | BadFileError:
         codes = read_mask(path) if mode in MASK_MODES else read_colors(path)
     except BadFileError as error:
         return error
-    values, counts = np.unique(codes, return_counts=True)
-    pairs = zip(values.tolist(), counts.tolist(), strict=True)
+    counts = _counted(codes), _counted(_blocks(codes))
     if mode not in MASK_MODES:
-        return _Mask({color_text(code): count for code, count in pairs})
-    numbers = dict(pairs)
-    return _Mask(numbers, {value: palette[value] for value in numbers} if palette else None)
+        pixels, blocks = ({color_text(code): count for code, count in each.items()} for each in counts)
+        return _Mask(pixels, blocks)
+    shown = {value: palette[value] for value in counts[0]} if palette else None
+    return _Mask(*counts, shown)
+
+
+def _counted(codes: Array | NDArray[np.int32]) -> dict[int, int]:
+    """Count each value; a mask has far fewer runs of equal pixels than pixels."""
+    flat = codes.ravel()
+    starts = np.flatnonzero(np.append(flat.size > 0, flat[1:] != flat[:-1]))
+    values, which = np.unique(flat[starts], return_inverse=True)
+    counts = np.bincount(which, np.diff(np.append(starts, flat.size))).astype(int)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def _blocks(codes: Array | NDArray[np.int32]) -> Array | NDArray[np.int32]:
+    """Values of all blocks of 2x2 equal pixels."""
+    rows = codes[1:] == codes[:-1]
+    columns = codes[:, 1:] == codes[:, :-1]
+    blocks: Array | NDArray[np.int32] = codes[1:, 1:][rows[:, 1:] & rows[:, :-1] & columns[1:]]
+    return blocks
 
 
 def _index_colors(image: Image.Image) -> dict[int, str] | None:
@@ -120,16 +150,19 @@ def _palette(masks: Iterable[_Mask]) -> tuple[dict[int, str], bool]:
     )
 
 
-def _in_colors(mask: _Mask) -> Mapping[Value, int]:
-    """Pixels by color as a viewer shows them."""
-    pixels: Counter[Value] = Counter()
-    for value, count in mask.pixels.items():
-        if isinstance(value, int):
-            color = mask.palette[value] if mask.palette else color_text(value * 0x010101)
-            pixels[color] += count
-        else:
-            pixels[value] += count
-    return pixels
+def _in_colors(mask: _Mask) -> _Mask:
+    """The same by color as a viewer shows it."""
+
+    def color(value: Value) -> str:
+        if isinstance(value, str):
+            return value
+        return mask.palette[value] if mask.palette else color_text(value * 0x010101)
+
+    pixels, blocks = Counter[str](), Counter[str]()
+    for counts, colors in ((mask.pixels, pixels), (mask.blocks, blocks)):
+        for value, count in counts.items():
+            colors[color(value)] += count
+    return _Mask(pixels, blocks)
 
 
 def _too_many(pixels: Counter[Value], paths: Iterable[Path]) -> str:
