@@ -40,7 +40,8 @@ def test_one_folder_holds_page_text_table_and_pictures(shown) -> None:
     assert "<html" in shown.page.read_text()
     pictures = re.findall(r"!\[.+\]\(<(.+)>\)", (folder / "report.md").read_text())
     assert len(pictures) == len(shown.figures)
-    assert all((folder / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    kinds = {".png": b"\x89PNG", ".jpg": b"\xff\xd8"}
+    assert all((folder / name).read_bytes().startswith(kinds[Path(name).suffix]) for name in pictures)
     names = json.loads((folder / "report.json").read_text())["figures"]
     assert set(names) == {path.name for path in (folder / "figures").iterdir()}
 

@@ -15,7 +15,7 @@ from semiseg.tools.report.model import Cell, Study
 from semiseg.track.samples import side_by_side, split_panels
 
 SHOWN = ("image", "truth")
-MAX_WIDTH = 480
+MAX_WIDTH = 320
 
 
 @dataclass(frozen=True)

@@ -184,14 +184,14 @@ class Study:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as PNG files.
+    """A figure as files, PNG or for a contact sheet JPEG.
 
     Args:
         name: its topic and what it is of, for example "ratio", "learning-1of64" or "gallery-1of64".
-        path: PNG for light pages.
+        path: for light pages.
         title: one line.
         alt: what is to be seen, with its numbers where they are few.
-        dark: PNG for dark pages; the same file where there is no other.
+        dark: for dark pages; the same file where there is no other.
         caption: what its signs mean.
     """
 

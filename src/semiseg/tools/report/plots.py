@@ -62,7 +62,7 @@ def write_figures(study: Study, galleries: Sequence[Gallery], folder: Path) -> l
     Args:
         study: what is shown.
         galleries: their contact sheets are written too.
-        folder: gets NAME.png and NAME-dark.png; made where it does not exist.
+        folder: gets NAME.png and NAME-dark.png, contact sheets as NAME.jpg; made where it does not exist.
 
     Returns:
         In the order in which a report shows them.
@@ -71,9 +71,10 @@ def write_figures(study: Study, galleries: Sequence[Gallery], folder: Path) -> l
     figures = [_written(plan, folder) for plan in plans(study)]
     for gallery in galleries:
         name = f"gallery-{_stem(gallery.name)}"
-        path = folder / f"{name}.png"
+        path = folder / f"{name}.jpg"
         with replacing(path) as file:
-            contact_sheet(gallery).save(file, "PNG")
+            # A sheet of photographs takes five times as much as a PNG.
+            contact_sheet(gallery).save(file, "JPEG", quality=85, subsampling=0)
         figures.append(Figure(name, path, f"Predictions, {gallery.name}", plots_alt.gallery(gallery), path))
     return figures
 
