@@ -18,12 +18,21 @@ SAME = ("dataset", "backbone", "model")
 PLACES = ("dataset.root", "backbone.weights")
 """Keys of these groups that may differ."""
 TRAINING = ("seed", "backbone.weights", "augment", "optimizer", "schedule", "trainer", "evaluator")
-"""Groups that may differ, with a word about it; so may these keys of methods."""
-TRAINING_OF_METHOD = (
-    *("method.loss", "method.ohem_threshold", "method.ohem_min_kept", "method.bn_group_size"),
-    *("method.double_below", "method.baseline_epochs", "method.baseline_lr"),
-    *("method.weights_a", "method.weights_b"),
-)
+"""Groups that may differ, with a word about it."""
+TRAINING_OF_METHOD = {
+    "method.loss": "ce",
+    "method.ohem_threshold": 0.7,
+    "method.ohem_min_kept": None,
+    "method.bn_group_size": None,
+    "method.double_below": 0,
+    "method.teacher_augment": "weak",
+    "method.ema_decay": None,
+    "method.baseline_epochs": None,
+    "method.baseline_lr": None,
+    "method.weights_a": None,
+    "method.weights_b": None,
+}
+"""So may these keys of methods; with what a method does that has no such key."""
 SPLIT = ("split", "split_family", "split_id", "split_lists", "val_subset")
 
 
@@ -76,8 +85,11 @@ class FormerFit:
 
     def remark(self, here: Here) -> str | None:
         """Say how it was trained otherwise than a fit of this run would be; None where it was not."""
-        groups = [*TRAINING, *(key for key in TRAINING_OF_METHOD if key in here.settings)]
-        found = differences(self.run.settings, here.settings, groups, but=("trainer.threads",))
+        there = TRAINING_OF_METHOD | self.run.settings
+        if "method.augment" in there:  # what supervised calls it
+            there["method.teacher_augment"] = there["method.augment"]
+        groups = [*TRAINING, *TRAINING_OF_METHOD]
+        found = differences(there, TRAINING_OF_METHOD | here.settings, groups, but=("trainer.threads",))
         return f"{self.run.given} was trained otherwise: {listed_differences(found)}." if found else None
 
     def taken(self, directory: Path) -> dict[str, Any]:
