@@ -1,6 +1,6 @@
 """A finished fit of another run, taken in place of one that a recipe would train (``method.baseline``)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ PLACES = ("dataset.root", "backbone.weights")
 """Keys of these groups that may differ."""
 TRAINING = ("seed", "backbone.weights", "augment", "optimizer", "schedule", "trainer", "evaluator")
 """Groups that may differ, with a word about it."""
-TRAINING_OF_METHOD = {
+TRAINING_OF_METHOD: Mapping[str, Any] = {
     "method.loss": "ce",
     "method.ohem_threshold": 0.7,
     "method.ohem_min_kept": None,
@@ -85,11 +85,12 @@ class FormerFit:
 
     def remark(self, here: Here) -> str | None:
         """Say how it was trained otherwise than a fit of this run would be; None where it was not."""
-        there = TRAINING_OF_METHOD | self.run.settings
+        there = {**TRAINING_OF_METHOD, **self.run.settings}
         if "method.augment" in there:  # what supervised calls it
             there["method.teacher_augment"] = there["method.augment"]
         groups = [*TRAINING, *TRAINING_OF_METHOD]
-        found = differences(there, TRAINING_OF_METHOD | here.settings, groups, but=("trainer.threads",))
+        now = {**TRAINING_OF_METHOD, **here.settings}
+        found = differences(there, now, groups, but=("trainer.threads",))
         return f"{self.run.given} was trained otherwise: {listed_differences(found)}." if found else None
 
     def taken(self, directory: Path) -> dict[str, Any]:
