@@ -125,7 +125,7 @@ def test_a_resumed_run_knows_the_network_wherever_it_lies(
 @pytest.fixture
 def lists(tmp_path: Path) -> Callable[..., str]:
     def write(labeled: list[str], val: list[str]) -> str:
-        folder = tmp_path / "lists"
+        folder = tmp_path / f"lists-{val[0]}"
         folder.mkdir()
         (folder / "labeled.txt").write_text("\n".join(labeled))
         (folder / "val.txt").write_text("\n".join(val))
@@ -140,8 +140,12 @@ def test_images_that_the_network_has_learned_are_not_for_measuring(
     leaky = lists(["train-0000", "val-0000"], ["val-0001"])
     assert train(tmp_path / "source", "split_family=list", leaky, "method=supervised") == 0
     assert train(tmp_path / "run", f"init_from={tmp_path / 'source'}", *STILL) == 2
-    shown = " ".join(capsys.readouterr().err.split())
-    assert "has learned from 1 images that this run measures its result on, for example val-0000" in shown
+    learned = "has learned from 1 images that this run measures its result on, for example val-0000"
+    assert learned in " ".join(capsys.readouterr().err.split())
+    between = ("split_family=list", lists(["train-0001"], ["val-0002"]), f"init_from={tmp_path / 'source'}")
+    assert train(tmp_path / "between", *between, *STILL) == 0
+    assert train(tmp_path / "run", f"init_from={tmp_path / 'between'}", *STILL) == 2
+    assert learned in " ".join(capsys.readouterr().err.split())
 
 
 def test_labels_that_a_run_does_not_have_are_told(source: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from semiseg.config import build
 from semiseg.config.layers import flatten
 from semiseg.config.rundir import RESOLVED, RunDir, network_file
 from semiseg.engine.checkpoint import load_bundle
-from semiseg.engine.former import FormerRun, Here, differences, listed_differences, open_former
+from semiseg.engine.former import Here, differences, listed_differences, open_former
 from semiseg.errors import UserError
 from semiseg.files import file_digest
 from semiseg.models.build import equip
@@ -134,11 +134,7 @@ def _learned_remark(given: str, file: Path, here: Here) -> str | None:
     Raises:
         UserError: some of them are for validation or test.
     """
-    run = next((folder for folder in file.parents if (folder / RESOLVED).is_file()), None)
-    former = open_former(KEY, str(run)) if run else None
-    if former and former.settings.get("dataset.name") != here.settings.get("dataset.name"):
-        return None
-    learned = _learned(former, here) if former else None
+    learned = _learned(file, here)
     if learned is None:
         return (
             f"{given}: cannot tell which images it has learned from; see to it that this run tests on others."
@@ -158,12 +154,23 @@ def _learned_remark(given: str, file: Path, here: Here) -> str | None:
     )
 
 
-def _learned(former: FormerRun, here: Here) -> set[str] | None:
-    """Ids that a run on the same dataset has learned with labels; None where its split can't be made again."""
-    summary = RunDir(former.path).read_summary() or {}
+def _learned(file: Path, here: Here) -> set[str] | None:
+    """Ids of this dataset whose labels a network has learned, itself or as one that it began as.
+
+    Returns:
+        None where that cannot be told: there is no run, or its split can't be made again.
+    """
+    run = next((folder for folder in file.parents if (folder / RESOLVED).is_file()), None)
+    if run is None:
+        return None
+    former = open_former(KEY, str(run))
     try:
+        began = former.config.get(KEY)
+        learned = set() if began is None else _learned(network_file(str(began)), here)
+        if learned is None or former.settings.get("dataset.name") != here.settings.get("dataset.name"):
+            return learned
         split = build.split(former.config, here.dataset)
     except UserError:
         return None
-    hashes = summary.get("split_sha256") or {}
-    return set(split.labeled) if split.sha256["labeled"] == hashes.get("labeled") else None
+    hashes = (RunDir(run).read_summary() or {}).get("split_sha256") or {}
+    return learned | {*split.labeled} if split.sha256["labeled"] == hashes.get("labeled") else None
