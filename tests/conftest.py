@@ -1,5 +1,6 @@
 """What tests of all parts use."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -34,6 +35,17 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEMISEG_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def screens_of_one_test() -> Iterator[None]:
+    """Take away what a command of the test has set up to log with: its screen is closed with the test."""
+    root = logging.getLogger()
+    former = list(root.handlers)
+    yield
+    for handler in [*root.handlers]:
+        if type(handler) is logging.StreamHandler and handler not in former:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
