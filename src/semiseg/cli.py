@@ -72,7 +72,9 @@ def _guarded(words: list[str]) -> int:
         return error.code if isinstance(error.code, int) else USER_FAULT
     except KeyboardInterrupt:
         return _told("interrupted.", INTERRUPTED)
-    except Exception:
+    except Exception as error:
+        if isinstance(error, PermissionError) and error.filename is not None:
+            return _told(f"{error.filename}: {error.strerror}.", USER_FAULT)
         traceback.print_exc()
         return CRASH
 

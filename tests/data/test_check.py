@@ -79,7 +79,7 @@ FAULTS = {
     "empty image": (IMAGE, lambda p: p.write_bytes(b""), "empty file"),
     "zeros": (IMAGE, lambda p: p.write_bytes(bytes(2000)), "not an image"),
     "text as image": (IMAGE, lambda p: p.write_text("hello"), "not an image"),
-    "folder as image": (IMAGE, lambda p: (p.unlink(), p.mkdir()), "image missing|cannot be decoded"),
+    "folder as image": (IMAGE, lambda p: (p.unlink(), p.mkdir()), "image missing|cannot be read"),
     "missing mask": (MASK, Path.unlink, "mask missing"),
     "empty mask": (MASK, lambda p: p.write_bytes(b""), "empty file"),
     "cut mask": (MASK, lambda p: cut(p, 0.5), "cannot be decoded|not an image"),

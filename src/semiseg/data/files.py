@@ -260,8 +260,13 @@ def _opened(path: Path, what: str = "image") -> Image.Image:
     """Open and decode a file with PIL, with a reason for each way this fails."""
     try:
         data = path.read_bytes()
-        if not data:
-            raise BadFileError(path, "empty file (0 bytes)")
+    except FileNotFoundError as error:
+        raise BadFileError(path, f"{what} missing") from error
+    except OSError as error:
+        raise BadFileError(path, f"cannot be read ({error.strerror})") from error
+    if not data:
+        raise BadFileError(path, "empty file (0 bytes)")
+    try:
         image = Image.open(BytesIO(data))
         if image.format == "PNG":
             # Decoding misses some flipped bits that the checksums of a PNG tell.
@@ -272,12 +277,8 @@ def _opened(path: Path, what: str = "image") -> Image.Image:
             raw = str(image.tile[0].args)
             image.info["bits"] = int(raw[2:]) if raw.startswith("L;") and raw[2:].isdigit() else 8
         image.load()
-    except FileNotFoundError as error:
-        raise BadFileError(path, f"{what} missing") from error
     except UnidentifiedImageError as error:
         raise BadFileError(path, "not an image that PIL can read") from error
-    except BadFileError:
-        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadFileError(path, f"cannot be decoded ({error}): damaged, cut off or not readable") from error
     return image

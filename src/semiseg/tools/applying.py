@@ -136,3 +136,6 @@ def positive(kind: type[int] | type[float]) -> Any:
 
 def _scales(text: str) -> list[float]:
     return [positive(float)(part) for part in text.split(",")]
+
+
+_scales.__name__ = "list of numbers"
