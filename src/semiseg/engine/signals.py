@@ -3,11 +3,23 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 from semiseg.errors import Interrupted
 
 TIME_LIMIT_EXIT_CODE = 75
+
+
+def receive_stop_signals(receive: Callable[[int, FrameType | None], None]) -> Callable[[], None]:
+    """Let SIGTERM and SIGINT call a function; return what puts their former handlers back."""
+    former = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    return restore
 
 
 class StopRequest:
@@ -23,18 +35,15 @@ class StopRequest:
     def __init__(self, max_seconds: float | None = None) -> None:
         self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
         self._signal: int | None = None
-        self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._previous[number] = signal.signal(number, self._receive)
+        self._restore = receive_stop_signals(self._receive)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._restore()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:

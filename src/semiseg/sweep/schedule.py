@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType, TracebackType
 
+from semiseg.engine.signals import receive_stop_signals
 from semiseg.errors import Interrupted
 from semiseg.sweep.index import Index, look
 from semiseg.sweep.job import Job
@@ -22,18 +23,15 @@ class Signals:
 
     def __init__(self) -> None:
         self.received: list[int] = []
-        self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Signals":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._previous[number] = signal.signal(number, self._receive)
+        self._restore = receive_stop_signals(self._receive)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._restore()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received.append(number)
