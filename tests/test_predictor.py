@@ -90,8 +90,22 @@ def test_large_pictures_are_cut(predictor):
     assert not predictor.cuts(4000, 4000)
     assert not predictor.applied(tile=0).cuts(100_000, 100_000)
     assert predictor.applied(tile=100).cuts(101, 10)
-    with pytest.raises(UserError, match="goes with the size of a tile"):
-        predictor.applied(overlap=10)
+
+
+@pytest.mark.parametrize(
+    ("way", "message"),
+    [
+        ({"overlap": 10}, "goes with the size of a tile"),
+        ({"tile": 4}, "tiles of 4 pixels"),
+        ({"mode": "sliding"}, r"mode(.|\n)*expected one of: whole, slide"),
+        ({"window": 32}, "whole images have none"),
+        ({"mode": "slide", "window": 0}, r"window(.|\n)*expected 1 or more"),
+        ({"scales": []}, r"scales(.|\n)*above 0"),
+    ],
+)
+def test_ways_that_cannot_be(predictor, way, message):
+    with pytest.raises(UserError, match=message):
+        predictor.applied(**way)
 
 
 def test_runs_that_resize_their_images_are_never_cut(predictor):

@@ -123,7 +123,8 @@ class Predictor:
             overlap: pixels that tiles share at least; None: an eighth of the tile.
 
         Raises:
-            UserError: a tile or an overlap that cannot be, or tiles of pictures that are resized to one size.
+            UserError: a value that cannot be, a window for whole pictures, an overlap without tiles, or tiles of
+                pictures that are resized to one size.
         """
         settings = change(self.settings, mode, window, None if scales is None else list(scales), flip)
         if tile is None:

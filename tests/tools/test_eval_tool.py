@@ -111,7 +111,7 @@ def test_what_is_wrong_is_named(run, tmp_path):
         (["--device", "gpu"], "--device=gpu: expected auto, cpu, cuda"),
         (["--device", "cuda:77"], "--device=cuda:77: not on this machine"),
         (["--root", "/data"], "--root=/data: dataset 'shapes' reads no folder"),
-        (["--window", "32"], "--window=32: whole images have no window; add --mode slide."),
+        (["--window", "32"], "a window of 32 pixels: whole images have none; choose the mode slide too."),
     ],
 )
 def test_options_that_do_not_fit_the_run(run, options, message):

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config.faults import Fault, fault_of, listed, nearest, shown
 from semiseg.config.overrides import GROUPS
-from semiseg.config.schema import COMPONENTS, PRESETS, RunConfig
+from semiseg.config.schema import COMPONENTS, PRESETS, EvaluatorConfig, RunConfig
 from semiseg.config.searchpath import options
 from semiseg.config.signature import described, fits
 from semiseg.config.splits import split_faults
@@ -36,12 +36,17 @@ def check_settings(cfg: DictConfig) -> list[Fault]:
         ("trainer.crop_size", trainer.get("crop_size"), _crop_size),
         ("trainer.device", trainer.get("device"), wrong_device),
         ("trainer.max_time", trainer.get("max_time"), _max_time),
-        ("evaluator.stride", evaluator.get("stride"), _stride),
-        ("evaluator.resize_to", evaluator.get("resize_to"), _two_sides),
     ]:
         if key not in broken and value is not None and (expected := rule(value)):
             found.append(Fault(key, expected, value))
-    return [*faults, *found, *_combinations(values, evaluator)]
+    return [*faults, *found, *_combinations(values), *_evaluator_faults(evaluator, broken)]
+
+
+def check_evaluator(settings: EvaluatorConfig) -> list[Fault]:
+    """Find values of an evaluator that are out of range or do not go together."""
+    values = dataclasses.asdict(settings)
+    found = list(_check_fields(values, EvaluatorConfig, "evaluator."))
+    return [*found, *_evaluator_faults(values, {fault.key for fault in found})]
 
 
 def plain_values(cfg: DictConfig) -> tuple[dict[str, Any], list[Fault]]:
@@ -193,11 +198,19 @@ def _stride(value: Any) -> str | None:
     return None if right else "expected a share of the window up to 1, or whole pixels."
 
 
-def _combinations(values: Mapping[str, Any], evaluator: Mapping[str, Any]) -> Iterator[Fault]:
+def _combinations(values: Mapping[str, Any]) -> Iterator[Fault]:
     """Values that are right by themselves and wrong together."""
     yield from split_faults(values)
     if values.get("init_sha256") is not None and values.get("init_from") is None:
         yield Fault("init_sha256", "is the digest of init_from, which is not given.", values["init_sha256"])
+
+
+def _evaluator_faults(evaluator: Mapping[str, Any], broken: Collection[str]) -> Iterator[Fault]:
+    """What types and ranges do not say; ``broken`` are keys whose faults are known."""
+    for key, rule in (("stride", _stride), ("resize_to", _two_sides)):
+        value = evaluator.get(key)
+        if f"evaluator.{key}" not in broken and value is not None and (expected := rule(value)):
+            yield Fault(f"evaluator.{key}", expected, value)
     pad, pad_to = evaluator.get("pad", "none"), evaluator.get("pad_to", 0)
     if pad in ("size", "multiple", "center") and pad_to == 0:
         yield Fault("evaluator.pad_to", f"evaluator.pad={pad} needs a number of pixels above 0.", pad_to)

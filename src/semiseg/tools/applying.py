@@ -10,7 +10,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import build, searchpath
+from semiseg.config.faults import ConfigFaults
 from semiseg.config.schema import EvaluatorConfig
+from semiseg.config.settings import check_evaluator
 from semiseg.errors import UserError
 from semiseg.tools.finished import REPORTED, FinishedRun
 
@@ -47,13 +49,10 @@ def chosen_settings(options: argparse.Namespace, run: FinishedRun) -> EvaluatorC
     """Return how the options of ``add_options`` apply a network of a run.
 
     Raises:
-        UserError: no such evaluator, or a window without sliding.
+        UserError: no such evaluator, or one that cannot be changed so.
     """
     usual = run.evaluator() if options.evaluator is None else named_evaluator(options.evaluator)
-    settings = change(usual, options.mode, options.window, options.scales, options.flip)
-    if options.window is not None and settings.mode != "slide":
-        raise UserError(f"--window={options.window}: whole images have no window; add --mode slide.")
-    return settings
+    return change(usual, options.mode, options.window, options.scales, options.flip)
 
 
 def chosen_device(options: argparse.Namespace, run: FinishedRun) -> torch.device:
@@ -90,7 +89,7 @@ def named_evaluator(name: str) -> EvaluatorConfig:
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
     settings: EvaluatorConfig = build.settings(node)  # type: ignore[arg-type]
-    return settings
+    return change(settings)
 
 
 def change(
@@ -100,11 +99,22 @@ def change(
     scales: list[float] | None = None,
     flip: bool | None = None,
 ) -> EvaluatorConfig:
-    """Return settings with what is given replaced; padding of whole images goes with ``mode="slide"``."""
+    """Return settings with what is given replaced; padding of whole images goes with ``mode="slide"``.
+
+    Raises:
+        UserError: a window for whole images, or a value that is wrong, by itself or with the others.
+    """
     given: dict[str, Any] = {"mode": mode, "window": window, "scales": scales, "flip": flip}
     if mode == "slide":
         given |= {"pad": "none", "pad_to": 0, "pad_value": "zero"}
-    return dataclasses.replace(settings, **{key: value for key, value in given.items() if value is not None})
+    settings = dataclasses.replace(
+        settings, **{key: value for key, value in given.items() if value is not None}
+    )
+    if window is not None and settings.mode == "whole":
+        raise UserError(f"a window of {window} pixels: whole images have none; choose the mode slide too.")
+    if faults := check_evaluator(settings):
+        raise ConfigFaults(faults)
+    return settings
 
 
 def describe(settings: EvaluatorConfig) -> str:
