@@ -1,9 +1,9 @@
 """Every command of docs/tutorial.md, in its order, on fewer and smaller pictures and with fewer iterations."""
 
 import re
+import runpy
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,8 +47,9 @@ def command(line: str) -> None:
     words = [name for word in shlex.split(line) for name in _matches(word)]
     if words[0] == "semiseg":
         assert main(words[1:]) == 0, line
+    elif words[0] == "python":
+        runpy.run_path(words[1])
     else:
-        words[0] = sys.executable if words[0] == "python" else words[0]
         subprocess.run(words, check=True)
 
 
