@@ -185,7 +185,11 @@ def test_an_unfinished_or_damaged_baseline_is_refused(
     assert train(tmp_path / "run", *CHOICES["st"], f"method.baseline={source}") == 2
     assert "is damaged" in " ".join(capsys.readouterr().err.split())
     step = source / "stages/00-train/step.json"
-    step.write_text(json.dumps(json.loads(step.read_text()) | {"state": "running"}))
+    stored = json.loads(step.read_text())
+    step.write_text(json.dumps({key: value for key, value in stored.items() if key != "data"}))
+    assert train(tmp_path / "run", *CHOICES["st"], f"method.baseline={source}") == 2
+    assert "from which images it has learned" in " ".join(capsys.readouterr().err.split())
+    step.write_text(json.dumps(stored | {"state": "running"}))
     assert train(tmp_path / "run", *CHOICES["st"], f"method.baseline={source}") == 2
     assert "has not finished" in " ".join(capsys.readouterr().err.split())
 

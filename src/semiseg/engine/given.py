@@ -177,6 +177,11 @@ def _find(run: FormerRun, given: GivenFit) -> FormerFit:
                     f"{run.given}: its fit '{name}' has not finished. Go on with it first: "
                     f"semiseg train run_dir={run.path}"
                 )
+            if "data" not in stored:
+                raise UserError(
+                    f"{run.given}: its fit '{name}' does not say from which images it has learned; an earlier version "
+                    "of semiseg stored it. Train it again."
+                )
             return FormerFit(run, directory, stored)
     found = f"has the steps {', '.join(steps)}" if steps else "has not begun a step"
     raise UserError(f"{run.given}: {found}, none of them such a baseline. Give {given.suits}.")
