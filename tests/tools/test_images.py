@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 from PIL import Image
 
@@ -82,11 +80,28 @@ def test_equal_stems_keep_their_extensions(photos):
     assert names["v1.0.png"] == photos / "v1.0.png"
 
 
-def test_the_output_is_no_input(photos):
-    assert list(find_images([photos, "photos/*"], besides=photos / "trip")) == ["a", "b"]
-    assert list(find_images(["photos/trip/a.jpg"], besides=photos / "trip")) == ["a"]
-    with pytest.raises(UserError, match="photos: all images there lie in the folder of the output"):
-        find_images(["photos"], besides=Path("photos"))
+def test_results_of_earlier_commands_are_no_input(photos):
+    before = find_images([photos, "photos/**/*"])
+    for out, kinds, record in (
+        (photos, ("labels", "overlay", "confidence"), "predict.json"),
+        (photos / "trip", ("images", "masks", "confidence"), "label.json"),
+        (photos / "more", ("images", "masks"), ".unfinished/origin.txt"),
+    ):
+        for name in (*(f"{kind}/deep/z.png" for kind in kinds), "legend.png", record):
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_bytes(b"")
+    assert find_images([photos, "photos/**/*"]) == before
+    assert list(find_images(["photos/trip/images"])) == ["deep/z"]
+    assert list(find_images(["photos/labels/**/*.png", "photos/labels/deep/z.png"])) == ["deep/z"]
+    with pytest.raises(UserError, match="photos/more: all images there were written by `semiseg predict`"):
+        find_images(["photos/more"])
+
+
+def test_an_own_folder_of_such_a_name_is_input(photos):
+    (photos / "images").mkdir()
+    (photos / "images/e.jpg").write_bytes(b"")
+    (photos / "predict.json").write_bytes(b"")
+    assert "images/e" in find_images([photos])
 
 
 def test_linked_folders_are_followed_but_not_in_circles(photos):
@@ -101,13 +116,13 @@ def test_linked_folders_are_followed_but_not_in_circles(photos):
 def test_what_names_nothing_is_told_all_at_once(photos):
     (photos.parent / "empty").mkdir()
     with pytest.raises(UserError) as caught:
-        find_images(["photos/a.jpg", "photos/a.jpeg", "foto/a.jpg", "empty", "photos/*.gif"])
+        find_images(["photos/a.jpg", "photos/a.jpeg", "foto/a.jpg", "empty", "photos/*.gif", ""])
     message = str(caught.value)
-    assert "4 of 5 arguments name no image" in message
+    assert "5 of 6 arguments name no image" in message
     assert "photos/a.jpeg: there is no such file or folder. Did you mean a.jpg?" in message
     assert f"foto/a.jpg: there is no folder {photos.parent / 'foto'}" in message
-    assert "empty: holds no images (.jpg, .jpeg, .png" in message
-    assert "photos/*.gif: no file that the pattern fits is an image" in message
+    assert "empty: no images there (.jpg, .jpeg, .png" in message
+    assert "photos/*.gif: no images there" in message
 
 
 def test_large_pictures_are_no_attack(tmp_path):

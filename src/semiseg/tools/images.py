@@ -3,8 +3,9 @@
 import glob
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -17,6 +18,13 @@ from semiseg.errors import UserError
 
 LARGEST_PIXELS = 2**30
 """PIL takes a picture of more than twice as many pixels for an attack, and refuses it."""
+LABELED = ("images", "masks", "confidence", "legend.png")
+WRITTEN = {
+    "predict.json": ("labels", "overlay", "confidence", "legend.png"),
+    "label.json": LABELED,
+    ".unfinished": LABELED,
+}
+"""What ``semiseg predict`` and ``label`` write, beside the file or folder by which theirs is known."""
 
 
 class _Named(NamedTuple):
@@ -26,16 +34,16 @@ class _Named(NamedTuple):
     folder: Path
 
 
-def find_images(arguments: Sequence[str | Path], besides: Path | None = None) -> dict[str, Path]:
+def find_images(arguments: Sequence[str | Path]) -> dict[str, Path]:
     """Find the pictures that arguments name.
 
     An argument is a file of any extension, a folder, of which all ``image_files`` are taken, or a pattern such as
     "photos/**/*.jpg", which gives files with the extension of an image, and folders. A picture that is named
-    several times is taken once.
+    several times is taken once. What ``semiseg predict`` or ``label`` wrote there is left out, so that a folder of
+    results may lie among the pictures; it is taken where its own folder is named, such as "OUT/images".
 
     Args:
         arguments: as on the command line.
-        besides: a folder whose pictures are taken only where they are named as files.
 
     Returns:
         Absolute paths, in the order of the arguments, by names for what is made of them: paths with ``/`` and
@@ -49,7 +57,7 @@ def find_images(arguments: Sequence[str | Path], besides: Path | None = None) ->
     faults: list[str] = []
     for argument in arguments:
         try:
-            found.append(_named(str(argument), None if besides is None else _absolute(besides)))
+            found.append(_named(str(argument)))
         except UserError as error:
             faults.append(str(error))
     if faults:
@@ -70,38 +78,55 @@ def large_pictures() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = former
 
 
-def _named(argument: str, besides: Path | None) -> _Named:
+def _named(argument: str) -> _Named:
     path = _absolute(Path(argument).expanduser())
+    if not argument:
+        raise UserError("an empty name")
     if path.is_dir():
-        return _Named(_of_folder(argument, path, besides), path)
+        return _Named(_own(argument, image_files(path), path), path)
     if path.exists():
         return _Named([path], path.parent)
     if not glob.has_magic(argument):
         raise UserError(_absent(argument, path))
+    folder = next(each for each in path.parents if not glob.has_magic(str(each)))
     files: list[Path] = []
     for match in sorted(map(Path, glob.glob(str(path), recursive=True))):  # noqa: PTH207 - takes absolute patterns
         if match.is_dir():
-            files += _outside(image_files(match), besides)
+            files += image_files(match)
         elif match.suffix.lower() in IMAGE_SUFFIXES:
-            files += _outside([match], besides)
+            files.append(match)
+    return _Named(_own(argument, files, folder), folder)
+
+
+def _own(argument: str, files: Sequence[Path], folder: Path) -> list[Path]:
+    """Leave out what semiseg wrote at or below the folder that the argument searches.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    written = cache(_written)
+    own = [
+        path
+        for path in files
+        if not any(
+            path.relative_to(place).parts[0] in written(place)
+            for place in path.parents
+            if place.is_relative_to(folder)
+        )
+    ]
     if not files:
-        raise UserError(f"{argument}: no file that the pattern fits is an image ({listed(IMAGE_SUFFIXES)})")
-    fixed = [part for part in path.parents if not glob.has_magic(str(part))]
-    return _Named(files, fixed[0])
+        raise UserError(f"{argument}: no images there ({listed(IMAGE_SUFFIXES)})")
+    if not own:
+        raise UserError(
+            f"{argument}: all images there were written by `semiseg predict` or `semiseg label`. Name their own "
+            "folder to take them all the same"
+        )
+    return own
 
 
-def _of_folder(argument: str, folder: Path, besides: Path | None) -> list[Path]:
-    every = image_files(folder)
-    files = _outside(every, besides)
-    if every and not files:
-        raise UserError(f"{argument}: all images there lie in the folder of the output")
-    if not files:
-        raise UserError(f"{argument}: holds no images ({listed(IMAGE_SUFFIXES)})")
-    return files
-
-
-def _outside(files: Iterable[Path], besides: Path | None) -> list[Path]:
-    return [path for path in files if besides is None or besides not in path.parents]
+def _written(folder: Path) -> set[str]:
+    """What semiseg wrote into a folder, by name."""
+    return {name for record, names in WRITTEN.items() if (folder / record).exists() for name in names}
 
 
 def _absent(argument: str, path: Path) -> str:

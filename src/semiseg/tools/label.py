@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     run = open_run(options.run)
     from semiseg.tools.images import find_images, large_pictures
 
-    found = find_images(options.images, besides=options.output)
+    found = find_images(options.images)
     # What takes seconds to import comes after the mistakes that are found without it.
     from semiseg.engine.signals import StopRequest
     from semiseg.tools.label_folder import RANKING, RECORD, LabelFolder
