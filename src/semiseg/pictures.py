@@ -1,6 +1,7 @@
-"""Predictions as pictures: label maps that read back as labels, overlays, confidence, a legend."""
+"""Predictions as pictures: label maps that read back as labels, overlays, confidence, a legend; and their files."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,10 +10,19 @@ from PIL import Image, ImageDraw, ImageFont
 
 from semiseg.data.dataset import Array, DatasetInfo
 from semiseg.data.palette import Color
+from semiseg.files import replacing
 from semiseg.track.samples import IGNORED_COLOR, colorize
 
 Bits = Literal[8, 16]
 ROW_HEIGHT = 22
+MAP_EFFORT, PHOTO_EFFORT = 6, 1
+"""How hard PNG tries, 0 to 9: photos hardly become smaller by more effort."""
+
+
+def save(path: Path, picture: Image.Image, effort: int = MAP_EFFORT) -> None:
+    """Save a picture as PNG, whole or not at all; its folder exists."""
+    with replacing(path) as file:
+        picture.save(file, "PNG", compress_level=effort)
 
 
 def indexed(label: Array, info: DatasetInfo) -> Image.Image:

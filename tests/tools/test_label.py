@@ -72,12 +72,18 @@ def test_the_surest_pixels_of_every_class_are_labeled(varied_run, photos, out):
     sources = {"a": "a.png", "b": "b.bmp", "c.jpg": "c.jpg", "c.png": "c.png", "trip/a": "trip/a.png"}
     made = {name: predictor.predict(photos / file) for name, file in sources.items()}
     pairs = ((made[name].label, made[name].confidence) for name in sources)
-    thresholds = class_balanced_thresholds(pairs, 7, 0.3)
+    thresholds = class_balanced_thresholds(pairs, 7, 0.3, stride=1)
     for name, each in made.items():
         mask = read_mask(out / "masks" / f"{name}.png")
         np.testing.assert_array_equal(
             mask, above_thresholds(each.label, each.confidence, thresholds.tolist())
         )
+    labels = np.concatenate([each.label.ravel() for each in made.values()])
+    masks = np.concatenate([read_mask(out / "masks" / f"{name}.png").ravel() for name in made])
+    counts = np.bincount(labels)
+    assert sum(counts >= 100) >= 3
+    for label in np.flatnonzero(counts >= 100):
+        assert (masks[labels == label] == label).mean() == pytest.approx(0.3, abs=1.01 / counts[label])
     record = read_json(out / "label.json")
     assert list(record["thresholds"].values()) == pytest.approx(thresholds.tolist())
     assert not (out / ".unfinished").exists()

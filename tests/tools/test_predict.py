@@ -16,7 +16,7 @@ from semiseg.files import read_json
 from semiseg.predictor import Predictor
 from semiseg.tools.evaluate import evaluate_run
 from semiseg.tools.finished import open_run
-from semiseg.tools.predictions import Predictions
+from semiseg.tools.predict_folder import Predictions
 
 SHAPES = Shapes(train=16, val=5, test=3, size=48)
 
@@ -196,7 +196,7 @@ def test_a_disk_that_refuses_ends_the_work(varied_run, photos, capsys, monkeypat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("semiseg.tools.predictions.replacing", full)
+        patch.setattr("semiseg.pictures.replacing", full)
         assert main(["predict", str(varied_run), "photos", "-o", "out"]) == 2
     assert "cannot be written" in told(capsys)
 

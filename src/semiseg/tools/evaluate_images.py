@@ -14,8 +14,8 @@ from torch import Tensor
 
 from semiseg.data.dataset import Array, DatasetInfo
 from semiseg.engine.metrics import ConfusionMatrix
-from semiseg.files import replacing, write_text
-from semiseg.pictures import gray, legend
+from semiseg.files import write_text
+from semiseg.pictures import gray, legend, save
 from semiseg.track.base import Sample
 from semiseg.track.samples import colorize, side_by_side
 
@@ -101,8 +101,8 @@ def write_worst(
         path.unlink()
     for number, (sample, score) in enumerate(zip(samples, scores, strict=True), start=1):
         name = "".join(sign if sign.isalnum() or sign in "_.-" else "_" for sign in sample.id)
-        _save(folder / f"{number:03d}-{name}.png", _picture(sample, score, info))
-    _save(folder / "legend.png", legend(info))
+        save(folder / f"{number:03d}-{name}.png", _picture(sample, score, info))
+    save(folder / "legend.png", legend(info))
 
 
 def _picture(sample: Sample, score: ImageScore, info: DatasetInfo) -> Image.Image:
@@ -124,8 +124,3 @@ def _wrong(sample: Sample, truth: Array, info: DatasetInfo) -> Array:
     canvas = np.broadcast_to(pale, sample.image.shape).astype(np.uint8)
     canvas[counted & (sample.prediction != truth)] = WRONG
     return canvas
-
-
-def _save(path: Path, picture: Image.Image) -> None:
-    with replacing(path) as file:
-        picture.save(file, "PNG")

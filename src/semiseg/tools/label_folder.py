@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
-from semiseg.data.dataset import IGNORE_INDEX, Array, DatasetInfo
+from semiseg.data.dataset import Array, DatasetInfo
 from semiseg.data.files import read_image
 from semiseg.data.lists import IMAGE_SUFFIXES, shown
 from semiseg.errors import UserError
 from semiseg.files import copy, write_json, write_text
-from semiseg.pictures import gray, legend
+from semiseg.pictures import PHOTO_EFFORT, gray, legend, save
 from semiseg.tools.mask_coding import MaskCoding
-from semiseg.tools.predictions import PHOTO_LEVEL, save
 
 if TYPE_CHECKING:
     from semiseg.data.pseudo import Confidence
@@ -157,7 +155,7 @@ class LabelFolder:
 
     def _bring(self, source: Path, target: Path) -> None:
         if target.suffix != source.suffix:
-            save(target, Image.fromarray(read_image(source)), PHOTO_LEVEL)
+            save(target, Image.fromarray(read_image(source)), PHOTO_EFFORT)
         elif self._link:
             target.unlink(missing_ok=True)
             os.symlink(source, target)  # noqa: PTH211
@@ -186,8 +184,3 @@ class LabelFolder:
 
 def _says(path: Path, text: str) -> bool:
     return path.is_file() and path.read_text(encoding="utf-8") == text
-
-
-def labeled_share(label: Array) -> float:
-    """Share of the pixels that have a label."""
-    return float(np.count_nonzero(label != IGNORE_INDEX)) / label.size

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from semiseg.data.dataset import Array
+from semiseg.data.dataset import IGNORE_INDEX, Array
 from semiseg.data.files import read_image
 from semiseg.data.pseudo import Confidence
 from semiseg.data.pseudo_files import INDEX
@@ -17,12 +17,14 @@ from semiseg.files import read_json, write_json
 from semiseg.predictor import Predictor
 from semiseg.pseudo import PseudoLabels, PseudoWriter, class_balanced_thresholds
 from semiseg.tools.finished import FinishedRun
-from semiseg.tools.label_folder import LabelFolder, Rank, labeled_share
+from semiseg.tools.label_folder import LabelFolder, Rank
 from semiseg.tools.predicting import predicted
 from semiseg.tools.progress import progress
 from semiseg.tools.stability import Stability
 
 PIXELS, FAILED, SCORES = "labels", "failed.json", "stability.jsonl"
+MOST_SAMPLES = 2**24
+"""Pixels that thresholds are chosen by at most; four bytes of memory each."""
 
 
 class Labeling:
@@ -93,10 +95,7 @@ class Labeling:
             origin: what the labels depend on, for the record.
         """
         info, names = self._predictor.info, self.labels.ids
-        thresholds = None
-        if keep < 1:
-            pixels = (_both(self.labels, name) for name in names)
-            thresholds = [float(each) for each in class_balanced_thresholds(pixels, info.num_classes, keep)]
+        thresholds = self._thresholds(keep) if keep < 1 else None
         labels = PseudoLabels(self.labels.path, thresholds=thresholds)
         ranks = sorted((self._rank(labels, name, scores) for name in names), key=_first)
         written = [rank.name for rank in ranks[:first]]
@@ -116,11 +115,19 @@ class Labeling:
         }
         self._folder.close(ranks, written, info, record)
 
+    def _thresholds(self, keep: float) -> list[float]:
+        pixels = (_both(self.labels, name) for name in self.labels.ids)
+        # Odd, so that no width of pictures makes it look at the same columns of every row.
+        stride = -(-self.labels.statistics["pixels"] // MOST_SAMPLES) | 1
+        classes = self._predictor.info.num_classes
+        return [float(each) for each in class_balanced_thresholds(pixels, classes, keep, stride)]
+
     def _rank(self, labels: PseudoLabels, name: str, scores: Mapping[str, float] | None) -> Rank:
         self._stop()
         label, confidence = _both(labels, name)
         mean = float(confidence.mean(dtype=np.float64))
-        return Rank(name, mean, None if scores is None else scores[name], labeled_share(label))
+        labeled = np.count_nonzero(label != IGNORE_INDEX) / label.size
+        return Rank(name, mean, None if scores is None else scores[name], labeled)
 
 
 def _both(labels: PseudoLabels, name: str) -> tuple[Array, Confidence]:

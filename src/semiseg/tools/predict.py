@@ -16,7 +16,7 @@ from semiseg.tools.predicting import add_predictor_options
 
 if TYPE_CHECKING:
     from semiseg.predictor import Predictor
-    from semiseg.tools.predictions import Predictions
+    from semiseg.tools.predict_folder import Predictions
 
 EPILOG = """\
 writes:
@@ -49,8 +49,8 @@ def main(arguments: Sequence[str]) -> int:
 
     found = find_images(options.images)
     # What takes seconds to import comes after the mistakes that are found without it.
+    from semiseg.tools.predict_folder import RECORD, Predictions
     from semiseg.tools.predicting import chosen_predictor, failures, origin
-    from semiseg.tools.predictions import RECORD, Predictions
 
     predictor = chosen_predictor(options, run)
     output = Predictions(options.output, options.overlay, options.confidence)

@@ -2,29 +2,23 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Protocol
 
 LINE_SECONDS = 30.0
 
 
-class Advance(Protocol):
-    """Called after each piece of work that is done."""
-
-    def __call__(self) -> None:
-        """Count one more."""
-        ...
-
-
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     """Show on standard error how many pieces of work are done and how long the rest takes.
 
     Args:
         what: what is done, for example "predict".
         total: number of pieces.
+
+    Yields:
+        What is to be called after each piece.
     """
     if not sys.stderr.isatty():
         yield _lines(what, total)
@@ -38,7 +32,7 @@ def progress(what: str, total: int) -> Iterator[Advance]:
         yield lambda: bar.advance(task)
 
 
-def _lines(what: str, total: int) -> Advance:
+def _lines(what: str, total: int) -> Callable[[], None]:
     begun = shown = time.monotonic()
     done = 0
 

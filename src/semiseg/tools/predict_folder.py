@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from semiseg.data.lists import shown
 from semiseg.errors import UserError
-from semiseg.files import finite, read_json, remove_temporaries, replacing, write_json
-from semiseg.pictures import Bits, legend
+from semiseg.files import finite, read_json, remove_temporaries, write_json
+from semiseg.pictures import PHOTO_EFFORT, Bits, legend, save
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from semiseg.data.dataset import DatasetInfo
     from semiseg.predictor import Prediction
 
 LABELS, OVERLAY, CONFIDENCE = "labels", "overlay", "confidence"
 RECORD, LEGEND = "predict.json", "legend.png"
-PHOTO_LEVEL, MAP_LEVEL = 1, 6
-"""How hard PNG tries: photos hardly become smaller by more effort."""
 
 
 class Predictions:
@@ -103,12 +99,12 @@ class Predictions:
                 path.parent.mkdir(parents=True, exist_ok=True)
             save(files[LABELS], prediction.indexed())
             if self._opacity is not None:
-                save(files[OVERLAY], prediction.overlay(self._opacity), PHOTO_LEVEL)
+                save(files[OVERLAY], prediction.overlay(self._opacity), PHOTO_EFFORT)
             if self._bits is not None:
                 save(files[CONFIDENCE], prediction.gray(self._bits))
         except OSError as error:
             raise UserError(
-                f"{files[LABELS]} or a file beside it cannot be written ({error.strerror or error}). Make room, then "
+                f"{files[LABELS]} or a file beside it cannot be written ({error.strerror or error}). Mend that, then "
                 "the same command with --skip-existing goes on."
             ) from error
         height, width = prediction.label.shape
@@ -184,9 +180,3 @@ class Predictions:
             raise UserError(
                 f"{shown(map(str, own), 3)}: would be replaced by its own prediction. Choose another folder by -o."
             )
-
-
-def save(path: Path, picture: Image.Image, level: int = MAP_LEVEL) -> None:
-    """Save a picture as PNG, whole or not at all; its folder exists. ``level`` is the effort, 0 to 9."""
-    with replacing(path) as file:
-        picture.save(file, "PNG", compress_level=level)
