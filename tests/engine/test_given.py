@@ -30,6 +30,7 @@ CHOICES = {
     "st": ("method=st", "method.scales=[1.0]"),
     "stpp": ("method=stpp", "method.scales=[1.0]"),
     "dmt": ("method=dmt", "method.ratios=[1.0]"),
+    "cps": ("method=cps",),
 }
 
 
@@ -156,6 +157,11 @@ def test_the_plan_names_what_is_taken(
         ("supervised", CHOICES["dmt"], ["the same one", "method.baseline=[RUN_A,RUN_B]"]),
         ("supervised", (*CHOICES["dmt"], "method.difference=data"), ["has the steps train", "method=dmt"]),
         ("supervised", ("method=dmtc",), ["has the steps train", "method=dmtc"]),
+        (
+            "cps",
+            CHOICES["st"],
+            ["a run of method=cps and has the steps train", "method=supervised, st or stpp"],
+        ),
     ],
 )
 def test_a_run_that_does_not_suit_is_refused(

@@ -13,6 +13,7 @@ from semiseg.errors import UserError
 from semiseg.files import copy, file_digest, read_json
 
 KEY = "method.baseline"
+SUPERVISED = "semiseg.methods.supervised.Supervised"
 SAME = ("dataset", "backbone", "model")
 """Groups that have to agree: what the fit has seen, and what its network is."""
 PLACES = ("dataset.root", "backbone.weights")
@@ -42,15 +43,17 @@ class GivenFit:
 
     Args:
         run: the run directory.
-        steps: names that the fit may have there; the first one found is taken.
+        step: name of the fit.
         suits: which runs have such a fit, for messages.
-        alike: keys of the method that have to agree where the fit has the first of the names.
+        supervised: whether the fit of a run of ``supervised`` serves too.
+        alike: keys of the method that have to agree, except with ``supervised``.
         snapshots: fractions of the fit at which it has to have kept its network.
     """
 
     run: str
-    steps: Sequence[str]
+    step: str
     suits: str
+    supervised: bool
     alike: Sequence[str] = ()
     snapshots: Sequence[float] = ()
 
@@ -128,7 +131,7 @@ def open_fit(given: GivenFit, here: Here) -> FormerFit:
     run = open_former(KEY, given.run)
     fit = _find(run, given)
     differing = differences(run.settings, here.settings, SAME, PLACES)
-    if fit.stored["name"] == given.steps[0]:
+    if fit.stored["name"] == given.step:
         differing += differences(run.settings, here.settings, given.alike)
     if differing:
         raise UserError(
@@ -169,22 +172,26 @@ def require_different(fits: Sequence[FormerFit], select: str) -> None:
 
 def _find(run: FormerRun, given: GivenFit) -> FormerFit:
     steps = dict(_steps(run))
-    for name in given.steps:
-        if name in steps:
-            directory, stored = steps[name]
-            if stored["state"] != "done":
-                raise UserError(
-                    f"{run.given}: its fit '{name}' has not finished. Go on with it first: "
-                    f"semiseg train run_dir={run.path}"
-                )
-            if "data" not in stored:
-                raise UserError(
-                    f"{run.given}: its fit '{name}' does not say from which images it has learned; an earlier version "
-                    "of semiseg stored it. Train it again."
-                )
-            return FormerFit(run, directory, stored)
-    found = f"has the steps {', '.join(steps)}" if steps else "has not begun a step"
-    raise UserError(f"{run.given}: {found}, none of them such a baseline. Give {given.suits}.")
+    plain = given.supervised and run.settings.get("method._target_") == SUPERVISED
+    name = "train" if plain else given.step
+    if name not in steps:
+        found = f"has the steps {', '.join(steps)}" if steps else "has not begun a step"
+        raise UserError(
+            f"{run.given}: is a run of method={run.settings.get('method.name')} and {found}, none of them such a "
+            f"baseline. Give {given.suits}."
+        )
+    directory, stored = steps[name]
+    if stored["state"] != "done":
+        raise UserError(
+            f"{run.given}: its fit '{name}' has not finished. Go on with it first: "
+            f"semiseg train run_dir={run.path}"
+        )
+    if "data" not in stored:
+        raise UserError(
+            f"{run.given}: its fit '{name}' does not say from which images it has learned; an earlier version "
+            "of semiseg stored it. Train it again."
+        )
+    return FormerFit(run, directory, stored)
 
 
 def _steps(run: FormerRun) -> Iterator[tuple[str, tuple[Path, dict[str, Any]]]]:

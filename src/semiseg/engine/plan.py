@@ -242,9 +242,8 @@ class PlanLab:
 
     def _evaluation_seconds(self, model: SegModel) -> float:
         """Seconds that the evaluation of an image takes."""
-        session = self.session
         image = self._image((self.split.val or self.split.labeled)[0])
-        return self._timed(lambda _: predict(model, image, session.evaluator, session.trainer.precision), 0)
+        return self._timed(lambda _: predict(model, image, self.evaluator, self.trainer.precision), 0)
 
     def _image(self, image_id: str) -> Tensor:
         image = torch.from_numpy(self.dataset.image(image_id)).permute(2, 0, 1).unsqueeze(0)

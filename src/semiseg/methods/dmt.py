@@ -190,8 +190,9 @@ class DMT:
         return {
             tag: GivenFit(
                 run,
-                (f"baseline-{tag}", "train") if plain else (f"baseline-{tag}",),
+                f"baseline-{tag}",
                 f"a run of method={self.name}",
+                supervised=plain,
                 alike=("method.difference", "method.contrast"),
             )
             for tag, run in zip(self.tags, runs, strict=True)

@@ -137,7 +137,7 @@ class SelfTraining:
 
     def _given(self, run: str) -> GivenFit:
         suits = "a run of method=stpp" if self.plus else "a run of method=supervised, st or stpp"
-        return GivenFit(run, ("teacher", "train"), suits, snapshots=self.snapshots if self.plus else ())
+        return GivenFit(run, "teacher", suits, supervised=True, snapshots=self.snapshots if self.plus else ())
 
     def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
         """Labeled and pseudo-labeled images together, for the teacher too.
