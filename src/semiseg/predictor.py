@@ -18,7 +18,7 @@ from semiseg.config import build
 from semiseg.config.schema import EvaluatorConfig
 from semiseg.data.dataset import Array, DatasetInfo
 from semiseg.data.files import read_image, upright_rgb
-from semiseg.engine.inference import predict_with_confidence
+from semiseg.engine.inference import predict_with_confidence, to_batch
 from semiseg.engine.tiles import Tiling, predict_tiled
 from semiseg.errors import UserError
 from semiseg.models.segmodel import SegModel
@@ -181,7 +181,7 @@ class Predictor:
             return predict_tiled(
                 self.network, image, self.settings, self.tiling, self.device, self.precision, between
             )
-        batch = torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1).unsqueeze(0)
+        batch = to_batch([image], self.device)
         label, confidence = predict_with_confidence(self.network, batch, self.settings, self.precision)
         return label[0].to(torch.uint8).cpu().numpy(), confidence[0].cpu().numpy()
 

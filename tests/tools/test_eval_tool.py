@@ -119,6 +119,11 @@ def test_options_that_do_not_fit_the_run(run, options, message):
         main([str(run), *options])
 
 
+def test_a_chosen_folder_that_cannot_be_written_to(run):
+    with pytest.raises(UserError, match=r"\(Not a directory\); -o chooses another folder"):
+        main([str(run), "--part", "test", "-o", str(run / "summary.json/out")])
+
+
 @pytest.mark.slow
 def test_a_run_that_cannot_be_written_to(run, monkeypatch, capsys):
     def refuse(path, values):

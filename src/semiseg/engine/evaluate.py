@@ -13,7 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.data.dataset import Array, SegDataset
-from semiseg.engine.inference import evaluating, predict, predict_labels, resized
+from semiseg.engine.inference import (
+    evaluating,
+    predict_labels,
+    predict_with_confidence,
+    resized,
+    to_batch,
+)
 from semiseg.engine.metrics import ConfusionMatrix, Metrics
 from semiseg.errors import Interrupted, UserError
 from semiseg.models.segmodel import SegModel
@@ -22,8 +28,6 @@ from semiseg.track.base import Sample
 
 if TYPE_CHECKING:
     from semiseg.config.schema import EvaluatorConfig
-
-__all__ = ["evaluate", "predict", "predict_labels", "pseudo_label_quality", "quality_ids", "take_samples"]
 
 log = logging.getLogger(__name__)
 
@@ -159,14 +163,14 @@ def take_samples(
     samples = []
     for image_id in ids:
         image = dataset.image(image_id)
-        confidence, label = predict(network, _to_batch([image], device), settings, precision)[0].max(0)
+        label, confidence = predict_with_confidence(network, to_batch([image], device), settings, precision)
         samples.append(
             Sample(
                 image_id,
                 image,
                 dataset.mask(image_id),
-                label.to(torch.uint8).cpu().numpy(),
-                confidence.float().cpu().numpy(),
+                label[0].to(torch.uint8).cpu().numpy(),
+                confidence[0].cpu().numpy(),
             )
         )
     return samples
@@ -186,7 +190,7 @@ def _count(
     with evaluating(network):
         for batch in _equal_sizes(pairs, settings.batch_size):
             stop()
-            images = _to_batch([image for image, _ in batch], device)
+            images = to_batch([image for image, _ in batch], device)
             truth = torch.from_numpy(np.stack([mask for _, mask in batch])).to(device)
             images, truth = _at_size(images, truth, settings)
             labels = predict_labels(network, images, settings, precision)
@@ -211,10 +215,6 @@ def _at_size(images: Tensor, truth: Tensor, settings: EvaluatorConfig) -> tuple[
         return images, truth
     labels = F.interpolate(truth[:, None].float(), settings.resize_to, mode="nearest")
     return resized(images, settings), labels[:, 0].to(truth.dtype)
-
-
-def _to_batch(images: list[Array], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
 
 
 def _equal_sizes(

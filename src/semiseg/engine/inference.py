@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semiseg.data.dataset import Array
 from semiseg.errors import UserError
 from semiseg.models.segmodel import InputConvention, SegModel
 
@@ -32,6 +34,11 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def to_batch(images: Sequence[Array], device: torch.device) -> Tensor:
+    """Return images of one size, ``(H, W, 3) uint8``, as ``(N, 3, H, W) uint8`` on a device."""
+    return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
 
 
 def predict(network: SegModel, images: Tensor, settings: EvaluatorConfig, precision: str = "fp32") -> Tensor:

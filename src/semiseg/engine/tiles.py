@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from semiseg.data.dataset import Array
-from semiseg.engine.inference import predict
+from semiseg.engine.inference import predict, to_batch
 from semiseg.errors import UserError
 from semiseg.models.segmodel import SegModel
 
@@ -101,7 +101,9 @@ def predict_tiled(
             below: list[Tensor] = []
             for column, (left, right) in enumerate(columns):
                 between()
-                maps = predict(network, _batch(image[top:bottom, left:right], device), settings, precision)[0]
+                maps = predict(
+                    network, to_batch([image[top:bottom, left:right]], device), settings, precision
+                )[0]
                 maps = maps * (down[row][:, None] * across[column])
                 if beside is not None:
                     maps[..., : beside.shape[-1]] += beside
@@ -133,7 +135,3 @@ def _weights(spans: list[Span], device: torch.device) -> list[Tensor]:
         weights[latter][:shared] = rising
         weights[former][len(weights[former]) - shared :] = 1 - rising
     return weights
-
-
-def _batch(tile: Array, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(tile)).to(device).permute(2, 0, 1).unsqueeze(0)

@@ -63,7 +63,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run ``semiseg eval`` with the arguments after its name; return the exit code.
 
     Raises:
-        UserError: no finished run, no such images, other classes, or a network that cannot be applied so.
+        UserError: no finished run, no such images, other classes, a network that cannot be applied so, or a folder
+            that was chosen and cannot be written.
     """
     options = _parser().parse_intermixed_args(arguments)
     run = open_run(options.run)
@@ -81,8 +82,10 @@ def main(arguments: Sequence[str]) -> int:
         _write_details(path.with_suffix(""), found, settings, device, options.worst)
         print(f"Written to {path} and {path.with_suffix('')}/")
     except OSError as error:
-        message = f"semiseg: the result could not be written to {path} ({error.strerror}); -o chooses another folder."
-        print(message, file=sys.stderr)
+        message = f"the result could not be written to {path} ({error.strerror}); -o chooses another folder."
+        if options.output is not None:
+            raise UserError(message) from error
+        print(f"semiseg: {message}", file=sys.stderr)
     return 0
 
 
