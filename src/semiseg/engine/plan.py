@@ -17,8 +17,8 @@ from semiseg.data.dataset import Array, DatasetInfo, SegDataset
 from semiseg.data.pseudo import Confidence, PseudoLabels
 from semiseg.data.splits import Split
 from semiseg.data.streams import Budget, Streams
-from semiseg.engine.inference import predict
 from semiseg.engine.given import GivenFit, open_fit
+from semiseg.engine.inference import predict
 from semiseg.engine.lab import REPORT, Network, Result
 from semiseg.engine.labeling import LabelPolicy
 from semiseg.engine.moments import evaluation_interval
