@@ -9,9 +9,8 @@ from PIL import Image
 
 import semiseg
 from semiseg.data.shapes import Shapes
-from semiseg.engine.metrics import ConfusionMatrix
+from semiseg.engine.evaluate import evaluate
 from semiseg.errors import UserError
-from semiseg.tools.evaluate import evaluate_run
 from semiseg.tools.finished import open_run
 
 
@@ -25,16 +24,34 @@ def image():
     return Shapes(train=4, val=1, test=1, size=64).image("train-0001")
 
 
-def test_the_pixels_are_those_that_eval_counts(varied_run, predictor):
-    run = open_run(varied_run)
-    dataset, split = run.data()
-    matrix = ConfusionMatrix(dataset.info.num_classes, absent="skip", decimals=None, ignore_index=255)
-    for image_id in split.val:
-        predicted = predictor.predict(dataset.image(image_id))
-        matrix.update(torch.from_numpy(predicted.label), torch.from_numpy(dataset.mask(image_id)))
-    expected = evaluate_run(run, "reported", "val", run.evaluator(), torch.device("cpu"))
-    assert sum(count > 0 for count in np.sum(expected["confusion"], 0)) >= 4
-    assert matrix.compute().as_dict()["confusion"] == expected["confusion"]
+@pytest.mark.parametrize(
+    ("way", "precision"),
+    [
+        ({}, "fp32"),
+        ({}, "bf16"),
+        ({"pad": "multiple", "pad_to": 32}, "fp32"),
+        ({"pad": "size", "pad_to": 60}, "bf16"),
+        ({"pad": "center", "pad_to": 60, "pad_value": "reflect", "scales": [0.5, 1.0], "flip": True}, "fp32"),
+        ({"mode": "slide", "window": 20, "scales": [1.5], "flip": True}, "fp32"),
+    ],
+)
+def test_the_pixels_are_those_that_eval_counts(varied_run, predictor, way, precision):
+    dataset, split = open_run(varied_run).data()
+    settings = dataclasses.replace(predictor.settings, **way)
+    seen = []
+    evaluate(
+        predictor.network,
+        dataset,
+        split.val,
+        settings,
+        predictor.device,
+        precision=precision,
+        watch=lambda labels, truth: seen.extend(labels.clone()),
+    )
+    assert len(set(torch.stack(seen).flatten().tolist())) >= 4
+    applied = dataclasses.replace(predictor, settings=settings, precision=precision)
+    for image_id, labels in zip(split.val, seen, strict=True):
+        np.testing.assert_array_equal(applied.predict(dataset.image(image_id)).label, labels.numpy())
 
 
 def test_files_pictures_and_arrays_give_the_same(predictor, image, tmp_path):
