@@ -6,6 +6,7 @@ They are forked from a server that has imported the package and done nothing els
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -17,7 +18,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         *("pytest", "wandb", "torchvision", "semiseg.cli", "semiseg.train"),
-        *("semiseg.config.multirun", "semiseg.data.augment", "semiseg.models.tiny"),
+        *("semiseg.config.multirun", "semiseg.data.preload", "semiseg.models.tiny"),
     ]
 )
 
@@ -79,6 +80,9 @@ def _run(
     output: str,
     prepare: Callable[[], None] | None,
 ) -> None:
+    # The server, which loaders of batches use too, ignores them.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)
