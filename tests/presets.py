@@ -12,8 +12,8 @@ from semiseg.config import build
 from semiseg.config.compose import Request, compose, draft
 from semiseg.data.dataset import DatasetInfo
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.data.splits import Split
 from semiseg.data.streams import Budget, Stream
+from semiseg.splits.split import Split
 
 POOLS = {"voc": (10582, 1449, 21), "cityscapes": (2975, 500, 19)}
 

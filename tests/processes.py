@@ -17,7 +17,7 @@ from signal import Signals
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
-        *("pytest", "wandb", "torchvision", "semiseg.cli", "semiseg.train"),
+        *("pytest", "wandb", "torchvision", "semiseg.cli", "semiseg.app"),
         *("semiseg.config.multirun", "semiseg.data.preload", "semiseg.models.tiny"),
     ]
 )

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from processes import Command
-from semiseg import __version__, train
+from semiseg import __version__
+from semiseg import app as train
 from semiseg.cli import main
 from semiseg.errors import Interrupted, RunFailed, UserError
 
@@ -93,7 +94,7 @@ def test_nothing_is_said_to_be_saved_before_a_run_begins(
     def run(words: list[str]) -> int:
         raise Interrupted("SIGTERM", 143)
 
-    monkeypatch.setattr("semiseg.tools.train.main", run)
+    monkeypatch.setattr("semiseg.cli.train.main", run)
     assert main(["train"]) == 143
     assert capsys.readouterr().err == "semiseg: stopped: SIGTERM.\n"
 
@@ -128,7 +129,7 @@ def test_exit_codes(
     def run(words: list[str]) -> int:
         raise error
 
-    monkeypatch.setattr("semiseg.tools.train.main", run)
+    monkeypatch.setattr("semiseg.cli.train.main", run)
     assert main(["train"]) == code
     crashed = code == 1 and not isinstance(error, RunFailed)
     assert ("Traceback" in capfd.readouterr().err) == crashed
@@ -181,7 +182,7 @@ def test_output_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
         finished.append(os.isatty(sys.stdout.fileno()))
         return 0
 
-    monkeypatch.setattr("semiseg.tools.train.main", run)
+    monkeypatch.setattr("semiseg.cli.train.main", run)
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as unread:

@@ -60,5 +60,5 @@ def test_temporaries_are_recognized(tmp_path: Path) -> None:
 
 
 def test_run_directories_are_read_without_torch() -> None:
-    code = "import sys, semiseg.files, semiseg.config.rundir; assert 'torch' not in sys.modules"
+    code = "import sys, semiseg.files, semiseg.runs.directory; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,12 +12,12 @@ import cv2
 import pytest
 import torch
 
-from semiseg import train as training
+from semiseg import app as training
 from semiseg.cli import main
-from semiseg.config.rundir import RunDir
 from semiseg.data.shapes import Shapes
 from semiseg.engine import loop, plan
 from semiseg.errors import Interrupted
+from semiseg.runs.directory import RunDir
 
 TINY = (
     "trainer.iterations=4",

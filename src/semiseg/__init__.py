@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from semiseg.predictor import Predictor
+    from semiseg.runs.predictor import Predictor
 
 __all__ = ["__version__", "load"]
 
@@ -15,8 +15,8 @@ __version__ = "0.1.0"
 
 
 def load(run: Path | str, checkpoint: str = "reported", device: str = "auto") -> Predictor:
-    """Open a finished run to predict pictures; see ``semiseg.predictor.load``."""
+    """Open a finished run to predict pictures; see ``semiseg.runs.predictor.load``."""
     # Imported here, so that `import semiseg` stays light.
-    from semiseg.predictor import load as open_predictor
+    from semiseg.runs.predictor import load as open_predictor
 
     return open_predictor(run, checkpoint, device)

@@ -8,13 +8,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from semiseg.data.splits import Split
 from semiseg.engine.checkpoint import load_bundle, save_bundle
 from semiseg.engine.evaluate import evaluate, take_samples
 from semiseg.engine.lab import Lab
 from semiseg.engine.session import Session
 from semiseg.models.build import bundle
 from semiseg.models.segmodel import SegModel
+from semiseg.splits.split import Split
 from semiseg.track.samples import write_samples
 
 

@@ -9,9 +9,9 @@ from semiseg.config.compose import Request, compose, render_run_yaml
 from semiseg.config.faults import ConfigFaults
 from semiseg.config.grid import expand
 from semiseg.config.multirun import sweep
-from semiseg.config.rundir import RunDir
 from semiseg.errors import Interrupted, UserError
 from semiseg.files import write_json
+from semiseg.runs.directory import RunDir
 from semiseg.sweep.job import job_name
 
 

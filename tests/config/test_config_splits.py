@@ -7,9 +7,9 @@ import pytest
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request, draft
 from semiseg.config.schema import RunConfig
-from semiseg.data.manifest import manifest
-from semiseg.data.published import folder_of, write_lists
-from semiseg.data.splits import Family
+from semiseg.splits.manifest import manifest
+from semiseg.splits.published_lists import folder_of, write_lists
+from semiseg.splits.split import Family
 
 
 @pytest.fixture(autouse=True)

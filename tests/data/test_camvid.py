@@ -9,8 +9,8 @@ from PIL import Image
 from semiseg.data.camvid import CamVid
 from semiseg.data.check import check_files
 from semiseg.data.files import BadFileError
-from semiseg.data.splits import make_split
 from semiseg.errors import UserError
+from semiseg.splits.split import make_split
 
 
 def write(root, part, stem, suffix=".png", labels=None):

@@ -13,8 +13,8 @@ from semiseg.data.camvid import CamVid
 from semiseg.data.check import BadFilesError, check_files
 from semiseg.data.files import BadFileError, read_image, read_mask
 from semiseg.data.shapes import Shapes
-from semiseg.data.splits import make_split
 from semiseg.errors import UserError
+from semiseg.splits.split import make_split
 
 PICTURE = (np.indices((24, 32)).sum(0)[..., None] * (3, 4, 2)).astype(np.uint8)
 LABELS = (np.indices((24, 32)).sum(0) % 12).astype(np.uint8)

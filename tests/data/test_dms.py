@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from semiseg.data.dms import difference_maximized
-from semiseg.data.rules import every, shuffled
 from semiseg.errors import UserError
+from semiseg.splits.dms import difference_maximized
+from semiseg.splits.rules import every, shuffled
 
 GOLDEN = {
     "1/106": [

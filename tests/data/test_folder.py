@@ -6,8 +6,8 @@ from PIL import Image
 
 from semiseg.data.check import check_files
 from semiseg.data.folder import Folder
-from semiseg.data.splits import make_split
 from semiseg.errors import UserError
+from semiseg.splits.split import make_split
 
 CLASSES = ["ground", "road", "tree"]
 

@@ -6,9 +6,9 @@ from PIL import Image
 
 from semiseg.data.check import BadFilesError, check_files
 from semiseg.data.folder import Folder
-from semiseg.data.splits import make_split
 from semiseg.data.store import stored
 from semiseg.errors import UserError
+from semiseg.splits.split import make_split
 
 CLASSES = ["ground", "road", "tree"]
 COLORS = ["#000000", "#804000", "#00ff80"]

@@ -7,13 +7,13 @@ import pytest
 import yaml
 from id_dataset import stems
 
-from semiseg.data import manifest as module
-from semiseg.data.dms import difference_maximized
-from semiseg.data.manifest import load, manifest
-from semiseg.data.partitions import DATASETS, IdList
-from semiseg.data.rules import shuffled
-from semiseg.data.splits import make_split
 from semiseg.errors import UserError
+from semiseg.splits import manifest as module
+from semiseg.splits.dms import difference_maximized
+from semiseg.splits.manifest import load, manifest
+from semiseg.splits.partitions import DATASETS, IdList
+from semiseg.splits.rules import shuffled
+from semiseg.splits.split import make_split
 
 SHIPPED = Path(module.__file__).parents[3] / "data_splits" / "manifest.yaml"
 KNOWN = manifest()

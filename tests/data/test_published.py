@@ -5,8 +5,10 @@ import hashlib
 import pytest
 from id_dataset import Ids, stems
 
-from semiseg.data.manifest import manifest
-from semiseg.data.published import (
+from semiseg.errors import UserError
+from semiseg.splits.importing import import_family
+from semiseg.splits.manifest import manifest
+from semiseg.splits.published_lists import (
     cache_dir,
     find_imported,
     folder_of,
@@ -14,9 +16,7 @@ from semiseg.data.published import (
     unlike_published,
     write_lists,
 )
-from semiseg.data.splits import make_split
-from semiseg.errors import UserError
-from semiseg.tools.splits_import import import_family
+from semiseg.splits.split import make_split
 
 ORIGINS = {"cps": "cps", "cps_clean": "cps", "cac": "cac", "clean": "stpp", "stpp": "stpp", "u2pl": "u2pl"}
 

@@ -28,12 +28,12 @@ from semiseg.data.folder import Folder
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.loading import batches
 from semiseg.data.shapes import Shapes
-from semiseg.data.splits import Split, make_split
 from semiseg.data.store import StoredDataset, store_folder, stored, wanted_files
 from semiseg.data.store_files import PartWriter, cache_folder, locked, read_index
 from semiseg.data.streams import Budget
 from semiseg.data.views import Weak
 from semiseg.errors import UserError
+from semiseg.splits.split import Split, make_split
 
 SIZES = ((24, 32), (32, 24), (17, 41))
 
@@ -203,7 +203,7 @@ KILLED = """
 import sys, time
 from semiseg.data import store_files, store_fill
 from semiseg.data.camvid import CamVid
-from semiseg.data.splits import make_split
+from semiseg.splits.split import make_split
 from semiseg.data.store import stored
 dataset = CamVid(sys.argv[1], cache_dir=sys.argv[2])
 real = store_files.PartWriter.add

@@ -53,7 +53,7 @@ class TwoRates:
 
 
 def test_a_fit_has_its_own_rate_and_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from semiseg import train
+    from semiseg import app as train
     from semiseg.cli import main
 
     monkeypatch.setattr(train.build, "method", lambda cfg: TwoRates())

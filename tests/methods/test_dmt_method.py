@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 
 from semiseg.config.schema import EvaluatorConfig, TrainerConfig
-from semiseg.data.dms import difference_maximized
-from semiseg.data.splits import Split
 from semiseg.data.streams import Budget
 from semiseg.errors import UserError
 from semiseg.losses import cross_entropy, dynamic_mutual_loss
@@ -18,6 +16,8 @@ from semiseg.methods.dmt import DMT
 from semiseg.methods.mutual import ClassBalanced, MutualLearner, MutualLoss
 from semiseg.models.segmodel import InputConvention, SegModel
 from semiseg.pseudo import confident_labels
+from semiseg.splits.dms import difference_maximized
+from semiseg.splits.split import Split
 
 Make = Callable[..., Any]
 PROGRESS = Progress(0, 1, 0, 0)

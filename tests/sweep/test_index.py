@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from semiseg.config.rundir import RunDir
 from semiseg.errors import UserError
 from semiseg.files import write_json
+from semiseg.runs.directory import RunDir
 from semiseg.sweep.index import Index, held
 from semiseg.sweep.job import Job
 

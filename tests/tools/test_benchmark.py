@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from semiseg.benchmark import originals
+from semiseg.benchmark.bare_passes import bare, described, recorded
+from semiseg.benchmark.data import BATCH, interleaved, pipelines
+from semiseg.benchmark.files import cityscapes_tree, voc_tree
+from semiseg.benchmark.step_times import info_of, measure
 from semiseg.cli import main
 from semiseg.config.compose import Request, compose
 from semiseg.data.shapes import Shapes
 from semiseg.models.segmodel import InputConvention, SegModel
-from semiseg.tools import benchmark_originals as originals
-from semiseg.tools.benchmark_data import BATCH, interleaved, pipelines
-from semiseg.tools.benchmark_files import cityscapes_tree, voc_tree
-from semiseg.tools.benchmark_passes import bare, described, recorded
-from semiseg.tools.benchmark_step import info_of, measure
 
 SMALL = (
     "trainer.crop_size=32",

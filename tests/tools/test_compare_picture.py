@@ -1,7 +1,7 @@
 import numpy as np
 
 from semiseg.data.dataset import DatasetInfo
-from semiseg.tools.compare_picture import NEITHER, ONLY_A, ONLY_B, draw
+from semiseg.report.compare_picture import NEITHER, ONLY_A, ONLY_B, draw
 
 INFO = DatasetInfo("toy", ("sky", "road", "tree"), ((10, 20, 30), (200, 100, 50), (0, 90, 0)))
 IMAGE = np.full((40, 200, 3), 77, np.uint8)

@@ -6,8 +6,9 @@ import types
 import pytest
 from PIL import Image
 
-from semiseg.cli import main
-from semiseg.tools import doctor, holdings, machine
+from semiseg.cli import doctor, main
+from semiseg.doctor import holdings
+from semiseg.doctor import installation as machine
 
 PIXEL = Image.new("RGB", (2, 2))
 

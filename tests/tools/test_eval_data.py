@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semiseg.apply.confusion import write_picture
 from semiseg.cli import main as cli
+from semiseg.cli.eval import main
 from semiseg.config.faults import ConfigFaults
 from semiseg.errors import UserError
-from semiseg.tools.evaluate import main
-from semiseg.tools.evaluate_confusion import write_picture
-from semiseg.tools.finished import open_run
+from semiseg.runs.finished import open_run
 
 STEM = "eval-val-reported"
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from semiseg.cli import main as cli
+from semiseg.cli.eval import file_stem, main
 from semiseg.config.schema import EvaluatorConfig
 from semiseg.errors import UserError
-from semiseg.tools.applying import change, describe, named_evaluator
-from semiseg.tools.evaluate import file_stem, main
-from semiseg.tools.finished import open_run
+from semiseg.runs.applying import change, describe, named_evaluator
+from semiseg.runs.finished import open_run
 
 TINY = (
     "debug=smoke",
@@ -129,7 +129,7 @@ def test_a_run_that_cannot_be_written_to(run, monkeypatch, capsys):
     def refuse(path, values):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("semiseg.tools.evaluate.write_json", refuse)
+    monkeypatch.setattr("semiseg.cli.eval.write_json", refuse)
     assert main([str(run), "--part", "test"]) == 0
     screen = capsys.readouterr()
     assert "mIoU" in screen.out

@@ -14,9 +14,9 @@ from PIL import Image
 
 import semiseg
 from semiseg.cli import main
+from semiseg.cli.export import main as export
 from semiseg.errors import RunFailed, UserError
-from semiseg.tools import export_network
-from semiseg.tools.export import main as export
+from semiseg.export import graph as export_network
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from semiseg.config.schema import EvaluatorConfig
 from semiseg.errors import RunFailed, UserError
+from semiseg.export import graph as export_network
+from semiseg.export.verification import compare
 from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.pspnet import PSPNet
 from semiseg.models.segmodel import SegModel
 from semiseg.models.tiny import Tiny
-from semiseg.tools import export_network
-from semiseg.tools.export_check import compare
 
 SMALL = {"channels": 8, "low_channels": 4}
 REFLECTED = {"pad": "multiple", "pad_to": 8, "pad_value": "reflect"}

@@ -1,8 +1,8 @@
 import pytest
 from PIL import Image
 
+from semiseg.apply.images import find_images, large_pictures
 from semiseg.errors import UserError
-from semiseg.tools.images import find_images, large_pictures
 
 
 @pytest.fixture

@@ -9,15 +9,15 @@ from PIL import Image
 
 import semiseg
 from processes import Command
+from semiseg.apply import labeling_order as labeling
+from semiseg.apply.prediction_stability import Stability, snapshot_files
 from semiseg.cli import main
 from semiseg.data.files import read_image, read_mask
 from semiseg.data.folder import Folder
 from semiseg.data.shapes import Shapes
 from semiseg.files import read_json
 from semiseg.pseudo import above_thresholds, class_balanced_thresholds
-from semiseg.tools import labeling
-from semiseg.tools.finished import open_run
-from semiseg.tools.stability import Stability, snapshot_files
+from semiseg.runs.finished import open_run
 
 SHAPES = Shapes(train=16, val=5, test=3, size=48)
 PICTURES = {"a.png": 0, "b.bmp": 1, "trip/a.png": 2, "c.png": 3, "c.jpg": 4}

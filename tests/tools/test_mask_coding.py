@@ -3,11 +3,11 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from semiseg.apply.mask_coding import mask_coding
 from semiseg.cli import main
 from semiseg.data.folder import Folder
 from semiseg.data.shapes import Shapes
 from semiseg.files import read_json
-from semiseg.tools.mask_coding import mask_coding
 
 CLASSES = ["rest", "vessel", "bone"]
 LABEL = np.random.default_rng(0).choice(np.array([0, 1, 2, 255], np.uint8), (20, 30))

@@ -8,15 +8,15 @@ from PIL import Image
 
 import semiseg
 from processes import Command
+from semiseg.apply.predict_folder import Predictions
 from semiseg.cli import main
+from semiseg.cli.eval import evaluate_run
 from semiseg.data.files import read_mask
 from semiseg.data.shapes import Shapes
 from semiseg.engine.metrics import ConfusionMatrix
 from semiseg.files import read_json
-from semiseg.predictor import Predictor
-from semiseg.tools.evaluate import evaluate_run
-from semiseg.tools.finished import open_run
-from semiseg.tools.predict_folder import Predictions
+from semiseg.runs.finished import open_run
+from semiseg.runs.predictor import Predictor
 
 SHAPES = Shapes(train=16, val=5, test=3, size=48)
 

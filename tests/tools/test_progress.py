@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from semiseg.tools.progress import progress
+from semiseg.cli.progress import progress
 
 
 def test_lines_where_there_is_no_terminal(capsys, monkeypatch):

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from semiseg.cli import main
-from semiseg.data.lists import read_stems
-from semiseg.data.rules import shuffled
 from semiseg.data.voc import CLASSES
+from semiseg.splits.lists import read_stems
+from semiseg.splits.rules import shuffled
 
 COUNTED = 4
 """Classes that the generated masks hold."""

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from semiseg.data.augment import Augment
     from semiseg.data.dataset import DatasetInfo, SegDataset
-    from semiseg.data.splits import Split
     from semiseg.engine.optim import OptimizerSpec
     from semiseg.engine.schedule import Schedule
     from semiseg.engine.session import NetworkFactory
     from semiseg.methods.base import Method
     from semiseg.models.segmodel import SegModel
+    from semiseg.splits.split import Split
 
 DECODER_ARGUMENTS = ("in_channels", "output_stride")
 """What a decoder gets from the backbone, beside the arguments of its config node."""
@@ -38,7 +38,7 @@ def dataset(cfg: DictConfig) -> SegDataset:
 def split(cfg: DictConfig, dataset: SegDataset) -> Split:
     """Divide a dataset, see ``make_split`` and ``measurable``; raises ``UserError`` where that cannot be done."""
     from semiseg.data.check import measurable
-    from semiseg.data.splits import make_split
+    from semiseg.splits.split import make_split
 
     made = make_split(
         dataset,

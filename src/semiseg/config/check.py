@@ -15,16 +15,16 @@ from omegaconf import DictConfig, OmegaConf
 from semiseg.config import build
 from semiseg.config.compose import Draft, settings_that_matter
 from semiseg.config.faults import Fault, fault_of
-from semiseg.config.rundir import RunDir
 from semiseg.config.schema import COMPONENTS, TrainerConfig
 from semiseg.config.settings import check_settings, plain_values
 from semiseg.config.signature import BadTarget, check_node, locate
-from semiseg.config.splits import require_lists
+from semiseg.config.split_keys import require_lists
 from semiseg.errors import UserError
+from semiseg.runs.directory import RunDir
 
 if TYPE_CHECKING:
-    from semiseg.data.splits import Split
-    from semiseg.engine.former import Here
+    from semiseg.runs.former import Here
+    from semiseg.splits.split import Split
 
 PUBLISHED_WEIGHTS = ("imagenet", "pretrained")
 DATA_KEYS = (
@@ -198,7 +198,7 @@ def _suits_split(cfg: DictConfig) -> None:
 
 def _here(cfg: DictConfig) -> Here:
     """What former runs are compared with."""
-    from semiseg.engine.former import Here
+    from semiseg.runs.former import Here
 
     dataset = build.dataset(cfg)
     return Here(settings_that_matter(cfg), dataset, build.split(cfg, dataset))
@@ -208,7 +208,7 @@ def _initial_suits(cfg: DictConfig) -> None:
     """Look at the network that this run's networks begin as; a finished run needs it no more."""
     done = cfg.run_dir is not None and RunDir(Path(str(cfg.run_dir)).expanduser()).read_summary() is not None
     if cfg.init_from is not None and not done:
-        from semiseg.engine.initial import open_initial
+        from semiseg.runs.initial import open_initial
 
         open_initial(cfg, _here(cfg))
 
@@ -219,7 +219,7 @@ def _given_fits_suit(cfg: DictConfig) -> None:
     given = method.given_fits() if hasattr(method, "given_fits") else []
     begun = cfg.run_dir is not None and RunDir(Path(str(cfg.run_dir)).expanduser()).started
     if given and not begun:
-        from semiseg.engine.given import open_fit, require_different
+        from semiseg.runs.given import open_fit, require_different
 
         here = _here(cfg)
         require_different([open_fit(each, here) for each in given], cfg.trainer.select)

@@ -14,8 +14,8 @@ from semiseg.config.compose import HYDRA_VERSION_BASE, Draft, Request, draft
 from semiseg.config.faults import ConfigFaults, Fault
 from semiseg.config.grid import Grid, expand
 from semiseg.config.prepare import set_environment, settle, stored_run
-from semiseg.config.rundir import RunDir
 from semiseg.errors import UserError
+from semiseg.runs.directory import RunDir
 from semiseg.sweep.campaign import Campaign, Run
 from semiseg.sweep.index import Index, held
 from semiseg.sweep.job import PLACES, Job, job_of, quoted

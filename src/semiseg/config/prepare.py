@@ -19,9 +19,9 @@ from semiseg.config.compose import (
 )
 from semiseg.config.faults import ConfigFaults, shown
 from semiseg.config.overrides import parse
-from semiseg.config.rundir import network_file
 from semiseg.errors import UserError
 from semiseg.files import file_digest
+from semiseg.runs.directory import network_file
 
 STORED = "run"
 TOLD_THREADS = os.environ.get("OMP_NUM_THREADS", "")

@@ -14,7 +14,7 @@ from semiseg.config.overrides import GROUPS
 from semiseg.config.schema import COMPONENTS, PRESETS, EvaluatorConfig, RunConfig
 from semiseg.config.searchpath import options
 from semiseg.config.signature import described, fits
-from semiseg.config.splits import split_faults
+from semiseg.config.split_keys import split_faults
 from semiseg.errors import UserError
 
 MIN_CROP = 8

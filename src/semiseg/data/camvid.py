@@ -4,8 +4,8 @@ from pathlib import Path
 
 from semiseg.data.dataset import DatasetInfo, Part
 from semiseg.data.files import FileDataset, find_root, images_by_stem
-from semiseg.data.lists import read_stems
 from semiseg.errors import UserError
+from semiseg.splits.lists import read_stems
 
 CLASSES: dict[str, tuple[int, int, int]] = {
     "sky": (128, 128, 128),

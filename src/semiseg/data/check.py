@@ -13,9 +13,9 @@ import numpy as np
 
 from semiseg.data.dataset import Array, DatasetInfo, SegDataset
 from semiseg.data.files import BadFileError
-from semiseg.data.lists import shown
-from semiseg.data.splits import Split
 from semiseg.errors import UserError
+from semiseg.splits.lists import shown
+from semiseg.splits.split import Split
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from semiseg.data.dataset import Array, DatasetInfo, Part
-from semiseg.data.lists import IMAGE_SUFFIXES, require_disjoint
 from semiseg.data.mask_labels import label_tables, ranges
 from semiseg.errors import UserError
+from semiseg.splits.lists import IMAGE_SUFFIXES, require_disjoint
 
 ROOT_VARIABLE = "SEMISEG_DATA"
 IMAGE_MODES = frozenset(

@@ -7,11 +7,11 @@ from typing import Any
 from semiseg.data.dataset import Array, DatasetInfo, Part
 from semiseg.data.files import FileDataset, find_root
 from semiseg.data.folder_files import TREE, FolderFiles, find_files, images_elsewhere
-from semiseg.data.lists import read_ids, repeated, shown, spread
 from semiseg.data.mask_colors import ColorTable
 from semiseg.data.mask_labels import mask_labels
 from semiseg.data.palette import bit_color
 from semiseg.errors import UserError
+from semiseg.splits.lists import read_ids, repeated, shown, spread
 
 MAX_CLASSES = 255
 

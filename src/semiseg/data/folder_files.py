@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semiseg.data.files import image_files, images_by_stem
-from semiseg.data.lists import IMAGE_SUFFIXES, shown
 from semiseg.errors import UserError
+from semiseg.splits.lists import IMAGE_SUFFIXES, shown
 
 TREE = """\
   ROOT/

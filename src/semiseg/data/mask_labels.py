@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from semiseg.data.dataset import IGNORE_INDEX, Array, DatasetInfo
-from semiseg.data.lists import repeated, shown
 from semiseg.data.palette import Color
 from semiseg.errors import UserError
+from semiseg.splits.lists import repeated, shown
 
 Value = int | str
 """A number of a mask, or a color as "#rrggbb"."""

@@ -10,10 +10,10 @@ from typing import Any, Protocol, get_args, runtime_checkable
 
 from semiseg.data.check import FileBacked
 from semiseg.data.dataset import Array, DatasetInfo, Part, SegDataset
-from semiseg.data.splits import Split
 from semiseg.data.store_files import CHANNELS, Entry, Kind, Parts, Stamp, cache_folder, locked, stamp
 from semiseg.data.store_fill import Wanted, elsewhere, fill, held, label_values, missing
 from semiseg.errors import UserError
+from semiseg.splits.split import Split
 
 
 @runtime_checkable

@@ -6,9 +6,9 @@ from typing import Literal, get_args
 
 from semiseg.data.dataset import DatasetInfo
 from semiseg.data.files import FileDataset, find_root, images_by_stem
-from semiseg.data.lists import read_stems
 from semiseg.data.palette import bit_color
 from semiseg.errors import UserError
+from semiseg.splits.lists import read_stems
 
 TrainSet = Literal["trainaug", "train"]
 CLASSES = (

@@ -14,9 +14,7 @@ from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.augment import Augment
 from semiseg.data.dataset import DatasetInfo, SegDataset
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
-from semiseg.data.splits import Split
 from semiseg.data.streams import Budget, Streams
-from semiseg.engine.given import GivenFit, open_fit
 from semiseg.engine.labeling import LabelPolicy, SelectivePolicy, label_meta, label_quality
 from semiseg.engine.loop import Trainer, tidy
 from semiseg.engine.moments import snapshot_steps
@@ -24,7 +22,9 @@ from semiseg.engine.session import Session
 from semiseg.engine.steps import FitResult, Origin, Step, open_step
 from semiseg.methods.base import Learner
 from semiseg.models.segmodel import SegModel
+from semiseg.runs.given import GivenFit, open_fit
 from semiseg.seeding import derive_seed, seed_everything
+from semiseg.splits.split import Split
 
 Network = TypeVar("Network", bound=nn.Module)
 Result = TypeVar("Result")

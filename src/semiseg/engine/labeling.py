@@ -6,11 +6,11 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from semiseg.data.dataset import IGNORE_INDEX
-from semiseg.data.lists import ids_sha256
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.engine.evaluate import pseudo_label_quality
 from semiseg.engine.session import Session
 from semiseg.models.segmodel import SegModel
+from semiseg.splits.lists import ids_sha256
 
 
 class LabelPolicy(Protocol):

@@ -15,9 +15,7 @@ from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.augment import Augment
 from semiseg.data.dataset import Array, DatasetInfo, SegDataset
 from semiseg.data.pseudo import Confidence, PseudoLabels
-from semiseg.data.splits import Split
 from semiseg.data.streams import Budget, Streams
-from semiseg.engine.given import GivenFit, open_fit
 from semiseg.engine.inference import predict
 from semiseg.engine.lab import REPORT, Network, Result
 from semiseg.engine.labeling import LabelPolicy
@@ -28,6 +26,8 @@ from semiseg.engine.steps import FitResult
 from semiseg.methods.base import Learner, Method, Progress
 from semiseg.models.build import equip, traits
 from semiseg.models.segmodel import SegModel
+from semiseg.runs.given import GivenFit, open_fit
+from semiseg.splits.split import Split
 
 TIMED_STEPS = 2
 

@@ -10,18 +10,18 @@ import torch
 from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.augment import Augment
 from semiseg.data.dataset import DatasetInfo, SegDataset
-from semiseg.data.lists import ids_sha256
-from semiseg.data.splits import Split
 from semiseg.data.streams import Budget
 from semiseg.engine.checkpoint import load_bundle
-from semiseg.engine.former import Here
-from semiseg.engine.initial import Initial
 from semiseg.engine.optim import OptimizerSpec
 from semiseg.engine.schedule import Schedule
 from semiseg.engine.signals import StopRequest
 from semiseg.errors import UserError
 from semiseg.models.build import equip
 from semiseg.models.segmodel import SegModel
+from semiseg.runs.former import Here
+from semiseg.runs.initial import Initial
+from semiseg.splits.lists import ids_sha256
+from semiseg.splits.split import Split
 from semiseg.track.base import Tracker
 from semiseg.track.jsonl import JsonlTracker
 

@@ -110,7 +110,7 @@ class Method(Protocol):
     A method may have three more functions, by which a config is refused before anything is read:
     ``batch_sizes(trainer)`` gives the number of images in each batch of its streams, as a mapping from the
     keys that it follows from; ``check_split(split)`` raises ``UserError`` on a split that it cannot learn from;
-    ``given_fits()`` lists the fits of other runs that it takes (``semiseg.engine.given.GivenFit``).
+    ``given_fits()`` lists the fits of other runs that it takes (``semiseg.runs.given.GivenFit``).
     """
 
     name: str

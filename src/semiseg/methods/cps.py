@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from semiseg.config.schema import TrainerConfig
 from semiseg.data.epochs import Unlabeled, separate
-from semiseg.data.splits import Split
 from semiseg.errors import UserError
 from semiseg.methods.cps_learner import CPSLearner, TeacherMode
 from semiseg.methods.supervised import LabeledLoss
 from semiseg.models.segmodel import SegModel
+from semiseg.splits.split import Split
 
 if TYPE_CHECKING:
     from semiseg.engine.lab import Lab

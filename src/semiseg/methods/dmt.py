@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from semiseg.config.schema import TrainerConfig
-from semiseg.data.dms import difference_maximized
 from semiseg.data.epochs import labeled, unlabeled_and_labeled
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.data.splits import Split, never_labeled
 from semiseg.data.streams import Budget
-from semiseg.engine.given import GivenFit
 from semiseg.errors import UserError
 from semiseg.methods.mutual import ClassBalanced, Contrast, MutualLearner, MutualLoss, Variant
 from semiseg.methods.supervised import LabeledLoss
 from semiseg.models.segmodel import SegModel
+from semiseg.runs.given import GivenFit
 from semiseg.seeding import derive_seed
+from semiseg.splits.dms import difference_maximized
+from semiseg.splits.split import Split, never_labeled
 
 if TYPE_CHECKING:
     from semiseg.engine.lab import Lab

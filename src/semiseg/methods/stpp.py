@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from semiseg.config.schema import EvaluatorConfig, TrainerConfig
 from semiseg.data.epochs import labeled, mixed
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.data.splits import Split, never_labeled
-from semiseg.engine.given import GivenFit
 from semiseg.engine.inference import predict, predict_labels
 from semiseg.errors import UserError
 from semiseg.methods.supervised import LabeledLoss, NormGroups, SupervisedLearner
 from semiseg.models.segmodel import SegModel
 from semiseg.pseudo import stability_score
+from semiseg.runs.given import GivenFit
+from semiseg.splits.split import Split, never_labeled
 
 if TYPE_CHECKING:
     from semiseg.engine.lab import Lab

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.rundir import RunDir
 from semiseg.errors import UserError
 from semiseg.files import read_json, write_json
 from semiseg.locks import claim
+from semiseg.runs.directory import RunDir
 from semiseg.sweep.job import Job, own_overrides
 
 VERSION = 1

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-from semiseg.config.rundir import RunDir
+from semiseg.runs.directory import RunDir
 from semiseg.sweep.job import Job
 
 LAST_LINES = 20

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from drawn_runs import draw_run, draw_sweep
 
-from semiseg.tools.report.aggregate import study
-from semiseg.tools.report.collect import collect
-from semiseg.tools.report.command import write
-from semiseg.tools.report.model import Figure, Study
+from semiseg.cli.report import write
+from semiseg.report.aggregate import study
+from semiseg.report.collect import collect
+from semiseg.report.model import Figure, Study
 
 
 @dataclass(frozen=True)

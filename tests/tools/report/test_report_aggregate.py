@@ -6,10 +6,10 @@ import pytest
 from written_runs import write_run
 
 from semiseg.errors import UserError
-from semiseg.tools.report.aggregate import study
-from semiseg.tools.report.collect import collect
-from semiseg.tools.report.model import Cell, Study
-from semiseg.tools.report.page_text import glance
+from semiseg.report.aggregate import study
+from semiseg.report.collect import collect
+from semiseg.report.model import Cell, Study
+from semiseg.report.page_text import glance
 
 SUPERVISED = (0.40, 0.44, 0.44)
 CPS = (0.44, 0.46, 0.50)

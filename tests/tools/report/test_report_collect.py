@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from written_runs import write_run
 
-from semiseg.config.rundir import RunDir
 from semiseg.errors import UserError
-from semiseg.tools.report.collect import collect
+from semiseg.report.collect import collect
+from semiseg.runs.directory import RunDir
 
 
 def test_runs_are_found_in_runs_sweeps_and_folders_of_them(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_what_holds_no_run_is_named(tmp_path: Path, name: str, words: str) -> No
 def test_reading_runs_does_not_import_torch(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     code = (
-        "import sys; from pathlib import Path; from semiseg.tools.report.collect import collect; "
-        "from semiseg.tools.report.aggregate import study; study(collect([Path(sys.argv[1])])); "
+        "import sys; from pathlib import Path; from semiseg.report.collect import collect; "
+        "from semiseg.report.aggregate import study; study(collect([Path(sys.argv[1])])); "
         "sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == 0

@@ -10,12 +10,12 @@ import pytest
 from written_runs import write_run
 
 from semiseg.cli import main
+from semiseg.cli.report import told, usual_folder
 from semiseg.errors import UserError
-from semiseg.tools.report import csv_table, markdown
-from semiseg.tools.report.aggregate import study
-from semiseg.tools.report.collect import collect
-from semiseg.tools.report.command import told, usual_folder
-from semiseg.tools.report.folder import claim, mark
+from semiseg.report import csv_table, markdown
+from semiseg.report.aggregate import study
+from semiseg.report.collect import collect
+from semiseg.report.folder import claim, mark
 
 FILES = {"report.html", "report.md", "results.csv", "report.json", "figures"}
 

@@ -7,11 +7,11 @@ from drawn_runs import INFO, draw_run
 from PIL import Image
 from written_runs import write_run
 
-from semiseg.tools.report.aggregate import study
-from semiseg.tools.report.collect import collect, read_run
-from semiseg.tools.report.curves import Curve, curves, mean_curve
-from semiseg.tools.report.gallery import contact_sheet, find_galleries
-from semiseg.tools.report.plots import write_figures
+from semiseg.report.aggregate import study
+from semiseg.report.collect import collect, read_run
+from semiseg.report.curves import Curve, curves, mean_curve
+from semiseg.report.gallery import contact_sheet, find_galleries
+from semiseg.report.plots import write_figures
 
 NAMES = {
     "ratio",

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from written_runs import write_run
 
-from semiseg.tools.report.aggregate import study
-from semiseg.tools.report.collect import collect
-from semiseg.tools.report.model import Study
+from semiseg.report.aggregate import study
+from semiseg.report.collect import collect
+from semiseg.report.model import Study
 
 CLEAN = {"commit": "a" * 40, "diff": ""}
 OTHER = {"commit": "b" * 40, "diff": ""}

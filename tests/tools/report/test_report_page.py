@@ -6,10 +6,10 @@ from html.parser import HTMLParser
 import pytest
 from drawn_runs import draw_run
 
-from semiseg.tools.report.aggregate import study
-from semiseg.tools.report.collect import collect
-from semiseg.tools.report.page import write_html
-from semiseg.tools.report.page_elements import Entry, Html, element, joined, table
+from semiseg.report.aggregate import study
+from semiseg.report.collect import collect
+from semiseg.report.page import write_html
+from semiseg.report.page_elements import Entry, Html, element, joined, table
 
 VOID = {"img", "source", "meta"}
 

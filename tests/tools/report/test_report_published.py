@@ -10,9 +10,9 @@ from written_runs import write_run
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request, compose, draft, is_harmless
 from semiseg.config.searchpath import options
-from semiseg.tools.report.aggregate import study
-from semiseg.tools.report.collect import collect
-from semiseg.tools.report.model import Published
+from semiseg.report.aggregate import study
+from semiseg.report.collect import collect
+from semiseg.report.model import Published
 
 PRESETS = Path(__file__).parents[3] / "experiments"
 ROW = {

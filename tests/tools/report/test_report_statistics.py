@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from semiseg.tools.report.statistics import paired, score, student_quantile
+from semiseg.report.statistics import paired, score, student_quantile
 
 
 def test_mean_and_sample_standard_deviation() -> None:

@@ -7,10 +7,10 @@ from PIL import Image
 from written_runs import write_run
 
 from semiseg.errors import UserError
-from semiseg.tools.report.aggregate import study
-from semiseg.tools.report.collect import collect
-from semiseg.tools.report.model import Figure
-from semiseg.tools.report.upload import cell_rows, run_rows, upload
+from semiseg.report.aggregate import study
+from semiseg.report.collect import collect
+from semiseg.report.model import Figure
+from semiseg.report.upload import cell_rows, run_rows, upload
 
 SCORES = {
     "supervised": {"1/8": (0.50, 0.52), "1/4": (0.60, 0.62)},
@@ -87,7 +87,7 @@ def test_a_failure_of_wandb_is_told(found, tmp_path, monkeypatch):
     def broken(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr("semiseg.tools.report.upload.start", broken)
+    monkeypatch.setattr("semiseg.report.upload.start", broken)
     with pytest.raises(
         UserError, match=r"could not be logged to wandb \(OSError: disk full\). All of it is in"
     ):

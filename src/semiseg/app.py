@@ -1,0 +1,265 @@
+"""One training run: from a checked config to a summary."""
+
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from semiseg.config import build
+from semiseg.config.compose import render_run_yaml, settings_that_matter
+from semiseg.data.check import CheckReport, check_files
+from semiseg.data.dataset import SegDataset
+from semiseg.data.store import stored
+from semiseg.engine.evaluate import quality_ids
+from semiseg.engine.failures import explained
+from semiseg.engine.lab import Lab
+from semiseg.engine.plan import PlannedStep, make_plan, render_plan
+from semiseg.engine.session import Session
+from semiseg.engine.signals import StopRequest
+from semiseg.engine.step import reset_peak_memory
+from semiseg.errors import Interrupted, UserError
+from semiseg.files import finite, write_json
+from semiseg.runs.directory import RunDir, environment, fingerprint
+from semiseg.runs.former import Here
+from semiseg.runs.initial import open_initial
+from semiseg.splits.published_lists import unlike_published
+from semiseg.splits.split import Split
+from semiseg.summary import as_float, keep_reported, summarize
+from semiseg.track.base import Tracker
+from semiseg.track.console import ConsoleTracker, render_summary
+from semiseg.track.jsonl import JsonlTracker
+from semiseg.track.multi import MultiTracker
+from semiseg.track.samples import sample_ids
+from semiseg.track.wandb_tracker import wandb_tracker
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig, overrides: list[str], *, plan_only: bool = False) -> float:
+    """Train, evaluate and summarize one run in ``cfg.run_dir``; go on where an earlier process stopped.
+
+    Args:
+        cfg: the checked config; ``run_dir``, ``name`` and ``trainer.threads`` are set.
+        overrides: what was given on the command line, for the record.
+        plan_only: print what would be done and how long it would take, and stop.
+
+    Returns:
+        mIoU of the reported network on the validation images, NaN where there are none.
+
+    Raises:
+        UserError: bad data, or a directory that cannot be used.
+        RunFailed: the loss is not finite, or the machine ran out of something.
+        Interrupted: a signal or the time limit ended the run; its state is saved.
+    """
+    place = RunDir(Path(cfg.run_dir).expanduser())
+    finished = place.read_summary()
+    if finished is not None and not plan_only:
+        print(render_summary(finished, place.path))
+        return as_float(finished["miou"])
+    torch.set_num_threads(cfg.trainer.threads)
+    torch.use_deterministic_algorithms(cfg.trainer.deterministic)
+    torch.backends.cudnn.benchmark = not cfg.trainer.deterministic
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopRequest(time_limit(cfg.trainer.max_time)))
+        if not plan_only:
+            stack.enter_context(place.lock())
+            stack.enter_context(_log_file(place.log))
+        dataset, report = open_data(cfg, stop, filled=not plan_only)
+        session = open_session(cfg, place.path, dataset, report.split, stop)
+        stack.callback(session.journal.close, "planned")
+        if plan_only:
+            print(render_plan(_planned(cfg, session)))
+            stop.check()
+            return math.nan
+        resumed = place.started
+        print(_describe(cfg, session, resumed), flush=True)
+        plan = [] if resumed else _planned(cfg, session)
+        if plan:
+            print(render_plan(plan), flush=True)
+        yamls = render_run_yaml(cfg), OmegaConf.to_yaml(cfg, resolve=True)
+        place.begin(*yamls, overrides, environment(), [asdict(step) for step in plan])
+        journal = JsonlTracker(place.journal)
+        tracker = _trackers(cfg, replace(session, journal=journal), len(place.read_plan()))
+        return _guarded(place, cfg, replace(session, journal=journal, tracker=tracker), report)
+
+
+def open_data(cfg: DictConfig, stop: StopRequest, *, filled: bool = True) -> tuple[SegDataset, CheckReport]:
+    """Build the dataset and its split, and decode every file once in the life of its store.
+
+    Args:
+        cfg: the config.
+        stop: asked between two files.
+        filled: False decodes nothing ahead into the store, and reads what is not there from the files.
+
+    Raises:
+        UserError: a leak, or bad files; names all of them. Or the store has no room.
+        Interrupted: a stop was requested.
+    """
+    dataset = build.dataset(cfg)
+    split = build.split(cfg, dataset)
+    name = split.family, split.name, split.split_id
+    if unlike := unlike_published(dataset.info.name, name, split.labeled):
+        log.warning("split_family=%s split=%s split_id=%s is %s.", *name, unlike)
+    dataset = stored(dataset, split, stop.check, filled=filled)
+    report = check_files(dataset, split, lambda done, total: stop.check())
+    stop.check()
+    return dataset, report
+
+
+def open_session(
+    cfg: DictConfig, run_dir: Path, dataset: SegDataset, split: Split, stop: StopRequest
+) -> Session:
+    """Build what all steps of the run share; nothing that it logs is kept yet."""
+    nowhere = JsonlTracker(Path(os.devnull))
+    device = build.device(cfg.trainer.device)
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    settings = settings_that_matter(cfg)
+    initial = open_initial(cfg, Here(settings, dataset, split))
+    for remark in initial.remarks if initial else ():
+        log.warning(remark)
+    return Session(
+        run_dir=run_dir,
+        dataset=dataset,
+        split=split,
+        augment=build.augment(cfg),
+        network=build.network_factory(cfg, dataset.info),
+        network_config={key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("backbone", "model")},
+        optimizer=build.optimizer(cfg),
+        schedule=build.schedule(cfg),
+        trainer=build.settings(cfg.trainer),
+        evaluator=build.settings(cfg.evaluator),
+        tracker=nowhere,
+        journal=nowhere,
+        stop=stop,
+        seed=cfg.seed,
+        device=device,
+        quality_ids=quality_ids(split.unlabeled, cfg.seed),
+        sample_ids=sample_ids(split.val, cfg.tracker.samples),
+        keep_pseudo_labels=cfg.keep_pseudo_labels,
+        settings=settings,
+        fingerprint=fingerprint(settings),
+        initial=initial,
+    )
+
+
+def time_limit(text: str | None) -> float | None:
+    """Turn "HH:MM:SS" or a number of minutes into seconds."""
+    if text is None:
+        return None
+    if ":" not in str(text):
+        return float(text) * 60
+    seconds = 0.0
+    for part in text.split(":"):
+        seconds = seconds * 60 + float(part)
+    return seconds
+
+
+def _planned(cfg: DictConfig, session: Session) -> list[PlannedStep]:
+    with explained(session.run_dir):
+        return make_plan(build.method(cfg), session)
+
+
+def _guarded(place: RunDir, cfg: DictConfig, session: Session, report: CheckReport) -> float:
+    """Run the recipe and leave, however it ends, a status file and closed trackers."""
+    former = place.read_status()
+    position: dict[str, Any] = {"step": former.get("step"), "iteration": former.get("iteration", 0)}
+    state, error = "failed", None
+
+    def status(step: str, iteration: int) -> None:
+        position.update(step=step, iteration=iteration)
+        place.write_status("running", **position)
+
+    try:
+        with explained(place.path):
+            place.write_status("running", **position)
+            summary = _recipe(place, cfg, Lab(session, status), report)
+        state = "done"
+        print(render_summary(summary, place.path), flush=True)
+        return as_float(summary["miou"])
+    except Interrupted as request:
+        state, error = "interrupted", request.reason
+        print(f"Stopped ({request.reason}). To go on: semiseg train run_dir={place.path}", flush=True)
+        raise
+    except BaseException as fault:
+        error = f"{type(fault).__name__}: {fault}"
+        raise
+    finally:
+        try:
+            place.write_status(state, **position, error=error)
+            session.tracker.close(state)
+        except OSError as fault:  # must not hide what ended the run, such as the same full disk
+            print(f"semiseg: the end of the run could not be recorded: {fault}", file=sys.stderr)
+
+
+def _recipe(place: RunDir, cfg: DictConfig, lab: Lab, report: CheckReport) -> dict[str, Any]:
+    """Train, summarize and store; returns the summary as a later process reads it."""
+    session = lab.session
+    reset_peak_memory(session.device)
+    began = time.perf_counter()
+    network = build.method(cfg).run(lab)
+    with lab.report():
+        summary: dict[str, Any] = finite(summarize(cfg, lab, network, time.perf_counter() - began))
+        summary["skipped_files"] = [asdict(fault) for fault in report.skipped]
+        keep_reported(lab, network, summary)
+        write_json(place.summary, summary)
+        session.tracker.summary(summary)
+    return summary
+
+
+def _trackers(cfg: DictConfig, session: Session, steps: int) -> Tracker:
+    trackers: list[Tracker] = [session.journal, ConsoleTracker(steps or None)]
+    if cfg.tracker.mode != "disabled":
+        trackers.append(wandb_tracker(cfg, session))
+    return MultiTracker(trackers)
+
+
+def _describe(cfg: DictConfig, session: Session, resumed: bool) -> str:
+    counts = session.split.counts
+    lines = [
+        OmegaConf.to_yaml(cfg, resolve=True).rstrip(),
+        "",
+        f"{'Going on with' if resumed else 'Run'} {session.run_dir} on {session.device}: {cfg.method.name} on "
+        f"{cfg.dataset.name}, {counts['labeled']} labeled, {counts['unlabeled']} unlabeled, {counts['val']} "
+        f"validation, {counts['test']} test images; labeled ids sha256 {session.split.sha256['labeled'][:12]}",
+    ]
+    return "\n".join(lines[2:] if resumed else lines)
+
+
+class _LogFile(logging.FileHandler):
+    """A log file, made with its first message, that stays quiet when the disk is full."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+        self.setLevel(logging.WARNING)
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
+        """A traceback of logging would bury the message that says why the run ended."""
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Copy log messages into the run directory, and the traceback of what ends the run."""
+    handler = _LogFile(path)
+    root = logging.getLogger("semiseg")
+    root.addHandler(handler)
+    try:
+        yield
+    except Exception as fault:
+        if not isinstance(fault, UserError | Interrupted):
+            trace = (type(fault), fault, fault.__traceback__)
+            handler.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "The run failed", (), trace))
+        raise
+    finally:
+        root.removeHandler(handler)
+        handler.close()

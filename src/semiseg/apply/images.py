@@ -1,0 +1,157 @@
+"""The pictures that a command is given: files, folders and patterns, and the names of what is made of them."""
+
+import glob
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from PIL import Image
+
+from semiseg.config.faults import listed, nearest
+from semiseg.data.files import image_files
+from semiseg.errors import UserError
+from semiseg.splits.lists import IMAGE_SUFFIXES, without_suffix
+
+LARGEST_PIXELS = 2**30
+"""PIL takes a picture of more than twice as many pixels for an attack, and refuses it."""
+LABELED = ("images", "masks", "confidence", "legend.png")
+WRITTEN = {
+    "predict.json": ("labels", "overlay", "confidence", "legend.png"),
+    "label.json": LABELED,
+    ".unfinished": LABELED,
+}
+"""What ``semiseg predict`` and ``label`` write, beside the file or folder by which theirs is known."""
+
+
+class _Named(NamedTuple):
+    """Pictures that one argument names, and the folder that their names are kept from."""
+
+    files: list[Path]
+    folder: Path
+
+
+def find_images(arguments: Sequence[str | Path]) -> dict[str, Path]:
+    """Find the pictures that arguments name.
+
+    An argument is a file of any extension, a folder, of which all ``image_files`` are taken, or a pattern such as
+    "photos/**/*.jpg", which gives files with the extension of an image, and folders. A picture that is named
+    several times is taken once. What ``semiseg predict`` or ``label`` wrote there is left out, so that a folder of
+    results may lie among the pictures; it is taken where its own folder is named, such as "OUT/images".
+
+    Args:
+        arguments: as on the command line.
+
+    Returns:
+        Absolute paths, in the order of the arguments, by names for what is made of them: paths with ``/`` and
+        without extension, relative to the deepest folder that all arguments share. Pictures that differ in nothing
+        but the extension, or in upper and lower case, keep the extension.
+
+    Raises:
+        UserError: naming each argument that names nothing.
+    """
+    found: list[_Named] = []
+    faults: list[str] = []
+    for argument in arguments:
+        try:
+            found.append(_named(str(argument)))
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError("\n  ".join([f"{len(faults)} of {len(arguments)} arguments name no image:", *faults]))
+    files = list(dict.fromkeys(path for each in found for path in each.files))
+    base = Path(os.path.commonpath([each.folder for each in found]))
+    return _distinct(files, base)
+
+
+@contextmanager
+def large_pictures() -> Iterator[None]:
+    """Let PIL decode pictures of up to two gigapixels, where it refuses a twelfth of that by default."""
+    former = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = former
+
+
+def _named(argument: str) -> _Named:
+    path = _absolute(Path(argument).expanduser())
+    if not argument:
+        raise UserError("an empty name")
+    if path.is_dir():
+        return _Named(_own(argument, image_files(path), path), path)
+    if path.exists():
+        return _Named([path], path.parent)
+    if not glob.has_magic(argument):
+        raise UserError(_absent(argument, path))
+    folder = next(each for each in path.parents if not glob.has_magic(str(each)))
+    files: list[Path] = []
+    for match in sorted(map(Path, glob.glob(str(path), recursive=True))):  # noqa: PTH207 - takes absolute patterns
+        if match.is_dir():
+            files += image_files(match)
+        elif match.suffix.lower() in IMAGE_SUFFIXES:
+            files.append(match)
+    return _Named(_own(argument, files, folder), folder)
+
+
+def _own(argument: str, files: Sequence[Path], folder: Path) -> list[Path]:
+    """Leave out what semiseg wrote at or below the folder that the argument searches.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    written = cache(_written)
+    own = [
+        path
+        for path in files
+        if not any(
+            path.relative_to(place).parts[0] in written(place)
+            for place in path.parents
+            if place.is_relative_to(folder)
+        )
+    ]
+    if not files:
+        raise UserError(f"{argument}: no images there ({listed(IMAGE_SUFFIXES)})")
+    if not own:
+        raise UserError(
+            f"{argument}: all images there were written by `semiseg predict` or `semiseg label`. Name their own "
+            "folder to take them all the same"
+        )
+    return own
+
+
+def _written(folder: Path) -> set[str]:
+    """What semiseg wrote into a folder, by name."""
+    return {name for record, names in WRITTEN.items() if (folder / record).exists() for name in names}
+
+
+def _absent(argument: str, path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"{argument}: there is no folder {path.parent}"
+    near = nearest(path.name, [each.name for each in path.parent.iterdir()])
+    return f"{argument}: there is no such file or folder." + (f" Did you mean {near}?" if near else "")
+
+
+def _absolute(path: Path) -> Path:
+    """Without links resolved, so that names are those that a person sees."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() follows links
+
+
+def _distinct(files: Sequence[Path], base: Path) -> dict[str, Path]:
+    """Name files below a folder without extension where that tells them apart, else with it."""
+    full = {path: path.relative_to(base).as_posix() for path in files}
+    names = {path: without_suffix(PurePosixPath(name)) for path, name in full.items()}
+    while True:
+        groups = defaultdict(list)
+        for path, name in names.items():
+            groups[name.casefold()].append(path)
+        shared = [
+            path for group in groups.values() if len(group) > 1 for path in group if names[path] != full[path]
+        ]
+        if not shared:
+            return {name: path for path, name in names.items()}
+        names |= {path: full[path] for path in shared}

@@ -1,0 +1,83 @@
+"""Which images ``semiseg eval`` measures on: those of the run, or of another partition or dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from omegaconf import DictConfig, OmegaConf
+
+from semiseg.config.check import Checker
+from semiseg.config.compose import Request
+from semiseg.config.faults import ConfigFaults, Fault, nearest
+from semiseg.config.overrides import COMMAND_LINE, Given, parse
+from semiseg.config.prepare import checked
+from semiseg.data.dataset import SegDataset
+from semiseg.errors import UserError
+from semiseg.runs.finished import FinishedRun
+
+Part = Literal["val", "test", "labeled", "unlabeled"]
+PARTS = get_args(Part)
+SPLIT_KEYS = ("split", "split_family", "split_id", "split_lists", "unlabeled", "val_subset")
+
+
+def images_of(
+    run: FinishedRun, part: Part, overrides: Sequence[str], root: str | None
+) -> tuple[SegDataset, tuple[str, ...]]:
+    """Return a dataset and the ids of a part of it.
+
+    Args:
+        run: gives the dataset and the split where nothing else is chosen.
+        part: images of validation or test, or training images with or without labels.
+        overrides: config keys of the dataset and the split. Of another dataset all training images are labeled,
+            unless a split is given too.
+        root: folder of the dataset; None for that of the config.
+
+    Raises:
+        UserError: a key or value is wrong, there is no such data, or no image in this part.
+    """
+    dataset, split = dataclasses.replace(run, config=_changed(run.config, overrides)).data(root)
+    ids: tuple[str, ...] = getattr(split, part)
+    if not ids:
+        counts = ", ".join(f"{count} {kind}" for kind, count in split.counts.items())
+        raise UserError(
+            f"Dataset '{dataset.info.name}' has no {part} images ({counts}). Choose another --part."
+        )
+    return dataset, ids
+
+
+def _changed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    given, faults = parse(overrides)
+    faults += [fault for each in given if (fault := _foreign(each))]
+    if faults:
+        raise ConfigFaults(faults)
+    changed = config.copy()
+    if any(each.is_group for each in given):
+        other = checked(Request(("split=full", *overrides)), Checker(), settings_only=True)
+        changed.dataset = other.dataset
+        for key in SPLIT_KEYS:
+            changed[key] = other[key]
+        return changed
+    if faults := [fault for each in given if (fault := _unknown(each, config))]:
+        raise ConfigFaults(faults)
+    for each in given:
+        OmegaConf.update(changed, each.key, each.parsed.value())
+    return changed
+
+
+def _foreign(given: Given) -> Fault | None:
+    """Refuse keys that would change more than the images."""
+    top = given.key.split(".")[0]
+    if top in ("dataset", *SPLIT_KEYS):
+        return None
+    expected = f"eval takes keys of the data: dataset, dataset.KEY, {', '.join(SPLIT_KEYS)}."
+    return Fault(given.text, expected, source=COMMAND_LINE)
+
+
+def _unknown(given: Given, config: DictConfig) -> Fault | None:
+    known = [*SPLIT_KEYS, *(f"dataset.{key}" for key in config.dataset if not str(key).startswith("_"))]
+    if given.key in known:
+        return None
+    expected = f"no such key of the run's dataset.\nThere are: {', '.join(known)}."
+    return Fault(given.text, expected, near=nearest(given.key, known), source=COMMAND_LINE)

@@ -1,0 +1,161 @@
+"""The training step of a method as a multiple of the bare passes of its networks over the same images."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from semiseg.app import open_session
+from semiseg.benchmark.bare_passes import Fit, RecordingLab, bare, described, recorded
+from semiseg.config import build
+from semiseg.config.prepare import free_threads
+from semiseg.data.dataset import Array, DatasetInfo, Part
+from semiseg.data.palette import bit_color
+from semiseg.engine.loop import Trainer
+from semiseg.engine.signals import StopRequest
+from semiseg.engine.step import count_images, peak_memory, to_device
+from semiseg.methods.base import Batch
+from semiseg.splits.split import make_split
+
+IMAGES = 64
+LABELED = "1/4"
+MARGIN = 32
+
+
+class MadeImages:
+    """Noise and blocks of classes in memory, a little larger than the crops.
+
+    Args:
+        info: the classes.
+        size: (height, width).
+    """
+
+    def __init__(self, info: DatasetInfo, size: tuple[int, int]) -> None:
+        self.info = info
+        rng = np.random.default_rng(0)
+        blocks = rng.integers(0, info.num_classes, (8, 8), np.uint8)
+        self._mask = np.kron(blocks, np.ones((-(-size[0] // 8), -(-size[1] // 8)), np.uint8))
+        self._image = rng.integers(0, 256, (*self._mask.shape, 3), np.uint8)
+
+    def ids(self, part: Part) -> tuple[str, ...]:
+        """Training images, and two for validation."""
+        count = {"train": IMAGES, "val": 2}.get(part, 0)
+        return tuple(f"{part}{number}" for number in range(count))
+
+    def image(self, image_id: str) -> Array:
+        """The same for every id."""
+        return self._image.copy()
+
+    def mask(self, image_id: str) -> Array | None:
+        """The same for every id."""
+        return self._mask.copy()
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """What a training step of one fit takes.
+
+    Args:
+        fit: name of the step of the recipe.
+        passes: of the networks, in words.
+        images: of a step, all views counted.
+        step: seconds of a training step without its data.
+        bare: seconds of the bare passes.
+        multiple: median over the rounds of step / bare, by the clock.
+        cpu_multiple: the same by CPU time.
+        data: seconds of one process that make a batch.
+        memory: peak bytes; of a process without GPU, all that it ever held.
+    """
+
+    fit: str
+    passes: str
+    images: int
+    step: float
+    bare: float
+    multiple: float
+    cpu_multiple: float
+    data: float
+    memory: int
+
+
+def measure(cfg: DictConfig, rounds: int, told: Callable[[str], None]) -> list[StepTime]:
+    """Measure the fits of a method that differ in learner, networks or batches.
+
+    Step and bare passes take turns. A step is what the training loop does with a batch that is there: losses,
+    backward, optimizer, what follows it. The bare passes are those that the step makes of its networks, in the
+    same mode and precision and over the same images, upsampling of logits and auxiliary heads included: those with
+    gradient forward and, from ones at their outputs, backward; the others forward.
+
+    Args:
+        cfg: a config; its dataset gives the classes alone, images are made.
+        rounds: of both.
+        told: called with a line about each fit.
+    """
+    torch.set_num_threads(cfg.trainer.threads or free_threads(cfg.trainer.num_workers))
+    crop = cfg.trainer.crop_size
+    height, width = (crop, crop) if isinstance(crop, int) else crop
+    dataset = MadeImages(info_of(cfg), (height + MARGIN, width + MARGIN))
+    found = []
+    with tempfile.TemporaryDirectory(prefix="semiseg-benchmark-") as folder, StopRequest() as stop:
+        session = open_session(cfg, Path(folder), dataset, make_split(dataset, LABELED), stop)
+        lab = RecordingLab(session)
+        build.method(cfg).run(lab)  # type: ignore[arg-type]
+        for fit in lab.distinct():
+            stop.check()
+            found.append(measure_fit(fit, Path(folder), rounds))
+            told(f"{fit.name}: {found[-1].multiple:.2f} times the bare passes")
+    return found
+
+
+def measure_fit(fit: Fit, folder: Path, rounds: int) -> StepTime:
+    """Measure one fit, late in its training, when losses that wait for a warm-up have begun."""
+    session, total = fit.session, fit.streams.iterations
+    device = session.device
+    trainer = Trainer(session, fit.name, folder, 0, fit.learner, fit.streams, [])
+    trainer.record.completed = max(total * 3 // 4, total - 2 * rounds - 4, 0)
+    began = time.process_time()
+    batches = [fit.streams.batch(session.dataset, session.seed, fit.name, number) for number in range(2)]
+    data = (time.process_time() - began) / len(batches)
+    batch: Batch = to_device(batches[0], device, session.memory_format)
+    passes = recorded(fit.learner, lambda: trainer.step(batch))
+    networks = list({id(each.network): each.network for each in passes}.values())
+    works = (lambda: trainer.step(batch), lambda: bare(passes, networks, session.autocast))
+    works[1]()
+    taken = [[_timed(work, device) for work in works] for _ in range(rounds)]
+    return StepTime(
+        fit=fit.name,
+        passes=described(passes),
+        images=count_images(batch),
+        step=statistics.median(step[0] for step, _ in taken),
+        bare=statistics.median(bare_[0] for _, bare_ in taken),
+        multiple=statistics.median(step[0] / bare_[0] for step, bare_ in taken),
+        cpu_multiple=statistics.median(step[1] / bare_[1] for step, bare_ in taken),
+        data=data,
+        memory=peak_memory(device),
+    )
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Seconds by the clock and of CPU time."""
+    began, used = time.perf_counter(), time.process_time()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began, time.process_time() - used
+
+
+def info_of(cfg: DictConfig) -> DatasetInfo:
+    """Classes of the configured dataset, without its files."""
+    names: Sequence[str] | None = cfg.dataset.get("classes")
+    if names is None:
+        module = import_module(str(cfg.dataset["_target_"]).rpartition(".")[0])
+        names = tuple(module.CLASSES) if hasattr(module, "CLASSES") else build.dataset(cfg).info.classes
+    colors = tuple(bit_color(label) for label in range(len(names)))
+    return DatasetInfo(str(cfg.dataset.get("name", "made")), tuple(names), colors)

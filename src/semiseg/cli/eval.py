@@ -1,0 +1,247 @@
+"""``semiseg eval``: measure the networks of a finished run again, in another way, or on other images."""
+
+import argparse
+import dataclasses
+import hashlib
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from semiseg.apply.image_scores import ImageScore, ImageScores, write_scores, write_worst
+from semiseg.apply.other_data import PARTS, Part, images_of
+from semiseg.cli.arguments import Parser
+from semiseg.cli.progress import progress
+from semiseg.config.schema import EvaluatorConfig
+from semiseg.data.dataset import SegDataset
+from semiseg.engine.evaluate import evaluate, take_samples
+from semiseg.errors import UserError
+from semiseg.files import write_json
+from semiseg.models.segmodel import SegModel
+from semiseg.runs.applying import add_options, chosen_device, chosen_settings, compute_as, describe
+from semiseg.runs.finished import FinishedRun, open_run
+from semiseg.track.console import iou_table
+
+WORST = 8
+EPILOG = """\
+writes, where STEM is eval-PART-CHECKPOINT and what else differs from the run's own evaluation:
+  RUN/STEM.json                    mIoU, IoU of each class, pixel accuracy, confusion matrix, and what was measured how
+  RUN/STEM/confusion.csv and .png  pixels by true class (rows) and predicted class
+  RUN/STEM/images.csv              mIoU, accuracy and IoU of each image, the worst first
+  RUN/STEM/worst/                  pictures of the worst: image, truth, prediction, what is wrong, confidence
+
+examples:
+  semiseg eval RUN
+  semiseg eval RUN --part test --flip --scales 0.75,1,1.25
+  semiseg eval RUN --part unlabeled                        pseudo-labels, where masks are known after all
+  semiseg eval RUN val_subset=valtiny                      another partition
+  semiseg eval RUN dataset.root=other_town                 other files of the same kind
+  semiseg eval RUN dataset=fields --part labeled           all training images of another dataset
+"""
+
+
+class Evaluation(NamedTuple):
+    """A network that was measured, and the result.
+
+    Args:
+        network: on its device.
+        dataset: the images and masks.
+        result: plain values: miou, iou by class, accuracy, confusion, and what was measured how.
+        images: scores of the images, the worst first.
+    """
+
+    network: SegModel
+    dataset: SegDataset
+    result: dict[str, Any]
+    images: list[ImageScore]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``semiseg eval`` with the arguments after its name; return the exit code.
+
+    Raises:
+        UserError: no finished run, no such images, other classes, a network that cannot be applied so, or a folder
+            that was chosen and cannot be written.
+    """
+    options = _parser().parse_intermixed_args(arguments)
+    run = open_run(options.run)
+    settings, device = chosen_settings(options, run), chosen_device(options, run)
+    compute_as(run)
+    found = measure(run, options.checkpoint, options.part, settings, device, options.root, options.data)
+    result = found.result
+    print(f"{options.part} images: {result['images']}, network: {result['checkpoint']}, {describe(settings)}")
+    print(iou_table(result["iou"], {"mIoU": result["miou"], "pixel accuracy": result["accuracy"]}))
+    folder = run.path if options.output is None else options.output.expanduser()
+    path = folder / f"{file_stem(result, run.evaluator())}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, result)
+        _write_details(path.with_suffix(""), found, settings, device, options.worst)
+        print(f"Written to {path} and {path.with_suffix('')}/")
+    except OSError as error:
+        message = f"the result could not be written to {path} ({error.strerror}); -o chooses another folder."
+        if options.output is not None:
+            raise UserError(message) from error
+        print(f"semiseg: {message}", file=sys.stderr)
+    return 0
+
+
+def measure(
+    run: FinishedRun,
+    checkpoint: str,
+    part: Part,
+    settings: EvaluatorConfig,
+    device: torch.device,
+    root: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Evaluation:
+    """Measure one network of a run.
+
+    Args:
+        run: the run.
+        checkpoint: see ``FinishedRun.checkpoint``.
+        part: which images; see ``images_of``.
+        settings: how the network is applied.
+        device: where to compute.
+        root: where the dataset is now, if it has moved.
+        overrides: config keys of another dataset or partition.
+
+    Raises:
+        UserError: no images in this part, no such checkpoint, or classes that differ from the dataset's.
+    """
+    dataset, ids = images_of(run, part, overrides, root)
+    network, bundle = run.network(checkpoint, device)
+    classes = list(dataset.info.classes)
+    if bundle["classes"] != classes:
+        raise UserError(
+            f"The checkpoint has the classes {', '.join(bundle['classes'])}, the dataset has {', '.join(classes)}."
+        )
+    precision = run.config.trainer.precision
+    with progress("evaluate", len(ids)) as advance:
+        scores = ImageScores(ids, dataset.info, advance)
+        metrics = evaluate(network, dataset, ids, settings, device, precision=precision, watch=scores)
+    result = {
+        "miou": metrics.miou,
+        "iou": metrics.by_class(classes),
+        "accuracy": metrics.accuracy,
+        "confusion": metrics.confusion,
+        "part": part,
+        "dataset": dataset.info.name,
+        "overrides": list(overrides),
+        "images": len(ids),
+        "checkpoint": checkpoint,
+        "step": bundle["step"],
+        "iteration": bundle["iteration"],
+        "evaluator": dataclasses.asdict(settings),
+        "precision": precision,
+        "device": str(device),
+    }
+    return Evaluation(network, dataset, result, scores.ranked())
+
+
+def evaluate_run(
+    run: FinishedRun,
+    checkpoint: str,
+    part: Part,
+    settings: EvaluatorConfig,
+    device: torch.device,
+    root: str | None = None,
+) -> dict[str, Any]:
+    """Return the result of ``measure`` alone."""
+    return measure(run, checkpoint, part, settings, device, root).result
+
+
+def _write_details(
+    folder: Path, found: Evaluation, settings: EvaluatorConfig, device: torch.device, worst: int
+) -> None:
+    """Write the confusion matrix, the scores of the images, and pictures of the worst."""
+    # matplotlib takes a second, which faults need not.
+    from semiseg.apply.confusion import write_picture, write_table
+
+    result, info = found.result, found.dataset.info
+    folder.mkdir(parents=True, exist_ok=True)
+    write_table(folder / "confusion.csv", result["confusion"], info.classes)
+    title = (
+        f"Share of each true class, in percent\n{info.name}, {result['part']}: {result['images']} images, "
+    )
+    write_picture(
+        folder / "confusion.png", result["confusion"], info.classes, f"{title}mIoU {100 * result['miou']:.2f}"
+    )
+    write_scores(folder / "images.csv", found.images, info.classes)
+    chosen = [score for score in found.images if score.pixels][:worst]
+    samples = take_samples(
+        found.network,
+        found.dataset,
+        [score.id for score in chosen],
+        settings,
+        device,
+        precision=result["precision"],
+    )
+    write_worst(folder / "worst", samples, chosen, info)
+
+
+def file_stem(result: dict[str, Any], usual: EvaluatorConfig) -> str:
+    """Name a result after what was measured and how that differs from the run's own evaluation."""
+    settings = result["evaluator"]
+    parts = ["eval", result["part"], re.sub(r"[^\w.-]+", "_", result["checkpoint"])]
+    if overrides := result.get("overrides"):
+        digest = hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()
+        parts += [result["dataset"], digest[:8]]
+    if settings["name"] != usual.name:
+        parts.append(settings["name"])
+    if settings["mode"] != usual.mode or settings["window"] != usual.window:
+        parts.append(f"slide{settings['window']}" if settings["mode"] == "slide" else "whole")
+    if settings["scales"] != list(usual.scales):
+        parts.append("scales" + "_".join(f"{scale:g}" for scale in settings["scales"]))
+    if settings["flip"] != usual.flip:
+        parts.append("flip" if settings["flip"] else "noflip")
+    return "-".join(parts)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="semiseg eval",
+        description="Evaluate a finished run again. Without options this repeats its reported number.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument(
+        "data",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="another dataset with the same classes, or another partition: dataset, dataset.KEY, split, split_family, "
+        "split_id, split_lists, val_subset",
+    )
+    parser.add_argument(
+        "--part",
+        choices=PARTS,
+        default="val",
+        help="images to measure on; labeled and unlabeled are training images (default: val)",
+    )
+    add_options(parser)
+    parser.add_argument("--root", metavar="DIR", help="folder of the dataset, if it has moved")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help="folder to write into (default: the run directory)"
+    )
+    parser.add_argument(
+        "--worst",
+        type=_count,
+        default=WORST,
+        metavar="N",
+        help=f"how many of the worst images to draw (default: {WORST})",
+    )
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
+
+
+_count.__name__ = "number"

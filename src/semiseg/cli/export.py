@@ -1,0 +1,202 @@
+"""``semiseg export``: a network of a finished run as one file that needs no semiseg."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semiseg import __version__
+from semiseg.cli.arguments import Parser
+from semiseg.errors import UserError
+from semiseg.files import file_digest, replacing
+from semiseg.runs.applying import add_network_options, chosen_settings, describe
+from semiseg.runs.finished import REPORTED, FinishedRun, open_run
+
+if TYPE_CHECKING:
+    from semiseg.config.schema import EvaluatorConfig
+    from semiseg.export.graph import Format
+    from semiseg.export.verification import Agreement
+
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+VERSION = 1
+EPILOG = """\
+writes one file, by default RUN/network.onnx or RUN/network.pt2, once it gives the run's own predictions at three
+unrelated sizes. It takes any number of RGB images of one size, (N, H, W, 3) uint8, and gives
+
+  label          (N, H, W) uint8       number of the class
+  confidence     (N, H, W) float32     its probability
+  probabilities  (N, K, H, W) float32  those of all classes
+
+Normalization, padding, scales and mirroring are inside, as the run evaluated; class names, colors and all settings
+are in the file's metadata. docs/export.md shows ten lines that use it without semiseg.
+
+examples:
+  semiseg export RUN
+  semiseg export RUN --format torch -o roads.pt2
+  semiseg export RUN --mode whole                        a run that evaluated by a sliding window
+  semiseg export RUN --scales 0.75,1,1.25 --flip         slower, a little better
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``semiseg export`` with the arguments after its name; return the exit code.
+
+    Raises:
+        UserError: no run, a file that is there already, packages that are missing, or a network or an evaluator
+            that cannot be exported.
+        RunFailed: the exported network predicts otherwise than the trained one.
+    """
+    options = _parser().parse_args(arguments)
+    run = open_run(options.run)
+    settings = chosen_settings(options, run)
+    target = _target(options.output, options.format, run, options.force)
+    # Torch takes seconds, which the mistakes above need not.
+    from semiseg.export import graph as export_network
+
+    if options.format == "onnx":
+        export_network.require_onnx()
+    agreements, size = export(run, options.checkpoint, settings, options.format, target)
+    print(f"{describe(settings)}; compared with PyTorch's predictions:")
+    for each in agreements:
+        print(
+            f"  {each.images} x {each.width}x{each.height} pixels: probabilities differ by at most "
+            f"{each.difference:.1e}, {100 * each.labels:.2f} % of the labels are equal"
+        )
+    for sentence in outside(run):
+        print(f"semiseg: note: {sentence}")
+    print(f"Written to {target} ({size / 1e6:.1f} MB)")
+    return 0
+
+
+def export(
+    run: FinishedRun, checkpoint: str, settings: EvaluatorConfig, form: Format, target: Path
+) -> tuple[list[Agreement], int]:
+    """Write a network as a file, after it was compared with its origin.
+
+    Args:
+        run: the run.
+        checkpoint: see ``FinishedRun.checkpoint``.
+        settings: how the network is applied.
+        form: "onnx", or "torch" for a file of ``torch.export``.
+        target: the file, in a folder that exists; one that is there is replaced.
+
+    Returns:
+        How they agree at each size, and the bytes of the file.
+
+    Raises:
+        UserError: no such checkpoint; a network or settings that cannot be exported; the file cannot be written.
+        RunFailed: the exported network predicts otherwise than its origin.
+    """
+    import torch
+
+    from semiseg.export import graph as export_network
+    from semiseg.export.verification import compare
+
+    torch.set_num_threads(run.config.trainer.threads)
+    network, bundle = run.network(checkpoint, torch.device("cpu"))
+    network.to(memory_format=torch.contiguous_format)
+    network.heads.clear()
+    smallest = export_network.smallest_side(network, settings)
+    facts = metadata(run, checkpoint, settings, bundle, smallest)
+    program = export_network.trace(network, settings)
+    write = export_network.as_onnx if form == "onnx" else export_network.as_torch
+    content = write(program, facts)
+    agreements = compare(export_network.opened(content, form), network, settings, smallest)
+    try:
+        with replacing(target) as file:
+            file.write(content)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    return agreements, len(content)
+
+
+def metadata(
+    run: FinishedRun, checkpoint: str, settings: EvaluatorConfig, bundle: dict[str, Any], smallest: int
+) -> dict[str, Any]:
+    """Return what an exported file says about itself, as plain values; no path of this machine is among them."""
+    config, summary = run.config, run.summary
+    return {
+        "version": VERSION,
+        "classes": bundle["classes"],
+        "palette": bundle["palette"],
+        "input": "images: (N, H, W, 3) uint8, RGB, any number of images of one size",
+        "outputs": {
+            "label": "(N, H, W) uint8, number of the class",
+            "confidence": "(N, H, W) float32, probability of that class",
+            "probabilities": "(N, K, H, W) float32, probabilities of all classes",
+        },
+        "smallest_side": smallest,
+        "inside": describe(settings),
+        "outside": outside(run),
+        "evaluator": dataclasses.asdict(settings),
+        "run": config.name,
+        **{key: config[key].name for key in ("dataset", "method", "model", "backbone")},
+        "checkpoint": checkpoint if checkpoint in (REPORTED, "best", "last") else Path(checkpoint).name,
+        "checkpoint_sha256": file_digest(run.checkpoint(checkpoint)),
+        "iteration": bundle["iteration"],
+        "miou_of_run": summary["miou"],
+        "semiseg": __version__,
+    }
+
+
+def outside(run: FinishedRun) -> list[str]:
+    """Say what the run does to its predictions that no exported file does."""
+    sentences = []
+    if run.config.dataset.get("half_size", False):
+        sentences.append(
+            "The network learned from images of half the height and width (dataset.half_size): halve images before, "
+            "each pixel the mean of four."
+        )
+    if run.config.trainer.precision != "fp32":
+        sentences.append(
+            f"The run computed in {run.config.trainer.precision}, the exported network computes in fp32."
+        )
+    return sentences
+
+
+def _target(given: Path | None, form: Format, run: FinishedRun, force: bool) -> Path:
+    """Return the file to write; its folder is made.
+
+    Raises:
+        UserError: it is there already, is named as a file of another format, or its folder cannot be made.
+    """
+    suffix = SUFFIXES[form]
+    target = run.path / f"network{suffix}" if given is None else given.expanduser()
+    if target.suffix != suffix or target.is_dir():
+        raise UserError(f"-o {target}: a file of --format {form} ends in {suffix}.")
+    if target.exists() and not force:
+        raise UserError(f"{target} is there already. Replace it with --force, or choose another file by -o.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    return target
+
+
+def _unwritable(target: Path, error: OSError) -> UserError:
+    return UserError(f"{target} cannot be written ({error.strerror}). Choose another file by -o.")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="semiseg export",
+        description="Write the network of a finished run as one file that runs without semiseg.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument(
+        "--format",
+        choices=tuple(SUFFIXES),
+        default="onnx",
+        help="ONNX, for onnxruntime and others; or a file of torch.export, for PyTorch (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="file to write (default: in the run directory)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+    add_network_options(parser)
+    return parser

@@ -1,0 +1,204 @@
+"""``semiseg init``: the command."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from semiseg.cli.arguments import Parser
+from semiseg.cli.progress import progress
+from semiseg.config.searchpath import conf_dir, is_shipped
+from semiseg.data.check import BadFilesError
+from semiseg.data.folder import Folder
+from semiseg.data.mask_labels import Value, parse_color
+from semiseg.errors import UserError
+from semiseg.files import write_text
+from semiseg.onboard.classes import Classes, decide
+from semiseg.onboard.describe import config, report, settings
+from semiseg.onboard.layout import Given, find_layout
+from semiseg.onboard.measure import Measures, measure
+from semiseg.onboard.names import find_names, given_names
+from semiseg.onboard.parts import VAL_SHARE, find_parts
+from semiseg.onboard.survey import Survey, survey
+from semiseg.output import collected_messages
+
+DESCRIPTION = """\
+Look at a folder of images, of which some have masks: find the layout, the classes in the masks (numbers or colors),
+sizes and label statistics, check every file, and write the config of the dataset."""
+EPILOG = """\
+writes dataset/NAME.yaml in the working directory, which `semiseg train dataset=NAME` reads from there; and
+dataset/NAME.val.txt, the images to validate on, where FOLDER does not say which. Nothing in FOLDER is changed.
+
+examples:
+  semiseg init fields                                  fields/images/*.jpg, fields/masks/*.png for some of them
+  semiseg init fields --classes soil,wheat,weed        names in the order in which the report lists the values
+  semiseg init scans --classes 'rest=#000000,vessel=#ff0000' --void '#ffffff'
+  semiseg init data --name fields --images rgb --masks gt --mask-suffix _mask
+"""
+SHOWN_LAYOUTS = 4
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``semiseg init`` with the arguments after its name; return the exit code.
+
+    Raises:
+        UserError: there is no folder, image or mask, files cannot serve, the names do not go with the masks, or
+            the config exists already.
+    """
+    options = _parser().parse_args(arguments)
+    root = Path(options.folder).expanduser()
+    if not root.is_dir():
+        fault = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(f"{root} {fault}; expected a folder with images and masks")
+    root = root.resolve()
+    name = _name(options.name, root)
+    target = Path("dataset") / f"{name}.yaml"
+    if target.exists() and not options.force:
+        raise UserError(f"{target} exists already: --force replaces it, --name NAME writes another")
+    own_list = target.with_name(f"{name}.val.txt")
+    try:
+        findings = _examine(root, name, own_list, options)
+    except BadFilesError as error:
+        raise BadFilesError(error.faults, "leave them out with --skip-bad") from error
+    target.parent.mkdir(exist_ok=True)
+    if findings.drawn:
+        write_text(own_list, "".join(f"{image_id}\n" for image_id in findings.drawn))
+        print(f"written  {own_list}")
+    write_text(target, findings.config)
+    print(f"written  {target}\n")
+    print("\n".join(_next(name, target, findings)))
+    return 0
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What is written, and what the next steps depend on.
+
+    Args:
+        config: of the dataset, as YAML.
+        drawn: images to validate on that a list has to keep.
+        made_up: whether the names of the classes are placeholders.
+        measures: what was counted.
+    """
+
+    config: str
+    drawn: tuple[str, ...]
+    made_up: bool
+    measures: Measures
+
+
+def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace) -> _Findings:
+    """Look at everything and print what there is to know."""
+    given = Given(options.images, options.masks, options.image_suffix, options.mask_suffix)
+    layout, others = find_layout(root, given)
+    files = layout.find(root)
+    masks = {image_id: path for image_id, path in files.masks.items() if image_id in files.images}
+    with progress("masks", len(masks)) as tick:
+        found = survey(masks, tick)
+    classes = _classes(found, root, options)
+    parts = find_parts(root, files, options.val, own_list, options.force)
+    values = settings(name, root, layout, classes, parts, options.skip_bad)
+    dataset = Folder(**values)
+    with collected_messages() as warnings, progress("files", len(files.ids)) as tick:
+        measures = measure(dataset, lambda done, total: tick())
+    print("\n".join([str(root), "", *report(layout, files, found, classes, measures), ""]))
+    notes = [*classes.notes, *parts.notes, *_unmeasured(classes, measures), *warnings]
+    notes += [f"other masks of the same images: {each.words()}" for each in others[:SHOWN_LAYOUTS]]
+    print("".join(f"note     {note}\n" for note in notes), end="")
+    drawn = dataset.ids("val") if parts.listed else ()
+    if parts.listed:
+        values["val"] = str(parts.listed.absolute())
+    return _Findings(config(values, classes, measures), drawn, classes.made_up, measures)
+
+
+def _classes(found: Survey, root: Path, options: argparse.Namespace) -> Classes:
+    """Decide on the classes; where masks that cannot be read may be why that fails, name them instead."""
+    named = given_names(options.classes) if options.classes else find_names(root)
+    try:
+        return decide(found, named, _void(options.void))
+    except UserError:
+        if found.faults and not options.skip_bad:
+            raise BadFilesError(found.faults) from None
+        raise
+
+
+def _unmeasured(classes: Classes, measures: Measures) -> list[str]:
+    pairs = zip(classes.names, measures.images["val"], strict=False)
+    unseen = [name for name, count in pairs if not count]
+    return [f"no validation image holds {', '.join(unseen)}: no IoU is measured there"] if unseen else []
+
+
+def _name(given: str | None, root: Path) -> str:
+    name = given or re.sub(r"[^a-z0-9_-]+", "_", root.name.lower()).strip("_") or "own"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise UserError(f"--name {name}: expected letters, digits, - and _")
+    if is_shipped("dataset", name):
+        shipped = ", ".join(sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml")))
+        raise UserError(
+            f"dataset={name} is one of semiseg's own ({shipped}); choose another: --name my_{name}"
+        )
+    return name
+
+
+def _void(text: str | None) -> list[Value]:
+    values: list[Value] = []
+    for word in (text or "").split(","):
+        if word.strip().isdigit():
+            values.append(int(word))
+        elif word.strip():
+            parse_color(word.strip())
+            values.append(word.strip().lower())
+    return values
+
+
+def _next(name: str, target: Path, findings: _Findings) -> list[str]:
+    smallest = min(min(size) for size in findings.measures.sizes)
+    crop = max(32, min(512, smallest // 32 * 32))
+    split = "full" if findings.measures.parts["unlabeled"] else "1/8"
+    lines = [
+        f"semiseg splits check dataset={name} split={split}",
+        f"semiseg train --plan dataset={name} split={split} method=cps trainer.crop_size={crop}",
+    ]
+    if findings.made_up:
+        lines.insert(
+            0, f"write the names of the classes into {target}, or give them: --classes NAME,NAME,... --force"
+        )
+    return ["next", *(f"  {line}" for line in lines)]
+
+
+def _share(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _parser() -> Parser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="semiseg init", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
+    parser.add_argument("folder", metavar="FOLDER", help="folder with images and masks, anywhere below it")
+    parser.add_argument("--name", help="of the dataset; default: the folder's")
+    parser.add_argument(
+        "--classes",
+        metavar="NAME,...",
+        help="names of the classes in the order of the values, or NAME=VALUE,... with numbers or colors; default: "
+        "those of classes.txt, class_dict.csv, labelmap.txt ... in FOLDER, else placeholders",
+    )
+    parser.add_argument(
+        "--void", metavar="VALUE,...", help='numbers or colors that mean "not labeled", beside 255'
+    )
+    parser.add_argument("--images", metavar="DIR", help="folder of the images below FOLDER; default: found")
+    parser.add_argument("--masks", metavar="DIR", help="folder of the masks below FOLDER; default: found")
+    parser.add_argument("--image-suffix", metavar="END", help="what images' names end in; default: found")
+    parser.add_argument("--mask-suffix", metavar="END", help="what masks' names end in; default: found")
+    parser.add_argument(
+        "--val",
+        type=_share,
+        metavar="SHARE|NAME",
+        help="share of the labeled images to validate on, a list or a subfolder; default: val, valid or validation if "
+        f"there is one, else {VAL_SHARE}",
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="leave out files that cannot serve")
+    parser.add_argument("--force", action="store_true", help="replace what was written before")
+    return parser

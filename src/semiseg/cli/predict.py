@@ -1,0 +1,151 @@
+"""``semiseg predict``: label maps, overlays and confidence of any pictures."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from semiseg.apply.picture_options import add_predictor_options
+from semiseg.cli.arguments import Parser
+from semiseg.errors import Interrupted, UserError
+from semiseg.runs.applying import describe
+from semiseg.runs.finished import open_run
+
+if TYPE_CHECKING:
+    from semiseg.apply.predict_folder import Predictions
+    from semiseg.runs.predictor import Predictor
+
+EPILOG = """\
+writes:
+  OUT/labels/NAME.png      palette PNG whose pixels are class numbers
+  OUT/overlay/NAME.png     the picture below the colors of its classes
+  OUT/confidence/NAME.png  with --confidence: gray, the probability of the class; white is 1
+  OUT/legend.png           numbers, names and colors of the classes
+  OUT/predict.json         classes, settings, the pictures, and those that could not be read
+  NAME is the picture's path without extension, from the folder on that all IMAGES share.
+
+examples:
+  semiseg predict RUN photo.jpg -o OUT
+  semiseg predict RUN photos more_photos -o OUT --flip --scales 0.75,1,1.25
+  semiseg predict RUN 'photos/**/*.tif' -o OUT --tile 1024 --confidence 16 --no-overlay
+  semiseg predict RUN photos -o OUT --skip-existing      go on after an interruption
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``semiseg predict`` with the arguments after its name; return the exit code.
+
+    Raises:
+        UserError: no run, no pictures, files that would be replaced, or pictures that could not be predicted,
+            after all others have been.
+        Interrupted: a signal ended the work between two pictures or tiles.
+    """
+    options = _parser().parse_intermixed_args(arguments)
+    run = open_run(options.run)
+    from semiseg.apply.images import find_images, large_pictures
+
+    found = find_images(options.images)
+    # What takes seconds to import comes after the mistakes that are found without it.
+    from semiseg.apply.picture_options import chosen_predictor, failures, origin
+    from semiseg.apply.predict_folder import RECORD, Predictions
+
+    predictor = chosen_predictor(options, run)
+    output = Predictions(options.output, options.overlay, options.confidence)
+    waiting = output.open(
+        found, origin(options.checkpoint, run, predictor), options.force, options.skip_existing
+    )
+    with large_pictures():
+        _predict_all(predictor, waiting, output)
+    skipped = f", {len(found) - len(waiting)} were there already" if len(waiting) < len(found) else ""
+    print(f"{describe(predictor.settings)}, on {predictor.device}")
+    print(
+        f"{len(waiting) - len(output.failed)} images predicted{skipped}: {', '.join(output.kinds)} in {output.folder}"
+    )
+    if output.failed:
+        raise UserError(failures(output.failed, len(waiting), output.folder / RECORD))
+    return 0
+
+
+def _predict_all(predictor: Predictor, waiting: Mapping[str, Path], output: Predictions) -> None:
+    """Predict pictures one by one, while another thread writes the former one."""
+    from semiseg.apply.picture_options import predicted
+    from semiseg.cli.progress import progress
+    from semiseg.engine.signals import StopRequest
+
+    state, done = "interrupted", 0
+    try:
+        with (
+            StopRequest() as stop,
+            ThreadPoolExecutor(1) as pool,
+            progress("predict", len(waiting)) as advance,
+        ):
+            writing = pool.submit(lambda: None)
+            for name, path in waiting.items():
+                stop.check()
+                prediction = predicted(predictor, path, stop.check, output.failed)
+                writing.result()
+                if prediction is not None:
+                    tiled = predictor.cuts(*prediction.label.shape)
+                    writing = pool.submit(output.write, name, path, prediction, tiled)
+                    if tiled:
+                        writing.result()  # two large pictures at once take too much memory
+                done += 1
+                advance()
+            writing.result()
+        state = "done"
+    except Interrupted as error:
+        reason = f"{error.reason} after {done} of {len(waiting)} images; the same command with --skip-existing goes on"
+        raise Interrupted(reason, error.exit_code) from error
+    finally:
+        output.close(state, predictor.info)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="semiseg predict",
+        description="Predict the classes of pictures of any size with the network of a finished run, applied as\n"
+        "the run evaluated it, so that the pixels are those that `semiseg eval` counts.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, and patterns in quotes")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="folder to write into"
+    )
+    add_predictor_options(parser)
+    parser.add_argument(
+        "--overlay",
+        type=_opacity,
+        default=0.5,
+        metavar="SHARE",
+        help="share of the colors in the overlay, 0 to 1 (default: 0.5)",
+    )
+    parser.add_argument(
+        "--no-overlay", dest="overlay", action="store_const", const=None, help="write no overlay"
+    )
+    parser.add_argument(
+        "--confidence",
+        type=int,
+        choices=(8, 16),
+        help="write the confidence too, with so many bits (default: no)",
+    )
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--force", action="store_true", help="replace files that are there")
+    existing.add_argument(
+        "--skip-existing", action="store_true", help="predict only pictures whose files are not there yet"
+    )
+    return parser
+
+
+def _opacity(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share between 0 and 1")
+    return share
+
+
+_opacity.__name__ = "share"

@@ -1,0 +1,158 @@
+"""``semiseg report``: read runs, average what may be averaged, and write one folder that shows it."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from semiseg.cli.arguments import Parser
+from semiseg.files import write_text
+from semiseg.report import csv_table, markdown
+from semiseg.report.aggregate import SCORES, USUAL_BASELINE, study
+from semiseg.report.collect import collect
+from semiseg.report.flags import MIXABLE
+from semiseg.report.folder import FIGURES, claim, mark
+from semiseg.report.model import Figure, Study
+from semiseg.report.wording import difference, gap_closed, mean_std, metric_name, seeds
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``semiseg report`` with the arguments after its name; return the exit code."""
+    options = _parser().parse_args(arguments)
+    records = collect(options.runs)
+    found = study(records, options.by, options.metric, options.baseline, options.mix)
+    folder = options.output or usual_folder(options.runs)
+    claim(folder, options.force)
+    figures = write(found, folder, f"semiseg report {shlex.join(arguments)}")
+    print(told(found))
+    print(f"Written to {folder}: report.html, report.md, results.csv, {len(figures)} figures")
+    if options.wandb is not None:
+        from semiseg.report.upload import upload
+
+        upload(found, figures, folder, options.project, options.entity, options.wandb)
+    return 0
+
+
+def write(found: Study, folder: Path, command: str) -> list[Figure]:
+    """Write all files of a report into its folder and return the figures.
+
+    Args:
+        found: what is shown.
+        folder: as ``claim`` left it.
+        command: what was typed.
+    """
+    # Only now what draws, so that mistakes are answered at once.
+    from semiseg.report.gallery import find_galleries
+    from semiseg.report.page import write_html
+    from semiseg.report.plots import write_figures
+
+    galleries = find_galleries(found)
+    figures = write_figures(found, galleries, folder / FIGURES)
+    write_text(folder / "results.csv", csv_table.render(found))
+    write_text(folder / "report.md", markdown.render(found, figures, folder))
+    write_html(found, figures, galleries, folder / "report.html")
+    files = dict.fromkeys(path for figure in figures for path in (figure.path, figure.dark))
+    mark(folder, command, list(files))
+    return figures
+
+
+def usual_folder(given: Sequence[Path]) -> Path:
+    """``report`` inside the folder of runs that was given; in the working directory for several or one run."""
+    alone = len(given) == 1 and not (given[0] / "run.yaml").is_file()
+    return (given[0] if alone else Path()) / "report"
+
+
+def told(found: Study) -> str:
+    """The main table for a terminal, runs that are left out, and notes."""
+    head = [*found.by, "n", metric_name(found.metric), "each seed"]
+    head += [f"to {found.baseline}", "gap closed"] if found.baseline else []
+    rows = [head]
+    for cell in found.cells:
+        score = cell.scores[found.metric]
+        row = [*cell.key.values(), str(score.n), mean_std(score), seeds(cell.runs, score)]
+        rows.append(
+            [*row, difference(cell.difference), gap_closed(cell.gap_closed)] if found.baseline else row
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    for flagged in found.flagged:
+        kinds = ", ".join(flag.kind if flag.kind != "state" else flag.text for flag in flagged.flags)
+        lines.append(
+            f"{'averaged in spite of' if flagged.averaged else 'not averaged'}: {flagged.run.path} ({kinds})"
+        )
+    lines += [f"{cell.label}: {note}" for cell in found.cells for note in cell.notes]
+    return "\n".join([*lines, *found.notes])
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="semiseg report",
+        description="Compare runs: mean and spread over seeds, paired differences to a baseline, curves, pictures. "
+        "Runs that failed, or that differ from the others of their cell in anything but seed and partition, are "
+        "listed and not averaged. Needs no account and no network.",
+        epilog="Examples: semiseg report SWEEP; semiseg report runs --by method,split,backbone --metric miou_test "
+        "-o OUT; semiseg report A B --mix code. Writes report.html (one file), report.md, results.csv (a line a run) "
+        "and figures/.",
+    )
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="DIR", help="run directories, sweeps, or folders of them"
+    )
+    parser.add_argument(
+        "--by",
+        type=_words,
+        default="method,split",
+        metavar="KEY,KEY",
+        help="what makes a row: config groups such as method or backbone, or keys such as split or "
+        "optimizer.lr (default: method,split)",
+    )
+    parser.add_argument(
+        "--metric",
+        default="miou",
+        metavar="NAME",
+        help=f"score to compare: {', '.join(SCORES)}, iou/CLASS or iou_test/CLASS (default: miou)",
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="METHOD",
+        help=f"method to compare the others with (default: {USUAL_BASELINE}, where there is one)",
+    )
+    parser.add_argument(
+        "--mix",
+        type=_mixable,
+        default="",
+        metavar="KIND,KIND",
+        help=f"average over runs that differ in {', '.join(MIXABLE)}; they stay flagged (default: none)",
+    )
+    _add_output_options(parser)
+    return parser
+
+
+def _add_output_options(parser: Parser) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help="folder to write (default: DIR/report; ./report for a single run or several DIR)",
+    )
+    parser.add_argument("--force", action="store_true", help="write into a folder that holds something else")
+    parser.add_argument(
+        "--wandb",
+        choices=("online", "offline"),
+        help="log the tables and figures as one run of wandb too; offline writes files for `wandb sync`",
+    )
+    parser.add_argument(
+        "--project", default="semiseg", metavar="NAME", help="wandb project (default: semiseg)"
+    )
+    parser.add_argument("--entity", metavar="NAME", help="wandb user or team (default: the account's)")
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _mixable(text: str) -> list[str]:
+    kinds = _words(text)
+    if wrong := [kind for kind in kinds if kind not in MIXABLE]:
+        raise argparse.ArgumentTypeError(f"{wrong[0]} is none of {', '.join(MIXABLE)}")
+    return kinds

@@ -1,0 +1,180 @@
+"""Inspecting what a run reads: datasets, weights, decoded images, the wandb account. Nothing is fetched."""
+
+import netrc
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from semiseg.data.camvid import CamVid
+from semiseg.data.cityscapes import Cityscapes
+from semiseg.data.dataset import Part
+from semiseg.data.files import ROOT_VARIABLE, FileDataset, NoFolderError
+from semiseg.data.store_files import cache_folder
+from semiseg.data.voc import Voc
+from semiseg.doctor.findings import Section
+from semiseg.errors import UserError
+from semiseg.output import collected_messages
+
+LOCAL = Path("local.yaml")
+WANDB_SERVER = "https://api.wandb.ai"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A dataset that people download.
+
+    Args:
+        build: makes it from its root.
+        counts: published number of images of each part that has masks.
+    """
+
+    build: Callable[[str | None], FileDataset]
+    counts: dict[Part, int]
+
+
+KNOWN = {
+    "camvid": Known(lambda root: CamVid(root), {"train": 367, "val": 101, "test": 233}),
+    "voc": Known(lambda root: Voc(root), {"train": 10582, "val": 1449}),
+    "cityscapes": Known(lambda root: Cityscapes(root), {"train": 2975, "val": 500}),
+}
+
+
+def datasets() -> Section:
+    """The known datasets, where they are and how many images they hold."""
+    section = Section("datasets")
+    base = os.environ.get(ROOT_VARIABLE) or None
+    section.facts[ROOT_VARIABLE] = base
+    if base is not None and not Path(base).expanduser().is_dir():
+        section.problem(
+            f"{ROOT_VARIABLE}={base} is no folder",
+            f"export {ROOT_VARIABLE}=the folder that holds camvid, voc ...",
+        )
+    roots = _local_roots(section)
+    for name, known in KNOWN.items():
+        _count(section, name, known, roots.get(name))
+    for name in sorted(roots.keys() - KNOWN.keys()):
+        section.facts[name] = roots[name]
+        if not Path(roots[name]).expanduser().is_dir():
+            section.problem(f"{LOCAL}: data_roots.{name} is no folder: {roots[name]}", "correct the path")
+    if base is None and not roots:
+        section.facts["to add one"] = (
+            f"dataset.root=PATH, data_roots in {LOCAL}, or {ROOT_VARIABLE}; shapes needs none"
+        )
+    return section
+
+
+def _local_roots(section: Section) -> dict[str, str]:
+    """Folders by dataset as local.yaml in the working directory names them."""
+    if not LOCAL.is_file():
+        return {}
+    try:
+        loaded = OmegaConf.load(LOCAL)
+        node = loaded.get("data_roots") if isinstance(loaded, DictConfig) else None
+        roots = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else {}
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        section.problem(f"{LOCAL} cannot be read: {error}", "correct the file", fatal=True)
+        return {}
+    return {str(name): str(root) for name, root in roots.items()} if isinstance(roots, dict) else {}
+
+
+def _count(section: Section, name: str, known: Known, root: str | None) -> None:
+    """Count a dataset's images, and compare with the published numbers and the files that are there."""
+    try:
+        with collected_messages() as notes:
+            dataset = known.build(root)
+    except NoFolderError as error:
+        section.facts[name] = None
+        if root is not None:
+            section.problem(f"{LOCAL}: {error}", f"correct data_roots.{name}")
+        return
+    except UserError as error:
+        section.facts[name] = "unusable"
+        section.problem(f"dataset {name}: {error}", f"docs/datasets.md draws the folders of {name}")
+        return
+    counts = {part: len(dataset.ids(part)) for part in known.counts}
+    section.facts[name] = counts
+    section.facts |= {f"{name}, note {number}": note for number, note in enumerate(notes, start=1)}
+    if counts != known.counts:
+        section.problem(
+            f"dataset {name} has {_numbers(counts)} images; published are {_numbers(known.counts)}",
+            "complete the download and the lists, or do not compare results with published ones",
+        )
+    wanted = (file for part in counts for image_id in dataset.ids(part) for file in dataset.files(image_id))
+    missing = [str(file) for file in wanted if file is not None and not file.is_file()]
+    if missing:
+        section.problem(
+            f"dataset {name} lacks {len(missing)} files, the first of them {missing[0]}",
+            "unpack the archives again, or leave these images out with dataset.skip_bad=true",
+        )
+
+
+def _numbers(counts: dict[Part, int]) -> str:
+    return ", ".join(f"{count:,} {part}" for part, count in counts.items())
+
+
+def weights_folder() -> Path:
+    """Folder that published weights are kept in, as torch and torchvision do."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def weights() -> Section:
+    """Files of published weights on this machine."""
+    folder = weights_folder()
+    section = Section("weights", {"folder": str(folder)})
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.is_file():
+                section.facts[f"{path.name}_bytes"] = path.stat().st_size
+                if path.stat().st_size == 0:
+                    section.problem(f"{path} is empty", f"rm {path}; it is fetched when it is needed")
+    return section
+
+
+def cache() -> Section:
+    """Decoded images of all datasets."""
+    folder = cache_folder(None)
+    section = Section("cache", {"folder": str(folder)})
+    stores = sorted(folder.glob("decoded/*/")) if folder.is_dir() else []
+    section.facts |= {f"{store.name}_bytes": _size(store) for store in stores}
+    section.facts["total_bytes"] = _size(folder)
+    return section
+
+
+def _size(folder: Path) -> int:
+    return sum((Path(base) / file).lstat().st_size for base, _, files in os.walk(folder) for file in files)
+
+
+def wandb() -> Section:
+    """Whether runs can be sent to wandb; only whether a key is there, never its value."""
+    section = Section("wandb")
+    try:
+        section.facts["version"] = metadata.version("wandb")
+    except metadata.PackageNotFoundError:  # told with the versions
+        section.facts["version"] = None
+        return section
+    server = os.environ.get("WANDB_BASE_URL", WANDB_SERVER)
+    logged_in = bool(os.environ.get("WANDB_API_KEY")) or _in_netrc(server)
+    section.facts |= {"server": server, "logged in": logged_in, "WANDB_MODE": os.environ.get("WANDB_MODE")}
+    if os.environ.get("WANDB_MODE") == "online" and not logged_in:
+        section.problem("WANDB_MODE=online without an API key", "wandb login, or tracker.mode=offline")
+    return section
+
+
+def _in_netrc(server: str) -> bool:
+    names = [os.environ.get("NETRC", ""), "~/.netrc", "~/_netrc"]
+    path = next((path for name in names if name and (path := Path(name).expanduser()).is_file()), None)
+    if path is None:
+        return False
+    try:
+        return urlsplit(server).hostname in netrc.netrc(path).hosts
+    except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
+        return False

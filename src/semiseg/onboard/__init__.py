@@ -1,0 +1,1 @@
+"""Own folders of pictures turned into datasets."""

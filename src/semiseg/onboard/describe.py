@@ -1,0 +1,180 @@
+"""What ``semiseg init`` says and writes: the report, and the dataset config."""
+
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from semiseg.cli.splits import table
+from semiseg.data.folder_files import FolderFiles
+from semiseg.data.mask_labels import parse_color
+from semiseg.data.palette import bit_color
+from semiseg.onboard.classes import Classes
+from semiseg.onboard.layout import Layout
+from semiseg.onboard.measure import Measures
+from semiseg.onboard.parts import Parts
+from semiseg.onboard.survey import Survey
+
+SHOWN_SIZES = 5
+ALIKE = 24
+"""Colors are alike that differ by less in each channel."""
+
+UNUSED = ("image_suffix", "mask_suffix", "values", "palette", "void", "skip_bad")
+"""Settings that are written only where they say something."""
+
+COMMENTS = {
+    "palette": "For pictures, since the colors of the masks are hard to tell apart.",
+    "void": 'What means "not labeled".',
+    "val": "What is validated on: a list or a subfolder of the images. Frames of one video belong together.",
+    "skip_bad": "Leaves out files that cannot serve.",
+}
+
+
+def report(
+    layout: Layout, files: FolderFiles, found: Survey, classes: Classes, measures: Measures
+) -> list[str]:
+    """Lay out what was found, as lines of text."""
+    masked = len(files.images.keys() & files.masks.keys())
+    formats = Counter(path.suffix.lower().lstrip(".") for path in files.images.values())
+    kinds = ", ".join(f"{count:,} {name}" for name, count in formats.most_common())
+    named = f"named *{layout.mask_suffix}.png" if layout.mask_suffix else "named as their images"
+    kind = "color-coded" if found.colored else "palette PNGs" if found.palette else "grey PNGs"
+    values = "colors" if found.colored else "values"
+    lines = [
+        f"images   {len(files.images):,} in {layout.images}: {kinds}; {masked:,} have a mask",
+        f"sizes    {_sizes(measures.sizes)}",
+        f"masks    {len(files.masks):,} in {layout.masks}, {named}; {kind}, {len(found.pixels)} {values}",
+        f"parts    {_parts(measures)}",
+    ]
+    if measures.skipped:
+        lines.append(f"left out {measures.skipped:,} files that cannot serve (dataset.skip_bad)")
+    return [*lines, "", *_class_table(found, classes, measures)]
+
+
+def _sizes(sizes: Counter[tuple[int, int]]) -> str:
+    some = ", ".join(f"{count:,} of {w}x{h}" for (w, h), count in sizes.most_common(SHOWN_SIZES))
+    more = f" and {len(sizes) - SHOWN_SIZES} other sizes" if len(sizes) > SHOWN_SIZES else ""
+    return f"{some}{more} (width x height)"
+
+
+def _parts(measures: Measures) -> str:
+    words = {
+        "train": "labeled to learn from",
+        "val": "to validate on",
+        "test": "to test on",
+        "unlabeled": "unlabeled",
+    }
+    return ", ".join(
+        f"{measures.parts[part]:,} {text}" for part, text in words.items() if measures.parts[part]
+    )
+
+
+def _class_table(found: Survey, classes: Classes, measures: Measures) -> list[str]:
+    total = max(sum(measures.pixels[:-1]), 1)
+    parts = list(measures.images)
+    colors = bool(found.palette) and not found.colored
+    rows = []
+    for label, (name, value) in enumerate(zip(classes.names, classes.values, strict=True)):
+        color = [found.palette.get(int(value), "")] if colors else []
+        images = [f"{measures.images[part][label]:,}" for part in parts]
+        rows.append([name, str(value), *color, f"{measures.pixels[label] / total:.2%}", *images])
+    if measures.pixels[-1]:
+        void = [f"{measures.images[part][-1]:,}" for part in parts]
+        values = ", ".join(map(str, classes.void if found.colored else (*classes.void, 255)))
+        share = f"{measures.pixels[-1] / sum(measures.pixels):.2%}"
+        rows.append(["(not labeled)", values, *([""] if colors else []), share, *void])
+    titles = [
+        "class",
+        "in masks",
+        *(["color"] if colors else []),
+        "pixels",
+        *(f"{part} images" for part in parts),
+    ]
+    return table(titles, rows, left=(0, 1, 2) if colors else (0, 1))
+
+
+def settings(
+    name: str, root: Path, layout: Layout, classes: Classes, parts: Parts, skip_bad: bool
+) -> dict[str, Any]:
+    """Arguments of ``Folder`` for what was found.
+
+    Args:
+        name: of the dataset.
+        root: its folder.
+        layout: where the files are.
+        classes: what the masks mean.
+        parts: what is validated and tested on.
+        skip_bad: leave out files that cannot serve.
+    """
+    values = None if classes.by_position else list(classes.values)
+    return {
+        "name": name,
+        "root": str(root),
+        "images": layout.images,
+        "masks": layout.masks,
+        "image_suffix": layout.image_suffix,
+        "mask_suffix": layout.mask_suffix,
+        "classes": list(classes.names),
+        "values": values,
+        "palette": None
+        if _distinct(classes)
+        else [list(bit_color(label)) for label in range(len(classes.names))],
+        "void": list(classes.void),
+        "val": parts.val,
+        "test": parts.test,
+        "skip_bad": skip_bad,
+    }
+
+
+def _distinct(classes: Classes) -> bool:
+    """Whether the colors of the masks, where they have some, can be told apart in pictures."""
+    colors = [parse_color(value) for value in classes.values if isinstance(value, str)]
+    return all(
+        max(abs(a - b) for a, b in zip(*pair, strict=True)) >= ALIKE for pair in combinations(colors, 2)
+    )
+
+
+def config(arguments: dict[str, Any], classes: Classes, measures: Measures) -> str:
+    """Write the dataset config as YAML, with comments for the person who will edit it."""
+    name = arguments["name"]
+    lines = [
+        f"# Written by `semiseg init`; `semiseg train dataset={name}` reads it. docs/datasets.md explains the keys.",
+        "defaults:",
+        "  - folder",
+        "  - _self_",
+    ]
+    for key, value in arguments.items():
+        if key == "classes":
+            lines += _class_lines(classes, measures)
+        elif key == "values" and value is not None:
+            lines += ["# What stands for each class in the masks, in the same order.", "values:"]
+            lines += [f"  - {_plain(each)}" for each in value]
+        elif value or key not in UNUSED:
+            lines += [f"# {COMMENTS[key]}"] if key in COMMENTS else []
+            lines.append(f"{key}: {_plain(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _class_lines(classes: Classes, measures: Measures) -> list[str]:
+    total = max(sum(measures.pixels[:-1]), 1)
+    names = [f"  - {_plain(name)}" for name in classes.names]
+    width = max(map(len, names))
+    values = ["" if classes.by_position else f"{value}, " for value in classes.values]
+    shares = [
+        f"{value}{count / total:.2%} of the labeled pixels"
+        for value, count in zip(values, measures.pixels[:-1], strict=True)
+    ]
+    placeholders = ": placeholders, write yours" if classes.made_up else ""
+    return [
+        f"# Names in the order of the labels{placeholders}.",
+        "classes:",
+        *(f"{name:<{width}}  # {share}" for name, share in zip(names, shares, strict=True)),
+    ]
+
+
+def _plain(value: Any) -> str:
+    """Write a value as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
+    return text.removesuffix("...\n").strip()

@@ -1,0 +1,137 @@
+"""A report as one run of wandb: the tables, scores over the labeled share, the figures."""
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from semiseg.errors import UserError
+from semiseg.report import csv_table
+from semiseg.report.groups import grouped, line_name
+from semiseg.report.model import Cell, Figure, Study
+from semiseg.report.wording import metric_name
+from semiseg.track.wandb_run import LONGEST_TAG, described, start
+
+INIT_TIMEOUT, CLOSE_TIMEOUT = 60.0, 300.0
+"""Seconds that wandb may take to start, and to send everything."""
+
+Rows = tuple[list[str], list[list[Any]]]
+"""Names of the columns, and as many values a row."""
+
+
+def upload(
+    study: Study, figures: Sequence[Figure], folder: Path, project: str, entity: str | None, mode: str
+) -> None:
+    """Log a report as one run of job type "report", and say where it is.
+
+    Args:
+        study: what the report shows.
+        figures: its figures, as files.
+        folder: the report's folder; gets ``wandb/``.
+        project: wandb project.
+        entity: user or team; None for the account's default.
+        mode: "online", which without an account or a server becomes "offline", or "offline".
+
+    Raises:
+        UserError: wandb failed; the report's own files are not touched.
+    """
+    arguments = {
+        "project": project,
+        "entity": entity,
+        "job_type": "report",
+        "name": f"report {folder.resolve().parent.name}",
+        "tags": _tags(study),
+        "config": {"by": list(study.by), "metric": study.metric, "baseline": study.baseline},
+        "dir": str(folder),
+    }
+    try:
+        wandb, run = start(mode, arguments, _warn, INIT_TIMEOUT, CLOSE_TIMEOUT)
+        run.log(_content(wandb, study, figures))
+        run.summary.update(
+            {"cells": len(study.cells), "runs": len(study.runs), "flagged": len(study.flagged)}
+        )
+        place = run.url or f"{run.settings.sync_dir}; `wandb sync` sends it"
+        run.finish(exit_code=0)
+    except Exception as error:  # wandb raises anything
+        raise UserError(
+            f"The report could not be logged to wandb ({described(error)}). All of it is in {folder}."
+        ) from error
+    print(f"Logged to wandb: {place}")
+
+
+def cell_rows(study: Study) -> Rows:
+    """The cells with mean, sample standard deviation, paired difference and the gap that is closed; shares, 0-1."""
+    head = [
+        *study.by,
+        "split_fraction",
+        "n",
+        study.metric,
+        "std",
+        *(f"difference{end}" for end in ("", "_low", "_high", "_pairs")),
+        *(f"gap_closed{end}" for end in ("", "_low", "_high")),
+    ]
+    rows = []
+    for cell in study.cells:
+        score, paired, gap = cell.scores[study.metric], cell.difference, cell.gap_closed
+        rows.append(
+            [
+                *cell.key.values(),
+                cell.fraction,
+                score.n,
+                score.mean,
+                score.std,
+                *((paired.mean, paired.low, paired.high, paired.pairs) if paired else (None,) * 4),
+                *((gap.mean, gap.low, gap.high) if gap else (None,) * 3),
+            ]
+        )
+    return head, rows
+
+
+def run_rows(study: Study) -> Rows:
+    """The lines of ``results.csv``; a column of numbers holds numbers, None where there is none."""
+    head, *lines = csv.reader(io.StringIO(csv_table.render(study)))
+    columns = [_typed(column) for column in zip(*lines, strict=True)]
+    return head, [list(row) for row in zip(*columns, strict=True)]
+
+
+def _content(wandb: Any, study: Study, figures: Sequence[Figure]) -> dict[str, Any]:
+    content = {
+        f"report/{name}": wandb.Table(columns=head, data=rows)
+        for name, (head, rows) in (("cells", cell_rows(study)), ("runs", run_rows(study)))
+    }
+    lines = {name: _points(cells, study.metric) for name, cells in grouped(study.cells, line_name).items()}
+    lines = {name: points for name, points in lines.items() if points}
+    if lines:
+        content["report/over_split_fraction"] = wandb.plot.line_series(
+            [[x for x, _ in points] for points in lines.values()],
+            [[y for _, y in points] for points in lines.values()],
+            keys=list(lines),
+            title=f"{metric_name(study.metric)}, mean over seeds",
+            xname="split_fraction",
+        )
+    for figure in figures:
+        content[f"figures/{figure.name}"] = wandb.Image(str(figure.path), caption=figure.title)
+    return content
+
+
+def _points(cells: Sequence[Cell], metric: str) -> list[tuple[float, float]]:
+    found = [(cell.fraction, cell.scores[metric].mean) for cell in cells]
+    return sorted((x, y) for x, y in found if x is not None and y is not None)
+
+
+def _tags(study: Study) -> list[str]:
+    words = ["report", *(str((run.config.get("dataset") or {}).get("name")) for run in study.runs)]
+    return [word[:LONGEST_TAG] for word in dict.fromkeys(words)]
+
+
+def _typed(column: Sequence[str]) -> list[Any]:
+    try:
+        return [float(text) if text else None for text in column]
+    except ValueError:
+        return list(column)
+
+
+def _warn(reason: str) -> None:
+    print(f"semiseg: wandb: {reason}.", file=sys.stderr)

@@ -1,0 +1,242 @@
+"""Applying a finished run to any picture from Python: ``semiseg.load(RUN).predict(image)``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from semiseg.config import build
+from semiseg.config.schema import EvaluatorConfig
+from semiseg.data.dataset import Array, DatasetInfo
+from semiseg.data.files import read_image, upright_rgb
+from semiseg.engine.inference import predict_with_confidence, to_batch
+from semiseg.engine.tiles import Tiling, predict_tiled
+from semiseg.errors import UserError
+from semiseg.models.segmodel import SegModel
+from semiseg.pictures import Bits, gray, indexed, overlaid
+from semiseg.runs.applying import change
+from semiseg.runs.finished import REPORTED, FinishedRun, open_run
+
+Picture = Path | str | Image.Image | Array
+"""A file, a picture of PIL, or ``(H, W, 3) uint8`` RGB."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network sees in a picture.
+
+    Args:
+        image: the picture, upright, ``(H, W, 3) uint8`` RGB.
+        label: class of every pixel, ``(H, W) uint8``.
+        confidence: probability of that class, ``(H, W) float32``.
+        info: names and colors of the classes.
+    """
+
+    image: Array
+    label: Array
+    confidence: NDArray[np.float32]
+    info: DatasetInfo
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; the position is the value in ``label``."""
+        return self.info.classes
+
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...]:
+        """One RGB color (0-255) a class."""
+        return self.info.palette
+
+    def indexed(self) -> Image.Image:
+        """The label as a palette picture; saved as PNG it reads back as the label."""
+        return indexed(self.label, self.info)
+
+    def overlay(self, opacity: float = 0.5) -> Image.Image:
+        """The picture below the colors of its classes; ``opacity`` is the share of the colors, 0 to 1."""
+        return overlaid(self.image, self.label, self.info, opacity)
+
+    def gray(self, bits: Bits = 8) -> Image.Image:
+        """The confidence as a gray picture of 8 or 16 bits, whose largest value stands for 1."""
+        return gray(self.confidence, bits)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A network of a finished run, applied as the run evaluated it; see ``load``.
+
+    Args:
+        network: in evaluation mode, on ``device``.
+        info: names and colors of its classes.
+        settings: how it is applied to a picture.
+        device: where to compute.
+        precision: "fp32", or "bf16" for autocast.
+        tiling: how large pictures are cut into tiles; None never cuts one.
+        half_size: the network learned from pictures of half the height and width, as ``dataset.half_size``
+            makes them; it sees pictures so, and labels return to the size of the picture.
+    """
+
+    network: SegModel
+    info: DatasetInfo
+    settings: EvaluatorConfig
+    device: torch.device
+    precision: str = "fp32"
+    tiling: Tiling | None = Tiling()  # noqa: RUF009 - frozen
+    half_size: bool = False
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; the position is the value in a label map."""
+        return self.info.classes
+
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...]:
+        """One RGB color (0-255) a class."""
+        return self.info.palette
+
+    def applied(
+        self,
+        *,
+        mode: str | None = None,
+        window: int | None = None,
+        scales: Sequence[float] | None = None,
+        flip: bool | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+    ) -> Predictor:
+        """Return a predictor that applies the network in another way; what is None stays.
+
+        Args:
+            mode: "whole" pictures at once, or a "slide"-ing window.
+            window: side of the window in pixels.
+            scales: factors of the size whose probabilities are averaged.
+            flip: average with the mirrored picture too.
+            tile: cut every picture that is higher or wider into tiles of this many pixels; 0 never cuts one.
+            overlap: pixels that tiles share at least; None: an eighth of the tile.
+
+        Raises:
+            UserError: a value that cannot be, a window for whole pictures, an overlap without tiles, or tiles of
+                pictures that are resized to one size.
+        """
+        settings = change(self.settings, mode, window, None if scales is None else list(scales), flip)
+        if tile is None:
+            if overlap is not None:
+                raise UserError(f"an overlap of {overlap} pixels goes with the size of a tile; give both.")
+            return dataclasses.replace(self, settings=settings)
+        if tile and settings.resize_to is not None:
+            size = "x".join(map(str, reversed(settings.resize_to)))
+            raise UserError(
+                f"tiles of {tile} pixels: this run resizes every picture to {size} pixels, whole."
+            )
+        tiling = Tiling(tile, tile // 8 if overlap is None else overlap, above=0) if tile else None
+        return dataclasses.replace(self, settings=settings, tiling=tiling)
+
+    def cuts(self, height: int, width: int) -> bool:
+        """Whether a picture of this size is cut into tiles; never where every picture is resized to one size."""
+        return (
+            self.tiling is not None
+            and self.settings.resize_to is None
+            and self.tiling.cuts(*self._seen_size(height, width))
+        )
+
+    def predict(self, image: Picture, between: Callable[[], None] = lambda: None) -> Prediction:
+        """Predict the classes of a picture of any size, with the pixels that ``semiseg eval`` would count.
+
+        Args:
+            image: a file, a picture of PIL, or ``(H, W, 3) uint8`` RGB; the first two are turned upright by their
+                EXIF data.
+            between: called before each tile of a large picture; may raise to leave.
+
+        Raises:
+            UserError: the file cannot be read, the picture has not 8 bits a channel, the array is another one, or
+                the settings do not suit the size.
+        """
+        pixels = _pixels(image)
+        height, width = pixels.shape[:2]
+        seen = _resized(pixels, self._seen_size(height, width), cv2.INTER_AREA)
+        label, confidence = self._labels(seen, self.cuts(height, width), between)
+        return Prediction(
+            pixels,
+            _resized(label, (height, width), cv2.INTER_NEAREST),
+            _resized(confidence, (height, width), cv2.INTER_NEAREST),
+            self.info,
+        )
+
+    def _seen_size(self, height: int, width: int) -> tuple[int, int]:
+        return (max(height // 2, 1), max(width // 2, 1)) if self.half_size else (height, width)
+
+    def _labels(
+        self, image: Array, cut: bool, between: Callable[[], None]
+    ) -> tuple[Array, NDArray[np.float32]]:
+        if cut:
+            assert self.tiling is not None
+            return predict_tiled(
+                self.network, image, self.settings, self.tiling, self.device, self.precision, between
+            )
+        batch = to_batch([image], self.device)
+        label, confidence = predict_with_confidence(self.network, batch, self.settings, self.precision)
+        return label[0].to(torch.uint8).cpu().numpy(), confidence[0].cpu().numpy()
+
+
+def _resized(array: Any, size: tuple[int, int], interpolation: int) -> Any:
+    if array.shape[:2] == size:
+        return array
+    return cv2.resize(array, (size[1], size[0]), interpolation=interpolation)
+
+
+def load(run: Path | str, checkpoint: str = REPORTED, device: str = "auto") -> Predictor:
+    """Open a finished run to predict pictures as it evaluated its own.
+
+    Args:
+        run: the run directory.
+        checkpoint: "reported" for the network whose numbers the run reported, "best" or "last" of the fit that
+            it came from, or the path of a file.
+        device: "auto" for a GPU where there is one, "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        UserError: no finished run, no such checkpoint, or no such device.
+    """
+    opened = open_run(Path(run))
+    return of_run(opened, checkpoint, build.device(device, "device"), opened.evaluator())
+
+
+def of_run(run: FinishedRun, checkpoint: str, device: torch.device, settings: EvaluatorConfig) -> Predictor:
+    """Return a predictor with a network of a run; raises ``UserError`` where there is no such checkpoint."""
+    network, bundle = run.network(checkpoint, device)
+    dataset = run.config.dataset
+    colors = tuple((red, green, blue) for red, green, blue in bundle["palette"])
+    return Predictor(
+        network,
+        DatasetInfo(dataset.name, tuple(bundle["classes"]), colors),
+        settings,
+        device,
+        precision=run.config.trainer.precision,
+        half_size=bool(dataset.get("half_size", False)),
+    )
+
+
+def _pixels(image: Picture) -> Array:
+    if isinstance(image, Path | str):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return upright_rgb(image)
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype != np.uint8
+        or image.ndim != 3
+        or image.shape[2] != 3
+        or not image.size
+    ):
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise UserError(
+            f"a picture of {found}; expected a path, a PIL image, or an array (H, W, 3) uint8, RGB."
+        )
+    return image

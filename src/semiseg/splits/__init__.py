@@ -1,0 +1,1 @@
+"""Divisions of datasets: rules, published lists, files."""

@@ -1,1 +1,0 @@
-"""``semiseg report``: many runs as one page: means, spreads, differences, pictures."""
