@@ -10,10 +10,10 @@ import torch
 
 from semiseg.config import build
 from semiseg.config.compose import Request, compose, draft
-from semiseg.data.dataset import DatasetInfo
+from semiseg.contracts.dataset import DatasetInfo, Split
+from semiseg.contracts.training import Budget
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.data.streams import Budget, Stream
-from semiseg.splits.split import Split
+from semiseg.data.streams import Stream
 
 POOLS = {"voc": (10582, 1449, 21), "cityscapes": (2975, 500, 19)}
 
@@ -49,7 +49,7 @@ class RecordingLab:
         self.weights: list[str | None] = []
         self.labelings: list[tuple[str, int]] = []
 
-    def network(self, tag: str, weights: str | None = None, *, beside: str | None = None) -> Any:
+    def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Any:
         self.weights.append(weights)
         with torch.device("meta"):
             return self.factory("none")

@@ -16,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config import build
 from semiseg.config.compose import render_run_yaml, settings_that_matter
+from semiseg.contracts.dataset import SegDataset, Split
+from semiseg.contracts.tracking import Tracker
 from semiseg.data.check import CheckReport, check_files
-from semiseg.data.dataset import SegDataset
 from semiseg.data.store import stored
 from semiseg.engine.evaluate import quality_ids
 from semiseg.engine.failures import explained
@@ -32,9 +33,7 @@ from semiseg.runs.directory import RunDir, environment, fingerprint
 from semiseg.runs.former import Here
 from semiseg.runs.initial import open_initial
 from semiseg.splits.published_lists import unlike_published
-from semiseg.splits.split import Split
 from semiseg.summary import as_float, keep_reported, summarize
-from semiseg.track.base import Tracker
 from semiseg.track.console import ConsoleTracker, render_summary
 from semiseg.track.jsonl import JsonlTracker
 from semiseg.track.multi import MultiTracker

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from semiseg.data.dataset import Array, DatasetInfo
+from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.data.palette import Color
 from semiseg.files import replacing
 from semiseg.track.samples import IGNORED_COLOR, colorize

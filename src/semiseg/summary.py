@@ -8,17 +8,17 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from semiseg.contracts.dataset import Split
+from semiseg.contracts.training import Network
 from semiseg.engine.checkpoint import load_bundle, save_bundle
 from semiseg.engine.evaluate import evaluate, take_samples
 from semiseg.engine.lab import Lab
 from semiseg.engine.session import Session
 from semiseg.models.build import bundle
-from semiseg.models.segmodel import SegModel
-from semiseg.splits.split import Split
 from semiseg.track.samples import write_samples
 
 
-def summarize(cfg: DictConfig, lab: Lab, network: SegModel, wall_seconds: float) -> dict[str, Any]:
+def summarize(cfg: DictConfig, lab: Lab, network: Network, wall_seconds: float) -> dict[str, Any]:
     """Evaluate the reported network once more where that is needed, and collect what the run comes to.
 
     The validation result is that of the fit the network comes from; test images, where there are any, are
@@ -98,7 +98,7 @@ def _work(lab: Lab, wall_seconds: float) -> dict[str, Any]:
     }
 
 
-def keep_reported(lab: Lab, network: SegModel, summary: Mapping[str, Any]) -> None:
+def keep_reported(lab: Lab, network: Network, summary: Mapping[str, Any]) -> None:
     """Write the reported network to ``checkpoints/best.pt`` and pictures of it to ``samples/``."""
     session = lab.session
     origin = lab.origins.get(network)
@@ -127,13 +127,13 @@ def keep_reported(lab: Lab, network: SegModel, summary: Mapping[str, Any]) -> No
 
 
 def _reported(
-    session: Session, network: SegModel, file: str | None, best: Any, last: Any
+    session: Session, network: Network, file: str | None, best: Any, last: Any
 ) -> dict[str, Any] | None:
     known = {"best.pt": best, "last.pt": last}.get(file or "")
     return known if known is not None else _evaluated(session, network, session.split.val)
 
 
-def _evaluated(session: Session, network: SegModel, ids: tuple[str, ...]) -> dict[str, Any] | None:
+def _evaluated(session: Session, network: Network, ids: tuple[str, ...]) -> dict[str, Any] | None:
     if not ids:
         return None
     metrics = evaluate(

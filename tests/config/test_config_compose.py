@@ -18,8 +18,8 @@ from semiseg.config.compose import (
     settings_that_matter,
 )
 from semiseg.config.prepare import TOLD_THREADS, for_resume, free_threads, settle
-from semiseg.config.schema import DEFAULT_ITERATIONS, EvaluatorConfig, TrainerConfig
 from semiseg.errors import UserError
+from semiseg.settings import DEFAULT_ITERATIONS, EvaluatorSettings, TrainerSettings
 
 PRESET = "# @package _global_\n"
 
@@ -46,8 +46,8 @@ def test_defaults() -> None:
     names = [cfg[key].name for key in ("dataset", "backbone", "model", "method")]
     assert names == ["shapes", "tiny", "deeplabv3plus", "cps"]
     assert (cfg.trainer.iterations, cfg.trainer.epochs) == (DEFAULT_ITERATIONS, None)
-    assert isinstance(settings(cfg.trainer), TrainerConfig)
-    assert isinstance(settings(cfg.evaluator), EvaluatorConfig)
+    assert isinstance(settings(cfg.trainer), TrainerSettings)
+    assert isinstance(settings(cfg.evaluator), EvaluatorSettings)
 
 
 def test_split_is_text() -> None:

@@ -11,10 +11,11 @@ from omegaconf import DictConfig
 from semiseg.config import build
 from semiseg.config.check import Checker
 from semiseg.config.compose import Draft, Request, compose, draft
-from semiseg.config.schema import COMPONENTS, PRESETS, SETTINGS
+from semiseg.config.schema import SETTINGS
 from semiseg.config.searchpath import conf_dir, options, shipped_root
 from semiseg.config.signature import locate, parameters
-from semiseg.data.dataset import DatasetInfo
+from semiseg.contracts.dataset import DatasetInfo
+from semiseg.settings import COMPONENTS, PRESETS
 
 EXTRA = {
     **{("backbone", f"resnet{depth}"): ("backbone.weights=none",) for depth in (18, 34, 50, 101)},

@@ -6,7 +6,7 @@ import pytest
 
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request, draft
-from semiseg.config.schema import RunConfig
+from semiseg.settings import RunSettings
 from semiseg.splits.manifest import manifest
 from semiseg.splits.published_lists import folder_of, write_lists
 from semiseg.splits.split import Family
@@ -29,7 +29,7 @@ def missing(*words):
 
 
 def test_families_are_those_of_the_manifest():
-    (field,) = (each for each in RunConfig.__dataclass_fields__.values() if each.name == "split_family")
+    (field,) = (each for each in RunSettings.__dataclass_fields__.values() if each.name == "split_family")
     assert set(field.metadata["choices"]) == {*get_args(Family)} == {"list", *manifest().families}
 
 

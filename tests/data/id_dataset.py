@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semiseg.data.dataset import DatasetInfo
+from semiseg.contracts.dataset import DatasetInfo
 
 
 class Ids:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semiseg.contracts.dataset import Array
 from semiseg.data.augment import Augment, Photometric
 from semiseg.data.cutout import Cutout
-from semiseg.data.dataset import Array
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.views import Strong, Weak
 from semiseg.errors import UserError

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semiseg.data.dataset import Array
+from semiseg.contracts.dataset import Array
 from semiseg.data.geometry import (
     LongSide,
     RandomCrop,

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import torch
 
+from semiseg.contracts.dataset import Array, DatasetInfo, Part
+from semiseg.contracts.training import Budget
 from semiseg.data.augment import Photometric
 from semiseg.data.cutout import Cutout
-from semiseg.data.dataset import Array, DatasetInfo, Part
 from semiseg.data.epochs import Unlabeled, mixed, separate
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.loading import LoadingError, batches
 from semiseg.data.pseudo import PseudoWriter
-from semiseg.data.streams import Budget, Streams
+from semiseg.data.streams import Streams
 from semiseg.data.views import Strong, Weak
 from semiseg.errors import UserError
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from semiseg.data.dataset import Array, DatasetInfo
+from semiseg.contracts.dataset import Array, DatasetInfo
+from semiseg.contracts.training import Budget
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.geometry import RandomCrop
-from semiseg.data.streams import Budget, Item, Stream, Streams
+from semiseg.data.streams import Item, Stream, Streams
 from semiseg.data.views import Weak
 
 VIEW = Weak(RandomCrop(16, resize=None))

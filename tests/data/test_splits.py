@@ -6,10 +6,10 @@ from fractions import Fraction
 import pytest
 from id_dataset import Ids
 
+from semiseg.contracts.dataset import Split, ids_sha256
 from semiseg.errors import UserError
-from semiseg.splits.lists import ids_sha256
 from semiseg.splits.rules import parse_split
-from semiseg.splits.split import Split, make_split
+from semiseg.splits.split import make_split
 
 
 def numbered(count):

@@ -18,6 +18,8 @@ import torch
 from PIL import Image
 
 from semiseg.cli import main
+from semiseg.contracts.dataset import Split
+from semiseg.contracts.training import Budget
 from semiseg.data import files, store_files, store_fill
 from semiseg.data import store as store_module
 from semiseg.data.camvid import CamVid
@@ -30,10 +32,9 @@ from semiseg.data.loading import batches
 from semiseg.data.shapes import Shapes
 from semiseg.data.store import StoredDataset, store_folder, stored, wanted_files
 from semiseg.data.store_files import PartWriter, cache_folder, locked, read_index
-from semiseg.data.streams import Budget
 from semiseg.data.views import Weak
 from semiseg.errors import UserError
-from semiseg.splits.split import Split, make_split
+from semiseg.splits.split import make_split
 
 SIZES = ((24, 32), (32, 24), (17, 41))
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from semiseg.data.dataset import Array, DatasetInfo, Part
+from semiseg.contracts.dataset import Array, DatasetInfo, Part
+from semiseg.contracts.training import Budget
 from semiseg.data.epochs import Unlabeled, labeled, mixed, separate
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.overlap import OverlapPair
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
-from semiseg.data.streams import Budget, Item, Stream, Streams
+from semiseg.data.streams import Item, Stream, Streams
 from semiseg.data.views import OverlapCrops, Weak, WeakStrong
 from semiseg.errors import UserError
 

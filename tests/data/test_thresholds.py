@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from semiseg.data.dataset import Array
+from semiseg.contracts.dataset import Array
 from semiseg.data.pseudo import Confidence, PseudoLabels, PseudoWriter, above_thresholds
 from semiseg.errors import UserError
 from semiseg.pseudo import class_balanced_thresholds, label_image

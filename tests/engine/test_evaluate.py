@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg.config.schema import EvaluatorConfig
-from semiseg.data.dataset import DatasetInfo
+from semiseg.contracts.dataset import DatasetInfo
 from semiseg.engine.evaluate import evaluate, pseudo_label_quality, quality_ids, take_samples
 from semiseg.engine.inference import predict, predict_labels, window_spans
 from semiseg.errors import Interrupted, UserError
 from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.settings import EvaluatorSettings
 
 CPU = torch.device("cpu")
 INFO = DatasetInfo("toy", ("dark", "middle", "bright"), ((0, 0, 0), (9, 9, 9), (255, 255, 255)))
@@ -86,17 +86,17 @@ def toy(*sizes):
 
 def test_a_right_network_scores_one_and_a_wrong_mask_counts(network):
     dataset = toy((6, 8), (6, 8))
-    found = evaluate(network, dataset, ("i0", "i1"), EvaluatorConfig(), CPU)
+    found = evaluate(network, dataset, ("i0", "i1"), EvaluatorSettings(), CPU)
     assert (found.miou, found.accuracy, found.coverage) == (1.0, 1.0, 1.0)
     dataset.masks["i1"] = np.full((6, 8), 255, np.uint8)
     dataset.masks["i1"][0, 0] = (dataset.images["i1"][0, 0, 0] // 100 + 1) % 3
-    found = evaluate(network, dataset, ("i0", "i1"), EvaluatorConfig(), CPU)
+    found = evaluate(network, dataset, ("i0", "i1"), EvaluatorSettings(), CPU)
     assert found.accuracy == pytest.approx(48 / 49)
 
 
 def test_consecutive_images_of_one_size_share_a_batch(network):
     dataset = toy((6, 8), (6, 8), (6, 8), (8, 6), (6, 8))
-    found = evaluate(network, dataset, dataset.ids("val"), EvaluatorConfig(batch_size=2), CPU)
+    found = evaluate(network, dataset, dataset.ids("val"), EvaluatorSettings(batch_size=2), CPU)
     assert found.miou == 1.0
     assert [shape[0] for shape in network.backbone.seen] == [2, 1, 1, 1]
 
@@ -105,13 +105,14 @@ def test_batching_does_not_change_the_result(network):
     dataset = toy(*[(5, 7)] * 5)
     dataset.masks["i3"] = np.zeros((5, 7), np.uint8)
     results = [
-        evaluate(network, dataset, dataset.ids("val"), EvaluatorConfig(batch_size=n), CPU) for n in (1, 2, 5)
+        evaluate(network, dataset, dataset.ids("val"), EvaluatorSettings(batch_size=n), CPU)
+        for n in (1, 2, 5)
     ]
     assert results[0] == results[1] == results[2]
 
 
 def test_a_tiny_scale_keeps_a_pixel(network):
-    settings = EvaluatorConfig(scales=[0.001])
+    settings = EvaluatorSettings(scales=[0.001])
     assert evaluate(network, toy((6, 8)), ("i0",), settings, CPU).miou is not None
     assert network.backbone.seen[-1][-2:] == (1, 1)
 
@@ -121,7 +122,7 @@ def test_every_module_gets_its_own_mode_back(network):
     network.backbone.norm.eval()
     before = {name: module.training for name, module in network.named_modules()}
     statistics = network.backbone.norm.running_mean.clone()
-    settings = EvaluatorConfig(flip=True, scales=[0.5, 1.0])
+    settings = EvaluatorSettings(flip=True, scales=[0.5, 1.0])
     first = evaluate(network, toy((6, 8)), ("i0",), settings, CPU)
     assert evaluate(network, toy((6, 8)), ("i0",), settings, CPU) == first
     assert {name: module.training for name, module in network.named_modules()} == before
@@ -135,7 +136,7 @@ def test_the_mode_comes_back_after_a_stop(network):
         raise Interrupted("SIGTERM", 143)
 
     with pytest.raises(Interrupted):
-        evaluate(network, toy((6, 8)), ("i0",), EvaluatorConfig(), CPU, stop=stop)
+        evaluate(network, toy((6, 8)), ("i0",), EvaluatorSettings(), CPU, stop=stop)
     assert network.training
     assert network.backbone.seen == []
 
@@ -144,7 +145,12 @@ def test_stop_is_asked_before_each_batch(network):
     calls = []
     dataset = toy((6, 8), (6, 8), (6, 8))
     evaluate(
-        network, dataset, dataset.ids("val"), EvaluatorConfig(batch_size=2), CPU, stop=lambda: calls.append(1)
+        network,
+        dataset,
+        dataset.ids("val"),
+        EvaluatorSettings(batch_size=2),
+        CPU,
+        stop=lambda: calls.append(1),
     )
     assert len(calls) == 2
 
@@ -155,9 +161,9 @@ def test_no_random_number_is_drawn(network):
     np.random.seed(1)
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     dataset = toy((6, 8), (7, 8))
-    evaluate(network, dataset, dataset.ids("val"), EvaluatorConfig(), CPU)
-    pseudo_label_quality(network, dataset, quality_ids(dataset.ids("train"), 0, 1), EvaluatorConfig(), CPU)
-    take_samples(network, dataset, ("i0",), EvaluatorConfig(), CPU)
+    evaluate(network, dataset, dataset.ids("val"), EvaluatorSettings(), CPU)
+    pseudo_label_quality(network, dataset, quality_ids(dataset.ids("train"), 0, 1), EvaluatorSettings(), CPU)
+    take_samples(network, dataset, ("i0",), EvaluatorSettings(), CPU)
     assert torch.equal(torch.get_rng_state(), states[0])
     assert random.getstate() == states[1]
     assert np.random.get_state()[1].tolist() == states[2]
@@ -167,21 +173,21 @@ def test_an_image_without_mask_cannot_be_evaluated(network):
     dataset = toy((6, 8))
     dataset.masks["i0"] = None
     with pytest.raises(UserError, match="'i0' of dataset 'toy' has no mask"):
-        evaluate(network, dataset, ("i0",), EvaluatorConfig(), CPU)
+        evaluate(network, dataset, ("i0",), EvaluatorSettings(), CPU)
 
 
 def test_a_mask_of_another_size_is_named(network):
     dataset = toy((6, 8))
     dataset.masks["i0"] = np.zeros((6, 9), np.uint8)
     with pytest.raises(UserError, match=r"'i0'.*8x6.*9x6"):
-        evaluate(network, dataset, ("i0",), EvaluatorConfig(), CPU)
+        evaluate(network, dataset, ("i0",), EvaluatorSettings(), CPU)
 
 
 def test_rounded_mean_by_config(network):
     dataset = toy((7, 9))
     dataset.masks["i0"] = np.roll(dataset.masks["i0"], 1)
-    exact = evaluate(network, dataset, ("i0",), EvaluatorConfig(), CPU)
-    found = evaluate(network, dataset, ("i0",), EvaluatorConfig(decimals=3), CPU)
+    exact = evaluate(network, dataset, ("i0",), EvaluatorSettings(), CPU)
+    found = evaluate(network, dataset, ("i0",), EvaluatorSettings(decimals=3), CPU)
     assert found.miou == round(exact.miou, 3) != exact.miou
     assert (found.iou, found.accuracy) == (exact.iou, exact.accuracy)
 
@@ -191,11 +197,11 @@ def test_resizing_reaches_images_and_masks(network):
     for image_id, factor in (("i0", 1), ("i1", 2)):
         blocks = np.kron(toy((6, 8)).masks["i0"], np.ones((factor, factor), np.uint8))
         dataset.masks[image_id], dataset.images[image_id] = blocks, np.repeat(blocks[:, :, None] * 100, 3, 2)
-    found = evaluate(network, dataset, ("i0", "i1"), EvaluatorConfig(resize_to=[6, 8]), CPU)
+    found = evaluate(network, dataset, ("i0", "i1"), EvaluatorSettings(resize_to=[6, 8]), CPU)
     assert found.miou == 1.0
     assert np.sum(found.confusion) == 2 * 48
     assert {shape[-2:] for shape in network.backbone.seen} == {(6, 8)}
-    sample = take_samples(network, dataset, ("i1",), EvaluatorConfig(resize_to=[6, 8]), CPU)[0]
+    sample = take_samples(network, dataset, ("i1",), EvaluatorSettings(resize_to=[6, 8]), CPU)[0]
     assert sample.prediction.shape == (12, 16)
 
 
@@ -203,25 +209,25 @@ def test_absent_classes_by_config(network):
     dataset = toy((4, 4))
     dataset.images["i0"][:], dataset.masks["i0"][:] = 100, 1
     for absent, miou in (("skip", 1.0), ("zero", 1 / 3)):
-        found = evaluate(network, dataset, ("i0",), EvaluatorConfig(absent=absent), CPU)
+        found = evaluate(network, dataset, ("i0",), EvaluatorSettings(absent=absent), CPU)
         assert found.miou == pytest.approx(miou)
 
 
 ALL_SETTINGS = [
-    EvaluatorConfig(),
-    EvaluatorConfig(flip=True),
-    EvaluatorConfig(scales=[0.5, 1.0, 1.5], flip=True),
-    EvaluatorConfig(mode="slide", window=16),
-    EvaluatorConfig(mode="slide", window=9, stride=4),
-    EvaluatorConfig(mode="slide", window=5, stride=1.0, flip=True),
-    EvaluatorConfig(pad="size", pad_to=20),
-    EvaluatorConfig(pad="multiple", pad_to=8),
-    EvaluatorConfig(pad="multiple", pad_to=8, pad_value="reflect"),
-    EvaluatorConfig(pad="center", pad_to=16),
-    EvaluatorConfig(pad="center", pad_to=16, pad_value="reflect"),
-    EvaluatorConfig(resize_to=[6, 20]),
-    EvaluatorConfig(resize_to=[30, 9], scales=[0.5, 1.0], flip=True),
-    EvaluatorConfig(resize_to=[11, 14]),
+    EvaluatorSettings(),
+    EvaluatorSettings(flip=True),
+    EvaluatorSettings(scales=[0.5, 1.0, 1.5], flip=True),
+    EvaluatorSettings(mode="slide", window=16),
+    EvaluatorSettings(mode="slide", window=9, stride=4),
+    EvaluatorSettings(mode="slide", window=5, stride=1.0, flip=True),
+    EvaluatorSettings(pad="size", pad_to=20),
+    EvaluatorSettings(pad="multiple", pad_to=8),
+    EvaluatorSettings(pad="multiple", pad_to=8, pad_value="reflect"),
+    EvaluatorSettings(pad="center", pad_to=16),
+    EvaluatorSettings(pad="center", pad_to=16, pad_value="reflect"),
+    EvaluatorSettings(resize_to=[6, 20]),
+    EvaluatorSettings(resize_to=[30, 9], scales=[0.5, 1.0], flip=True),
+    EvaluatorSettings(resize_to=[11, 14]),
 ]
 
 
@@ -240,18 +246,18 @@ PADS = [("size", 20, (20, 20)), ("multiple", 8, (16, 16)), ("center", 16, (16, 1
 
 @pytest.mark.parametrize(("pad", "pad_to", "size"), PADS)
 def test_padding_by_rule(network, pad, pad_to, size):
-    predict(network, torch.zeros(1, 3, 11, 14), EvaluatorConfig(pad=pad, pad_to=pad_to))
+    predict(network, torch.zeros(1, 3, 11, 14), EvaluatorSettings(pad=pad, pad_to=pad_to))
     assert network.backbone.seen[-1][-2:] == size
 
 
 @pytest.mark.parametrize("pad", ["size", "center"])
 def test_a_larger_image_is_not_padded(network, pad):
-    predict(network, torch.zeros(1, 3, 11, 14), EvaluatorConfig(pad=pad, pad_to=4))
+    predict(network, torch.zeros(1, 3, 11, 14), EvaluatorSettings(pad=pad, pad_to=4))
     assert network.backbone.seen[-1][-2:] == (11, 14)
 
 
 def test_reflection_beyond_the_image_is_explained(network):
-    settings = EvaluatorConfig(pad="size", pad_to=40, pad_value="reflect")
+    settings = EvaluatorSettings(pad="size", pad_to=40, pad_value="reflect")
     with pytest.raises(UserError, match=r"14x11[\s\S]*pad_value=zero"):
         predict(network, torch.zeros(1, 3, 11, 14), settings)
 
@@ -268,9 +274,9 @@ def test_windows_cover_the_axis(length, stride):
 
 def test_bf16_is_close_and_float32(network):
     images = torch.from_numpy(toy((11, 14)).image("i0").copy()).permute(2, 0, 1)[None]
-    found = predict(network, images, EvaluatorConfig(), precision="bf16")
+    found = predict(network, images, EvaluatorSettings(), precision="bf16")
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, predict(network, images, EvaluatorConfig()), rtol=0, atol=0.2)
+    torch.testing.assert_close(found, predict(network, images, EvaluatorSettings()), rtol=0, atol=0.2)
 
 
 def test_quality_ids_depend_on_the_seed_alone():
@@ -285,8 +291,8 @@ def test_quality_ids_depend_on_the_seed_alone():
 
 def test_quality_of_a_network(network):
     dataset = toy((6, 8), (6, 8))
-    found = pseudo_label_quality(network, dataset, dataset.ids("train"), EvaluatorConfig(), CPU)
-    assert found == evaluate(network, dataset, dataset.ids("train"), EvaluatorConfig(), CPU)
+    found = pseudo_label_quality(network, dataset, dataset.ids("train"), EvaluatorSettings(), CPU)
+    assert found == evaluate(network, dataset, dataset.ids("train"), EvaluatorSettings(), CPU)
 
 
 def test_quality_leaves_out_bad_masks_and_warns_once_about_each(network, caplog):
@@ -297,10 +303,10 @@ def test_quality_leaves_out_bad_masks_and_warns_once_about_each(network, caplog)
         "i3": np.zeros((5, 8), np.uint8),
         "i4": np.full((6, 8), 77, np.uint8),
     }
-    expected = evaluate(network, dataset, ("i0", "i5"), EvaluatorConfig(), CPU)
+    expected = evaluate(network, dataset, ("i0", "i5"), EvaluatorSettings(), CPU)
     for _ in range(3):
         assert (
-            pseudo_label_quality(network, dataset, dataset.ids("train"), EvaluatorConfig(), CPU) == expected
+            pseudo_label_quality(network, dataset, dataset.ids("train"), EvaluatorSettings(), CPU) == expected
         )
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 3
@@ -313,8 +319,8 @@ def test_quality_leaves_out_bad_masks_and_warns_once_about_each(network, caplog)
 def test_quality_without_any_mask_is_none(network, caplog):
     dataset = toy((6, 8))
     dataset.masks["i0"] = None
-    assert pseudo_label_quality(network, dataset, ("i0",), EvaluatorConfig(), CPU) is None
-    assert pseudo_label_quality(network, dataset, (), EvaluatorConfig(), CPU) is None
+    assert pseudo_label_quality(network, dataset, ("i0",), EvaluatorSettings(), CPU) is None
+    assert pseudo_label_quality(network, dataset, (), EvaluatorSettings(), CPU) is None
     assert caplog.records == []
 
 
@@ -335,7 +341,7 @@ def test_quality_of_stored_labels():
     half = dataset.masks["i0"].copy()
     half[:3] = 255
     source = Stored({"i0": half, "i2": dataset.masks["i2"]})
-    found = pseudo_label_quality(source, dataset, ("i0", "i1"), EvaluatorConfig(), CPU)
+    found = pseudo_label_quality(source, dataset, ("i0", "i1"), EvaluatorSettings(), CPU)
     assert (found.accuracy, found.coverage) == (1.0, 0.5)
     assert dataset.opened == ["i0"]
 
@@ -347,13 +353,13 @@ def test_a_stop_request_leaves_the_quality(network):
     dataset = toy((6, 8))
     for source in (network, Stored(dataset.masks)):
         with pytest.raises(Interrupted):
-            pseudo_label_quality(source, dataset, ("i0",), EvaluatorConfig(), CPU, stop=stop)
+            pseudo_label_quality(source, dataset, ("i0",), EvaluatorSettings(), CPU, stop=stop)
 
 
 def test_samples(network):
     dataset = toy((6, 8), (7, 9))
     dataset.masks["i1"] = None
-    first, second = take_samples(network, dataset, ("i0", "i1"), EvaluatorConfig(), CPU)
+    first, second = take_samples(network, dataset, ("i0", "i1"), EvaluatorSettings(), CPU)
     assert (first.id, first.prediction.dtype, first.confidence.dtype) == ("i0", np.uint8, np.float32)
     assert np.array_equal(first.prediction, first.truth)
     assert 1 / 3 < first.confidence.min() <= first.confidence.max() <= 1

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from semiseg.contracts.training import OptimizerSpec
 from semiseg.data.epochs import labeled
 from semiseg.engine.moments import is_candidate
-from semiseg.engine.optim import SGD, AdamW, OptimizerSpec
+from semiseg.engine.optim import SGD, AdamW
 from semiseg.errors import UserError
 from semiseg.methods.supervised import SupervisedLearner
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from semiseg.contracts.training import Batch, Learner, LossTerm, Progress, StepOutput
 from semiseg.engine.step import Meter, forward_backward, micro_batches
 from semiseg.errors import RunFailed
-from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
 
 PROGRESS = Progress(iteration=7, total=10, epoch=0, seed=1)
 

@@ -3,13 +3,13 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg.config.schema import EvaluatorConfig
 from semiseg.engine.inference import predict
 from semiseg.engine.tiles import Tiling, predict_tiled
 from semiseg.errors import UserError
+from semiseg.settings import EvaluatorSettings
 
 CPU = torch.device("cpu")
-SETTINGS = EvaluatorConfig()
+SETTINGS = EvaluatorSettings()
 
 
 class Local(nn.Module):
@@ -32,7 +32,7 @@ def picture(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(50, 90), (33, 32), (100, 20), (31, 130), (200, 65)])
-@pytest.mark.parametrize("settings", [SETTINGS, EvaluatorConfig(flip=True)])
+@pytest.mark.parametrize("settings", [SETTINGS, EvaluatorSettings(flip=True)])
 def test_no_seam_is_left_where_the_overlap_is_wider_than_what_the_network_sees(size, settings):
     network, image = Local(), picture(*size)
     label, confidence = predict_tiled(network, image, settings, Tiling(32, 8, above=0), CPU)

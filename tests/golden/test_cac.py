@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semiseg.methods.base import Progress
+from semiseg.contracts.training import Progress
 from semiseg.methods.cac_learner import HEAD, CACLearner
 from semiseg.methods.feature_bank import FeatureBank
 from semiseg.models.segmodel import InputConvention, SegModel

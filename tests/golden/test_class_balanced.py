@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from semiseg.data.dataset import Array
+from semiseg.contracts.dataset import Array
 from semiseg.data.pseudo import Confidence, above_thresholds
 from semiseg.pseudo import class_balanced_thresholds, label_image
 

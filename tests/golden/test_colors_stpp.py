@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from PIL import Image, ImageFilter
 
 from semiseg.config.searchpath import conf_dir
+from semiseg.contracts.dataset import Array
 from semiseg.data.augment import Photometric
-from semiseg.data.dataset import Array
 from semiseg.models.segmodel import IMAGENET_MEAN, IMAGENET_STD, InputConvention, SegModel
 
 pytestmark = pytest.mark.golden("ST++ transforms")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from semiseg.contracts.training import Progress
 from semiseg.engine.schedule import Poly
 from semiseg.methods import cps_learner
-from semiseg.methods.base import Progress
 from semiseg.methods.cps_learner import CPSLearner
 from semiseg.pseudo import box_masks
 

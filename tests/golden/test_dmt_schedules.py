@@ -2,10 +2,10 @@
 
 import pytest
 
+from semiseg.contracts.training import Budget
 from semiseg.data.epochs import labeled, unlabeled_and_labeled
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.data.streams import Budget
 from semiseg.data.views import Weak
 from semiseg.engine.moments import is_candidate
 from semiseg.engine.schedule import Poly

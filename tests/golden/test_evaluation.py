@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from torch import nn
 
-from semiseg.config.schema import EvaluatorConfig
 from semiseg.config.searchpath import conf_dir
-from semiseg.data.dataset import DatasetInfo
+from semiseg.contracts.dataset import DatasetInfo
 from semiseg.engine.evaluate import evaluate
 from semiseg.engine.inference import predict, predict_labels, window_spans
 from semiseg.engine.metrics import ConfusionMatrix
 from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.settings import EvaluatorSettings
 
 PLAIN = InputConvention("RGB", 1.0, (120.0, 110.0, 100.0), (50.0, 60.0, 70.0))
 BGR = InputConvention("BGR", 1.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
@@ -62,7 +62,7 @@ def picture(height, width, n=1):
 def option(name):
     """The evaluator ``conf/evaluator/NAME.yaml``."""
     node = OmegaConf.load(conf_dir() / "evaluator" / f"{name}.yaml")
-    settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(EvaluatorConfig), node))
+    settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(EvaluatorSettings), node))
     assert settings.name == name
     return settings
 
@@ -234,7 +234,7 @@ def test_sliding_window_of_cps_on_a_street_scene(network):
 def check_sliding_window(network, height, width, crop):
     image = picture(height, width)
     expected = cps_logits(network, image, crop)
-    settings = EvaluatorConfig(mode="slide", window=crop)
+    settings = EvaluatorSettings(mode="slide", window=crop)
     assert torch.equal(predict_labels(network, image, settings), expected.max(1).indices)
     if max(height, width) <= crop:
         # The color that normalizes to zero is rounded to float32 where the pixels are.
@@ -244,7 +244,7 @@ def check_sliding_window(network, height, width, crop):
 @torch.no_grad()
 def test_probabilities_of_windows_are_those_of_their_mean_logits(network):
     image = picture(60, 90)
-    settings = EvaluatorConfig(mode="slide", window=37, stride=20)
+    settings = EvaluatorSettings(mode="slide", window=37, stride=20)
     spans = [window_spans(length, 37, 20) for length in (60, 90)]
     hits = torch.zeros(60, 90, dtype=torch.float64)
     total = torch.zeros(1, 4, 60, 90, dtype=torch.float64)

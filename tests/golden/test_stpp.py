@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from semiseg.contracts.training import Budget
 from semiseg.data.epochs import labeled, mixed
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.data.streams import Budget, Streams
+from semiseg.data.streams import Streams
 from semiseg.engine.moments import snapshot_steps
 from semiseg.engine.schedule import Poly
 from semiseg.methods.stpp import SelfTraining

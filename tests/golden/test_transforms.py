@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from semiseg.config.schema import EvaluatorConfig
+from semiseg.contracts.dataset import Array
 from semiseg.data.cutout import Cutout
-from semiseg.data.dataset import Array
 from semiseg.data.geometry import LongSide, RandomCrop, ScaleChoice, ScaleUniform
 from semiseg.data.overlap import OverlapPair
 from semiseg.data.resize import resized
 from semiseg.engine.inference import predict
 from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.settings import EvaluatorSettings
 
 STPP = {"pad_color": (0, 0, 0), "draw_order": "xy"}
 CPS_SCALES = ScaleChoice([0.5, 0.75, 1, 1.5, 1.75, 2.0])
@@ -300,7 +300,7 @@ def test_dmt_pads_test_images_before_it_normalizes() -> None:
     """The original number is that of 24x30 pixels; six more black rows make a square."""
     model = SegModel(Seen(), LastMap(), nn.Identity(), 3)
     image = torch.from_numpy(dmt_pair()[0]).permute(2, 0, 1)[None]
-    assert predict(model, image, EvaluatorConfig(pad="size", pad_to=30)).shape == (1, 3, 20, 26)
+    assert predict(model, image, EvaluatorSettings(pad="size", pad_to=30)).shape == (1, 3, 20, 26)
     seen = model.backbone.last
     black = (-2.117904, -2.035714, -1.804444)
     assert seen.shape == (1, 3, 30, 30)

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from semiseg.config.schema import EvaluatorConfig
-from semiseg.data.dataset import DatasetInfo
+from semiseg.contracts.dataset import DatasetInfo
+from semiseg.contracts.training import Budget, Progress, SelectivePolicy
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.data.streams import Budget
-from semiseg.engine.labeling import SelectivePolicy
-from semiseg.methods.base import Progress
 from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.settings import EvaluatorSettings
 
 CLASSES = 4
 
@@ -172,12 +170,12 @@ class NotebookLab:
         self.augment = SimpleNamespace(weak=whole, strong=inverted)
         self.trainer = SimpleNamespace(batch_size=2, unlabeled_batch_size=3, precision="fp32", accumulate=1)
         self.seed = 0
-        self.evaluator = EvaluatorConfig()
+        self.evaluator = EvaluatorSettings()
         self.budget = Budget(epochs=3)
         self.steps: list[str] = []
         self.networks: list[str] = []
         self.weights: dict[str, str | None] = {}
-        self.beside: dict[str, str | None] = {}
+        self.differs_from: dict[str, str | None] = {}
         self.mious: dict[str, float] = {}
         self.learners: dict[str, Any] = {}
         self.streams: dict[str, Any] = {}
@@ -187,9 +185,9 @@ class NotebookLab:
         self.memos: dict[str, Any] = {}
         self.released: list[MemoryLabels] = []
 
-    def network(self, tag: str, weights: str | None = None, *, beside: str | None = None) -> SegModel:
+    def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> SegModel:
         self.networks.append(tag)
-        self.beside[tag] = beside
+        self.beside[tag] = differs_from
         self.weights[tag] = weights
         return build_model(len(self.networks))
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from semiseg.contracts.training import Progress
 from semiseg.data.geometry import LongSide
 from semiseg.data.overlap import OverlapPair
 from semiseg.losses import directional_contrast
-from semiseg.methods.base import Progress
 from semiseg.methods.cac_learner import HEAD, CACLearner, common_cells
 from semiseg.methods.feature_bank import FeatureBank
 from semiseg.models.heads import Projector

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from semiseg.config.schema import TrainerConfig
 from semiseg.data.augment import Augment, Photometric
 from semiseg.data.cutout import Cutout
 from semiseg.data.geometry import LongSide, RandomCrop, ScaleChoice
@@ -15,6 +14,7 @@ from semiseg.data.views import OverlapCrops
 from semiseg.errors import UserError
 from semiseg.methods.cac import CAC, map_stride
 from semiseg.methods.cac_learner import HEAD
+from semiseg.settings import TrainerSettings
 
 A = pytest.importorskip("albumentations")
 Make = Callable[..., Any]
@@ -28,7 +28,7 @@ def fit(make_lab: Make) -> Make:
         lab = make_lab(labeled=labeled, unlabeled=unlabeled)
         lab.augment = augment or Augment(RandomCrop(8), Photometric([A.ColorJitter(p=1)]), Cutout())
         trainer = {key: options.pop(key) for key in list(options) if key in ("accumulate", "pairs")}
-        lab.trainer = TrainerConfig(
+        lab.trainer = TrainerSettings(
             batch_size=2,
             unlabeled_batch_size=trainer.get("pairs", 3),
             accumulate=trainer.get("accumulate", 1),
@@ -143,7 +143,7 @@ def test_more_selected_cells_than_there_are_are_refused(fit: Make) -> None:
 
 
 def test_groups_have_to_divide_the_pairs() -> None:
-    trainer = TrainerConfig(batch_size=3, unlabeled_batch_size=8)
+    trainer = TrainerSettings(batch_size=3, unlabeled_batch_size=8)
     assert CAC(groups=4).batch_sizes(trainer) == {
         "trainer.batch_size": 3,
         "trainer.unlabeled_batch_size": 8,
@@ -151,7 +151,7 @@ def test_groups_have_to_divide_the_pairs() -> None:
     with pytest.raises(UserError, match=r"method.groups=3: .*unlabeled_batch_size=8"):
         CAC(groups=3).batch_sizes(trainer)
     with pytest.raises(UserError, match=r"method.groups=4: .*trainer.accumulate=4"):
-        CAC(groups=4).batch_sizes(TrainerConfig(unlabeled_batch_size=8, accumulate=4))
+        CAC(groups=4).batch_sizes(TrainerSettings(unlabeled_batch_size=8, accumulate=4))
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from semiseg.contracts.training import Progress
 from semiseg.errors import UserError
-from semiseg.methods.base import Progress
 from semiseg.methods.cps import CPS
 from semiseg.methods.cps_learner import CPSLearner
 from semiseg.methods.supervised import LabeledLoss

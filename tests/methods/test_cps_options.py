@@ -14,16 +14,16 @@ from PIL import Image
 from torch import nn
 
 from semiseg.cli import main
-from semiseg.config.schema import TrainerConfig
+from semiseg.contracts.training import Progress
 from semiseg.engine import loop
 from semiseg.errors import Interrupted, UserError
-from semiseg.methods.base import Progress
 from semiseg.methods.cps import CPS
 from semiseg.methods.cps_learner import CPSLearner
 from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.segmodel import SegModel
 from semiseg.models.tiny import Tiny
+from semiseg.settings import TrainerSettings
 
 Make = Callable[..., Any]
 PROGRESS = Progress(iteration=3, total=10, epoch=0, seed=123)
@@ -93,7 +93,7 @@ def test_merging_halves_the_passes(cutmix: bool, passes: int, make_batch: Make) 
 
 
 def test_merging_needs_streams_of_equal_size() -> None:
-    trainer = TrainerConfig(batch_size=4, unlabeled_batch_size=8)
+    trainer = TrainerSettings(batch_size=4, unlabeled_batch_size=8)
     with pytest.raises(UserError, match=r"method\.merge=true.*batch_size=4.*unlabeled_batch_size=8"):
         CPS(merge=True).batch_sizes(trainer)
     CPS().batch_sizes(trainer)
@@ -115,7 +115,7 @@ def test_both_branches_contend_only_where_asked(make_lab: Make) -> None:
     for report, names in (("first", ["branch_1"]), ("better", ["branch_1", "branch_2"])):
         lab = make_lab(labeled=4, unlabeled=4)
         CPS(report=report).run(lab)  # type: ignore[arg-type]
-        assert list(lab.learners["train"].contenders()) == names
+        assert list(lab.learners["train"].candidates()) == names
 
 
 def records(run: Path) -> list[dict[str, Any]]:

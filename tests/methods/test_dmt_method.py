@@ -7,17 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from semiseg.config.schema import EvaluatorConfig, TrainerConfig
-from semiseg.data.streams import Budget
+from semiseg.contracts.dataset import Split
+from semiseg.contracts.training import Budget, Progress
 from semiseg.errors import UserError
 from semiseg.losses import cross_entropy, dynamic_mutual_loss
-from semiseg.methods.base import Progress
 from semiseg.methods.dmt import DMT
 from semiseg.methods.mutual import ClassBalanced, MutualLearner, MutualLoss
 from semiseg.models.segmodel import InputConvention, SegModel
 from semiseg.pseudo import confident_labels
+from semiseg.settings import EvaluatorSettings, TrainerSettings
 from semiseg.splits.dms import difference_maximized
-from semiseg.splits.split import Split
 
 Make = Callable[..., Any]
 PROGRESS = Progress(0, 1, 0, 0)
@@ -254,7 +253,7 @@ def test_partners_with_two_conventions_learn_from_the_same_batch(make_model: Mak
 def test_labels_come_from_the_evaluators_view(make_model: Make) -> None:
     model = make_model(0).eval()
     images = torch.randint(0, 256, (1, 3, 11, 13), dtype=torch.uint8)
-    settings = EvaluatorConfig(pad="size", pad_to=20)
+    settings = EvaluatorSettings(pad="size", pad_to=20)
     label, confidence = ClassBalanced(0.5, settings)(model, images)
     with torch.no_grad():
         best = model(torch.nn.functional.pad(images, (0, 7, 0, 9)))[0, :, :11, :13].softmax(0).max(0)
@@ -291,11 +290,11 @@ def test_bad_settings_are_refused(arguments: dict[str, Any]) -> None:
 
 
 def test_batches_that_cannot_be_accumulated_are_refused() -> None:
-    assert DMT().batch_sizes(TrainerConfig(batch_size=1, unlabeled_batch_size=7)) == {
+    assert DMT().batch_sizes(TrainerSettings(batch_size=1, unlabeled_batch_size=7)) == {
         "trainer.batch_size + trainer.unlabeled_batch_size": 8
     }
     with pytest.raises(UserError, match=r"trainer.accumulate=2: .* trainer.batch_size is 1"):
-        DMT().batch_sizes(TrainerConfig(batch_size=1, unlabeled_batch_size=7, accumulate=2))
+        DMT().batch_sizes(TrainerSettings(batch_size=1, unlabeled_batch_size=7, accumulate=2))
 
 
 def test_splits_that_cannot_be_learned_from_are_refused() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from semiseg.contracts.training import Progress
 from semiseg.errors import UserError
 from semiseg.losses import pixel_contrast
-from semiseg.methods.base import Progress
 from semiseg.methods.dmtc import HEAD, PixelContrast
 from semiseg.methods.mutual import MutualLearner
 from semiseg.seeding import derive_seed

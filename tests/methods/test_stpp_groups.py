@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.cli import main
-from semiseg.config.schema import TrainerConfig
+from semiseg.contracts.training import Progress
 from semiseg.errors import UserError
 from semiseg.losses import cross_entropy
-from semiseg.methods.base import Progress
 from semiseg.methods.stpp import SelfTraining
 from semiseg.methods.supervised import NormGroups, Supervised, SupervisedLearner
 from semiseg.models.build import segmentation_model
@@ -22,6 +21,7 @@ from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.grouped_norm import GroupedBatchNorm2d
 from semiseg.models.segmodel import SegModel
 from semiseg.models.tiny import Tiny
+from semiseg.settings import TrainerSettings
 
 Make = Callable[..., Any]
 PROGRESS = Progress(iteration=0, total=1, epoch=0, seed=0)
@@ -129,11 +129,11 @@ def test_small_groups_are_refused(method: Any, size: int) -> None:
 )
 def test_uneven_groups_are_refused_early(sizes: dict[str, int], named: str) -> None:
     with pytest.raises(UserError, match=rf"method\.bn_group_size=8: no divisor of {named}"):
-        SelfTraining(bn_group_size=8).batch_sizes(TrainerConfig(**sizes))
+        SelfTraining(bn_group_size=8).batch_sizes(TrainerSettings(**sizes))
 
 
 def test_groups_of_a_pass_with_accumulation() -> None:
-    trainer = TrainerConfig(batch_size=8, unlabeled_batch_size=8, accumulate=2)
+    trainer = TrainerSettings(batch_size=8, unlabeled_batch_size=8, accumulate=2)
     assert SelfTraining(bn_group_size=8).batch_sizes(trainer) == {MIXED: 16}
 
 
@@ -173,4 +173,4 @@ def test_stpp_with_deeplabv2_and_groups_by_config(tmp_path: Path) -> None:
 
 def test_a_batch_smaller_than_a_group_is_refused_where_no_config_was_checked() -> None:
     with pytest.raises(UserError, match=r"bn_group_size=8: no divisor of the 4 images"):
-        NormGroups(8).apply(network(), 4, TrainerConfig())
+        NormGroups(8).apply(network(), 4, TrainerSettings())

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from semiseg.contracts.training import Progress
 from semiseg.errors import UserError
-from semiseg.methods.base import Progress
 from semiseg.methods.supervised import LabeledLoss, Supervised, SupervisedLearner
 
 Make = Callable[..., Any]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg.data.dataset import DatasetInfo
+from semiseg.contracts.dataset import DatasetInfo
 from semiseg.errors import UserError
 from semiseg.models.build import bundle, equip, from_bundle, segmentation_model, traits
 from semiseg.models.deeplabv2 import DeepLabV2

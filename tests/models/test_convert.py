@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from semiseg.config.build import network_factory
-from semiseg.data.dataset import DatasetInfo
+from semiseg.contracts.dataset import DatasetInfo
 from semiseg.errors import UserError
 from semiseg.models import convert as module
 from semiseg.models.build import bundle, from_bundle, segmentation_model

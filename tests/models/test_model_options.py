@@ -12,7 +12,7 @@ from semiseg.cli import main
 from semiseg.config import build
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request, compose, draft
-from semiseg.data.dataset import DatasetInfo
+from semiseg.contracts.dataset import DatasetInfo
 from semiseg.engine import loop
 from semiseg.errors import Interrupted
 from semiseg.models.build import from_bundle
@@ -116,7 +116,7 @@ OWN_METHOD = """
 import torch
 
 from semiseg.data.epochs import labeled
-from semiseg.methods.base import LossTerm
+from semiseg.contracts.training import LossTerm
 from semiseg.methods.supervised import SupervisedLearner
 from semiseg.models.heads import Projector, RepresentationHead
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from semiseg.data.dataset import DatasetInfo
+from semiseg.contracts.dataset import DatasetInfo
 from semiseg.report.compare_picture import NEITHER, ONLY_A, ONLY_B, draw
 
 INFO = DatasetInfo("toy", ("sky", "road", "tree"), ((10, 20, 30), (200, 100, 50), (0, 90, 0)))

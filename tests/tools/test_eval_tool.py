@@ -6,10 +6,10 @@ import torch
 
 from semiseg.cli import main as cli
 from semiseg.cli.eval import file_stem, main
-from semiseg.config.schema import EvaluatorConfig
 from semiseg.errors import UserError
 from semiseg.runs.applying import change, describe, named_evaluator
 from semiseg.runs.finished import open_run
+from semiseg.settings import EvaluatorSettings
 
 TINY = (
     "debug=smoke",
@@ -88,7 +88,7 @@ def test_an_evaluator_of_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "evaluator").mkdir()
     (tmp_path / "evaluator" / "mine.yaml").write_text("name: mine\nresize_to: [32, 48]\n")
-    assert named_evaluator("mine") == EvaluatorConfig(name="mine", resize_to=[32, 48])
+    assert named_evaluator("mine") == EvaluatorSettings(name="mine", resize_to=[32, 48])
     assert describe(named_evaluator("mine")) == "whole images, resized to 32x48"
     (tmp_path / "evaluator" / "mine.yaml").write_text("name: mine\nwindows: 3\n")
     with pytest.raises(UserError, match=r"mine\.yaml: .*windows"):
@@ -167,10 +167,10 @@ def test_a_folder_without_a_run(tmp_path):
 
 
 def test_only_what_is_given_changes():
-    usual = EvaluatorConfig(flip=True, batch_size=3)
+    usual = EvaluatorSettings(flip=True, batch_size=3)
     assert change(usual) == usual
     changed = change(usual, mode="slide", flip=False)
-    padded = EvaluatorConfig(pad="size", pad_to=96)
+    padded = EvaluatorSettings(pad="size", pad_to=96)
     assert (change(padded).pad, change(padded, mode="slide").pad) == ("size", "none")
     assert (changed.mode, changed.flip, changed.batch_size) == ("slide", False, 3)
 
@@ -185,7 +185,7 @@ def test_only_what_is_given_changes():
     ],
 )
 def test_files_are_named_by_the_difference(changes, stem):
-    usual = EvaluatorConfig()
+    usual = EvaluatorSettings()
     settings = change(usual, **changes)
     values = {"part": "val", "checkpoint": "best", "evaluator": vars(settings)}
     assert file_stem(values, usual) == stem

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semiseg.config.schema import EvaluatorConfig
 from semiseg.errors import RunFailed, UserError
 from semiseg.export import graph as export_network
 from semiseg.export.verification import compare
@@ -16,6 +15,7 @@ from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.pspnet import PSPNet
 from semiseg.models.segmodel import SegModel
 from semiseg.models.tiny import Tiny
+from semiseg.settings import EvaluatorSettings
 
 SMALL = {"channels": 8, "low_channels": 4}
 REFLECTED = {"pad": "multiple", "pad_to": 8, "pad_value": "reflect"}
@@ -41,7 +41,7 @@ def network(decoder: type[nn.Module], options: dict[str, object]) -> SegModel:
 def test_right_at_sizes_that_were_not_traced(case: str) -> None:
     pytest.importorskip("onnxruntime")
     decoder, options, changes, form = CASES[case]
-    model, settings = network(decoder, options), EvaluatorConfig(**changes)
+    model, settings = network(decoder, options), EvaluatorSettings(**changes)
     smallest = export_network.smallest_side(model, settings)
     write = export_network.as_onnx if form == "onnx" else export_network.as_torch
     content = write(export_network.trace(model, settings), {})
@@ -73,7 +73,7 @@ def test_a_network_that_predicts_otherwise_is_refused(fault: str, message: str) 
 
     model = network(DeepLabV2, {})
     with pytest.raises(RunFailed, match=message):
-        compare(faulty, model, EvaluatorConfig(), 16)
+        compare(faulty, model, EvaluatorSettings(), 16)
 
 
 class OwnPool(nn.Module):
@@ -93,7 +93,7 @@ class OwnPool(nn.Module):
 
 def test_a_network_that_cannot_be_followed_is_named() -> None:
     with pytest.raises(UserError, match=r"torch\.export cannot follow Tiny and OwnPool: \w+: \S+"):
-        export_network.trace(network(OwnPool, {}), EvaluatorConfig())
+        export_network.trace(network(OwnPool, {}), EvaluatorSettings())
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_network_that_cannot_be_followed_is_named() -> None:
 )
 def test_smallest_images(changes: dict[str, object], smallest: int) -> None:
     model = network(DeepLabV2, {})
-    assert export_network.smallest_side(model, EvaluatorConfig(**changes)) == smallest
+    assert export_network.smallest_side(model, EvaluatorSettings(**changes)) == smallest
 
 
 def test_padding_in_whole_numbers_is_that_of_timm() -> None:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from semiseg.data.dataset import DatasetInfo
-from semiseg.track.base import Sample
+from semiseg.contracts.dataset import DatasetInfo
+from semiseg.contracts.tracking import Sample
 
 
 @pytest.fixture

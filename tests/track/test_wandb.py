@@ -234,8 +234,8 @@ OFFLINE_RUN = """
 import sys
 from pathlib import Path
 import numpy as np
-from semiseg.data.dataset import DatasetInfo
-from semiseg.track.base import Sample
+from semiseg.contracts.dataset import DatasetInfo
+from semiseg.contracts.tracking import Sample
 from semiseg.track.wandb_tracker import WandbTracker
 
 info = DatasetInfo("toy", ("sky", "road"), ((1, 2, 3), (4, 5, 6)))

@@ -5,7 +5,7 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from semiseg.splits.split import Split
+from semiseg.contracts.dataset import Split
 from semiseg.track.wandb_run import LONGEST_TAG, identity, stored_id
 
 SPLIT = Split(labeled=("a",), unlabeled=("b", "c", "d"), val=("e",))

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from semiseg.data.dataset import Array, DatasetInfo
+from semiseg.contracts.dataset import Array, DatasetInfo
+from semiseg.contracts.tracking import Sample
 from semiseg.engine.metrics import ConfusionMatrix
 from semiseg.files import write_text
 from semiseg.pictures import gray, legend, save
-from semiseg.track.base import Sample
 from semiseg.track.samples import colorize, side_by_side
 
 WRONG = (213, 94, 0)

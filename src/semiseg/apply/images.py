@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from semiseg.config.faults import listed, nearest
 from semiseg.data.files import image_files
-from semiseg.errors import UserError
+from semiseg.errors import UserError, listed, nearest
 from semiseg.splits.lists import IMAGE_SUFFIXES, without_suffix
 
 LARGEST_PIXELS = 2**30

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from semiseg.apply.mask_coding import MaskCoding
-from semiseg.data.dataset import Array, DatasetInfo
+from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.data.files import read_image
 from semiseg.errors import UserError
 from semiseg.files import copy, write_json, write_text

@@ -13,7 +13,7 @@ from semiseg.apply.label_folder import LabelFolder, Rank
 from semiseg.apply.picture_options import predicted
 from semiseg.apply.prediction_stability import Stability
 from semiseg.cli.progress import progress
-from semiseg.data.dataset import IGNORE_INDEX, Array
+from semiseg.contracts.dataset import IGNORE_INDEX, Array
 from semiseg.data.files import read_image
 from semiseg.data.pseudo import Confidence
 from semiseg.data.pseudo_files import INDEX

@@ -9,7 +9,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from semiseg.data.dataset import IGNORE_INDEX, Array, DatasetInfo
+from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo
 from semiseg.data.mask_labels import mask_labels
 from semiseg.data.palette import Color
 from semiseg.pictures import paletted

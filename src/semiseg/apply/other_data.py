@@ -10,11 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request
-from semiseg.config.faults import ConfigFaults, Fault, nearest
+from semiseg.config.faults import ConfigFaults, Fault
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
 from semiseg.config.prepare import checked
-from semiseg.data.dataset import SegDataset
-from semiseg.errors import UserError
+from semiseg.contracts.dataset import SegDataset
+from semiseg.errors import UserError, nearest
 from semiseg.runs.finished import FinishedRun
 
 Part = Literal["val", "test", "labeled", "unlabeled"]

@@ -12,7 +12,7 @@ from semiseg.pictures import PHOTO_EFFORT, Bits, legend, save
 from semiseg.splits.lists import shown
 
 if TYPE_CHECKING:
-    from semiseg.data.dataset import DatasetInfo
+    from semiseg.contracts.dataset import DatasetInfo
     from semiseg.runs.predictor import Prediction
 
 LABELS, OVERLAY, CONFIDENCE = "labels", "overlay", "confidence"
@@ -178,5 +178,6 @@ class Predictions:
         own = [path for name in found for path in self.files(name).values() if path.resolve() in pictures]
         if own:
             raise UserError(
-                f"{shown(map(str, own), 3)}: would be replaced by its own prediction. Choose another folder by -o."
+                f"{shown(map(str, own), 3)}: would be replaced by its own prediction. Choose another "
+                "folder by -o."
             )

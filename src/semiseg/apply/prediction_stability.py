@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from semiseg.data.dataset import Array
+from semiseg.contracts.dataset import Array
 from semiseg.pseudo import stability_score
 from semiseg.runs.finished import FinishedRun
 from semiseg.runs.predictor import Predictor, of_run

@@ -9,13 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from semiseg.data.streams import Streams
+from semiseg.contracts.training import BatchSource, FitResult, Learner, Network
 from semiseg.engine.plan import PlanLab, PlannedLabels
 from semiseg.engine.session import Session
-from semiseg.engine.steps import FitResult
-from semiseg.methods.base import Learner
 from semiseg.models.build import equip, traits
-from semiseg.models.segmodel import SegModel
 
 SMALL = 64
 
@@ -33,7 +30,7 @@ class Fit:
 
     name: str
     learner: Learner
-    streams: Streams
+    streams: BatchSource
     session: Session
 
 
@@ -49,11 +46,11 @@ class RecordingLab(PlanLab):
         kinds: dict[Any, Fit] = {}
         for fit in self.fits:
             trained = sum(each.numel() for each in fit.learner.parameters() if each.requires_grad)
-            parts = [(name, stream.batch_size) for name, stream in fit.streams.streams.items()]
+            parts = [(name, size) for name, size, _ in fit.streams.parts]
             kinds.setdefault((type(fit.learner).__name__, trained, *parts), fit)
         return list(kinds.values())
 
-    def network(self, tag: str, weights: str | None = None, *, beside: str | None = None) -> SegModel:
+    def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
         """Build a network without pretrained weights."""
         return self.session.network("none")
 
@@ -61,7 +58,7 @@ class RecordingLab(PlanLab):
         self,
         name: str,
         learner: Learner,
-        streams: Streams,
+        streams: BatchSource,
         snapshots: Sequence[float] = (),
         *,
         lr: float | None = None,
@@ -71,7 +68,7 @@ class RecordingLab(PlanLab):
         self.fits.append(Fit(name, learner, streams, self.session.for_fit(lr, eval_every)))
         model = next(iter(learner.predictors().values()))
 
-        def untrained(file: str) -> SegModel:
+        def untrained(file: str) -> Network:
             network = self.session.network("none")
             equip(network, traits(model))
             return network
@@ -79,7 +76,7 @@ class RecordingLab(PlanLab):
         return FitResult(untrained, "best", ["snapshot"] * len(snapshots))
 
     def label(
-        self, name: str, network: SegModel, ids: Sequence[str], policy: Any, *, keep_confidence: bool = True
+        self, name: str, network: Network, ids: Sequence[str], policy: Any, *, keep_confidence: bool = True
     ) -> PlannedLabels:
         """Class 0 everywhere."""
         return PlannedLabels(ids, self.dataset, 0)
@@ -104,7 +101,7 @@ class Pass:
     """
 
     kind: str
-    network: SegModel
+    network: Network
     call: Callable[[Tensor], Tensor]
     training: bool
     grad: bool
@@ -126,7 +123,7 @@ def recorded(learner: Learner, step: Callable[[], object]) -> list[Pass]:
     outputs: list[Tensor] = []
 
     def note(
-        kind: str, network: SegModel, call: Callable[[Tensor], Tensor], given: Tensor, made: Tensor
+        kind: str, network: Network, call: Callable[[Tensor], Tensor], given: Tensor, made: Tensor
     ) -> None:
         source = next((number for number, each in enumerate(outputs) if each is given), None)
         example = given.detach() if source is None else None
@@ -145,10 +142,10 @@ def recorded(learner: Learner, step: Callable[[], object]) -> list[Pass]:
 @contextmanager
 def _watched(learner: Learner, note: Callable[..., None]) -> Iterator[None]:
     """Report all calls of ``features``, ``classify`` and the heads of all networks."""
-    networks = [module for module in learner.modules() if isinstance(module, SegModel)]
+    networks = [module for module in learner.modules() if isinstance(module, Network)]
     handles = []
 
-    def watch(network: SegModel) -> None:
+    def watch(network: Network) -> None:
         features, classify = network.features, network.classify
 
         def noted_features(images: Tensor) -> Tensor:
@@ -176,14 +173,14 @@ def _watched(learner: Learner, note: Callable[..., None]) -> Iterator[None]:
             handle.remove()
 
 
-def _noted_head(name: str, network: SegModel, note: Callable[..., None]) -> Callable[..., None]:
+def _noted_head(name: str, network: Network, note: Callable[..., None]) -> Callable[..., None]:
     def hook(head: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
         note(name, network, head, given[0], made)
 
     return hook
 
 
-def bare(passes: Sequence[Pass], networks: Sequence[SegModel], autocast: Callable[[], Any]) -> None:
+def bare(passes: Sequence[Pass], networks: Sequence[Network], autocast: Callable[[], Any]) -> None:
     """Repeat passes, with a backward pass from ones at every output that ends a chain, and nothing else."""
     last_use = {each.source: number for number, each in enumerate(passes)}
     outputs: dict[int, Tensor] = {}

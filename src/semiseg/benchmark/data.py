@@ -17,9 +17,9 @@ from semiseg.benchmark import originals
 from semiseg.benchmark.files import Tree, cityscapes_tree, voc_tree
 from semiseg.config import build
 from semiseg.config.compose import Request, compose
+from semiseg.contracts.dataset import SegDataset
 from semiseg.data.cityscapes import LABEL_IDS
 from semiseg.data.collate import collate
-from semiseg.data.dataset import SegDataset
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.store import stored
 from semiseg.data.streams import Item

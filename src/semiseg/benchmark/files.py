@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from semiseg.contracts.dataset import Array, SegDataset
 from semiseg.data.cityscapes import LABEL_IDS, Cityscapes
-from semiseg.data.dataset import Array, SegDataset
 from semiseg.data.files import FileDataset
 from semiseg.data.palette import bit_color
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter

@@ -16,12 +16,12 @@ from semiseg.app import open_session
 from semiseg.benchmark.bare_passes import Fit, RecordingLab, bare, described, recorded
 from semiseg.config import build
 from semiseg.config.prepare import free_threads
-from semiseg.data.dataset import Array, DatasetInfo, Part
+from semiseg.contracts.dataset import Array, DatasetInfo, Part
+from semiseg.contracts.training import Batch
 from semiseg.data.palette import bit_color
 from semiseg.engine.loop import Trainer
 from semiseg.engine.signals import StopRequest
 from semiseg.engine.step import count_images, peak_memory, to_device
-from semiseg.methods.base import Batch
 from semiseg.splits.split import make_split
 
 IMAGES = 64
@@ -106,7 +106,7 @@ def measure(cfg: DictConfig, rounds: int, told: Callable[[str], None]) -> list[S
     with tempfile.TemporaryDirectory(prefix="semiseg-benchmark-") as folder, StopRequest() as stop:
         session = open_session(cfg, Path(folder), dataset, make_split(dataset, LABELED), stop)
         lab = RecordingLab(session)
-        build.method(cfg).run(lab)  # type: ignore[arg-type]
+        build.method(cfg).run(lab)
         for fit in lab.distinct():
             stop.check()
             found.append(measure_fit(fit, Path(folder), rounds))

@@ -94,7 +94,7 @@ def _dispatch(words: list[str]) -> int:
         print(f"semiseg {__version__}")
         return 0
     if words[0] not in COMMANDS:
-        from semiseg.config.faults import nearest
+        from semiseg.errors import nearest
 
         near = nearest(words[0], COMMANDS)
         hint = f" Did you mean {near}?" if near else ""
@@ -110,8 +110,9 @@ def _dispatch(words: list[str]) -> int:
 
 def help_text() -> str:
     """Subcommands, config groups with their options, examples."""
-    from semiseg.config.schema import COMPONENTS, PRESETS, SETTINGS
+    from semiseg.config.schema import SETTINGS
     from semiseg.config.searchpath import options
+    from semiseg.settings import COMPONENTS, PRESETS
 
     commands = "\n".join(f"  {name:<10}{command.summary}" for name, command in COMMANDS.items())
     groups = "\n".join(

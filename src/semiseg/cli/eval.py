@@ -15,14 +15,14 @@ from semiseg.apply.image_scores import ImageScore, ImageScores, write_scores, wr
 from semiseg.apply.other_data import PARTS, Part, images_of
 from semiseg.cli.arguments import Parser
 from semiseg.cli.progress import progress
-from semiseg.config.schema import EvaluatorConfig
-from semiseg.data.dataset import SegDataset
+from semiseg.contracts.dataset import SegDataset
+from semiseg.contracts.training import Network
 from semiseg.engine.evaluate import evaluate, take_samples
 from semiseg.errors import UserError
 from semiseg.files import write_json
-from semiseg.models.segmodel import SegModel
 from semiseg.runs.applying import add_options, chosen_device, chosen_settings, compute_as, describe
 from semiseg.runs.finished import FinishedRun, open_run
+from semiseg.settings import EvaluatorSettings
 from semiseg.track.console import iou_table
 
 WORST = 8
@@ -53,7 +53,7 @@ class Evaluation(NamedTuple):
         images: scores of the images, the worst first.
     """
 
-    network: SegModel
+    network: Network
     dataset: SegDataset
     result: dict[str, Any]
     images: list[ImageScore]
@@ -93,7 +93,7 @@ def measure(
     run: FinishedRun,
     checkpoint: str,
     part: Part,
-    settings: EvaluatorConfig,
+    settings: EvaluatorSettings,
     device: torch.device,
     root: str | None = None,
     overrides: Sequence[str] = (),
@@ -117,7 +117,8 @@ def measure(
     classes = list(dataset.info.classes)
     if bundle["classes"] != classes:
         raise UserError(
-            f"The checkpoint has the classes {', '.join(bundle['classes'])}, the dataset has {', '.join(classes)}."
+            f"The checkpoint has the classes {', '.join(bundle['classes'])}, the dataset has "
+            f"{', '.join(classes)}."
         )
     precision = run.config.trainer.precision
     with progress("evaluate", len(ids)) as advance:
@@ -146,7 +147,7 @@ def evaluate_run(
     run: FinishedRun,
     checkpoint: str,
     part: Part,
-    settings: EvaluatorConfig,
+    settings: EvaluatorSettings,
     device: torch.device,
     root: str | None = None,
 ) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def evaluate_run(
 
 
 def _write_details(
-    folder: Path, found: Evaluation, settings: EvaluatorConfig, device: torch.device, worst: int
+    folder: Path, found: Evaluation, settings: EvaluatorSettings, device: torch.device, worst: int
 ) -> None:
     """Write the confusion matrix, the scores of the images, and pictures of the worst."""
     # matplotlib takes a second, which faults need not.
@@ -183,7 +184,7 @@ def _write_details(
     write_worst(folder / "worst", samples, chosen, info)
 
 
-def file_stem(result: dict[str, Any], usual: EvaluatorConfig) -> str:
+def file_stem(result: dict[str, Any], usual: EvaluatorSettings) -> str:
     """Name a result after what was measured and how that differs from the run's own evaluation."""
     settings = result["evaluator"]
     parts = ["eval", result["part"], re.sub(r"[^\w.-]+", "_", result["checkpoint"])]

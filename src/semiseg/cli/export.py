@@ -16,9 +16,9 @@ from semiseg.runs.applying import add_network_options, chosen_settings, describe
 from semiseg.runs.finished import REPORTED, FinishedRun, open_run
 
 if TYPE_CHECKING:
-    from semiseg.config.schema import EvaluatorConfig
     from semiseg.export.graph import Format
     from semiseg.export.verification import Agreement
+    from semiseg.settings import EvaluatorSettings
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 VERSION = 1
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def export(
-    run: FinishedRun, checkpoint: str, settings: EvaluatorConfig, form: Format, target: Path
+    run: FinishedRun, checkpoint: str, settings: EvaluatorSettings, form: Format, target: Path
 ) -> tuple[list[Agreement], int]:
     """Write a network as a file, after it was compared with its origin.
 
@@ -114,7 +114,7 @@ def export(
 
 
 def metadata(
-    run: FinishedRun, checkpoint: str, settings: EvaluatorConfig, bundle: dict[str, Any], smallest: int
+    run: FinishedRun, checkpoint: str, settings: EvaluatorSettings, bundle: dict[str, Any], smallest: int
 ) -> dict[str, Any]:
     """Return what an exported file says about itself, as plain values; no path of this machine is among them."""
     config, summary = run.config, run.summary

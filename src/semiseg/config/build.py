@@ -16,14 +16,11 @@ from semiseg.errors import Interrupted, UserError
 if TYPE_CHECKING:
     import torch
 
+    from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
+    from semiseg.contracts.training import Method, OptimizerSpec, Schedule
     from semiseg.data.augment import Augment
-    from semiseg.data.dataset import DatasetInfo, SegDataset
-    from semiseg.engine.optim import OptimizerSpec
-    from semiseg.engine.schedule import Schedule
     from semiseg.engine.session import NetworkFactory
-    from semiseg.methods.base import Method
     from semiseg.models.segmodel import SegModel
-    from semiseg.splits.split import Split
 
 DECODER_ARGUMENTS = ("in_channels", "output_stride")
 """What a decoder gets from the backbone, beside the arguments of its config node."""
@@ -140,7 +137,7 @@ def _weights(cfg: DictConfig, weights: str | None) -> dict[str, str]:
         return {"weights": weights}
     if weights == "none":
         return {}
-    raise UserError(f"weights={weights}: backbone={cfg.backbone.name} takes no weights.")
+    raise UserError(f"backbone={cfg.backbone.name} takes no weights.", key="weights", value=weights)
 
 
 def _built(cfg: DictConfig, key: str, **arguments: Any) -> Any:

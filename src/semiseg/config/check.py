@@ -14,17 +14,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config import build
 from semiseg.config.compose import Draft, settings_that_matter
-from semiseg.config.faults import Fault, fault_of
-from semiseg.config.schema import COMPONENTS, TrainerConfig
+from semiseg.config.faults import Fault, faults_of_error
 from semiseg.config.settings import check_settings, plain_values
 from semiseg.config.signature import BadTarget, check_node, locate
 from semiseg.config.split_keys import require_lists
 from semiseg.errors import UserError
 from semiseg.runs.directory import RunDir
+from semiseg.settings import COMPONENTS, TrainerSettings
 
 if TYPE_CHECKING:
+    from semiseg.contracts.dataset import Split
     from semiseg.runs.former import Here
-    from semiseg.splits.split import Split
 
 PUBLISHED_WEIGHTS = ("imagenet", "pretrained")
 DATA_KEYS = (
@@ -147,11 +147,11 @@ def _sourced(faults: list[Fault], draft: Draft) -> list[Fault]:
 
 
 def _trial(key: str, attempt: Callable[[], Any]) -> list[Fault]:
-    """Try something; a ``UserError`` becomes a fault of the key that its text begins with, else of ``key``."""
+    """Try something; a ``UserError`` becomes faults of the keys that it carries, else of ``key``."""
     try:
         attempt()
     except UserError as error:
-        return [fault_of(error, key)]
+        return faults_of_error(error, key)
     return []
 
 
@@ -172,10 +172,12 @@ def _suits_batches(cfg: DictConfig) -> None:
         return
     parts = int(cfg.trainer.accumulate)
     smallest = getattr(locate(str(cfg.model["_target_"])), "smallest_batch", 1)
-    trainer = TrainerConfig(**OmegaConf.to_container(cfg.trainer, resolve=True))  # type: ignore[arg-type]
+    trainer = TrainerSettings(**OmegaConf.to_container(cfg.trainer, resolve=True))  # type: ignore[arg-type]
     for key, size in method.batch_sizes(trainer).items():
         if size % parts:
-            raise UserError(f"trainer.accumulate={parts}: cannot divide {key}={size} into equal parts.")
+            raise UserError(
+                f"cannot divide {key}={size} into equal parts.", key="trainer.accumulate", value=parts
+            )
         if size // parts < smallest:
             given = f"trainer.accumulate={parts}: with {key}={size}" if parts > 1 else f"{key}={size}:"
             raise UserError(
@@ -216,7 +218,7 @@ def _initial_suits(cfg: DictConfig) -> None:
 def _given_fits_suit(cfg: DictConfig) -> None:
     """Look at the fits of other runs that the method takes; a run that has begun has them already."""
     method = build.method(cfg)
-    given = method.given_fits() if hasattr(method, "given_fits") else []
+    given = method.reused_fits() if hasattr(method, "reused_fits") else []
     begun = cfg.run_dir is not None and RunDir(Path(str(cfg.run_dir)).expanduser()).started
     if given and not begun:
         from semiseg.runs.given import open_fit, require_different
@@ -230,8 +232,11 @@ def _divide(cfg: DictConfig) -> None:
     split = _split(cfg)
     if not split.unlabeled and _needs_unlabeled(cfg):
         raise UserError(
-            f"split={cfg.split}: method={cfg.method.name} needs unlabeled images and this leaves none. Label fewer "
-            "(split=1/8), learn from the labeled ones as unlabeled too (unlabeled=all), or take method=supervised."
+            f"method={cfg.method.name} needs unlabeled images and this leaves none. Label fewer "
+            "(split=1/8), learn from the labeled ones as unlabeled too (unlabeled=all), or take "
+            "method=supervised.",
+            key="split",
+            value=cfg.split,
         )
 
 

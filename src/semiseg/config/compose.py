@@ -27,6 +27,7 @@ from semiseg.config.layers import (
     register_local,
 )
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
+from semiseg.settings import DEFAULT_ITERATIONS
 
 HYDRA_VERSION_BASE = "1.3"
 HARMLESS = frozenset(
@@ -174,7 +175,7 @@ def settle_budget(cfg: DictConfig, command: Layer) -> list[Fault]:
         if method.get(key) is not None:
             needed = "needs trainer.epochs too: the length of the fits that have none of their own."
             return [Fault(f"method.{key}", needed, method[key])]
-    trainer["iterations"] = schema.DEFAULT_ITERATIONS
+    trainer["iterations"] = DEFAULT_ITERATIONS
     return []
 
 

@@ -11,10 +11,11 @@ from omegaconf import OmegaConf
 
 from semiseg.config import schema
 from semiseg.config.compose import Request, hydra_at
-from semiseg.config.faults import Fault, listed
+from semiseg.config.faults import Fault
 from semiseg.config.layers import register_local
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
 from semiseg.config.searchpath import options
+from semiseg.errors import listed
 
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 """Hydra's own sweeper, which runs all combinations; others choose values."""

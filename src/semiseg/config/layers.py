@@ -12,8 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config.faults import Fault
 from semiseg.config.overrides import COMMAND_LINE, GROUPS, Given, choice_fault
-from semiseg.config.schema import PRESETS
 from semiseg.config.searchpath import is_shipped, search_dirs
+from semiseg.settings import PRESETS
 
 LOCAL = "local.yaml"
 

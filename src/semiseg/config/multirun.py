@@ -100,7 +100,7 @@ def _refuse_other_settings(jobs: Iterator[tuple[DictConfig, Job]]) -> None:
 
 def _typed(found: Draft) -> DictConfig:
     """The config of a draft without faults, as a single run composes it."""
-    cfg = OmegaConf.merge(OmegaConf.structured(schema.RunConfig), found.cfg)
+    cfg = OmegaConf.merge(OmegaConf.structured(schema.RunSettings), found.cfg)
     assert isinstance(cfg, DictConfig)
     return cfg
 

@@ -8,9 +8,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from semiseg.config.faults import Fault, listed, nearest
-from semiseg.config.schema import COMPONENTS, PRESETS, SETTINGS
+from semiseg.config.faults import Fault
+from semiseg.config.schema import SETTINGS
 from semiseg.config.searchpath import options
+from semiseg.errors import listed, nearest
+from semiseg.settings import COMPONENTS, PRESETS
 
 GROUPS = (*COMPONENTS, *SETTINGS, *PRESETS)
 COMMAND_LINE = "command line"

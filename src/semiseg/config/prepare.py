@@ -17,9 +17,9 @@ from semiseg.config.compose import (
     new_run_dir,
     run_name,
 )
-from semiseg.config.faults import ConfigFaults, shown
+from semiseg.config.faults import ConfigFaults
 from semiseg.config.overrides import parse
-from semiseg.errors import UserError
+from semiseg.errors import UserError, shown
 from semiseg.files import file_digest
 from semiseg.runs.directory import network_file
 

@@ -37,7 +37,7 @@ def at_least(low: float, default: float | None) -> Any:
 
 
 @dataclass
-class TrainerConfig:
+class TrainerSettings:
     """How long, on what and how often.
 
     Args:
@@ -91,7 +91,7 @@ class TrainerConfig:
 
 
 @dataclass
-class EvaluatorConfig:
+class EvaluatorSettings:
     """How a network is applied to images of any size.
 
     Args:
@@ -128,7 +128,7 @@ class EvaluatorConfig:
 
 
 @dataclass
-class TrackerConfig:
+class TrackerSettings:
     """Where numbers go beside metrics.jsonl.
 
     Args:
@@ -147,7 +147,7 @@ class TrackerConfig:
 
 
 @dataclass
-class RunConfig:
+class RunSettings:
     """The whole config of ``semiseg train``.
 
     Args:
@@ -200,9 +200,9 @@ class RunConfig:
     augment: Any = MISSING
     optimizer: Any = MISSING
     schedule: Any = MISSING
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
-    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    evaluator: EvaluatorSettings = field(default_factory=EvaluatorSettings)
+    tracker: TrackerSettings = field(default_factory=TrackerSettings)
 
 
 def register(typed: bool) -> None:
@@ -212,6 +212,6 @@ def register(typed: bool) -> None:
         typed: with types, a wrong key or value stops the composition at the first fault; without, the same
             defaults accept everything, so that ``check`` can name all faults.
     """
-    root = OmegaConf.structured(RunConfig)
+    root = OmegaConf.structured(RunSettings)
     node = root if typed else OmegaConf.create(OmegaConf.to_container(root))
     ConfigStore.instance().store(name="schema", node=node, provider="semiseg")

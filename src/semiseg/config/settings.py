@@ -9,13 +9,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from semiseg.config.faults import Fault, fault_of, listed, nearest, shown
+from semiseg.config.faults import Fault, faults_of_error
 from semiseg.config.overrides import GROUPS
-from semiseg.config.schema import COMPONENTS, PRESETS, EvaluatorConfig, RunConfig
 from semiseg.config.searchpath import options
 from semiseg.config.signature import described, fits
 from semiseg.config.split_keys import split_faults
-from semiseg.errors import UserError
+from semiseg.errors import UserError, listed, nearest, shown
+from semiseg.settings import COMPONENTS, PRESETS, EvaluatorSettings, RunSettings
 
 MIN_CROP = 8
 
@@ -23,7 +23,7 @@ MIN_CROP = 8
 def check_settings(cfg: DictConfig) -> list[Fault]:
     """Find unknown keys, missing values, wrong types and values out of range, at any depth."""
     values, faults = plain_values(cfg)
-    found = list(_check_fields(values, RunConfig, ""))
+    found = list(_check_fields(values, RunSettings, ""))
     broken = {fault.key for fault in [*faults, *found]}
     for key in COMPONENTS:
         if key in values and not (isinstance(values[key], dict) and "_target_" in values[key]):
@@ -42,10 +42,10 @@ def check_settings(cfg: DictConfig) -> list[Fault]:
     return [*faults, *found, *_combinations(values), *_evaluator_faults(evaluator, broken)]
 
 
-def check_evaluator(settings: EvaluatorConfig) -> list[Fault]:
+def check_evaluator(settings: EvaluatorSettings) -> list[Fault]:
     """Find values of an evaluator that are out of range or do not go together."""
     values = dataclasses.asdict(settings)
-    found = list(_check_fields(values, EvaluatorConfig, "evaluator."))
+    found = list(_check_fields(values, EvaluatorSettings, "evaluator."))
     return [*found, *_evaluator_faults(values, {fault.key for fault in found})]
 
 
@@ -68,16 +68,17 @@ def plain_values(cfg: DictConfig) -> tuple[dict[str, Any], list[Fault]]:
             try:
                 value = node[key]
             except OmegaConfBaseException as error:
-                faults.append(_unresolved(path, str(error).splitlines()[0]))
+                faults.extend(_unresolved(path, error))
                 continue
             yield key, plain(value, path)
 
     return plain(cfg, ""), faults
 
 
-def _unresolved(path: str, reason: str) -> Fault:
-    own = reason.removeprefix("UserError raised while resolving interpolation: ")
-    return Fault(path, f"cannot be resolved: {reason}") if own == reason else fault_of(UserError(own), path)
+def _unresolved(path: str, error: OmegaConfBaseException) -> list[Fault]:
+    if isinstance(error.__cause__, UserError):  # of a resolver of ours
+        return faults_of_error(error.__cause__, path)
+    return [Fault(path, f"cannot be resolved: {str(error).splitlines()[0]}")]
 
 
 def _missing(path: str) -> str:
@@ -127,7 +128,7 @@ def all_keys() -> list[str]:
             if dataclasses.is_dataclass(hint):
                 yield from below(typing.cast(type, hint), f"{prefix}{name}.")
 
-    return [*below(RunConfig, ""), *PRESETS]
+    return [*below(RunSettings, ""), *PRESETS]
 
 
 def _converts(probe: DictConfig, key: str, value: Any) -> bool:

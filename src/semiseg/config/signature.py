@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Union
 
-from semiseg.config.faults import Fault, listed, nearest
+from semiseg.config.faults import Fault
+from semiseg.errors import listed, nearest
 
 PACKAGES = ("semiseg", "torch", "torchvision", "albumentations", "timm")
 SPECIAL = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})

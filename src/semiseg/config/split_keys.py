@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.faults import Fault, fault_of
+from semiseg.config.faults import Fault, faults_of_error
 from semiseg.errors import UserError
 from semiseg.splits.manifest import manifest
 from semiseg.splits.partitions import OWN_RULES, Partition
@@ -29,7 +29,7 @@ def split_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
     try:
         _partition(values, name)
     except UserError as error:
-        yield fault_of(error, "split_family")
+        yield from faults_of_error(error, "split_family")
     if isinstance(subset, str):
         yield from _subset_faults(name, subset)
 

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from semiseg.contracts.dataset import IGNORE_INDEX, Array
 from semiseg.data.cutout import Cutout
-from semiseg.data.dataset import IGNORE_INDEX, Array
 from semiseg.data.geometry import LongSide, RandomCrop
 from semiseg.data.overlap import OverlapPair
 from semiseg.data.views import OverlapCrops, Strong, View, Weak

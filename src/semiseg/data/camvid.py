@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from semiseg.data.dataset import DatasetInfo, Part
+from semiseg.contracts.dataset import DatasetInfo, Part
 from semiseg.data.files import FileDataset, find_root, images_by_stem
 from semiseg.errors import UserError
 from semiseg.splits.lists import read_stems

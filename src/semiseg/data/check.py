@@ -11,11 +11,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from semiseg.data.dataset import Array, DatasetInfo, SegDataset
+from semiseg.contracts.dataset import Array, DatasetInfo, SegDataset, Split
 from semiseg.data.files import BadFileError
 from semiseg.errors import UserError
 from semiseg.splits.lists import shown
-from semiseg.splits.split import Split
 
 logger = logging.getLogger(__name__)
 

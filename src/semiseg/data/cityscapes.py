@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import cv2
 import numpy as np
 
-from semiseg.data.dataset import Array, DatasetInfo, Part
+from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.data.files import BadFileError, FileDataset, find_root, images_by_stem
 from semiseg.errors import UserError
 
@@ -75,12 +75,13 @@ class Cityscapes(FileDataset):
         name: str = "cityscapes",
     ) -> None:
         if labels is not None and labels not in get_args(Labels):
-            raise UserError(f"dataset.labels={labels}: expected labelIds, labelTrainIds or null")
+            raise UserError("expected labelIds, labelTrainIds or null", key="dataset.labels", value=labels)
         folder = find_root(root, name, TREE)
         images = {part: _images(folder / "leftImg8bit" / part) for part in PARTS}
         if not images["train"]:
             raise UserError(
-                f"dataset {name} has no training images in {folder / 'leftImg8bit' / 'train'}. Expected:\n{TREE}"
+                f"dataset {name} has no training images in {folder / 'leftImg8bit' / 'train'}. Expected:\n"
+                f"{TREE}"
             )
         masks = folder / "gtFine"
         part_of = {image_id: part for part in PARTS[:2] for image_id in images[part]}
@@ -144,7 +145,8 @@ def _kind(part_of: dict[str, Part], masks: Path, wanted: Labels | None) -> Label
     most: Labels = "labelTrainIds" if counts["labelTrainIds"] >= counts["labelIds"] else "labelIds"
     if wanted is not None and not counts[wanted]:
         raise UserError(
-            f"dataset.labels={wanted}: no image has such a mask in {masks}; {counts[most]:,} have one of "
-            f"dataset.labels={most}"
+            f"no image has such a mask in {masks}; {counts[most]:,} have one of dataset.labels={most}",
+            key="dataset.labels",
+            value=wanted,
         )
     return wanted or most

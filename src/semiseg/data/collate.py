@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from semiseg.data.dataset import Array, SegDataset
-from semiseg.data.pseudo import Confidence, PseudoLabels
+from semiseg.contracts.dataset import Array, Confidence, SegDataset
+from semiseg.contracts.training import StoredLabels
 from semiseg.data.views import Key, Sample
 from semiseg.errors import UserError
 
 if TYPE_CHECKING:
+    from semiseg.contracts.training import StreamBatch
     from semiseg.data.streams import Item
-    from semiseg.methods.base import StreamBatch
 
 
 def collate(dataset: SegDataset, items: Sequence[Item], key: Key) -> StreamBatch:
@@ -54,7 +54,7 @@ def _sample(dataset: SegDataset, item: Item, key: Key) -> Sample:
 def _label(dataset: SegDataset, item: Item) -> tuple[Array | None, Confidence | None]:
     if item.labels is None:
         return None, None
-    if isinstance(item.labels, PseudoLabels):
+    if isinstance(item.labels, StoredLabels):
         return item.labels.read(item.id)
     mask = dataset.mask(item.id)
     if mask is None:

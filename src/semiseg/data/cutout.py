@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semiseg.data.dataset import IGNORE_INDEX, Array
+from semiseg.contracts.dataset import IGNORE_INDEX, Array
 from semiseg.errors import UserError
 
 _MAX_TRIES = 10_000

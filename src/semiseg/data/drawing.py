@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from semiseg.data.dataset import Array
+from semiseg.contracts.dataset import Array
 
 Coordinates = NDArray[np.int32]
 Inside = NDArray[np.bool_]

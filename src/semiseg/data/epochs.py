@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from semiseg.data.pseudo import PseudoLabels
-from semiseg.data.streams import Budget, Item, Stream, Streams
+from semiseg.contracts.training import Budget, StoredLabels
+from semiseg.data.streams import Item, Stream, Streams
 from semiseg.data.views import View
 from semiseg.errors import UserError
 
@@ -51,7 +51,7 @@ def labeled(
 
 def mixed(
     labeled_ids: Sequence[str],
-    pseudo: PseudoLabels | Sequence[PseudoLabels],
+    pseudo: StoredLabels | Sequence[StoredLabels],
     weak: View,
     strong: View,
     batch_size: int,
@@ -73,7 +73,7 @@ def mixed(
     Raises:
         UserError: an image is listed twice or in both lists.
     """
-    stores = [pseudo] if isinstance(pseudo, PseudoLabels) else list(pseudo)
+    stores = [pseudo] if isinstance(pseudo, StoredLabels) else list(pseudo)
     guessed = tuple(Item(image_id, store, strong) for store in stores for image_id in store.ids)
     known = tuple(Item(image_id, "true", weak) for image_id in labeled_ids)
     _refuse_repeated([item.id for item in (*known, *guessed)])
@@ -82,7 +82,7 @@ def mixed(
 
 
 def unlabeled_and_labeled(
-    unlabeled: PseudoLabels | Sequence[str],
+    unlabeled: StoredLabels | Sequence[str],
     labeled_ids: Sequence[str],
     view: View,
     *,
@@ -106,7 +106,7 @@ def unlabeled_and_labeled(
     Raises:
         UserError: an image is in both lists, or one of them is empty.
     """
-    store, ids = (unlabeled, unlabeled.ids) if isinstance(unlabeled, PseudoLabels) else (None, unlabeled)
+    store, ids = (unlabeled, unlabeled.ids) if isinstance(unlabeled, StoredLabels) else (None, unlabeled)
     _refuse_repeated([*labeled_ids, *ids])
     first = Stream(tuple(Item(image_id, store, view) for image_id in ids), unlabeled_batch_size, last="short")
     known = tuple(Item(image_id, "true", view) for image_id in labeled_ids)
@@ -198,5 +198,6 @@ def _refuse_repeated(ids: Sequence[str]) -> None:
     twice = [image_id for image_id, count in Counter(ids).items() if count > 1]
     if twice:
         raise UserError(
-            f"{len(twice)} images are listed twice or are both labeled and pseudo-labeled: {', '.join(twice[:5])}"
+            f"{len(twice)} images are listed twice or are both labeled and pseudo-labeled: "
+            f"{', '.join(twice[:5])}"
         )

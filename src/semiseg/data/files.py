@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from semiseg.data.dataset import Array, DatasetInfo, Part
+from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.data.mask_labels import label_tables, ranges
 from semiseg.errors import UserError
 from semiseg.splits.lists import IMAGE_SUFFIXES, require_disjoint

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from semiseg.data.dataset import Array, DatasetInfo, Part
+from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.data.files import FileDataset, find_root
 from semiseg.data.folder_files import TREE, FolderFiles, find_files, images_elsewhere
 from semiseg.data.mask_colors import ColorTable
@@ -153,7 +153,9 @@ def _held_out(
             continue
         if not 0 < share < 1:
             raise UserError(
-                f"dataset.{part}={share}: expected a share between 0 and 1, a list file or a subfolder"
+                "expected a share between 0 and 1, a list file or a subfolder",
+                key=f"dataset.{part}",
+                value=share,
             )
         taken = {image_id for ids in held.values() for image_id in ids}
         labeled = [image_id for image_id in sorted(found.masks) if image_id not in taken]

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from semiseg.data.dataset import IGNORE_INDEX, Array
+from semiseg.contracts.dataset import IGNORE_INDEX, Array
 from semiseg.data.resize import (
     MEAN_COLOR,
     Color,

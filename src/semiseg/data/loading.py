@@ -11,12 +11,12 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from semiseg.data.dataset import SegDataset
-from semiseg.data.streams import Streams
+from semiseg.contracts.dataset import SegDataset
+from semiseg.contracts.training import BatchSource
 from semiseg.errors import UserError
 
 if TYPE_CHECKING:
-    from semiseg.methods.base import Batch
+    from semiseg.contracts.training import Batch
 
 
 class LoadingError(UserError, RuntimeError):
@@ -34,7 +34,7 @@ class _Fault:
 class _Batches(Dataset[Any]):
     """Batches by iteration number, for worker processes."""
 
-    def __init__(self, streams: Streams, dataset: SegDataset, seed: int, step_name: str) -> None:
+    def __init__(self, streams: BatchSource, dataset: SegDataset, seed: int, step_name: str) -> None:
         self.streams = streams
         self.dataset = dataset
         self.seed = seed
@@ -73,7 +73,7 @@ def _ignored(batch: Any) -> Any:
 
 
 def batches(
-    streams: Streams,
+    streams: BatchSource,
     dataset: SegDataset,
     seed: int,
     step_name: str,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageOps
 
-from semiseg.data.dataset import Array
+from semiseg.contracts.dataset import Array
 from semiseg.data.files import BadFileError, open_mask
 from semiseg.data.mask_labels import color_text
 from semiseg.data.palette import Color

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from semiseg.data.dataset import IGNORE_INDEX, Array, DatasetInfo
+from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo
 from semiseg.data.palette import Color
 from semiseg.errors import UserError
 from semiseg.splits.lists import repeated, shown

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from semiseg.data.dataset import Array
+from semiseg.contracts.dataset import Array
 from semiseg.data.geometry import LongSide, Resize
 from semiseg.data.resize import MEAN_COLOR, Color, checked_color, padded
 from semiseg.data.window import Window, mirrored, resized_window

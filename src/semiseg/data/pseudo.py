@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from semiseg.data.dataset import IGNORE_INDEX, Array
+from semiseg.contracts.dataset import IGNORE_INDEX, Array
 from semiseg.data.pseudo_files import (
     CONFIDENCE,
     INDEX,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from semiseg.data.dataset import IGNORE_INDEX
+from semiseg.contracts.dataset import IGNORE_INDEX
 from semiseg.errors import UserError
 from semiseg.files import sync_directory, write_text
 

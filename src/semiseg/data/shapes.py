@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from semiseg.data.dataset import Array, DatasetInfo, Part
+from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.data.drawing import (
     CLASS_FIGURES,
     CLUTTER_FORMS,
@@ -89,7 +89,7 @@ class Shapes:
         }
         for key, (value, low, high) in limits.items():
             if not low <= value <= high:
-                raise UserError(f"dataset.{key}={value}: expected {low} to {high}")
+                raise UserError(f"expected {low} to {high}", key=f"dataset.{key}", value=value)
         self.info = DatasetInfo(name=name, classes=CLASSES, palette=PALETTE)
         self.size = size
         self.seed = seed

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, get_args, runtime_checkable
 
+from semiseg.contracts.dataset import Array, DatasetInfo, Part, SegDataset, Split
 from semiseg.data.check import FileBacked
-from semiseg.data.dataset import Array, DatasetInfo, Part, SegDataset
 from semiseg.data.store_files import CHANNELS, Entry, Kind, Parts, Stamp, cache_folder, locked, stamp
 from semiseg.data.store_fill import Wanted, elsewhere, fill, held, label_values, missing
 from semiseg.errors import UserError
-from semiseg.splits.split import Split
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import PIL
 
-from semiseg.data.dataset import Array
+from semiseg.contracts.dataset import Array
 from semiseg.files import remove_temporaries, sync_directory, temporary, write_text
 
 FORMAT = 1

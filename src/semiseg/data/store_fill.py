@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from semiseg.data.dataset import Array, SegDataset
+from semiseg.contracts.dataset import Array, SegDataset
 from semiseg.data.store_files import (
     CACHE_VARIABLE,
     CHANNELS,

@@ -5,44 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from semiseg.contracts.dataset import SegDataset
+from semiseg.contracts.training import Batch, StoredLabels
 from semiseg.data.collate import collate
-from semiseg.data.dataset import SegDataset
-from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.views import View
 from semiseg.errors import UserError
 from semiseg.seeding import derive_seed
-
-if TYPE_CHECKING:
-    from semiseg.methods.base import Batch
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long a fit trains: iterations or epochs, exactly one of them.
-
-    Raises:
-        UserError: none or both are given, or less than 1.
-    """
-
-    iterations: int | None = None
-    epochs: int | None = None
-
-    def __post_init__(self) -> None:
-        given = [value for value in (self.iterations, self.epochs) if value is not None]
-        if len(given) != 1 or given[0] < 1:
-            raise UserError(
-                f"The length of training is iterations={self.iterations}, epochs={self.epochs}; "
-                "expected one of the two, 1 or more."
-            )
-
-    def total(self, iterations_per_epoch: int) -> int:
-        """Iterations of the fit."""
-        return self.iterations if self.iterations is not None else (self.epochs or 0) * iterations_per_epoch
 
 
 @dataclass(frozen=True)
@@ -56,7 +29,7 @@ class Item:
     """
 
     id: str
-    labels: Literal["true"] | PseudoLabels | None
+    labels: Literal["true"] | StoredLabels | None
     view: View
 
 
@@ -168,6 +141,14 @@ class Streams:
             raise UserError(
                 f"{self.iterations} iterations, {self.iterations_per_epoch} an epoch; expected 1 or more."
             )
+
+    @property
+    def parts(self) -> tuple[tuple[str, int, str], ...]:
+        """Name, batch size and kind of view of each stream."""
+        return tuple(
+            (name, stream.batch_size, type(stream.items[0].view).__name__)
+            for name, stream in self.streams.items()
+        )
 
     def items(self, name: str, seed: int, step_name: str, iteration: int) -> list[Item]:
         """Entries of one stream's part of a batch, in the order of its slots."""

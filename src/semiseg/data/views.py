@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from semiseg.contracts.dataset import IGNORE_INDEX, Array
 from semiseg.data.cutout import Cutout
-from semiseg.data.dataset import IGNORE_INDEX, Array
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.overlap import OverlapPair
 from semiseg.errors import UserError

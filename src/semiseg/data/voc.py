@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Literal, get_args
 
-from semiseg.data.dataset import DatasetInfo
+from semiseg.contracts.dataset import DatasetInfo
 from semiseg.data.files import FileDataset, find_root, images_by_stem
 from semiseg.data.palette import bit_color
 from semiseg.errors import UserError
@@ -66,7 +66,7 @@ class Voc(FileDataset):
     ) -> None:
         if train_set not in get_args(TrainSet):
             raise UserError(
-                f"dataset.train_set={train_set}: expected trainaug (10,582 images) or train (1,464)"
+                "expected trainaug (10,582 images) or train (1,464)", key="dataset.train_set", value=train_set
             )
         folder = _devkit(find_root(root, name, TREE, also=("VOCdevkit", "VOC2012")))
         mask_folder = folder / Path(masks).expanduser()

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from semiseg.contracts.dataset import Part
 from semiseg.data.camvid import CamVid
 from semiseg.data.cityscapes import Cityscapes
-from semiseg.data.dataset import Part
 from semiseg.data.files import ROOT_VARIABLE, FileDataset, NoFolderError
 from semiseg.data.store_files import cache_folder
 from semiseg.data.voc import Voc

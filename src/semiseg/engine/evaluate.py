@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.data.dataset import Array, SegDataset
+from semiseg.contracts.dataset import Array, SegDataset
+from semiseg.contracts.tracking import Sample
+from semiseg.contracts.training import Network
 from semiseg.engine.inference import (
     evaluating,
     predict_labels,
@@ -22,12 +24,10 @@ from semiseg.engine.inference import (
 )
 from semiseg.engine.metrics import ConfusionMatrix, Metrics
 from semiseg.errors import Interrupted, UserError
-from semiseg.models.segmodel import SegModel
 from semiseg.seeding import derive_seed
-from semiseg.track.base import Sample
 
 if TYPE_CHECKING:
-    from semiseg.config.schema import EvaluatorConfig
+    from semiseg.settings import EvaluatorSettings
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +58,10 @@ class StoredLabels(Protocol):
 
 
 def evaluate(
-    network: SegModel,
+    network: Network,
     dataset: SegDataset,
     ids: Sequence[str],
-    settings: EvaluatorConfig,
+    settings: EvaluatorSettings,
     device: torch.device,
     *,
     stop: Callable[[], None] = never,
@@ -103,10 +103,10 @@ def quality_ids(ids: Sequence[str], seed: int, limit: int = QUALITY_IMAGES) -> t
 
 
 def pseudo_label_quality(
-    source: SegModel | StoredLabels,
+    source: Network | StoredLabels,
     dataset: SegDataset,
     ids: Sequence[str],
-    settings: EvaluatorConfig,
+    settings: EvaluatorSettings,
     device: torch.device,
     *,
     stop: Callable[[], None] = never,
@@ -139,7 +139,7 @@ def pseudo_label_quality(
                 usable += 1
                 yield image_id, *found
 
-    if isinstance(source, SegModel):
+    if isinstance(source, Network):
         pairs = ((image, mask) for _, image, mask in readable(ids))
         metrics = _count(source, pairs, dataset, settings, device, stop, precision)
         return metrics if usable else None
@@ -152,10 +152,10 @@ def pseudo_label_quality(
 
 
 def take_samples(
-    network: SegModel,
+    network: Network,
     dataset: SegDataset,
     ids: Sequence[str],
-    settings: EvaluatorConfig,
+    settings: EvaluatorSettings,
     device: torch.device,
     precision: str = "fp32",
 ) -> list[Sample]:
@@ -177,10 +177,10 @@ def take_samples(
 
 
 def _count(
-    network: SegModel,
+    network: Network,
     pairs: Iterable[tuple[Array, Array]],
     dataset: SegDataset,
-    settings: EvaluatorConfig,
+    settings: EvaluatorSettings,
     device: torch.device,
     stop: Callable[[], None],
     precision: str,
@@ -199,7 +199,7 @@ def _count(
     return matrix.compute()
 
 
-def _matrix(dataset: SegDataset, settings: EvaluatorConfig, device: torch.device) -> ConfusionMatrix:
+def _matrix(dataset: SegDataset, settings: EvaluatorSettings, device: torch.device) -> ConfusionMatrix:
     info = dataset.info
     return ConfusionMatrix(
         info.num_classes,
@@ -210,7 +210,7 @@ def _matrix(dataset: SegDataset, settings: EvaluatorConfig, device: torch.device
     )
 
 
-def _at_size(images: Tensor, truth: Tensor, settings: EvaluatorConfig) -> tuple[Tensor, Tensor]:
+def _at_size(images: Tensor, truth: Tensor, settings: EvaluatorSettings) -> tuple[Tensor, Tensor]:
     if settings.resize_to is None:
         return images, truth
     labels = F.interpolate(truth[:, None].float(), settings.resize_to, mode="nearest")

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semiseg.data.dataset import Array
+from semiseg.contracts.dataset import Array
+from semiseg.contracts.training import Network
 from semiseg.errors import UserError
-from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.models.segmodel import InputConvention
 
 if TYPE_CHECKING:
-    from semiseg.config.schema import EvaluatorConfig
+    from semiseg.settings import EvaluatorSettings
 
 
 EXACT_DENOMINATOR = 1024
@@ -41,7 +42,7 @@ def to_batch(images: Sequence[Array], device: torch.device) -> Tensor:
     return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
 
 
-def predict(network: SegModel, images: Tensor, settings: EvaluatorConfig, precision: str = "fp32") -> Tensor:
+def predict(network: Network, images: Tensor, settings: EvaluatorSettings, precision: str = "fp32") -> Tensor:
     """Return class probabilities ``(N, K, H, W)`` of ``(N, 3, H, W)`` RGB images 0-255, uint8 or float.
 
     ``settings.resize_to`` comes first, and the probabilities return to the size of the given images at the end.
@@ -65,7 +66,7 @@ def predict(network: SegModel, images: Tensor, settings: EvaluatorConfig, precis
 
 
 def predict_labels(
-    network: SegModel, images: Tensor, settings: EvaluatorConfig, precision: str = "fp32"
+    network: Network, images: Tensor, settings: EvaluatorSettings, precision: str = "fp32"
 ) -> Tensor:
     """Return the most probable class of every pixel, ``(N, H, W) int64``; arguments as ``predict``.
 
@@ -82,7 +83,7 @@ def predict_labels(
 
 
 def predict_with_confidence(
-    network: SegModel, images: Tensor, settings: EvaluatorConfig, precision: str = "fp32"
+    network: Network, images: Tensor, settings: EvaluatorSettings, precision: str = "fp32"
 ) -> tuple[Tensor, Tensor]:
     """Return the labels of ``predict_labels`` and their probabilities, ``(N, H, W)`` int64 and float32.
 
@@ -94,7 +95,7 @@ def predict_with_confidence(
 
 
 def labels_and_probabilities(
-    network: SegModel, images: Tensor, settings: EvaluatorConfig, precision: str = "fp32"
+    network: Network, images: Tensor, settings: EvaluatorSettings, precision: str = "fp32"
 ) -> tuple[Tensor, Tensor]:
     """Return the labels of ``predict_labels`` and the probabilities of ``predict``; arguments as there.
 
@@ -108,7 +109,7 @@ def labels_and_probabilities(
     return summed.max(1).indices, (summed / hits).softmax(1)
 
 
-def _mean_of_views(network: SegModel, images: Tensor, settings: EvaluatorConfig, precision: str) -> Tensor:
+def _mean_of_views(network: Network, images: Tensor, settings: EvaluatorSettings, precision: str) -> Tensor:
     given = images.shape[-2:]
     images = resized(images, settings)
     total = images.new_zeros(())
@@ -128,7 +129,7 @@ def _mean_of_views(network: SegModel, images: Tensor, settings: EvaluatorConfig,
     return mean if settings.resize_to is None else _resize(mean, given)
 
 
-def _has_views(images: Tensor, settings: EvaluatorConfig) -> bool:
+def _has_views(images: Tensor, settings: EvaluatorSettings) -> bool:
     """Whether a prediction is put together from views that are resized or mirrored."""
     moved = settings.resize_to is not None and not _equal(images.shape[-2:], settings.resize_to)
     return moved or settings.flip or list(settings.scales) != [1.0]
@@ -149,7 +150,7 @@ def window_spans(length: int, window: int, stride: float) -> list[tuple[int, int
     return [(end - window, end) for end in ends]
 
 
-def resized(images: Tensor, settings: EvaluatorConfig) -> Tensor:
+def resized(images: Tensor, settings: EvaluatorSettings) -> Tensor:
     """Return images ``(N, 3, H, W)`` as floats at ``settings.resize_to``.
 
     Bilinear with half-pixel centers and without antialiasing: half a size is the mean of 2x2 pixels (DMT).
@@ -185,7 +186,7 @@ def _larger(one: int, other: int) -> int:
 
 
 def _logits(
-    network: SegModel, images: Tensor, settings: EvaluatorConfig, precision: str
+    network: Network, images: Tensor, settings: EvaluatorSettings, precision: str
 ) -> tuple[Tensor, Tensor | float]:
     """Return the logits of one view at its own size, and by how many windows each pixel was seen."""
 
@@ -220,7 +221,7 @@ def _logits(
     return total[inner], hits[inner]
 
 
-def _margins(height: int, width: int, settings: EvaluatorConfig) -> tuple[int, int, int, int]:
+def _margins(height: int, width: int, settings: EvaluatorSettings) -> tuple[int, int, int, int]:
     """Pixels to add left, right, top and bottom of a whole image."""
     to = settings.pad_to
     match settings.pad:

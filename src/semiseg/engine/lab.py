@@ -4,30 +4,37 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from semiseg.config.schema import EvaluatorConfig, TrainerConfig
+from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
+from semiseg.contracts.training import (
+    BatchSource,
+    Budget,
+    FitResult,
+    LabelPolicy,
+    Learner,
+    Module,
+    Network,
+    Result,
+    ReusedFit,
+    SelectivePolicy,
+    StoredLabels,
+)
 from semiseg.data.augment import Augment
-from semiseg.data.dataset import DatasetInfo, SegDataset
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
-from semiseg.data.streams import Budget, Streams
-from semiseg.engine.labeling import LabelPolicy, SelectivePolicy, label_meta, label_quality
+from semiseg.engine.labeling import label_meta, label_quality
 from semiseg.engine.loop import Trainer, tidy
 from semiseg.engine.moments import snapshot_steps
 from semiseg.engine.session import Session
-from semiseg.engine.steps import FitResult, Origin, Step, open_step
-from semiseg.methods.base import Learner
-from semiseg.models.segmodel import SegModel
-from semiseg.runs.given import GivenFit, open_fit
+from semiseg.engine.steps import Origin, Step, open_step
+from semiseg.runs.given import open_fit
 from semiseg.seeding import derive_seed, seed_everything
-from semiseg.splits.split import Split
+from semiseg.settings import EvaluatorSettings, TrainerSettings
 
-Network = TypeVar("Network", bound=nn.Module)
-Result = TypeVar("Result")
 JSON = Any
 REPORT = "report"
 """Name of the step that follows the recipe: test images, summary, pictures."""
@@ -48,7 +55,7 @@ class Lab:
         self, session: Session, status: Callable[[str, int], None] = lambda name, iterations: None
     ) -> None:
         self.session = session
-        self.origins: WeakKeyDictionary[SegModel, Origin] = WeakKeyDictionary()
+        self.origins: WeakKeyDictionary[Network, Origin] = WeakKeyDictionary()
         self.fits: dict[str, dict[str, Any]] = {}
         self.taken: dict[str, dict[str, Any]] = {}
         self.labelings: dict[str, dict[str, Any]] = {}
@@ -77,12 +84,12 @@ class Lab:
         return self.session.augment
 
     @property
-    def trainer(self) -> TrainerConfig:
+    def trainer(self) -> TrainerSettings:
         """Batch sizes and lengths."""
         return self.session.trainer
 
     @property
-    def evaluator(self) -> EvaluatorConfig:
+    def evaluator(self) -> EvaluatorSettings:
         """How networks are applied to whole images."""
         return self.session.evaluator
 
@@ -96,25 +103,25 @@ class Lab:
         """Seed of the run."""
         return self.session.seed
 
-    def network(self, tag: str, weights: str | None = None, *, beside: str | None = None) -> SegModel:
+    def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
         """Build a network whose random weights depend on (seed, tag) alone.
 
         Args:
             tag: equal tags give equal networks.
             weights: other initial backbone weights than the configured ones.
-            beside: tag of a network that this one learns with and has to differ from; matters where both begin
+            differs_from: tag of a network that this one learns with and has to differ from; matters where both begin
                 as the network of ``init_from``.
         """
-        if self.session.initial is not None and beside is not None:
-            log.warning(self.session.initial.twins(tag, beside))
+        if self.session.initial is not None and differs_from is not None:
+            log.warning(self.session.initial.twins(tag, differs_from))
         seed_everything(derive_seed(self.seed, "network", tag))
-        return self.session.fresh(tag, weights, beside)
+        return self.session.fresh(tag, weights, differs_from)
 
     def fit(
         self,
         name: str,
         learner: Learner,
-        streams: Streams,
+        streams: BatchSource,
         snapshots: Sequence[float] = (),
         *,
         lr: float | None = None,
@@ -154,7 +161,7 @@ class Lab:
         self.fits[name] = step.result
         return self._networks(step)
 
-    def take(self, name: str, given: GivenFit) -> FitResult:
+    def take(self, name: str, given: ReusedFit) -> FitResult:
         """Copy a finished fit of another run instead of training one.
 
         Args:
@@ -178,7 +185,7 @@ class Lab:
     def label(
         self,
         name: str,
-        network: SegModel,
+        network: Network,
         ids: Sequence[str],
         policy: LabelPolicy,
         *,
@@ -245,7 +252,7 @@ class Lab:
         step.finish({"kind": "report"})
 
     def predict(
-        self, network: Network, ids: Sequence[str], policy: Callable[[Network, Tensor], Result]
+        self, network: Module, ids: Sequence[str], policy: Callable[[Module, Tensor], Result]
     ) -> Iterator[tuple[str, Result]]:
         """Apply a policy to images one by one, in evaluation mode; a stop request ends it between two.
 
@@ -264,7 +271,7 @@ class Lab:
                 result = policy(network, image.to(session.device))
             yield image_id, result
 
-    def release(self, labels: PseudoLabels) -> None:
+    def release(self, labels: StoredLabels) -> None:
         """Say that no later step reads these pseudo-labels: their files go, manifest and statistics stay."""
         if not self.session.keep_pseudo_labels:
             labels.delete()
@@ -282,7 +289,7 @@ class Lab:
         snapshots = step.result["snapshots"]
         return FitResult(lambda file: self._load(step, file), select, snapshots, reached and reached["miou"])
 
-    def _load(self, step: Step, file: str) -> SegModel:
+    def _load(self, step: Step, file: str) -> Network:
         path = step.directory / file
         model = self.session.restored(path)
         self.origins[model] = Origin(step.name, file, path)

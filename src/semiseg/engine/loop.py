@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from semiseg.contracts.training import BatchSource, Learner, Network, Progress
 from semiseg.data.loading import batches
-from semiseg.data.streams import Streams
 from semiseg.engine.checkpoint import TrainingState, save_bundle
 from semiseg.engine.evaluate import evaluate, pseudo_label_quality, take_samples
 from semiseg.engine.metrics import Metrics
@@ -20,9 +20,7 @@ from semiseg.engine.step import Meter, count_images, forward_backward, to_device
 from semiseg.engine.steps import FitRecord
 from semiseg.errors import Interrupted
 from semiseg.files import copy
-from semiseg.methods.base import Learner, Progress
 from semiseg.models.build import bundle
-from semiseg.models.segmodel import SegModel
 from semiseg.seeding import derive_seed, seed_everything
 
 
@@ -48,7 +46,7 @@ class Trainer:
         directory: Path,
         offset: int,
         learner: Learner,
-        streams: Streams,
+        streams: BatchSource,
         snapshots: list[int],
         journal: int = 0,
         saved: Callable[[int], None] = lambda completed: None,
@@ -66,11 +64,11 @@ class Trainer:
         )
 
     @property
-    def predictor(self) -> SegModel:
+    def predictor(self) -> Network:
         """The network that is kept: the contender that the latest evaluation found best."""
-        contenders = self.learner.contenders()
+        candidates = self.learner.candidates()
         last = self.record.last
-        return contenders[last["predictor"]] if last else next(iter(contenders.values()))
+        return candidates[last["predictor"]] if last else next(iter(candidates.values()))
 
     def run(self) -> FitRecord:
         """Train to the end from wherever a checkpoint stands; raises ``Interrupted`` after saving."""
@@ -164,7 +162,7 @@ class Trainer:
     def evaluate(self) -> None:
         """Evaluate on the validation images, measure pseudo-labels, keep the best network."""
         session, record = self.session, self.record
-        measured = {name: self.measure(network) for name, network in self.learner.contenders().items()}
+        measured = {name: self.measure(network) for name, network in self.learner.candidates().items()}
         chosen = max(measured, key=lambda name: (not math.isnan(measured[name].miou), measured[name].miou))
         metrics = measured[chosen]
         record.last = {"iteration": record.completed, "predictor": chosen, **metrics.as_dict()}
@@ -184,7 +182,7 @@ class Trainer:
         if every is not None and record.evaluations % every == 0:
             self.show_samples()
 
-    def measure(self, network: SegModel) -> Metrics:
+    def measure(self, network: Network) -> Metrics:
         """Evaluate a network on the validation images."""
         session = self.session
         return evaluate(

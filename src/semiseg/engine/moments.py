@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from semiseg.data.streams import Streams
+from semiseg.contracts.training import BatchSource
 
 
-def evaluation_interval(every: int | None, streams: Streams, by_epoch: bool) -> int:
+def evaluation_interval(every: int | None, streams: BatchSource, by_epoch: bool) -> int:
     """Iterations between evaluations: as configured, else an epoch, else a tenth of the fit."""
     if every is not None:
         return every
@@ -26,7 +26,7 @@ def is_candidate(completed: int, total: int, every: int, early: bool = False) ->
     return completed > 0 and (completed % every == 0 or completed == total)
 
 
-def snapshot_steps(fractions: Sequence[float], streams: Streams) -> list[int]:
+def snapshot_steps(fractions: Sequence[float], streams: BatchSource) -> list[int]:
     """Numbers of completed steps at which snapshots are kept.
 
     At whole epochs where the fit has at least three (ST++: ``floor(E * fraction)`` of E epochs), else at

@@ -3,35 +3,19 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import nn
 
+from semiseg.contracts.training import Network
 from semiseg.errors import UserError
-from semiseg.models.segmodel import SegModel
 
 Decay = Literal["all", "conv"]
 
 
-class OptimizerSpec(Protocol):
-    """What a config's optimizer node becomes: groups of one network, and the optimizer over all groups."""
-
-    def groups(self, model: SegModel) -> list[dict[str, Any]]:
-        """Parameter groups of one network."""
-        ...
-
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """Build the optimizer over groups of all networks."""
-        ...
-
-    def with_lr(self, lr: float) -> Self:
-        """Return the same with another base learning rate, for one fit."""
-        ...
-
-
 def parameter_groups(
-    model: SegModel, lr: float, weight_decay: float, head_multiplier: float, decay: Decay
+    model: Network, lr: float, weight_decay: float, head_multiplier: float, decay: Decay
 ) -> list[dict[str, Any]]:
     """Split trained parameters into backbone and head and, with ``decay="conv"``, by weight decay.
 
@@ -73,16 +57,18 @@ def _check(lr: float, weight_decay: float, head_multiplier: float, decay: str) -
     """Refuse values out of range, NaN and infinity."""
     for key, value in (("lr", lr), ("head_multiplier", head_multiplier)):
         if not 0 < value < math.inf:
-            raise UserError(f"optimizer.{key}={value}: give a number above 0.")
+            raise UserError("give a number above 0.", key=f"optimizer.{key}", value=value)
     if not 0 <= weight_decay < math.inf:
-        raise UserError(f"optimizer.weight_decay={weight_decay}: give 0 or more, for example 1e-4.")
+        raise UserError("give 0 or more, for example 1e-4.", key="optimizer.weight_decay", value=weight_decay)
     if decay not in get_args(Decay):
-        raise UserError(f"optimizer.decay={decay}: choose one of {', '.join(get_args(Decay))}.")
+        raise UserError(f"choose one of {', '.join(get_args(Decay))}.", key="optimizer.decay", value=decay)
 
 
 def _check_share(key: str, value: float) -> None:
     if not 0 <= value < 1:
-        raise UserError(f"optimizer.{key}={value}: give 0 or more and less than 1, for example 0.9.")
+        raise UserError(
+            "give 0 or more and less than 1, for example 0.9.", key=f"optimizer.{key}", value=value
+        )
 
 
 def _undecayed(model: nn.Module) -> Iterator[str]:
@@ -120,9 +106,9 @@ class SGD:
         _check(self.lr, self.weight_decay, self.head_multiplier, self.decay)
         _check_share("momentum", self.momentum)
         if self.nesterov and self.momentum == 0:
-            raise UserError("optimizer.nesterov=true: needs optimizer.momentum above 0.")
+            raise UserError("needs optimizer.momentum above 0.", key="optimizer.nesterov", value=True)
 
-    def groups(self, model: SegModel) -> list[dict[str, Any]]:
+    def groups(self, model: Network) -> list[dict[str, Any]]:
         """Parameter groups of one network."""
         return parameter_groups(model, self.lr, self.weight_decay, self.head_multiplier, self.decay)
 
@@ -165,7 +151,7 @@ class AdamW:
         _check_share("beta1", self.beta1)
         _check_share("beta2", self.beta2)
 
-    def groups(self, model: SegModel) -> list[dict[str, Any]]:
+    def groups(self, model: Network) -> list[dict[str, Any]]:
         """Parameter groups of one network."""
         return parameter_groups(model, self.lr, self.weight_decay, self.head_multiplier, self.decay)
 

@@ -11,23 +11,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semiseg.config.schema import EvaluatorConfig, TrainerConfig
+from semiseg.contracts.dataset import Array, DatasetInfo, SegDataset, Split
+from semiseg.contracts.training import (
+    BatchSource,
+    Budget,
+    FitResult,
+    LabelPolicy,
+    Learner,
+    Method,
+    Module,
+    Network,
+    Progress,
+    Result,
+    ReusedFit,
+    StoredLabels,
+)
 from semiseg.data.augment import Augment
-from semiseg.data.dataset import Array, DatasetInfo, SegDataset
 from semiseg.data.pseudo import Confidence, PseudoLabels
-from semiseg.data.streams import Budget, Streams
 from semiseg.engine.inference import predict
-from semiseg.engine.lab import REPORT, Network, Result
-from semiseg.engine.labeling import LabelPolicy
+from semiseg.engine.lab import REPORT
 from semiseg.engine.moments import evaluation_interval
 from semiseg.engine.session import Session
 from semiseg.engine.step import forward_backward, to_device
-from semiseg.engine.steps import FitResult
-from semiseg.methods.base import Learner, Method, Progress
 from semiseg.models.build import equip, traits
-from semiseg.models.segmodel import SegModel
-from semiseg.runs.given import GivenFit, open_fit
-from semiseg.splits.split import Split
+from semiseg.runs.given import open_fit
+from semiseg.settings import EvaluatorSettings, TrainerSettings
 
 TIMED_STEPS = 2
 
@@ -95,19 +103,19 @@ class PlanLab:
         self.info: DatasetInfo = session.info
         self.split: Split = session.split
         self.augment: Augment = session.augment
-        self.trainer: TrainerConfig = session.trainer
-        self.evaluator: EvaluatorConfig = session.evaluator
+        self.trainer: TrainerSettings = session.trainer
+        self.evaluator: EvaluatorSettings = session.evaluator
         self.budget: Budget = session.budget
         self.seed = session.seed
         self._predicting = 0.0
         self._held = 0
         self._step_seconds: dict[Any, float] = {}
 
-    def network(self, tag: str, weights: str | None = None, *, beside: str | None = None) -> SegModel:
+    def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
         """Build a network as ``Lab`` does; its random weights are of no account."""
-        return self.session.fresh(tag, weights, beside)
+        return self.session.fresh(tag, weights, differs_from)
 
-    def take(self, name: str, given: GivenFit) -> FitResult:
+    def take(self, name: str, given: ReusedFit) -> FitResult:
         """Give the networks that would be copied."""
         fit = open_fit(given, self.session.here)
         size = sum((fit.directory / file).stat().st_size for file in fit.files)
@@ -119,7 +127,7 @@ class PlanLab:
         self,
         name: str,
         learner: Learner,
-        streams: Streams,
+        streams: BatchSource,
         snapshots: Sequence[float] = (),
         *,
         lr: float | None = None,
@@ -146,7 +154,7 @@ class PlanLab:
         model = next(iter(learner.predictors().values()))
         every = evaluation_interval(session.trainer.eval_every, streams, session.trainer.iterations is None)
         evaluations = math.ceil(streams.iterations / every) if session.split.val else 0
-        watched = len(learner.contenders()) * len(session.split.val) + len(session.quality_ids)
+        watched = len(learner.candidates()) * len(session.split.val) + len(session.quality_ids)
         evaluating = evaluations * watched * self._evaluation_seconds(model) if evaluations else 0.0
         network = _size(model)
         state = sum(_size(child) for child in learner.children()) * 2
@@ -159,7 +167,7 @@ class PlanLab:
             passing=2 * state + network,
         )
 
-        def fresh(file: str) -> SegModel:
+        def fresh(file: str) -> Network:
             network = session.network("none")
             equip(network, traits(model))
             return network
@@ -169,7 +177,7 @@ class PlanLab:
     def label(
         self,
         name: str,
-        network: SegModel,
+        network: Network,
         ids: Sequence[str],
         policy: LabelPolicy,
         *,
@@ -192,7 +200,7 @@ class PlanLab:
         return value
 
     def predict(
-        self, network: Network, ids: Sequence[str], policy: Callable[[Network, Tensor], Result]
+        self, network: Module, ids: Sequence[str], policy: Callable[[Module, Tensor], Result]
     ) -> Iterator[tuple[str, Result]]:
         """Time the first image and give its result to all."""
         if not ids:
@@ -207,12 +215,12 @@ class PlanLab:
         for image_id in ids:
             yield image_id, results[0]
 
-    def release(self, labels: PseudoLabels) -> None:
+    def release(self, labels: StoredLabels) -> None:
         """Count what is free again."""
         if isinstance(labels, PlannedLabels) and not self.session.keep_pseudo_labels:
             self._held -= labels.size
 
-    def report(self, network: SegModel) -> None:
+    def report(self, network: Network) -> None:
         """Add what follows the recipe: test images and pictures."""
         split, pictures = self.split, self.session.sample_ids
         network.to(device=self.session.device, memory_format=self.session.memory_format)  # type: ignore[call-overload]
@@ -240,7 +248,7 @@ class PlanLab:
             torch.cuda.synchronize(self.session.device)
         return time.perf_counter() - started
 
-    def _evaluation_seconds(self, model: SegModel) -> float:
+    def _evaluation_seconds(self, model: Network) -> float:
         """Seconds that the evaluation of an image takes."""
         image = self._image((self.split.val or self.split.labeled)[0])
         return self._timed(lambda _: predict(model, image, self.evaluator, self.trainer.precision), 0)
@@ -254,14 +262,10 @@ def _size(model: torch.nn.Module) -> int:
     return sum(value.numel() * value.element_size() for value in model.state_dict().values())
 
 
-def _looks(learner: Learner, streams: Streams) -> tuple[Any, ...]:
+def _looks(learner: Learner, streams: BatchSource) -> tuple[Any, ...]:
     """What a training step's time depends on, as far as it can be seen from outside."""
     trained = sum(parameter.numel() for parameter in learner.parameters() if parameter.requires_grad)
-    parts = [
-        (name, stream.batch_size, type(stream.items[0].view).__name__)
-        for name, stream in streams.streams.items()
-    ]
-    return type(learner).__name__, trained, *parts
+    return type(learner).__name__, trained, *streams.parts
 
 
 def make_plan(method: Method, session: Session) -> list[PlannedStep]:
@@ -271,7 +275,7 @@ def make_plan(method: Method, session: Session) -> list[PlannedStep]:
         Interrupted: a stop was requested.
     """
     lab = PlanLab(session)
-    lab.report(method.run(lab))  # type: ignore[arg-type]
+    lab.report(method.run(lab))
     return lab.steps
 
 

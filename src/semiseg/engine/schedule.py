@@ -2,17 +2,8 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 from semiseg.errors import UserError
-
-
-class Schedule(Protocol):
-    """A factor of the learning rate as a function of the step."""
-
-    def factor(self, step: int, total: int) -> float:
-        """Return the factor that 0-based optimizer step ``step`` of ``total`` runs with."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -32,7 +23,7 @@ class Poly:
 
     def __post_init__(self) -> None:
         if not 0 <= self.power < math.inf:
-            raise UserError(f"schedule.power={self.power}: give 0 or more, for example 0.9.")
+            raise UserError("give 0 or more, for example 0.9.", key="schedule.power", value=self.power)
 
     def factor(self, step: int, total: int) -> float:
         """Return 1 at step 0; step ``total`` would get 0 and never runs."""
@@ -59,7 +50,7 @@ class Cosine:
     def __post_init__(self) -> None:
         for key, value in (("floor", self.floor), ("warmup", self.warmup)):
             if not 0 <= value <= 1:
-                raise UserError(f"schedule.{key}={value}: give a share from 0 to 1.")
+                raise UserError("give a share from 0 to 1.", key=f"schedule.{key}", value=value)
 
     def factor(self, step: int, total: int) -> float:
         """Return the factor of the step; the first warm-up step gets ``1 / warm-up steps``."""

@@ -7,29 +7,24 @@ from typing import Any, Protocol
 
 import torch
 
-from semiseg.config.schema import EvaluatorConfig, TrainerConfig
+from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split, ids_sha256
+from semiseg.contracts.tracking import Tracker
+from semiseg.contracts.training import Budget, Network, OptimizerSpec, Schedule
 from semiseg.data.augment import Augment
-from semiseg.data.dataset import DatasetInfo, SegDataset
-from semiseg.data.streams import Budget
 from semiseg.engine.checkpoint import load_bundle
-from semiseg.engine.optim import OptimizerSpec
-from semiseg.engine.schedule import Schedule
 from semiseg.engine.signals import StopRequest
 from semiseg.errors import UserError
 from semiseg.models.build import equip
-from semiseg.models.segmodel import SegModel
 from semiseg.runs.former import Here
 from semiseg.runs.initial import Initial
-from semiseg.splits.lists import ids_sha256
-from semiseg.splits.split import Split
-from semiseg.track.base import Tracker
+from semiseg.settings import EvaluatorSettings, TrainerSettings
 from semiseg.track.jsonl import JsonlTracker
 
 
 class NetworkFactory(Protocol):
     """Builds a network from the run's config."""
 
-    def __call__(self, weights: str | None = None) -> SegModel:
+    def __call__(self, weights: str | None = None) -> Network:
         """Build with the configured initial weights, or with others."""
         ...
 
@@ -70,8 +65,8 @@ class Session:
     network_config: dict[str, Any]
     optimizer: OptimizerSpec
     schedule: Schedule
-    trainer: TrainerConfig
-    evaluator: EvaluatorConfig
+    trainer: TrainerSettings
+    evaluator: EvaluatorSettings
     tracker: Tracker
     journal: JsonlTracker
     stop: StopRequest
@@ -109,13 +104,13 @@ class Session:
         """What former runs are compared with."""
         return Here(self.settings, self.dataset, self.split)
 
-    def fresh(self, tag: str, weights: str | None = None, beside: str | None = None) -> SegModel:
+    def fresh(self, tag: str, weights: str | None = None, differs_from: str | None = None) -> Network:
         """Build a network with its first weights.
 
         Args:
             tag: its name in the recipe.
             weights: other initial backbone weights than the configured ones.
-            beside: name of the network that it learns with and must differ from.
+            differs_from: name of the network that it learns with and must differ from.
 
         Raises:
             UserError: ``weights`` and ``initial`` are both given.
@@ -127,9 +122,9 @@ class Session:
                 f"{self.initial.given}: gives all weights of network '{tag}', and the method gives it "
                 f"backbone.weights={weights}. Leave one of them out."
             )
-        return self.initial.load(self.network("none"), whole=beside is None)
+        return self.initial.load(self.network("none"), whole=differs_from is None)
 
-    def restored(self, path: Path) -> SegModel:
+    def restored(self, path: Path) -> Network:
         """Load a stored network of the run's structure, with its heads and its input convention.
 
         Raises:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from semiseg.contracts.training import Batch, Learner, LossTerm, Progress, StepOutput
 from semiseg.errors import RunFailed
-from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
 from semiseg.seeding import derive_seed, seed_everything
 
 CPU = torch.device("cpu")

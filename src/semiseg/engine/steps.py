@@ -1,6 +1,5 @@
 """The named steps of a recipe on disk: ``stages/NN-name/`` with the state in ``step.json``."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 from semiseg.engine.session import Session
 from semiseg.errors import UserError
 from semiseg.files import read_json, write_json
-from semiseg.models.segmodel import SegModel
 
 FILE = "step.json"
 
@@ -118,7 +116,8 @@ def open_step(session: Session, index: int, name: str) -> Step:
 def _require_same(session: Session, step: str, stored: dict[str, Any]) -> None:
     if stored["fingerprint"] != session.fingerprint:
         raise UserError(
-            f"Step '{step}' was made with other settings; continue it with those of run.yaml, or start a new run."
+            f"Step '{step}' was made with other settings; continue it with those of run.yaml, or "
+            "start a new run."
         )
     now = session.data_sha256
     changed = [kind for kind, digest in stored.get("data", now).items() if digest != now[kind]]
@@ -127,46 +126,3 @@ def _require_same(session: Session, step: str, stored: dict[str, Any]) -> None:
             f"The data has changed since step '{step}' of this run began: the {' and '.join(changed)} images are "
             "others, or in another order. Put the files and lists back as they were, or start a new run."
         )
-
-
-class FitResult:
-    """The networks that a fit leaves, loaded when they are asked for.
-
-    Args:
-        load: returns a fresh network with the weights of a file of the step.
-        select: "best" (on the validation images) or "last".
-        snapshots: files of the snapshots, in order of training.
-        miou: of the selected network on the validation images; None without such images.
-    """
-
-    def __init__(
-        self,
-        load: Callable[[str], SegModel],
-        select: str,
-        snapshots: Sequence[str],
-        miou: float | None = None,
-    ) -> None:
-        self.miou = miou
-        self._load = load
-        self._select = select
-        self._snapshots = snapshots
-
-    @property
-    def best(self) -> SegModel:
-        """The network of the best evaluation on the validation images."""
-        return self._load("best.pt")
-
-    @property
-    def last(self) -> SegModel:
-        """The network after the last iteration."""
-        return self._load("last.pt")
-
-    @property
-    def selected(self) -> SegModel:
-        """The network that ``trainer.select`` names; what a recipe hands on and reports."""
-        return self._load(f"{self._select}.pt")
-
-    @property
-    def snapshots(self) -> list[SegModel]:
-        """The networks kept on the way, in order of training."""
-        return [self._load(name) for name in self._snapshots]

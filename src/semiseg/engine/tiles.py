@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semiseg.data.dataset import Array
+from semiseg.contracts.dataset import Array
+from semiseg.contracts.training import Network
 from semiseg.engine.inference import predict, to_batch
 from semiseg.errors import UserError
-from semiseg.models.segmodel import SegModel
 
 if TYPE_CHECKING:
-    from semiseg.config.schema import EvaluatorConfig
+    from semiseg.settings import EvaluatorSettings
 
 Span = tuple[int, int]
 
@@ -63,9 +63,9 @@ class Tiling:
 
 
 def predict_tiled(
-    network: SegModel,
+    network: Network,
     image: Array,
-    settings: EvaluatorConfig,
+    settings: EvaluatorSettings,
     tiling: Tiling,
     device: torch.device,
     precision: str = "fp32",

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
-from semiseg.config.schema import EvaluatorConfig
+from semiseg.contracts.training import Network
 from semiseg.engine.inference import labels_and_probabilities
 from semiseg.errors import UserError
-from semiseg.models.segmodel import SegModel
+from semiseg.settings import EvaluatorSettings
 
 Format = Literal["onnx", "torch"]
 INPUT = "images"
@@ -38,7 +38,7 @@ class Applied(nn.Module):
         settings: how it is applied; whole images.
     """
 
-    def __init__(self, network: SegModel, settings: EvaluatorConfig) -> None:
+    def __init__(self, network: Network, settings: EvaluatorSettings) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
         self.settings = settings
@@ -54,7 +54,7 @@ class Applied(nn.Module):
         return labels.to(torch.uint8), maps.gather(1, labels[:, None])[:, 0], maps
 
 
-def smallest_side(network: SegModel, settings: EvaluatorConfig) -> int:
+def smallest_side(network: Network, settings: EvaluatorSettings) -> int:
     """Return the smallest height and width in pixels that a traced network takes.
 
     ``torch.export`` traces one pixel and several apart, so no map may shrink to one, in the smallest view neither;
@@ -72,7 +72,7 @@ def smallest_side(network: SegModel, settings: EvaluatorConfig) -> int:
     return next(side for side in itertools.count(2) if int(side * smallest) >= needed)
 
 
-def trace(network: SegModel, settings: EvaluatorConfig) -> ExportedProgram:
+def trace(network: Network, settings: EvaluatorSettings) -> ExportedProgram:
     """Follow a network through all that it computes, for any number of images of any size.
 
     Args:
@@ -103,7 +103,7 @@ def trace(network: SegModel, settings: EvaluatorConfig) -> ExportedProgram:
     return program
 
 
-def described(network: SegModel) -> str:
+def described(network: Network) -> str:
     """Name a network by its parts."""
     parts = (getattr(part, "name", "") or type(part).__name__ for part in (network.backbone, network.decoder))
     return " and ".join(parts)

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.config.schema import EvaluatorConfig
+from semiseg.contracts.training import Network
 from semiseg.engine.inference import predict, predict_labels
 from semiseg.errors import RunFailed
-from semiseg.models.segmodel import SegModel
+from semiseg.settings import EvaluatorSettings
 
 TOLERANCE = 1e-3
 """Largest difference of a probability, 0-1, that counts as rounding."""
@@ -41,7 +41,7 @@ class Agreement:
 
 
 def compare(
-    run: Callable[[Tensor], list[Tensor]], network: SegModel, settings: EvaluatorConfig, smallest: int
+    run: Callable[[Tensor], list[Tensor]], network: Network, settings: EvaluatorSettings, smallest: int
 ) -> list[Agreement]:
     """Compare a written network with its origin at three sizes that have nothing in common.
 
@@ -62,8 +62,8 @@ def compare(
 
 def _agreement(
     run: Callable[[Tensor], list[Tensor]],
-    network: SegModel,
-    settings: EvaluatorConfig,
+    network: Network,
+    settings: EvaluatorSettings,
     count: int,
     height: int,
     width: int,

@@ -6,7 +6,8 @@ they return a mean; ``reduction="sum_count"`` returns ``(sum, count)``, two scal
 for callers that join batches or ranks before dividing.
 """
 
-from semiseg.losses.cross_entropy import SumCount, cross_entropy, cross_pseudo_loss, ohem_cross_entropy
+from semiseg.contracts.training import SumCount
+from semiseg.losses.cross_entropy import cross_entropy, cross_pseudo_loss, ohem_cross_entropy
 from semiseg.losses.directional import directional_contrast
 from semiseg.losses.mutual import MutualStatistics, dynamic_mutual_loss
 from semiseg.losses.pixel_contrast import pixel_contrast

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.data.dataset import IGNORE_INDEX
+from semiseg.contracts.dataset import IGNORE_INDEX
+from semiseg.contracts.training import SumCount
 
-SumCount = tuple[Tensor, Tensor]
 Reduction = Literal["mean", "sum_count"]
 
 OHEM_KEPT_SHARE = 5 / 64
@@ -132,4 +132,4 @@ def _mining_bound(loss: Tensor, threshold: float, min_kept: int) -> Tensor:
 
 
 def _reduce(total: Tensor, count: Tensor, reduction: Reduction) -> Tensor | SumCount:
-    return total / count.clamp_min(1) if reduction == "mean" else (total, count)
+    return total / count.clamp_min(1) if reduction == "mean" else SumCount(total, count)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from semiseg.contracts.training import SumCount
 from semiseg.errors import UserError
-from semiseg.losses.cross_entropy import Reduction, SumCount
+from semiseg.losses.cross_entropy import Reduction
 
 Normalizer = Literal["anchors", "overlap"]
 NORMALIZERS: tuple[Normalizer, ...] = ("anchors", "overlap")
@@ -116,7 +117,7 @@ def directional_contrast(
         UserError: an unknown ``normalizer``, or a temperature or block that is not above 0.
     """
     if normalizer not in NORMALIZERS:
-        raise UserError(f"normalizer={normalizer}: choose one of {', '.join(NORMALIZERS)}.")
+        raise UserError(f"choose one of {', '.join(NORMALIZERS)}.", key="normalizer", value=normalizer)
     if temperature <= 0 or max_block < 1:
         raise UserError(f"temperature={temperature}, max_block={max_block}: expected numbers above 0.")
     dtype = torch.float64 if features_1.dtype == torch.float64 else torch.float32
@@ -140,7 +141,7 @@ def directional_contrast(
         )
     positions = torch.full_like(first, True) if valid is None else valid
     results = [
-        (torch.where(rows, loss, 0.0).sum(), (rows if normalizer == "anchors" else positions).sum())
+        SumCount(torch.where(rows, loss, 0.0).sum(), (rows if normalizer == "anchors" else positions).sum())
         for rows in learning
     ]
     if reduction == "sum_count":

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.data.dataset import IGNORE_INDEX
-from semiseg.losses.cross_entropy import Reduction, SumCount
+from semiseg.contracts.dataset import IGNORE_INDEX
+from semiseg.contracts.training import SumCount
+from semiseg.losses.cross_entropy import Reduction
 
 Variant = Literal["dmt", "flip", "naive"]
 
@@ -128,7 +129,7 @@ def dynamic_mutual_loss(
         torch.where(valid, weight, 0.0).sum() / at_least_one,
         loss.detach().sum() / at_least_one,
     )
-    return (total / at_least_one if reduction == "mean" else (total, count)), statistics
+    return (total / at_least_one if reduction == "mean" else SumCount(total, count)), statistics
 
 
 def _check(gamma_agree: float, gamma_disagree: float, variant: str) -> None:

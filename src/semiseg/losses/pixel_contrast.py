@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.data.dataset import IGNORE_INDEX
-from semiseg.losses.cross_entropy import Reduction, SumCount
+from semiseg.contracts.dataset import IGNORE_INDEX
+from semiseg.contracts.training import SumCount
+from semiseg.losses.cross_entropy import Reduction
 from semiseg.losses.upsampled import Upsampled, pick, sum_of_products
 
 MIN_LENGTH = 1e-8
@@ -128,7 +129,7 @@ def pixel_contrast(
             ignore_index,
         )
         total = contrast_pixels(upsampled, sample, temperature)
-    return total / sample.present.clamp_min(1) if reduction == "mean" else (total, sample.present)
+    return total / sample.present.clamp_min(1) if reduction == "mean" else SumCount(total, sample.present)
 
 
 @torch.no_grad()

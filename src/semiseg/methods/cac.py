@@ -1,10 +1,10 @@
 """Directional context-aware consistency (CAC, arXiv 2106.14133): two crops of an image agree where they overlap."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 
-from semiseg.config.schema import TrainerConfig
+from semiseg.contracts.training import Lab, Network
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.views import OverlapCrops
 from semiseg.errors import UserError
@@ -13,10 +13,7 @@ from semiseg.methods.cac_learner import HEAD, CACLearner
 from semiseg.methods.feature_bank import FeatureBank, ranks
 from semiseg.methods.supervised import LabeledLoss
 from semiseg.models.heads import Projector
-from semiseg.models.segmodel import SegModel
-
-if TYPE_CHECKING:
-    from semiseg.engine.lab import Lab
+from semiseg.settings import TrainerSettings
 
 PROBE = 128
 """Side of the image that a network's stride is found with."""
@@ -89,17 +86,21 @@ class CAC:
             ("iterations_per_epoch", iterations_per_epoch, 1),
         ):
             if value is not None and value < low:
-                raise UserError(f"method.{key}={value}: give {low} or more.")
+                raise UserError(f"give {low} or more.", key=f"method.{key}", value=value)
         if temperature <= 0:
-            raise UserError(f"method.temperature={temperature}: give a number above 0, for example 0.1.")
+            raise UserError(
+                "give a number above 0, for example 0.1.", key="method.temperature", value=temperature
+            )
         if not 0 <= positive_threshold < 1:
             raise UserError(
-                f"method.positive_threshold={positive_threshold}: give a probability from 0 to below 1."
+                "give a probability from 0 to below 1.",
+                key="method.positive_threshold",
+                value=positive_threshold,
             )
         if normalizer not in NORMALIZERS:
-            raise UserError(f"method.normalizer={normalizer}: choose {' or '.join(NORMALIZERS)}.")
+            raise UserError(f"choose {' or '.join(NORMALIZERS)}.", key="method.normalizer", value=normalizer)
         if labeled_augment not in ("weak", "strong"):
-            raise UserError(f"method.labeled_augment={labeled_augment}: choose weak or strong.")
+            raise UserError("choose weak or strong.", key="method.labeled_augment", value=labeled_augment)
         self.weight = weight
         self.temperature = temperature
         self.positive_threshold = positive_threshold
@@ -116,7 +117,7 @@ class CAC:
         self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
         self.name = name
 
-    def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
+    def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
         """Labeled images, and pairs of crops that pass through the network apart.
 
         Raises:
@@ -126,11 +127,13 @@ class CAC:
         if pairs % (self.groups * trainer.accumulate):
             parts = f" and trainer.accumulate={trainer.accumulate}" if trainer.accumulate > 1 else ""
             raise UserError(
-                f"method.groups={self.groups}: cannot divide trainer.unlabeled_batch_size={pairs} with it{parts}."
+                f"cannot divide trainer.unlabeled_batch_size={pairs} with it{parts}.",
+                key="method.groups",
+                value=self.groups,
             )
         return {"trainer.batch_size": trainer.batch_size, "trainer.unlabeled_batch_size": pairs}
 
-    def run(self, lab: "Lab") -> SegModel:
+    def run(self, lab: Lab) -> Network:
         """Train one network and return it."""
         model = lab.network("model")
         model.attach(HEAD, Projector(model.feature_channels, model.feature_channels, self.projection))
@@ -164,20 +167,22 @@ class CAC:
         )
         return lab.fit("train", learner, streams).selected
 
-    def _capacity(self, trainer: TrainerConfig, cells: int) -> int:
+    def _capacity(self, trainer: TrainerSettings, cells: int) -> int:
         """Entries of the bank: both crops of all steps that it keeps, over all ranks."""
         parts = trainer.accumulate * self.groups
         available = trainer.unlabeled_batch_size // parts * cells
         if self.selected is not None and self.selected > available:
             raise UserError(
-                f"method.selected={self.selected}: each batch of crops has {available} cells"
-                f"{' in a group' if parts > 1 else ''}; give at most that, or null for all."
+                f"each batch of crops has {available} cells{(' in a group' if parts > 1 else '')}; give "
+                "at most that, or null for all.",
+                key="method.selected",
+                value=self.selected,
             )
         chosen = available if self.selected is None else self.selected
         return ranks() * (self.bank_steps + 1) * 2 * parts * chosen
 
 
-def map_stride(model: SegModel, downsample: bool) -> int:
+def map_stride(model: Network, downsample: bool) -> int:
     """Pixels that a cell of the compared maps stands for, found by one pass in evaluation mode.
 
     Raises:
@@ -204,8 +209,10 @@ def _check_crop(crop: tuple[int, int], stride: int) -> None:
     given, nearest = list(crop), [max(round(side / stride), 1) * stride for side in crop]
     square = crop[0] == crop[1]
     raise UserError(
-        f"trainer.crop_size={given[0] if square else given}: cac compares cells of {stride}x{stride} pixels, "
-        f"which have to fill a crop; the nearest size is {nearest[0] if square else nearest}."
+        f"cac compares cells of {stride}x{stride} pixels, which have to fill a crop; the nearest "
+        f"size is {(nearest[0] if square else nearest)}.",
+        key="trainer.crop_size",
+        value=given[0] if square else given,
     )
 
 
@@ -213,7 +220,8 @@ def _fitting(view: OverlapCrops, stride: int) -> OverlapCrops:
     """Return the view if its crops are shifted by whole cells."""
     if view.pair.stride % stride:
         raise UserError(
-            f"augment.pair.pair.stride={view.pair.stride}: a cell of the compared maps is {stride} pixels; "
-            f"choose {stride} or a multiple of it."
+            f"a cell of the compared maps is {stride} pixels; choose {stride} or a multiple of it.",
+            key="augment.pair.pair.stride",
+            value=view.pair.stride,
         )
     return view

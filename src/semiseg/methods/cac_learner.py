@@ -6,12 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.losses import SumCount, directional_contrast
+from semiseg.contracts.training import Batch, Learner, LossTerm, Network, Progress, StepOutput, SumCount
+from semiseg.losses import directional_contrast
 from semiseg.losses.directional import Normalizer
-from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
 from semiseg.methods.feature_bank import FeatureBank
 from semiseg.methods.supervised import LabeledLoss
-from semiseg.models.segmodel import SegModel
 from semiseg.seeding import derive_seed
 
 HEAD = "projector"
@@ -93,7 +92,7 @@ class CACLearner(Learner):
 
     def __init__(
         self,
-        model: SegModel,
+        model: Network,
         bank: FeatureBank,
         *,
         stride: int = 8,
@@ -121,7 +120,7 @@ class CACLearner(Learner):
         self.selected = selected
         self.loss = loss or LabeledLoss()
 
-    def predictors(self) -> dict[str, SegModel]:
+    def predictors(self) -> dict[str, Network]:
         """The network."""
         return {"model": self.model}
 
@@ -224,4 +223,4 @@ class CACLearner(Learner):
 def _averaged(parts: list[SumCount]) -> SumCount:
     """Means of the parts and their number, so that the quotient is the mean of the means."""
     means = torch.stack([total / count.clamp_min(1) for total, count in parts])
-    return means.sum(), torch.full((), len(parts), dtype=torch.int64, device=means.device)
+    return SumCount(means.sum(), torch.full((), len(parts), dtype=torch.int64, device=means.device))

@@ -1,17 +1,14 @@
 """Cross pseudo supervision (CPS, arXiv 2106.01226): two networks teach each other, with or without CutMix."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from semiseg.config.schema import TrainerConfig
+from semiseg.contracts.dataset import Split
+from semiseg.contracts.training import Lab, Network
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.errors import UserError
 from semiseg.methods.cps_learner import CPSLearner, TeacherMode
 from semiseg.methods.supervised import LabeledLoss
-from semiseg.models.segmodel import SegModel
-from semiseg.splits.split import Split
-
-if TYPE_CHECKING:
-    from semiseg.engine.lab import Lab
+from semiseg.settings import TrainerSettings
 
 
 class CPS:
@@ -71,15 +68,15 @@ class CPS:
         name: str = "cps",
     ) -> None:
         if weight < 0:
-            raise UserError(f"method.weight={weight}: give 0 or more, for example 1.5.")
+            raise UserError("give 0 or more, for example 1.5.", key="method.weight", value=weight)
         if gradient_scale <= 0:
             raise UserError(
-                f"method.gradient_scale={gradient_scale}: give a factor above 0, for example 0.25."
+                "give a factor above 0, for example 0.25.", key="method.gradient_scale", value=gradient_scale
             )
         if teacher_mode not in ("train", "eval"):
-            raise UserError(f"method.teacher_mode={teacher_mode}: choose train or eval.")
+            raise UserError("choose train or eval.", key="method.teacher_mode", value=teacher_mode)
         if report not in ("first", "better"):
-            raise UserError(f"method.report={report}: choose first or better.")
+            raise UserError("choose first or better.", key="method.report", value=report)
         self.cutmix = cutmix
         self.weight = weight
         self.labeled_in_cps = not cutmix if labeled_in_cps is None else labeled_in_cps
@@ -93,7 +90,7 @@ class CPS:
         self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
         self.name = name
 
-    def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
+    def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
         """Labeled and unlabeled images, which pass through the networks apart.
 
         Raises:
@@ -117,15 +114,17 @@ class CPS:
         """
         if self.report == "better" and not split.val:
             raise UserError(
-                "method.report=better: the dataset has no validation images to find the better network on. "
-                "Choose method.report=first."
+                "the dataset has no validation images to find the better network on. Choose "
+                "method.report=first.",
+                key="method.report",
+                value="better",
             )
 
-    def run(self, lab: "Lab") -> SegModel:
+    def run(self, lab: Lab) -> Network:
         """Train both networks together and return the first, or the better one."""
         learner = CPSLearner(
             lab.network("branch_1"),
-            lab.network("branch_2", beside="branch_1"),
+            lab.network("branch_2", differs_from="branch_1"),
             cutmix=self.cutmix,
             weight=self.weight,
             labeled_in_cps=self.labeled_in_cps,

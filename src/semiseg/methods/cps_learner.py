@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semiseg.losses import SumCount, cross_entropy, cross_pseudo_loss
-from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
+from semiseg.contracts.training import Batch, Learner, LossTerm, Network, Progress, StepOutput, SumCount
+from semiseg.losses import cross_entropy, cross_pseudo_loss
 from semiseg.methods.supervised import LabeledLoss
 from semiseg.models.grouped_norm import group_batch_norm
-from semiseg.models.segmodel import SegModel
 from semiseg.pseudo import box_masks
 from semiseg.seeding import derive_seed
 
@@ -42,8 +41,8 @@ class CPSLearner(Learner):
 
     def __init__(
         self,
-        branch_1: SegModel,
-        branch_2: SegModel,
+        branch_1: Network,
+        branch_2: Network,
         *,
         cutmix: bool,
         weight: float,
@@ -69,13 +68,13 @@ class CPSLearner(Learner):
         self.merge = merge
         self.better = better
 
-    def predictors(self) -> dict[str, SegModel]:
+    def predictors(self) -> dict[str, Network]:
         """Both networks; the first is the published choice."""
         return {"branch_1": self.branch_1, "branch_2": self.branch_2}
 
-    def contenders(self) -> dict[str, SegModel]:
+    def candidates(self) -> dict[str, Network]:
         """The first network, or both."""
-        return self.predictors() if self.better else super().contenders()
+        return self.predictors() if self.better else super().candidates()
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = L_sup,1 + L_sup,2 + weight * L_cps."""
@@ -121,16 +120,16 @@ class CPSLearner(Learner):
             labeled = [branch(known) for branch in (self.branch_1, self.branch_2)]
         total_1, count = cross_entropy(students[0], labels[1], reduction="sum_count")
         total_2, _ = cross_entropy(students[1], labels[0], reduction="sum_count")
-        return labeled, (total_1 + total_2, count), _statistics(*teachers)
+        return labeled, SumCount(total_1 + total_2, count), _statistics(*teachers)
 
-    def _pass(self, branch: SegModel, one: Tensor, other: Tensor) -> list[Tensor]:
+    def _pass(self, branch: Network, one: Tensor, other: Tensor) -> list[Tensor]:
         """Logits of two batches of images, whose statistics stay apart."""
         if not self.merge:
             return [branch(one), branch(other)]
         return list(branch(torch.cat([one, other])).chunk(2))
 
     @contextmanager
-    def _teaching(self, branch: SegModel) -> Iterator[None]:
+    def _teaching(self, branch: Network) -> Iterator[None]:
         training = branch.training
         branch.train(training and self.teacher_mode == "train")
         try:
@@ -150,7 +149,7 @@ def _masks(images: Tensor, progress: Progress) -> Tensor:
 
 
 def _join(one: SumCount, other: SumCount) -> SumCount:
-    return one[0] + other[0], one[1] + other[1]
+    return one.plus(other)
 
 
 def _thin(maps: Tensor) -> Tensor:

@@ -8,24 +8,17 @@ for those of the phases. The ablations of the paper are other arguments of the s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
-from semiseg.config.schema import TrainerConfig
+from semiseg.contracts.dataset import Split
+from semiseg.contracts.training import Budget, FitResult, Lab, Network, ReusedFit, StoredLabels
 from semiseg.data.epochs import labeled, unlabeled_and_labeled
-from semiseg.data.pseudo import PseudoLabels
-from semiseg.data.streams import Budget
 from semiseg.errors import UserError
 from semiseg.methods.mutual import ClassBalanced, Contrast, MutualLearner, MutualLoss, Variant
 from semiseg.methods.supervised import LabeledLoss
-from semiseg.models.segmodel import SegModel
-from semiseg.runs.given import GivenFit
 from semiseg.seeding import derive_seed
+from semiseg.settings import TrainerSettings
 from semiseg.splits.dms import difference_maximized
-from semiseg.splits.split import Split, never_labeled
-
-if TYPE_CHECKING:
-    from semiseg.engine.lab import Lab
-    from semiseg.engine.steps import FitResult
 
 Difference = Literal["initialization", "data"]
 Report = Literal["a", "b", "better"]
@@ -53,7 +46,7 @@ class FitLength:
             if value is not None and value < 1:
                 raise UserError(f"method.{self.kind}_{key}={value}: give 1 or more, or null.")
         if self.lr is not None and not 0 < self.lr < float("inf"):
-            raise UserError(f"method.{self.kind}_lr={self.lr}: give a rate above 0, or null.")
+            raise UserError("give a rate above 0, or null.", key=f"method.{self.kind}_lr", value=self.lr)
 
     def budget(self, usual: Budget) -> Budget:
         """Return the length of the fit, from that of fits without one of their own."""
@@ -154,16 +147,22 @@ class DMT:
             ("report", report, get_args(Report)),
         ):
             if value not in choices:
-                raise UserError(f"method.{key}={value}: choose {' or '.join(map(str, choices))}.")
+                raise UserError(f"choose {' or '.join(map(str, choices))}.", key=f"method.{key}", value=value)
         if partners == 1 and difference == "data":
-            raise UserError("method.difference=data: two baselines differ; needs method.partners=2.")
+            raise UserError(
+                "two baselines differ; needs method.partners=2.", key="method.difference", value="data"
+            )
         if partners == 1 and weights_b is not None:
-            raise UserError(f"method.weights_b={weights_b}: of the second network; needs method.partners=2.")
+            raise UserError(
+                "of the second network; needs method.partners=2.", key="method.weights_b", value=weights_b
+            )
         if partners == 1 and report == "b":
-            raise UserError("method.report=b: the second network; needs method.partners=2.")
+            raise UserError("the second network; needs method.partners=2.", key="method.report", value="b")
         if variant == "online" and partners == 2:
             raise UserError(
-                "method.variant=online: a network that labels for itself; give method.partners=1."
+                "a network that labels for itself; give method.partners=1.",
+                key="method.variant",
+                value="online",
             )
         self.tags = ("a", "b")[:partners]
         self.difference = difference
@@ -174,11 +173,11 @@ class DMT:
         self.name = name
         self.given = {} if baseline is None else self._given(baseline)
 
-    def given_fits(self) -> list[GivenFit]:
+    def reused_fits(self) -> list[ReusedFit]:
         """The baselines, where they come from other runs."""
         return list(self.given.values())
 
-    def _given(self, baseline: str | Sequence[str]) -> dict[str, GivenFit]:
+    def _given(self, baseline: str | Sequence[str]) -> dict[str, ReusedFit]:
         runs = [baseline] * len(self.tags) if isinstance(baseline, str) else list(baseline)
         if len(runs) != len(self.tags):
             raise UserError(
@@ -188,17 +187,17 @@ class DMT:
         # A supervised fit has learned all labeled images, and no representation.
         plain = self.difference == "initialization" and self.contrast is None
         return {
-            tag: GivenFit(
+            tag: ReusedFit(
                 run,
                 f"baseline-{tag}",
                 f"a run of method={self.name}",
                 supervised=plain,
-                alike=("method.difference", "method.contrast"),
+                must_match=("method.difference", "method.contrast"),
             )
             for tag, run in zip(self.tags, runs, strict=True)
         }
 
-    def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
+    def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
         """Labeled and unlabeled images together, for the baselines too.
 
         Raises:
@@ -207,8 +206,10 @@ class DMT:
         for key in ("batch_size", "unlabeled_batch_size"):
             if getattr(trainer, key) < trainer.accumulate:
                 raise UserError(
-                    f"trainer.accumulate={trainer.accumulate}: every part of a batch needs labeled and unlabeled "
-                    f"images; trainer.{key} is {getattr(trainer, key)}."
+                    f"every part of a batch needs labeled and unlabeled images; trainer.{key} is "
+                    f"{getattr(trainer, key)}.",
+                    key="trainer.accumulate",
+                    value=trainer.accumulate,
                 )
         both = "trainer.batch_size + trainer.unlabeled_batch_size"
         return {both: trainer.batch_size + trainer.unlabeled_batch_size}
@@ -219,30 +220,34 @@ class DMT:
         Raises:
             UserError: there are too few.
         """
-        if not never_labeled(split):
+        if not split.never_labeled:
             raise UserError(
-                f"split={split.name}: method={self.name} labels images that are unlabeled and not labeled, and "
-                "this leaves none. Label fewer (split=1/8), or take method=supervised."
+                f"method={self.name} labels images that are unlabeled and not labeled, and this leaves "
+                "none. Label fewer (split=1/8), or take method=supervised.",
+                key="split",
+                value=split.name,
             )
         if self.difference == "data" and len(split.labeled) < 2:
-            raise UserError("method.difference=data: needs 2 labeled images or more; this split has 1.")
+            raise UserError(
+                "needs 2 labeled images or more; this split has 1.", key="method.difference", value="data"
+            )
 
-    def run(self, lab: "Lab") -> SegModel:
+    def run(self, lab: Lab) -> Network:
         """Train the baselines, then all phases; return the reported network."""
         fits = {tag: self._baseline(lab, tag) for tag in self.tags}
         if self.loss.variant == "online":
-            return self._phase(lab, "online", fits["a"], never_labeled(lab.split)).selected
+            return self._phase(lab, "online", fits["a"], lab.split.never_labeled).selected
         for phase, ratio in enumerate(self.ratios, start=1):
             # Both halves of a phase start from the former one, so that their order is of no account.
             fits = {tag: self._half(lab, phase, ratio, tag, fits) for tag in self.tags}
         return self._reported(fits).selected
 
-    def _baseline(self, lab: "Lab", tag: str) -> "FitResult":
+    def _baseline(self, lab: Lab, tag: str) -> FitResult:
         if tag in self.given:
             return lab.take(f"baseline-{tag}", self.given[tag])
         # Partners that learn different data may begin alike, as published with two networks of COCO.
         beside = "a" if tag == "b" and self.difference == "initialization" else None
-        network = lab.network(tag, self.weights[tag], beside=beside)
+        network = lab.network(tag, self.weights[tag], differs_from=beside)
         if self.contrast is not None:
             self.contrast.attach(network, derive_seed(lab.seed, tag))
         streams = labeled(
@@ -257,7 +262,7 @@ class DMT:
         learner = MutualLearner(network, self.loss, extra, self.labeled_loss)
         return lab.fit(f"baseline-{tag}", learner, streams, **self.baseline.options)
 
-    def _labeled_ids(self, lab: "Lab", tag: str) -> Sequence[str]:
+    def _labeled_ids(self, lab: Lab, tag: str) -> Sequence[str]:
         split = lab.split
         if self.difference == "initialization":
             return split.labeled
@@ -265,13 +270,13 @@ class DMT:
         return sides[self.tags.index(tag)]
 
     def _half(
-        self, lab: "Lab", phase: int, ratio: float, tag: str, former: Mapping[str, "FitResult"]
-    ) -> "FitResult":
+        self, lab: Lab, phase: int, ratio: float, tag: str, former: Mapping[str, FitResult]
+    ) -> FitResult:
         labeler = {"a": self.tags[-1], "b": "a"}[tag]
         pseudo = lab.label(
             f"label-{phase}-by-{labeler}",
             former[labeler].selected,
-            never_labeled(lab.split),
+            lab.split.never_labeled,
             ClassBalanced(ratio, lab.evaluator, lab.trainer.precision),
         )
         fit = self._phase(lab, f"phase-{phase}-{tag}", former[tag], pseudo)
@@ -279,8 +284,8 @@ class DMT:
         return fit
 
     def _phase(
-        self, lab: "Lab", name: str, start: "FitResult", unlabeled: PseudoLabels | Sequence[str]
-    ) -> "FitResult":
+        self, lab: Lab, name: str, start: FitResult, unlabeled: StoredLabels | Sequence[str]
+    ) -> FitResult:
         streams = unlabeled_and_labeled(
             unlabeled,
             lab.split.labeled,
@@ -293,7 +298,7 @@ class DMT:
         learner = MutualLearner(start.selected, self.loss, extra)
         return lab.fit(name, learner, streams, **self.phase.options)
 
-    def _reported(self, fits: Mapping[str, "FitResult"]) -> "FitResult":
+    def _reported(self, fits: Mapping[str, FitResult]) -> FitResult:
         if self.report != "better":
             return fits[self.report]
-        return max(fits.values(), key=lambda fit: fit.miou if fit.miou and fit.miou > 0 else 0.0)
+        return max(fits.values(), key=lambda fit: fit.score if fit.score and fit.score > 0 else 0.0)

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from semiseg.contracts.training import LossTerm, Network, Progress
 from semiseg.errors import UserError
 from semiseg.losses import pixel_contrast
-from semiseg.methods.base import LossTerm, Progress
 from semiseg.models.heads import RepresentationHead
-from semiseg.models.segmodel import SegModel
 from semiseg.seeding import derive_seed, seed_everything
 
 HEAD = "representation"
-"""Name of the head in ``SegModel.heads``."""
+"""Name of the head in ``Network.heads``."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,12 @@ class ContrastLoss:
     settings: "PixelContrast"
     weight: float
 
-    def prepare(self, model: SegModel) -> None:
+    def prepare(self, model: Network) -> None:
         """Freeze the head or let it learn; to be called before the optimizer is made."""
         model.heads[HEAD].requires_grad_(self.weight > 0)
 
     def __call__(
-        self, model: SegModel, features: Tensor, logits: Tensor, labels: Tensor, progress: Progress
+        self, model: Network, features: Tensor, logits: Tensor, labels: Tensor, progress: Progress
     ) -> dict[str, LossTerm]:
         """Compute the loss of a batch.
 
@@ -115,15 +114,18 @@ class PixelContrast:
                 )
         if not 0 < self.temperature < float("inf"):
             raise UserError(
-                f"method.contrast.temperature={self.temperature}: give a number above 0, published is 0.5."
+                "give a number above 0, published is 0.5.",
+                key="method.contrast.temperature",
+                value=self.temperature,
             )
         if not 0 < self.strong_threshold <= 1:
             raise UserError(
-                f"method.contrast.strong_threshold={self.strong_threshold}: give a probability above 0, at most "
-                "1, published is 0.97."
+                "give a probability above 0, at most 1, published is 0.97.",
+                key="method.contrast.strong_threshold",
+                value=self.strong_threshold,
             )
 
-    def attach(self, model: SegModel, seed: int) -> None:
+    def attach(self, model: Network, seed: int) -> None:
         """Give a network the head, with weights that depend on the seed alone."""
         seed_everything(derive_seed(seed, HEAD))
         model.attach(HEAD, RepresentationHead(model.feature_channels, out_channels=self.channels))

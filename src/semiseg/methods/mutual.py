@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from semiseg.config.schema import EvaluatorConfig
-from semiseg.data.dataset import IGNORE_INDEX
-from semiseg.data.pseudo import PseudoLabels
+from semiseg.contracts.dataset import IGNORE_INDEX
+from semiseg.contracts.training import (
+    Batch,
+    Learner,
+    LossTerm,
+    Network,
+    Progress,
+    StepOutput,
+    StoredLabels,
+    StreamBatch,
+)
 from semiseg.engine.inference import predict
 from semiseg.errors import UserError
 from semiseg.losses import dynamic_mutual_loss
-from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput, StreamBatch
 from semiseg.methods.supervised import LabeledLoss
-from semiseg.models.segmodel import SegModel
 from semiseg.pseudo import class_balanced_thresholds, confident_labels, label_image
+from semiseg.settings import EvaluatorSettings
 
 if TYPE_CHECKING:
     from semiseg.losses.mutual import Variant as Weighting
@@ -27,12 +34,12 @@ Variant = Literal["dmt", "flip", "naive", "online"]
 class ExtraLoss(Protocol):
     """What a network learns in a fit beside its labels."""
 
-    def prepare(self, model: SegModel) -> None:
+    def prepare(self, model: Network) -> None:
         """Freeze and unfreeze; called before the optimizer is made."""
         ...
 
     def __call__(
-        self, model: SegModel, features: Tensor, logits: Tensor, labels: Tensor, progress: Progress
+        self, model: Network, features: Tensor, logits: Tensor, labels: Tensor, progress: Progress
     ) -> Mapping[str, LossTerm]:
         """Return further terms for ``(N, D, h, w)`` features, their logits and labels ``(N, H, W) int64``."""
         ...
@@ -41,7 +48,7 @@ class ExtraLoss(Protocol):
 class Contrast(Protocol):
     """A head beside the classifier, and what it learns."""
 
-    def attach(self, model: SegModel, seed: int) -> None:
+    def attach(self, model: Network, seed: int) -> None:
         """Give a network the head."""
         ...
 
@@ -73,11 +80,17 @@ class MutualLoss:
     def __post_init__(self) -> None:
         for key in ("gamma_agree", "gamma_disagree"):
             if not 0 <= getattr(self, key) < float("inf"):
-                raise UserError(f"method.{key}={getattr(self, key)}: give 0 or more; published is 5, or 3.")
+                raise UserError(
+                    "give 0 or more; published is 5, or 3.", key=f"method.{key}", value=getattr(self, key)
+                )
         if self.variant not in get_args(Variant):
-            raise UserError(f"method.variant={self.variant}: choose {', '.join(get_args(Variant))}.")
+            raise UserError(
+                f"choose {', '.join(get_args(Variant))}.", key="method.variant", value=self.variant
+            )
         if not 0 <= self.threshold < 1:
-            raise UserError(f"method.threshold={self.threshold}: give a probability below 1, such as 0.9.")
+            raise UserError(
+                "give a probability below 1, such as 0.9.", key="method.threshold", value=self.threshold
+            )
 
     @property
     def weighting(self) -> "tuple[float, float, Weighting]":
@@ -103,7 +116,7 @@ class MutualLearner(Learner):
 
     def __init__(
         self,
-        model: SegModel,
+        model: Network,
         loss: MutualLoss | None = None,
         extra: ExtraLoss | None = None,
         labeled_loss: LabeledLoss | None = None,
@@ -116,7 +129,7 @@ class MutualLearner(Learner):
         if extra is not None:
             extra.prepare(model)
 
-    def predictors(self) -> dict[str, SegModel]:
+    def predictors(self) -> dict[str, Network]:
         """The network."""
         return {"model": self.model}
 
@@ -177,16 +190,16 @@ class ClassBalanced:
         precision: of the passes; probabilities are float32.
     """
 
-    def __init__(self, ratio: float, settings: EvaluatorConfig, precision: str = "fp32") -> None:
+    def __init__(self, ratio: float, settings: EvaluatorSettings, precision: str = "fp32") -> None:
         self.ratio = ratio
         self.settings = settings
         self.precision = precision
 
-    def __call__(self, network: SegModel, images: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
         """Label one image ``(1, 3, H, W) uint8``; returns label and confidence of every pixel."""
         return label_image(predict(network, images, self.settings, self.precision)[0])
 
-    def thresholds(self, labels: PseudoLabels, num_classes: int) -> Sequence[float]:
+    def thresholds(self, labels: StoredLabels, num_classes: int) -> Sequence[float]:
         """Return the smallest confidence of each class, found on every 16th pixel of each image."""
         pairs = ((label, confidence) for label, confidence in map(labels.read, labels.ids))
         found = class_balanced_thresholds(pairs, num_classes, self.ratio)  # type: ignore[arg-type]

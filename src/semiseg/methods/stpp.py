@@ -1,25 +1,19 @@
 """Self-training ST and ST++ (arXiv 2106.05095): a teacher labels, a fresh student learns with strong views."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from semiseg.config.schema import EvaluatorConfig, TrainerConfig
+from semiseg.contracts.dataset import Split
+from semiseg.contracts.training import FitResult, Lab, Network, ReusedFit, StoredLabels
 from semiseg.data.epochs import labeled, mixed
-from semiseg.data.pseudo import PseudoLabels
 from semiseg.engine.inference import predict, predict_labels
 from semiseg.errors import UserError
 from semiseg.methods.supervised import LabeledLoss, NormGroups, SupervisedLearner
-from semiseg.models.segmodel import SegModel
 from semiseg.pseudo import stability_score
-from semiseg.runs.given import GivenFit
-from semiseg.splits.split import Split, never_labeled
-
-if TYPE_CHECKING:
-    from semiseg.engine.lab import Lab
-    from semiseg.engine.steps import FitResult
+from semiseg.settings import EvaluatorSettings, TrainerSettings
 
 
 class MultiScaleLabeling:
@@ -38,10 +32,12 @@ class MultiScaleLabeling:
 
     def __init__(self, scales: Sequence[float] = (0.5, 0.75, 1.0, 1.5, 2.0), flip: bool = True) -> None:
         if not scales or min(scales) <= 0:
-            raise UserError(f"method.scales={list(scales)}: give factors of the image size above 0.")
-        self.settings = EvaluatorConfig(scales=list(scales), flip=flip)
+            raise UserError(
+                "give factors of the image size above 0.", key="method.scales", value=list(scales)
+            )
+        self.settings = EvaluatorSettings(scales=list(scales), flip=flip)
 
-    def __call__(self, network: SegModel, images: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
         """Label one image.
 
         Args:
@@ -106,8 +102,9 @@ class SelfTraining:
     ) -> None:
         if not 0 < reliable_fraction < 1:
             raise UserError(
-                f"method.reliable_fraction={reliable_fraction}: give a share between 0 and 1, published is 0.5; "
-                "method=st learns from all images at once."
+                "give a share between 0 and 1, published is 0.5; method=st learns from all images at once.",
+                key="method.reliable_fraction",
+                value=reliable_fraction,
             )
         if (
             len(snapshots) < 2
@@ -115,11 +112,12 @@ class SelfTraining:
             or not 0 < snapshots[0] <= snapshots[-1] <= 1
         ):
             raise UserError(
-                f"method.snapshots={list(snapshots)}: give at least 2 fractions of the teacher's training in "
-                "rising order, above 0 and at most 1."
+                "give at least 2 fractions of the teacher's training in rising order, above 0 and at most 1.",
+                key="method.snapshots",
+                value=list(snapshots),
             )
         if teacher_augment not in ("weak", "strong"):
-            raise UserError(f"method.teacher_augment={teacher_augment}: choose weak or strong.")
+            raise UserError("choose weak or strong.", key="method.teacher_augment", value=teacher_augment)
         self.plus = plus
         self.labeling = MultiScaleLabeling(scales, flip)
         self.snapshots = tuple(snapshots)
@@ -131,15 +129,17 @@ class SelfTraining:
         self.given = None if baseline is None else self._given(baseline)
         self.name = name
 
-    def given_fits(self) -> list[GivenFit]:
+    def reused_fits(self) -> list[ReusedFit]:
         """The teacher, where it comes from another run."""
         return [] if self.given is None else [self.given]
 
-    def _given(self, run: str) -> GivenFit:
+    def _given(self, run: str) -> ReusedFit:
         suits = "a run of method=stpp" if self.plus else "a run of method=supervised, st or stpp"
-        return GivenFit(run, "teacher", suits, supervised=True, snapshots=self.snapshots if self.plus else ())
+        return ReusedFit(
+            run, "teacher", suits, supervised=True, snapshots=self.snapshots if self.plus else ()
+        )
 
-    def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
+    def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
         """Labeled and pseudo-labeled images together, for the teacher too.
 
         Raises:
@@ -156,26 +156,28 @@ class SelfTraining:
         Raises:
             UserError: there are none, or they can't be cut into reliable ones and the rest.
         """
-        ids = never_labeled(split)
+        ids = split.never_labeled
         if not ids:
             raise UserError(
-                f"split={split.name}: method={self.name} labels images that are unlabeled and not labeled, and "
-                "this leaves none. Label fewer (split=1/8), or take method=supervised."
+                f"method={self.name} labels images that are unlabeled and not labeled, and this leaves "
+                "none. Label fewer (split=1/8), or take method=supervised.",
+                key="split",
+                value=split.name,
             )
         if self.plus:
             self.split_by_stability(dict.fromkeys(ids, 0.0))
 
-    def run(self, lab: "Lab") -> SegModel:
+    def run(self, lab: Lab) -> Network:
         """Train a teacher and one student (ST) or two (ST++); return the last student."""
         if self.plus:
             return self._stpp(lab)
         teacher = self._teacher(lab)
-        pseudo = self._label(lab, "label", teacher, never_labeled(lab.split))
+        pseudo = self._label(lab, "label", teacher, lab.split.never_labeled)
         student = self._student(lab, "student", pseudo)
         lab.release(pseudo)
         return student.selected
 
-    def _stpp(self, lab: "Lab") -> SegModel:
+    def _stpp(self, lab: Lab) -> Network:
         teacher = self._teacher(lab, self.snapshots)
 
         def rank() -> dict[str, Any]:
@@ -190,7 +192,7 @@ class SelfTraining:
         lab.release(rest)
         return student.selected
 
-    def _teacher(self, lab: "Lab", snapshots: Sequence[float] = ()) -> "FitResult":
+    def _teacher(self, lab: Lab, snapshots: Sequence[float] = ()) -> FitResult:
         if self.given is not None:
             return lab.take("teacher", self.given)
         view = lab.augment.strong if self.teacher_augment == "strong" else lab.augment.weak
@@ -199,16 +201,16 @@ class SelfTraining:
         )
         return lab.fit("teacher", self._learner(lab, "teacher"), streams, snapshots)
 
-    def _label(self, lab: "Lab", step: str, by: "FitResult", ids: Sequence[str]) -> PseudoLabels:
+    def _label(self, lab: Lab, step: str, by: FitResult, ids: Sequence[str]) -> StoredLabels:
         return lab.label(step, by.selected, ids, self.labeling, keep_confidence=False)
 
-    def _student(self, lab: "Lab", step: str, *pseudo: PseudoLabels) -> "FitResult":
+    def _student(self, lab: Lab, step: str, *pseudo: StoredLabels) -> FitResult:
         streams = mixed(
             lab.split.labeled, pseudo, lab.augment.weak, lab.augment.strong, _batch_size(lab), lab.budget
         )
         return lab.fit(step, self._learner(lab, step), streams)
 
-    def _learner(self, lab: "Lab", tag: str) -> SupervisedLearner:
+    def _learner(self, lab: Lab, tag: str) -> SupervisedLearner:
         network = self.groups.apply(lab.network(tag), _batch_size(lab), lab.trainer)
         return SupervisedLearner(network, self.loss)
 
@@ -234,17 +236,17 @@ class SelfTraining:
         return {"reliable": ranked[:reliable], "rest": ranked[reliable:], "scores": dict(scores)}
 
 
-def _batch_size(lab: "Lab") -> int:
+def _batch_size(lab: Lab) -> int:
     return lab.trainer.batch_size + lab.trainer.unlabeled_batch_size
 
 
-def _scores(lab: "Lab", snapshots: Sequence[SegModel]) -> dict[str, float]:
+def _scores(lab: Lab, snapshots: Sequence[Network]) -> dict[str, float]:
     """Stability of every unlabeled image, predicted as in evaluation (published: one scale, not mirrored)."""
     settings, precision = lab.evaluator, lab.trainer.precision
 
     def stability(networks: nn.ModuleList, images: Tensor) -> Tensor:
-        snapshots = (cast(SegModel, network) for network in networks)
+        snapshots = (cast(Network, network) for network in networks)
         return stability_score([predict_labels(each, images, settings, precision)[0] for each in snapshots])
 
-    scores = lab.predict(nn.ModuleList(snapshots), never_labeled(lab.split), stability)
+    scores = lab.predict(nn.ModuleList(snapshots), lab.split.never_labeled, stability)
     return {image_id: float(score) for image_id, score in scores}

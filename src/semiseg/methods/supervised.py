@@ -2,21 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import ClassVar, Literal, cast
 
 from torch import Tensor
 
-from semiseg.config.schema import TrainerConfig
+from semiseg.contracts.training import (
+    Batch,
+    Lab,
+    Learner,
+    LossTerm,
+    Network,
+    Progress,
+    StepOutput,
+    SumCount,
+)
 from semiseg.data.epochs import labeled
 from semiseg.engine.ema import EMA
 from semiseg.errors import UserError
-from semiseg.losses import SumCount, cross_entropy, ohem_cross_entropy
-from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
+from semiseg.losses import cross_entropy, ohem_cross_entropy
 from semiseg.models.grouped_norm import group_batch_norm
-from semiseg.models.segmodel import SegModel
-
-if TYPE_CHECKING:
-    from semiseg.engine.lab import Lab
+from semiseg.settings import TrainerSettings
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,15 @@ class LabeledLoss:
 
     def __post_init__(self) -> None:
         if self.kind not in ("ce", "ohem"):
-            raise UserError(f"method.loss={self.kind}: choose ce or ohem.")
+            raise UserError("choose ce or ohem.", key="method.loss", value=self.kind)
         if not 0 < self.threshold <= 1:
-            raise UserError(f"method.ohem_threshold={self.threshold}: give a probability above 0, at most 1.")
+            raise UserError(
+                "give a probability above 0, at most 1.", key="method.ohem_threshold", value=self.threshold
+            )
         if self.min_kept is not None and self.min_kept < 0:
-            raise UserError(f"method.ohem_min_kept={self.min_kept}: give a number of pixels, or null.")
+            raise UserError(
+                "give a number of pixels, or null.", key="method.ohem_min_kept", value=self.min_kept
+            )
 
     def __call__(self, logits: Tensor, target: Tensor) -> SumCount:
         """Return the sum of the losses of ``(N, C, H, W)`` logits and the number of pixels in it."""
@@ -69,10 +78,12 @@ class NormGroups:
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 2:
             raise UserError(
-                f"method.bn_group_size={self.size}: give 2 images or more (ST++: 8), or null for all of them."
+                "give 2 images or more (ST++: 8), or null for all of them.",
+                key="method.bn_group_size",
+                value=self.size,
             )
 
-    def check(self, batch_size: int, trainer: TrainerConfig, given: str) -> None:
+    def check(self, batch_size: int, trainer: TrainerSettings, given: str) -> None:
         """Require that the groups of a pass through the network are equal.
 
         Args:
@@ -87,11 +98,13 @@ class NormGroups:
         if self.size is not None and at_once % self.size:
             parts = f" / trainer.accumulate={trainer.accumulate}" if trainer.accumulate > 1 else ""
             raise UserError(
-                f"method.bn_group_size={self.size}: no divisor of the {at_once} images that go through the network at "
-                f"once ({given} = {batch_size}{parts}). Choose a divisor, or null."
+                f"no divisor of the {at_once} images that go through the network at once ({given} = "
+                f"{batch_size}{parts}). Choose a divisor, or null.",
+                key="method.bn_group_size",
+                value=self.size,
             )
 
-    def apply(self, network: SegModel, batch_size: int, trainer: TrainerConfig) -> SegModel:
+    def apply(self, network: Network, batch_size: int, trainer: TrainerSettings) -> Network:
         """Convert the batch norms of a network in place, and return it; raises as ``check`` does."""
         self.check(batch_size, trainer, "images a step")
         if self.size is not None:
@@ -110,7 +123,7 @@ class SupervisedLearner(Learner):
     """
 
     def __init__(
-        self, model: SegModel, loss: LabeledLoss | None = None, ema_decay: float | None = None
+        self, model: Network, loss: LabeledLoss | None = None, ema_decay: float | None = None
     ) -> None:
         super().__init__()
         self.model = model
@@ -129,11 +142,11 @@ class SupervisedLearner(Learner):
         if self.average is not None:
             self.average.update(self.model)
 
-    def predictors(self) -> dict[str, SegModel]:
+    def predictors(self) -> dict[str, Network]:
         """The average where there is one, and the network."""
         if self.average is None:
             return {"model": self.model}
-        return {"average": cast(SegModel, self.average.teacher), "model": self.model}
+        return {"average": cast(Network, self.average.teacher), "model": self.model}
 
 
 class Supervised:
@@ -171,16 +184,18 @@ class Supervised:
         name: str = "supervised",
     ) -> None:
         if augment not in ("weak", "strong"):
-            raise UserError(f"method.augment={augment}: choose weak or strong.")
+            raise UserError("choose weak or strong.", key="method.augment", value=augment)
         self.augment = augment
         self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
         if ema_decay is not None and not 0 <= ema_decay < 1:
             raise UserError(
-                f"method.ema_decay={ema_decay}: give a share from 0 to below 1, for example 0.99."
+                "give a share from 0 to below 1, for example 0.99.", key="method.ema_decay", value=ema_decay
             )
         if not all(0 < fraction <= 1 for fraction in snapshots or ()):
             raise UserError(
-                f"method.snapshots={list(snapshots or ())}: give fractions of the training above 0, at most 1."
+                "give fractions of the training above 0, at most 1.",
+                key="method.snapshots",
+                value=list(snapshots or ()),
             )
         self.snapshots = tuple(snapshots or ())
         self.double_below = double_below
@@ -188,7 +203,7 @@ class Supervised:
         self.ema_decay = ema_decay
         self.name = name
 
-    def batch_sizes(self, trainer: TrainerConfig) -> dict[str, int]:
+    def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
         """Labeled images.
 
         Raises:
@@ -197,7 +212,7 @@ class Supervised:
         self.groups.check(trainer.batch_size, trainer, "trainer.batch_size")
         return {"trainer.batch_size": trainer.batch_size}
 
-    def run(self, lab: "Lab") -> SegModel:
+    def run(self, lab: Lab) -> Network:
         """Train one network and return it."""
         view = lab.augment.strong if self.augment == "strong" else lab.augment.weak
         batch_size = lab.trainer.batch_size

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from semiseg.data.dataset import DatasetInfo
+from semiseg.contracts.dataset import DatasetInfo
+from semiseg.contracts.training import Network
 from semiseg.errors import UserError
 from semiseg.models.convert import load_head
 from semiseg.models.segmodel import InputConvention, SegModel
@@ -54,7 +55,7 @@ def segmentation_model(backbone: nn.Module, decoder: DecoderFactory, num_classes
     return model
 
 
-def bundle(model: SegModel, info: DatasetInfo, config: Mapping[str, Any], **extra: Any) -> dict[str, Any]:
+def bundle(model: Network, info: DatasetInfo, config: Mapping[str, Any], **extra: Any) -> dict[str, Any]:
     """Copy a network into a dict that ``torch.load(weights_only=True)`` can read back after ``torch.save``.
 
     Args:
@@ -78,13 +79,13 @@ def bundle(model: SegModel, info: DatasetInfo, config: Mapping[str, Any], **extr
     }
 
 
-def traits(model: SegModel) -> dict[str, Any]:
+def traits(model: Network) -> dict[str, Any]:
     """Return what a network has beyond its config: its input convention and its heads, as plain values."""
     heads = {name: _plain(head.config()) for name, head in model.heads.items()}  # type: ignore[operator]
     return {"convention": model.convention.as_dict(), "heads": heads}
 
 
-def equip(model: SegModel, values: Mapping[str, Any]) -> None:
+def equip(model: Network, values: Mapping[str, Any]) -> None:
     """Give a fresh network the input convention and the heads of ``traits`` or of a bundle.
 
     The heads have fresh weights.

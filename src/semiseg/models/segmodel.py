@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semiseg.contracts.training import Network
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -56,7 +58,7 @@ class Backbone(Protocol):
         ...
 
 
-class SegModel(nn.Module):
+class SegModel(Network):
     """Backbone, decoder, classifier and auxiliary heads.
 
     ``heads`` is empty until something is attached; predictions never use it. A method that needs more than
@@ -132,12 +134,18 @@ class SegModel(nn.Module):
         x = images.to(mean.dtype) / self.convention.scale
         if self.convention.order == "BGR":
             x = x.flip(1)
-        return (x - mean) / std
+        normalized: Tensor = (x - mean) / std
+        return normalized
 
-    def features(self, images: Tensor) -> Tensor:
-        """Return the decoder's feature map ``(N, D, h, w)`` of RGB images 0-255."""
-        result: Tensor = self.decoder(self.backbone(self.normalize(images)))
-        return result
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Return the backbone's maps of ``(N, 3, H, W)`` RGB images 0-255, uint8 or float."""
+        maps: list[Tensor] = self.backbone(self.normalize(images))
+        return maps
+
+    def decode(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the decoder's feature map ``(N, D, h, w)`` of the backbone's maps."""
+        features: Tensor = self.decoder(maps)
+        return features
 
     def classify(self, features: Tensor, size: Sequence[int]) -> Tensor:
         """Return logits ``(N, K, *size)`` of a decoder feature map, at least float32 under autocast too."""
@@ -145,7 +153,3 @@ class SegModel(nn.Module):
         if logits.dtype in (torch.bfloat16, torch.float16):
             logits = logits.float()  # 8 bits of mantissa tie neighboring classes and blunt the confidence
         return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=self.align_corners)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(N, K, H, W)`` of ``(N, 3, H, W)`` RGB images 0-255, uint8 or float."""
-        return self.classify(self.features(images), images.shape[-2:])

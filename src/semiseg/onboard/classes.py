@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from semiseg.data.dataset import IGNORE_INDEX
+from semiseg.contracts.dataset import IGNORE_INDEX
 from semiseg.data.mask_labels import Value, parse_color
 from semiseg.data.palette import bit_color
 from semiseg.errors import UserError

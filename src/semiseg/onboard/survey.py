@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from semiseg.contracts.dataset import Array
 from semiseg.data.check import BadFilesError, Fault
-from semiseg.data.dataset import Array
 from semiseg.data.files import MASK_MODES, BadFileError, open_mask, read_mask
 from semiseg.data.mask_colors import read_colors
 from semiseg.data.mask_labels import Value, color_text

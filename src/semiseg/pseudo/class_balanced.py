@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semiseg.data.dataset import IGNORE_INDEX, Array
+from semiseg.contracts.dataset import IGNORE_INDEX, Array
 from semiseg.data.pseudo import Confidence
 
 KEEP_ALL = 1e-5

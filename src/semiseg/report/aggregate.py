@@ -3,8 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from semiseg.config.faults import nearest
-from semiseg.errors import UserError
+from semiseg.errors import UserError, nearest
 from semiseg.report.baseline import compared
 from semiseg.report.collect import RunRecord, number
 from semiseg.report.curves import curves

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from semiseg.config.faults import shown
+from semiseg.errors import shown
 from semiseg.report.facts import differences, facts, measured_otherwise
 from semiseg.report.flags import pair_key
 from semiseg.report.keys import METHOD, of_method

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semiseg.data.dataset import Array
+from semiseg.contracts.dataset import Array
 from semiseg.errors import UserError
 from semiseg.report.compare_picture import counted_pixels, draw
 from semiseg.runs.finished import FinishedRun

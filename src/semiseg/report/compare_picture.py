@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from semiseg.data.dataset import Array, DatasetInfo
+from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.track.samples import colorize, side_by_side
 
 Color = tuple[int, int, int]

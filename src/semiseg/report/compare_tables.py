@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from semiseg.config.faults import shown
+from semiseg.errors import shown
 from semiseg.report.compare_facts import Difference, Pair
 from semiseg.report.markdown import escaped
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.faults import shown
+from semiseg.errors import shown
 from semiseg.report.collect import DONE, RunRecord
 from semiseg.report.facts import KINDS, Facts, differences, facts, level, short, signature
 from semiseg.report.keys import sort_rank

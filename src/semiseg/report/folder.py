@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.faults import listed
-from semiseg.errors import UserError
+from semiseg.errors import UserError, listed
 from semiseg.files import read_json, remove_temporaries, write_json
 
 MARK = "report.json"

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from semiseg.config.faults import listed, nearest
 from semiseg.config.layers import flatten
-from semiseg.config.schema import COMPONENTS, SETTINGS
-from semiseg.errors import UserError
+from semiseg.config.schema import SETTINGS
+from semiseg.errors import UserError, listed, nearest
 from semiseg.report.collect import RunRecord
+from semiseg.settings import COMPONENTS
 
 ABSENT = "–"
 GROUPS = (*COMPONENTS, *SETTINGS)

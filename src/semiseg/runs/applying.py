@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import build, searchpath
 from semiseg.config.faults import ConfigFaults
-from semiseg.config.schema import EvaluatorConfig
+from semiseg.settings import EvaluatorSettings
 from semiseg.config.settings import check_evaluator
 from semiseg.errors import UserError
 from semiseg.runs.finished import REPORTED, FinishedRun
@@ -45,7 +45,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--flip", action=argparse.BooleanOptionalAction, help="average with mirrored images")
 
 
-def chosen_settings(options: argparse.Namespace, run: FinishedRun) -> EvaluatorConfig:
+def chosen_settings(options: argparse.Namespace, run: FinishedRun) -> EvaluatorSettings:
     """Return how the options of ``add_options`` apply a network of a run.
 
     Raises:
@@ -72,7 +72,7 @@ def compute_as(run: FinishedRun) -> None:
     torch.backends.cudnn.benchmark = not trainer.deterministic
 
 
-def named_evaluator(name: str) -> EvaluatorConfig:
+def named_evaluator(name: str) -> EvaluatorSettings:
     """Read an option of the group ``evaluator``, of semiseg or of the working directory.
 
     Raises:
@@ -82,23 +82,24 @@ def named_evaluator(name: str) -> EvaluatorConfig:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise UserError(
-            f"--evaluator={name}: there is no such option. There are: {', '.join(searchpath.options('evaluator'))}."
+            f"--evaluator={name}: there is no such option. There are: "
+            f"{', '.join(searchpath.options('evaluator'))}."
         )
     try:
-        node = OmegaConf.merge(OmegaConf.structured(EvaluatorConfig), OmegaConf.load(path))
+        node = OmegaConf.merge(OmegaConf.structured(EvaluatorSettings), OmegaConf.load(path))
     except OmegaConfBaseException as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
-    settings: EvaluatorConfig = build.settings(node)  # type: ignore[arg-type]
+    settings: EvaluatorSettings = build.settings(node)  # type: ignore[arg-type]
     return change(settings)
 
 
 def change(
-    settings: EvaluatorConfig,
+    settings: EvaluatorSettings,
     mode: str | None = None,
     window: int | None = None,
     scales: list[float] | None = None,
     flip: bool | None = None,
-) -> EvaluatorConfig:
+) -> EvaluatorSettings:
     """Return settings with what is given replaced; padding of whole images goes with ``mode="slide"``.
 
     Raises:
@@ -117,7 +118,7 @@ def change(
     return settings
 
 
-def describe(settings: EvaluatorConfig) -> str:
+def describe(settings: EvaluatorSettings) -> str:
     """Say in a few words how networks are applied."""
     words = ["whole images" if settings.mode == "whole" else f"windows of {settings.window} pixels"]
     if settings.resize_to is not None:

@@ -137,7 +137,8 @@ class RunDir:
         except OSError as error:
             reason = "it is a file" if self.path.is_file() else error.strerror
             raise UserError(
-                f"run_dir={self.path} cannot be used: {reason}. Choose a directory that can be made and written."
+                f"run_dir={self.path} cannot be used: {reason}. Choose a directory that can be made and "
+                "written."
             ) from error
         with file:
             if owner := claim(file):

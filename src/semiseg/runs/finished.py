@@ -10,16 +10,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config import build
 from semiseg.runs.directory import RunDir
-from semiseg.config.schema import EvaluatorConfig
+from semiseg.settings import EvaluatorSettings
 from semiseg.data.check import check_files
-from semiseg.data.dataset import SegDataset
-from semiseg.splits.split import Split
+from semiseg.contracts.dataset import SegDataset
+from semiseg.contracts.dataset import Split
 from semiseg.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from semiseg.models.segmodel import SegModel
+    from semiseg.contracts.training import Network
 
 CONFIG = "config.resolved.yaml"
 REPORTED = "reported"
@@ -39,10 +39,10 @@ class FinishedRun:
     config: DictConfig
     summary: dict[str, Any]
 
-    def evaluator(self) -> EvaluatorConfig:
+    def evaluator(self) -> EvaluatorSettings:
         """How the run evaluated its networks."""
-        node = OmegaConf.merge(OmegaConf.structured(EvaluatorConfig), self.config.evaluator)
-        settings: EvaluatorConfig = build.settings(node)  # type: ignore[arg-type]
+        node = OmegaConf.merge(OmegaConf.structured(EvaluatorSettings), self.config.evaluator)
+        settings: EvaluatorSettings = build.settings(node)  # type: ignore[arg-type]
         return settings
 
     def data(self, root: str | None = None) -> tuple[SegDataset, Split]:
@@ -89,7 +89,7 @@ class FinishedRun:
             )
         return (self.path / str(last)).with_name(f"{name}.pt")
 
-    def network(self, name: str, device: torch.device) -> tuple[SegModel, dict[str, Any]]:
+    def network(self, name: str, device: torch.device) -> tuple[Network, dict[str, Any]]:
         """Load a network onto a device, laid out as in training; returns it with its bundle."""
         # Imported here, so that a command that is given no run says so quickly.
         import torch
@@ -99,7 +99,7 @@ class FinishedRun:
 
         bundle = load_bundle(self.checkpoint(name))
         layout = torch.channels_last if self.config.trainer.channels_last else torch.contiguous_format
-        network: SegModel = from_bundle(bundle).to(device=device, memory_format=layout)  # type: ignore[call-overload]
+        network: Network = from_bundle(bundle).to(device=device, memory_format=layout)  # type: ignore[call-overload]
         return network, bundle
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config.compose import settings_that_matter
-from semiseg.config.faults import nearest, shown
+from semiseg.errors import nearest, shown
 from semiseg.runs.directory import RESOLVED
-from semiseg.data.dataset import SegDataset
-from semiseg.splits.split import Split
+from semiseg.contracts.dataset import SegDataset
+from semiseg.contracts.dataset import Split
 from semiseg.errors import UserError
 
 SHOWN = 8

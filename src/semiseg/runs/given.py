@@ -1,11 +1,12 @@
 """A finished fit of another run, taken in place of one that a recipe would train (``method.baseline``)."""
 
+from semiseg.contracts.training import ReusedFit
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semiseg.splits.lists import ids_sha256
+from semiseg.contracts.dataset import ids_sha256
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.runs.former import FormerRun, Here, differences, listed_differences, open_former
 from semiseg.engine.steps import FILE
@@ -37,25 +38,6 @@ TRAINING_OF_METHOD: Mapping[str, Any] = {
 SPLIT = ("split", "split_family", "split_id", "split_lists", "val_subset")
 
 
-@dataclass(frozen=True)
-class GivenFit:
-    """Which fit of which run a recipe takes.
-
-    Args:
-        run: the run directory.
-        step: name of the fit.
-        suits: which runs have such a fit, for messages.
-        supervised: whether the fit of a run of ``supervised`` serves too.
-        alike: keys of the method that have to agree, except with ``supervised``.
-        snapshots: fractions of the fit at which it has to have kept its network.
-    """
-
-    run: str
-    step: str
-    suits: str
-    supervised: bool
-    alike: Sequence[str] = ()
-    snapshots: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -121,7 +103,7 @@ class FormerFit:
         }
 
 
-def open_fit(given: GivenFit, here: Here) -> FormerFit:
+def open_fit(given: ReusedFit, here: Here) -> FormerFit:
     """Find a finished fit, and see that it is one that this run could have made.
 
     Raises:
@@ -132,10 +114,10 @@ def open_fit(given: GivenFit, here: Here) -> FormerFit:
     fit = _find(run, given)
     differing = differences(run.settings, here.settings, SAME, PLACES)
     if fit.stored["name"] == given.step:
-        differing += differences(run.settings, here.settings, given.alike)
+        differing += differences(run.settings, here.settings, given.must_match)
     if differing:
         raise UserError(
-            f"{run.given}: is no baseline of this run: {listed_differences(differing)}. Give {given.suits} with "
+            f"{run.given}: is no baseline of this run: {listed_differences(differing)}. Give {given.accepted_runs} with "
             "the data and the network of this run, or set it to null to train one."
         )
     _require_same_images(fit, here)
@@ -170,7 +152,7 @@ def require_different(fits: Sequence[FormerFit], select: str) -> None:
             )
 
 
-def _find(run: FormerRun, given: GivenFit) -> FormerFit:
+def _find(run: FormerRun, given: ReusedFit) -> FormerFit:
     steps = dict(_steps(run))
     plain = given.supervised and run.settings.get("method._target_") == SUPERVISED
     name = "train" if plain else given.step
@@ -178,7 +160,7 @@ def _find(run: FormerRun, given: GivenFit) -> FormerFit:
         found = f"has the steps {', '.join(steps)}" if steps else "has not begun a step"
         raise UserError(
             f"{run.given}: is a run of method={run.settings.get('method.name')} and {found}, none of them such a "
-            f"baseline. Give {given.suits}."
+            f"baseline. Give {given.accepted_runs}."
         )
     directory, stored = steps[name]
     if stored["state"] != "done":
@@ -213,7 +195,7 @@ def _require_same_images(fit: FormerFit, here: Here) -> None:
         )
 
 
-def _require_snapshots(fit: FormerFit, given: GivenFit) -> None:
+def _require_snapshots(fit: FormerFit, given: ReusedFit) -> None:
     kept = fit.run.settings.get("method.snapshots") if fit.snapshots else None
     if kept is None or list(kept) != list(given.snapshots):
         fractions = ",".join(f"{each:g}" for each in given.snapshots)

@@ -15,7 +15,7 @@ from semiseg.runs.former import Here, differences, listed_differences, open_form
 from semiseg.errors import UserError
 from semiseg.files import file_digest
 from semiseg.models.build import equip
-from semiseg.models.segmodel import SegModel
+from semiseg.contracts.training import Network
 from semiseg.models.weights import load_state
 
 KEY = "init_from"
@@ -57,7 +57,7 @@ class Initial:
             f"twins: the classifier of '{tag}' keeps its random weights."
         )
 
-    def load(self, network: SegModel, whole: bool = True) -> SegModel:
+    def load(self, network: Network, whole: bool = True) -> Network:
         """Give a fresh network these weights, and return it; auxiliary heads of the file are left out.
 
         Args:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semiseg.config import build
-from semiseg.config.schema import EvaluatorConfig
-from semiseg.data.dataset import Array, DatasetInfo
+from semiseg.settings import EvaluatorSettings
+from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.data.files import read_image, upright_rgb
 from semiseg.engine.inference import predict_with_confidence, to_batch
 from semiseg.engine.tiles import Tiling, predict_tiled
 from semiseg.errors import UserError
-from semiseg.models.segmodel import SegModel
+from semiseg.contracts.training import Network
 from semiseg.pictures import Bits, gray, indexed, overlaid
 from semiseg.runs.applying import change
 from semiseg.runs.finished import REPORTED, FinishedRun, open_run
@@ -84,9 +84,9 @@ class Predictor:
             makes them; it sees pictures so, and labels return to the size of the picture.
     """
 
-    network: SegModel
+    network: Network
     info: DatasetInfo
-    settings: EvaluatorConfig
+    settings: EvaluatorSettings
     device: torch.device
     precision: str = "fp32"
     tiling: Tiling | None = Tiling()  # noqa: RUF009 - frozen
@@ -208,7 +208,7 @@ def load(run: Path | str, checkpoint: str = REPORTED, device: str = "auto") -> P
     return of_run(opened, checkpoint, build.device(device, "device"), opened.evaluator())
 
 
-def of_run(run: FinishedRun, checkpoint: str, device: torch.device, settings: EvaluatorConfig) -> Predictor:
+def of_run(run: FinishedRun, checkpoint: str, device: torch.device, settings: EvaluatorSettings) -> Predictor:
     """Return a predictor with a network of a run; raises ``UserError`` where there is no such checkpoint."""
     network, bundle = run.network(checkpoint, device)
     dataset = run.config.dataset

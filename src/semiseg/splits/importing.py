@@ -79,7 +79,8 @@ def _root_of(source: Path, family: Family, wanted: Sequence[Partition]) -> Path:
     if not any(counts):
         example = f"{family.root}/{wanted[0].file}"
         raise UserError(
-            f"--from={source}: none of the lists of {family.name} is there, such as {example}. {_advice(family)}"
+            f"--from={source}: none of the lists of {family.name} is there, such as {example}. "
+            f"{_advice(family)}"
         )
     return roots[counts.index(max(counts))]
 
@@ -110,7 +111,8 @@ def _read(root: Path, family: Family, partition: Partition) -> Divided:
     rest = without(unlabeled, labeled)
     if not partition.unlabeled.fits(rest):
         raise UserError(
-            f"{file}: {len(rest)} ids are left without those that are labeled too, expected {partition.unlabeled.count}"
+            f"{file}: {len(rest)} ids are left without those that are labeled too, expected "
+            f"{partition.unlabeled.count}"
         )
     return labeled, rest
 

@@ -1,6 +1,5 @@
 """Id lists in text files: as people and the published repositories write them."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -10,11 +9,6 @@ from semiseg.errors import UserError
 
 SHOWN_IDS = 10
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-
-
-def ids_sha256(ids: Iterable[str]) -> str:
-    """Hex SHA-256 of ids in their order, joined by LF, without one at the end."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
 def shown(ids: Iterable[str], limit: int = SHOWN_IDS) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from semiseg.contracts.dataset import ids_sha256
 from semiseg.errors import UserError
-from semiseg.splits.lists import ids_sha256
 from semiseg.splits.rules import Share, parse_split
 
 DATASETS = ("voc", "cityscapes")

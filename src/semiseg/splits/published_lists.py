@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from semiseg.contracts.dataset import ids_sha256
 from semiseg.errors import UserError
 from semiseg.files import write_text
-from semiseg.splits.lists import ids_sha256, read_ids, read_lines
+from semiseg.splits.lists import read_ids, read_lines
 from semiseg.splits.manifest import manifest
 from semiseg.splits.partitions import Key, Partition
 from semiseg.splits.rules import Divided
@@ -166,5 +167,6 @@ def write_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> None:
             write_text(folder / name, "".join(f"{image_id}\n" for image_id in ids))
     except OSError as error:
         raise UserError(
-            f"lists cannot be written to {folder}: {error.strerror or error}. Choose another folder, or make room."
+            f"lists cannot be written to {folder}: {error.strerror or error}. Choose another folder, "
+            "or make room."
         ) from error

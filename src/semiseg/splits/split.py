@@ -1,15 +1,14 @@
 """Which training images are labeled and which are not: rules for any dataset, published and own lists."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol, get_args, runtime_checkable
 
-from semiseg.data.dataset import Part, SegDataset
+from semiseg.contracts.dataset import Part, SegDataset, Split
 from semiseg.errors import UserError
-from semiseg.splits.lists import ids_sha256, read_ids, require_disjoint, shown
+from semiseg.splits.lists import read_ids, require_disjoint, shown
 from semiseg.splits.manifest import manifest
 from semiseg.splits.partitions import OWN_RULES
 from semiseg.splits.published_lists import read_imported
@@ -28,51 +27,6 @@ class HasLists(Protocol):
     def listed(self, name: str) -> tuple[str, ...]:
         """Ids of a list, in its order; raises ``UserError`` where there is none."""
         ...
-
-
-@dataclass(frozen=True)
-class Split:
-    """Ids of the labeled, unlabeled, validation and test images of a run.
-
-    Args:
-        labeled: ids whose masks are learned from.
-        unlabeled: ids whose masks are never learned from.
-        val: ids that the network is selected on.
-        test: ids that are only reported; may be empty.
-        name: the share or number of labels as it was asked for: "1/8", "732", "full".
-        family: which rule made it.
-        split_id: which of the rule's partitions it is.
-    """
-
-    labeled: tuple[str, ...]
-    unlabeled: tuple[str, ...]
-    val: tuple[str, ...]
-    test: tuple[str, ...] = ()
-    name: str = "full"
-    family: str = "every"
-    split_id: str = "0"
-
-    @cached_property
-    def sha256(self) -> dict[str, str]:
-        """Hex SHA-256 of the labeled and of the unlabeled ids, in their order and joined by LF."""
-        return {"labeled": ids_sha256(self.labeled), "unlabeled": ids_sha256(self.unlabeled)}
-
-    @property
-    def fraction(self) -> float:
-        """Share of labeled images among all training images."""
-        return len(self.labeled) / len({*self.labeled, *self.unlabeled})
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of ids of each kind."""
-        kinds = ("labeled", "unlabeled", "val", "test")
-        return {kind: len(getattr(self, kind)) for kind in kinds}
-
-
-def never_labeled(split: Split) -> list[str]:
-    """Unlabeled ids that are not labeled too, as all labeled ones are with ``unlabeled=all``."""
-    labeled = set(split.labeled)
-    return [image_id for image_id in split.unlabeled if image_id not in labeled]
 
 
 def make_split(
@@ -134,11 +88,13 @@ def _refuse_unknown(family: str, unlabeled: str) -> None:
     if family not in get_args(Family):
         near = get_close_matches(str(family), get_args(Family), n=1, cutoff=0.0)[0]
         raise UserError(
-            f"split_family={family}: expected one of {', '.join(get_args(Family))}; nearest: {near}"
+            f"expected one of {', '.join(get_args(Family))}; nearest: {near}",
+            key="split_family",
+            value=family,
         )
     if unlabeled not in get_args(Unlabeled):
         raise UserError(
-            f"unlabeled={unlabeled}: expected rest (images without label) or all (labeled ones too)"
+            "expected rest (images without label) or all (labeled ones too)", key="unlabeled", value=unlabeled
         )
 
 
@@ -157,12 +113,13 @@ def _by_rule(dataset: SegDataset, rule: str, split: str, split_id: str) -> Divid
         return labeled, without(pool, labeled)
     if rule == "shuffled":
         if not split_id.isdigit():
-            raise UserError(f"split_id={split_id}: expected the number of a shuffle: 0, 1, 2, ...")
+            raise UserError("expected the number of a shuffle: 0, 1, 2, ...", key="split_id", value=split_id)
         return shuffled(pool, split, int(split_id))
     if split_id != "0":
         raise UserError(
-            f"split_id={split_id}: the family every has one partition, split_id=0; "
-            "take split_family=shuffled for several"
+            "the family every has one partition, split_id=0; take split_family=shuffled for several",
+            key="split_id",
+            value=split_id,
         )
     return every(pool, split)
 
@@ -184,15 +141,19 @@ def _with_subset(dataset: SegDataset, made: Split, name: str) -> Split:
     """Validate on a subset; the other validation images become the test images."""
     subsets = manifest().subsets
     if name not in subsets:
-        raise UserError(f"val_subset={name}: expected {', '.join(subsets)} or null")
+        raise UserError(f"expected {', '.join(subsets)} or null", key="val_subset", value=name)
     chosen = subsets[name].get(dataset.info.name)
     if chosen is None:
         raise UserError(
-            f"val_subset={name}: is of dataset={' and '.join(subsets[name])}, not of {dataset.info.name}"
+            f"is of dataset={' and '.join(subsets[name])}, not of {dataset.info.name}",
+            key="val_subset",
+            value=name,
         )
     if missing := without(chosen, made.val):
         raise UserError(
-            f"val_subset={name}: {len(missing)} of its images are not for validation: {shown(missing)}"
+            f"{len(missing)} of its images are not for validation: {shown(missing)}",
+            key="val_subset",
+            value=name,
         )
     return replace(made, val=chosen, test=without(made.val, chosen))
 

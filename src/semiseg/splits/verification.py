@@ -16,10 +16,9 @@ from semiseg.config import build
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request
 from semiseg.config.prepare import checked
+from semiseg.contracts.dataset import SegDataset, Split, ids_sha256
 from semiseg.data.check import FileBacked
-from semiseg.data.dataset import SegDataset
 from semiseg.errors import UserError
-from semiseg.splits.lists import ids_sha256
 from semiseg.splits.manifest import manifest
 from semiseg.splits.partitions import Partition
 from semiseg.splits.published_lists import (
@@ -30,7 +29,7 @@ from semiseg.splits.published_lists import (
     unlike_published,
     write_lists,
 )
-from semiseg.splits.split import Family, Split, make_split
+from semiseg.splits.split import Family, make_split
 
 MAX_THREADS = 16
 SHUFFLES = ("0", "1", "2")

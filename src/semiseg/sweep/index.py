@@ -133,12 +133,14 @@ def held(directory: Path) -> Iterator[None]:
     except OSError as error:
         reason = "it is a file" if directory.is_file() else error.strerror
         raise UserError(
-            f"sweep_dir={directory} cannot be used: {reason}. Choose a directory that can be made and written."
+            f"sweep_dir={directory} cannot be used: {reason}. Choose a directory that can be made and "
+            "written."
         ) from error
     with file:
         if owner := claim(file):
             raise UserError(
-                f"Another sweep works in {directory}: {owner}. Wait for it, end it, or choose another sweep_dir."
+                f"Another sweep works in {directory}: {owner}. Wait for it, end it, or choose another "
+                "sweep_dir."
             )
         try:
             yield

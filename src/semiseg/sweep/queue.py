@@ -186,7 +186,7 @@ def _executor(folder: Path, settings: Mapping[str, Any]) -> "AutoExecutor":
         ) from error
     cluster = settings["cluster"]
     if cluster not in ("slurm", "local"):
-        raise UserError(f"hydra.launcher.cluster={cluster}: choose slurm or local.")
+        raise UserError("choose slurm or local.", key="hydra.launcher.cluster", value=cluster)
     given = {key: value for key, value in settings.items() if value not in (None, {}, [])}
     for key in ("cluster", "folder", "max_num_timeout"):
         given.pop(key, None)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from semiseg.track.base import Sample
+from semiseg.contracts.tracking import Sample
 
 
 class ConsoleTracker:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from semiseg.contracts.tracking import Sample
 from semiseg.files import finite
-from semiseg.track.base import Sample
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from semiseg.track.base import Sample, Tracker
+from semiseg.contracts.tracking import Sample, Tracker
 
 
 class MultiTracker:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from semiseg.data.dataset import Array, DatasetInfo
-from semiseg.track.base import Sample
+from semiseg.contracts.dataset import Array, DatasetInfo
+from semiseg.contracts.tracking import Sample
 
 IGNORED_COLOR = (255, 255, 255)
 HEADER_HEIGHT = 18

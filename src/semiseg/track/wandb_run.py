@@ -13,9 +13,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config.compose import run_name, settings_that_matter
+from semiseg.contracts.dataset import Split
 from semiseg.files import read_json
 from semiseg.runs.directory import fingerprint
-from semiseg.splits.split import Split
 
 ID_FILE = "wandb_id"
 SWEEP_INDEX = "sweep.json"

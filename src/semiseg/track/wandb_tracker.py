@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from semiseg.data.dataset import DatasetInfo
-from semiseg.track.base import Sample
+from semiseg.contracts.dataset import DatasetInfo
+from semiseg.contracts.tracking import Sample
 from semiseg.track.wandb_run import described, identity, start, stored_id
 
 if TYPE_CHECKING:

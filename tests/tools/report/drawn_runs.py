@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from written_runs import write_run
 
-from semiseg.data.dataset import DatasetInfo
-from semiseg.track.base import Sample
+from semiseg.contracts.dataset import DatasetInfo
+from semiseg.contracts.tracking import Sample
 from semiseg.track.samples import write_samples
 
 INFO = DatasetInfo("made", ("road", "tree <b>", "car & van"), ((128, 64, 128), (0, 140, 70), (0, 0, 160)))

@@ -1,13 +1,10 @@
-"""What every destination of numbers and pictures offers."""
+"""Contracts of trackers: where numbers and pictures of a run go; needs no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from semiseg.data.dataset import Array
+from semiseg.contracts.dataset import Array, Confidence
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Sample:
     image: Array
     truth: Array | None
     prediction: Array
-    confidence: NDArray[np.float32]
+    confidence: Confidence
 
 
 class Tracker(Protocol):

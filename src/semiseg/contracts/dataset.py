@@ -1,0 +1,110 @@
+"""Contracts of data: what a dataset offers, which images are labeled; needs no torch."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.uint8]
+Confidence = NDArray[np.float32]
+"""Probability of the label of each pixel, ``(H, W) float32``."""
+
+Part = Literal["train", "val", "test", "unlabeled"]
+IGNORE_INDEX = 255
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """Names and colors of the classes.
+
+    Args:
+        name: name of the dataset, as in ``dataset=NAME``.
+        classes: class names; the position is the label value.
+        palette: one RGB color (0-255) a class.
+        ignore_index: label value of pixels that no loss and no metric may count.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    ignore_index: int = IGNORE_INDEX
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, the ignored value not counted."""
+        return len(self.classes)
+
+
+class SegDataset(Protocol):
+    """Images and masks by id; ids are unique over all parts.
+
+    The part "unlabeled" holds training images that have no mask, beside those of "train".
+    """
+
+    info: DatasetInfo
+
+    def ids(self, part: Part) -> tuple[str, ...]:
+        """Ids of one part in their published or sorted order; empty where there is no such part."""
+        ...
+
+    def image(self, image_id: str) -> Array:
+        """Return the image, ``(H, W, 3) uint8`` RGB."""
+        ...
+
+    def mask(self, image_id: str) -> Array | None:
+        """Return the label map, ``(H, W) uint8`` with 255 ignored; None where the image has none."""
+        ...
+
+
+def ids_sha256(ids: Iterable[str]) -> str:
+    """Hex SHA-256 of ids in their order, joined by LF, without one at the end."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Ids of the labeled, unlabeled, validation and test images of a run.
+
+    Args:
+        labeled: ids whose masks are learned from.
+        unlabeled: ids whose masks are never learned from.
+        val: ids that the network is selected on.
+        test: ids that are only reported; may be empty.
+        name: the share or number of labels as it was asked for: "1/8", "732", "full".
+        family: which rule made it.
+        split_id: which of the rule's partitions it is.
+    """
+
+    labeled: tuple[str, ...]
+    unlabeled: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...] = ()
+    name: str = "full"
+    family: str = "every"
+    split_id: str = "0"
+
+    @cached_property
+    def sha256(self) -> dict[str, str]:
+        """Hex SHA-256 of the labeled and of the unlabeled ids, in their order and joined by LF."""
+        return {"labeled": ids_sha256(self.labeled), "unlabeled": ids_sha256(self.unlabeled)}
+
+    @property
+    def fraction(self) -> float:
+        """Share of labeled images among all training images."""
+        return len(self.labeled) / len({*self.labeled, *self.unlabeled})
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of ids of each kind."""
+        kinds = ("labeled", "unlabeled", "val", "test")
+        return {kind: len(getattr(self, kind)) for kind in kinds}
+
+    @property
+    def never_labeled(self) -> tuple[str, ...]:
+        """Unlabeled ids that are not labeled too, as all labeled ones are with ``unlabeled=all``."""
+        labeled = set(self.labeled)
+        return tuple(image_id for image_id in self.unlabeled if image_id not in labeled)

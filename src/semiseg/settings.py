@@ -1,0 +1,191 @@
+"""Settings of a run beside its components: trainer, evaluator, tracker, and the whole; nothing here imports torch."""
+
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from semiseg.declare import Ge, Gt, Mark, record
+
+DEFAULT_ITERATIONS = 1000
+"""Length of every fit where neither ``trainer.iterations`` nor ``trainer.epochs`` is given."""
+
+MISSING = "???"
+"""A value that has to be given; the word that OmegaConf knows it by."""
+
+SplitFamily = Literal[
+    "every", "shuffled", "list", "sbd", "cps", "cps_clean", "cac", "clean", "stpp", "u2pl", "dmtc"
+]
+Count = Annotated[int, Ge(1)]
+WithoutEffect = Mark("nothing")
+
+
+@record
+class TrainerSettings:
+    """How long, on what and how often."""
+
+    name: Annotated[str, Mark("nothing", "label")] = "default"
+    """Name of the option."""
+    iterations: Annotated[Count | None, Mark(role="length")] = None
+    """Optimizer steps of every fit; exclusive with ``epochs``."""
+    epochs: Annotated[Count | None, Mark(role="length")] = None
+    """Passes over the data of every fit, by each method's own rule of what an epoch is."""
+    batch_size: Count = 8
+    """Labeled images a step."""
+    unlabeled_batch_size: Count = 8
+    """Unlabeled images a step; a method that mixes both in a batch takes the sum."""
+    crop_size: Annotated[int, Ge(8)] | list[Annotated[int, Ge(8)]] = 96
+    """Side of the training crops in pixels, or ``[height, width]``."""
+    eval_every: Count | None = None
+    """Iterations between evaluations; ``null`` takes each epoch where ``epochs`` is given, else a tenth of the fit."""
+    eval_early: bool = False
+    """Evaluate one iteration before each multiple of ``eval_every`` and one before the last, and never take the
+    network of the last one as the best, as DMT does."""
+    checkpoint_every: Annotated[Count, WithoutEffect] = 200
+    """Iterations between saved training states."""
+    log_every: Annotated[Count, WithoutEffect] = 20
+    """Iterations between logged lines."""
+    samples_every: Annotated[Count | None, WithoutEffect] = None
+    """Evaluations between sample pictures; ``null`` makes them at the end only."""
+    num_workers: Annotated[int, Ge(0), WithoutEffect] = 0
+    """Processes that load data; 0 loads in the main process."""
+    threads: Annotated[Count | None, Mark("machine")] = None
+    """Threads of the main process; ``null`` takes the cores less the workers. Another number changes the last bits of
+    a result."""
+    device: Annotated[str, WithoutEffect] = "auto"
+    """Device: "auto", "cpu", "cuda" or "cuda:N"."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of forward passes; "bf16" uses autocast."""
+    accumulate: Count = 1
+    """Parts that a step's batch is computed in, to save memory."""
+    clip_grad_norm: Annotated[float, Gt(0)] | None = None
+    """Largest norm of the gradient; ``null`` does not clip."""
+    channels_last: bool = True
+    """Use the channels-last memory format for networks and images."""
+    max_time: Annotated[str | None, WithoutEffect] = None
+    """Time limit of the process, minutes or "H:MM:SS"; the run saves and can be resumed."""
+    select: Literal["best", "last"] = "best"
+    """Network that a fit hands on and the run reports: "best" on the validation images or "last"."""
+    deterministic: bool = False
+    """Use deterministic algorithms only on CUDA."""
+
+
+@record
+class EvaluatorSettings:
+    """How a network is applied to images of any size."""
+
+    name: Annotated[str, Mark(role="label")] = "whole"
+    """Name of the option."""
+    resize_to: list[Annotated[int, Ge(1)]] | None = None
+    """Size ``[height, width]`` that images (bilinear, without antialiasing) and masks (nearest) are brought to before
+    all else, as DMT evaluates Cityscapes; ``null`` keeps their size."""
+    mode: Literal["whole", "slide"] = "whole"
+    """"whole" image at once, or a "slide"-ing window."""
+    window: Count = 512
+    """Side of the sliding window in pixels."""
+    stride: Annotated[float, Gt(0)] = 2 / 3
+    """Step of the window: a share of it up to 1, or pixels."""
+    scales: list[Annotated[float, Gt(0)]] = field(default_factory=lambda: [1.0])
+    """Factors of the image size whose probabilities are averaged."""
+    flip: bool = False
+    """Add the mirrored image at each scale."""
+    pad: Literal["none", "size", "multiple", "center"] = "none"
+    """Padding of whole images: "none", to a fixed "size", to a "multiple", or to a size with the image in the
+    "center"."""
+    pad_to: Annotated[int, Ge(0)] = 0
+    """Size or divisor of the padding in pixels."""
+    pad_value: Literal["zero", "reflect"] = "zero"
+    """Content of the padding: "zero" (black, before normalization, as DMT pads) or "reflect"."""
+    absent: Literal["skip", "zero"] = "skip"
+    """Whether classes in neither prediction nor truth are left out of the mean ("skip") or count 0."""
+    decimals: Count | None = None
+    """Digits that mIoU, a share, is rounded to before it is compared and logged (CAC: 3); ``null`` keeps all."""
+    batch_size: Annotated[Count, Mark("machine")] = 8
+    """Images of equal size evaluated at once."""
+
+
+@record
+class TrackerSettings:
+    """Where numbers go beside metrics.jsonl."""
+
+    name: str = "default"
+    """Name of the option."""
+    mode: Literal["offline", "online", "disabled"] = "offline"
+    """Mode of wandb: "offline" writes files, "online" needs an account, "disabled" does neither."""
+    project: str = "semiseg"
+    """Project in wandb."""
+    entity: str | None = None
+    """User or team in wandb."""
+    samples: Annotated[int, Ge(0)] = 8
+    """Validation images shown with their predictions."""
+
+
+@record
+class RunSettings:
+    """The whole config of ``semiseg train``."""
+
+    name: Annotated[str | None, WithoutEffect] = None
+    """Name of the run; ``null`` composes it from what was chosen."""
+    seed: Annotated[int, Ge(0), Mark("training", "repetition")] = 0
+    """Seed of everything random."""
+    split: Annotated[str, Mark("data")] = "1/16"
+    """Share ("1/8") or number ("732") of labeled training images, or "full"."""
+    split_family: Annotated[SplitFamily, Mark("data")] = "every"
+    """Origin of the partition: "every" r-th image, "shuffled", a "list" of own files, or one of the published ones
+    (``semiseg splits list``)."""
+    split_id: Annotated[str, Mark("data", "repetition")] = "0"
+    """Which partition of a family."""
+    split_lists: Annotated[str | None, Mark("data", "repetition")] = None
+    """Folder with labeled.txt, unlabeled.txt and perhaps val.txt, for ``split_family=list``; folder of imported lists,
+    for published families; ``null`` looks in ./data_splits and the cache."""
+    unlabeled: Annotated[Literal["rest", "all"], Mark("data")] = "rest"
+    """Images without labels: the "rest" of the training images, or "all" of them."""
+    val_subset: Annotated[str | None, Mark("data")] = None
+    """Published subset to select on: "valtiny" is DMT's 20 images of voc, 19 of cityscapes, and makes the other
+    validation images test images."""
+    run_dir: Annotated[str | None, WithoutEffect] = None
+    """Directory of the run; ``null`` makes ``runs/NAME/TIME``."""
+    sweep_dir: Annotated[str | None, WithoutEffect] = None
+    """Folder of the jobs of ``-m``; ``null`` makes ``runs/sweeps/TIME``."""
+    keep_pseudo_labels: Annotated[bool, WithoutEffect] = False
+    """Keep the files of pseudo-labels after their last use."""
+    init_from: Annotated[str | None, Mark("nothing", "run")] = None
+    """Run, or a .pt file of its stages, whose network all networks of this run begin as, in place of
+    ``backbone.weights``; the classifier too where the classes are the same."""
+    init_sha256: Annotated[str | None, Mark("training", "run")] = None
+    """Digest of that file; ``null`` is filled in when the run begins."""
+    tags: Annotated[list[str], WithoutEffect] = field(default_factory=list)
+    """Free words for the tracker."""
+    published: Annotated[list[Any], WithoutEffect] = field(default_factory=list)
+    """Numbers of papers that a preset names, for the report: rows with ``source``, ``for`` (the option of each config
+    group that they hold for) and ``miou`` (percent by split)."""
+    data_roots: Annotated[dict[str, str], WithoutEffect] = field(default_factory=dict)
+    """Folder of each dataset, for local.yaml."""
+    dataset: Annotated[Any, Mark("data")] = MISSING
+    """Dataset: ``_target_`` and arguments."""
+    backbone: Annotated[Any, Mark("training")] = MISSING
+    """Backbone: ``_target_`` and arguments."""
+    model: Annotated[Any, Mark("training")] = MISSING
+    """Decoder: ``_target_`` and arguments."""
+    method: Annotated[Any, Mark("training")] = MISSING
+    """Training method: ``_target_`` and arguments."""
+    augment: Annotated[Any, Mark("training")] = MISSING
+    """Augmentation: ``_target_`` and arguments."""
+    optimizer: Annotated[Any, Mark("training")] = MISSING
+    """Optimizer: ``_target_`` and arguments."""
+    schedule: Annotated[Any, Mark("training")] = MISSING
+    """Schedule of the learning rate: ``_target_`` and arguments."""
+    trainer: Annotated[TrainerSettings, Mark("training")] = field(default_factory=TrainerSettings)
+    """Lengths, batches and intervals."""
+    evaluator: Annotated[EvaluatorSettings, Mark("result")] = field(default_factory=EvaluatorSettings)
+    """How networks are evaluated."""
+    tracker: Annotated[TrackerSettings, WithoutEffect] = field(default_factory=TrackerSettings)
+    """Where numbers go."""
+
+
+COMPONENTS = ("dataset", "backbone", "model", "method", "augment", "optimizer", "schedule")
+"""Config groups whose nodes name a ``_target_`` and its arguments."""
+
+RECORDS = {"trainer": TrainerSettings, "evaluator": EvaluatorSettings, "tracker": TrackerSettings}
+"""Config groups whose keys are the fields of a record."""
+
+PRESETS = ("experiments", "debug")
+"""Config groups whose files change values anywhere."""
