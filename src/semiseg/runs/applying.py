@@ -11,10 +11,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import build, searchpath
 from semiseg.config.faults import ConfigFaults
-from semiseg.settings import EvaluatorSettings
 from semiseg.config.settings import check_evaluator
 from semiseg.errors import UserError
 from semiseg.runs.finished import REPORTED, FinishedRun
+from semiseg.settings import EvaluatorSettings
 
 if TYPE_CHECKING:
     import torch

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config import build
+from semiseg.contracts.dataset import SegDataset, Split
+from semiseg.data.check import check_files
+from semiseg.errors import UserError
 from semiseg.runs.directory import RunDir
 from semiseg.settings import EvaluatorSettings
-from semiseg.data.check import check_files
-from semiseg.contracts.dataset import SegDataset
-from semiseg.contracts.dataset import Split
-from semiseg.errors import UserError
 
 if TYPE_CHECKING:
     import torch

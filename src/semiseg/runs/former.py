@@ -8,11 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config.compose import settings_that_matter
-from semiseg.errors import nearest, shown
+from semiseg.contracts.dataset import SegDataset, Split
+from semiseg.errors import UserError, nearest, shown
 from semiseg.runs.directory import RESOLVED
-from semiseg.contracts.dataset import SegDataset
-from semiseg.contracts.dataset import Split
-from semiseg.errors import UserError
 
 SHOWN = 8
 Difference = tuple[str, Any, Any]

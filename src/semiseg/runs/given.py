@@ -1,17 +1,17 @@
 """A finished fit of another run, taken in place of one that a recipe would train (``method.baseline``)."""
 
-from semiseg.contracts.training import ReusedFit
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from semiseg.contracts.dataset import ids_sha256
+from semiseg.contracts.training import ReusedFit
 from semiseg.engine.checkpoint import load_bundle
-from semiseg.runs.former import FormerRun, Here, differences, listed_differences, open_former
 from semiseg.engine.steps import FILE
 from semiseg.errors import UserError
 from semiseg.files import copy, file_digest, read_json
+from semiseg.runs.former import FormerRun, Here, differences, listed_differences, open_former
 
 KEY = "method.baseline"
 SUPERVISED = "semiseg.methods.supervised.Supervised"
@@ -36,8 +36,6 @@ TRAINING_OF_METHOD: Mapping[str, Any] = {
 }
 """So may these keys of methods; with what a method does that has no such key."""
 SPLIT = ("split", "split_family", "split_id", "split_lists", "val_subset")
-
-
 
 
 @dataclass(frozen=True)
