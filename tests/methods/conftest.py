@@ -187,7 +187,7 @@ class NotebookLab:
 
     def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> SegModel:
         self.networks.append(tag)
-        self.beside[tag] = differs_from
+        self.differs_from[tag] = differs_from
         self.weights[tag] = weights
         return build_model(len(self.networks))
 

@@ -115,8 +115,8 @@ def open_fit(given: ReusedFit, here: Here) -> FormerFit:
         differing += differences(run.settings, here.settings, given.must_match)
     if differing:
         raise UserError(
-            f"{run.given}: is no baseline of this run: {listed_differences(differing)}. Give {given.accepted_runs} with "
-            "the data and the network of this run, or set it to null to train one."
+            f"{run.given}: is no baseline of this run: {listed_differences(differing)}. Give "
+            f"{given.accepted_runs} with the data and the network of this run, or set it to null to train one."
         )
     _require_same_images(fit, here)
     if given.snapshots:
