@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semiseg.models.strides import safe_convolutions
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -136,12 +138,14 @@ class SegModel(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return the decoder's feature map ``(N, D, h, w)`` of RGB images 0-255."""
-        result: Tensor = self.decoder(self.backbone(self.normalize(images)))
+        with safe_convolutions(images.device):
+            result: Tensor = self.decoder(self.backbone(self.normalize(images)))
         return result
 
     def classify(self, features: Tensor, size: Sequence[int]) -> Tensor:
         """Return logits ``(N, K, *size)`` of a decoder feature map, at least float32 under autocast too."""
-        logits = self.classifier(features)
+        with safe_convolutions(features.device):
+            logits = self.classifier(features)
         if logits.dtype in (torch.bfloat16, torch.float16):
             logits = logits.float()  # 8 bits of mantissa tie neighboring classes and blunt the confidence
         return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=self.align_corners)

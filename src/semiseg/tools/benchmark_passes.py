@@ -16,6 +16,7 @@ from semiseg.engine.steps import FitResult
 from semiseg.methods.base import Learner
 from semiseg.models.build import equip, traits
 from semiseg.models.segmodel import SegModel
+from semiseg.models.strides import safe_convolutions
 
 SMALL = 64
 
@@ -191,7 +192,8 @@ def bare(passes: Sequence[Pass], networks: Sequence[SegModel], autocast: Callabl
     for number, each in enumerate(passes):
         if each.network.training != each.training:
             each.network.train(each.training)
-        with torch.set_grad_enabled(each.grad), autocast():
+        device = each.network.get_buffer("mean").device
+        with torch.set_grad_enabled(each.grad), autocast(), safe_convolutions(device):
             made = each.run(outputs)
         if each.grad and each.ends:
             ends.append(made)
