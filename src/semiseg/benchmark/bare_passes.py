@@ -13,6 +13,7 @@ from semiseg.contracts.training import BatchSource, FitResult, Learner, Network
 from semiseg.engine.plan import PlanLab, PlannedLabels
 from semiseg.engine.session import Session
 from semiseg.models.build import equip, traits
+from semiseg.models.strides import safe_convolutions
 
 SMALL = 64
 
@@ -188,7 +189,8 @@ def bare(passes: Sequence[Pass], networks: Sequence[Network], autocast: Callable
     for number, each in enumerate(passes):
         if each.network.training != each.training:
             each.network.train(each.training)
-        with torch.set_grad_enabled(each.grad), autocast():
+        device = each.network.get_buffer("mean").device
+        with torch.set_grad_enabled(each.grad), autocast(), safe_convolutions(device):
             made = each.run(outputs)
         if each.grad and each.ends:
             ends.append(made)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from semiseg.contracts.training import Batch, Learner, LossTerm, Progress, StepOutput
 from semiseg.errors import RunFailed
+from semiseg.models.strides import safe_convolutions
 from semiseg.seeding import derive_seed, seed_everything
 
 CPU = torch.device("cpu")
@@ -78,13 +79,16 @@ def forward_backward(
     Raises:
         RunFailed: a loss is not finite; no gradient has been written.
     """
-    if parts == 1:
+    device = next((parameter.device for parameter in learner.parameters()), CPU)
+    # Networks do so themselves; here it holds for all else that a method makes, such as heads and discriminators.
+    with safe_convolutions(device):
+        if parts > 1:
+            return _accumulate(learner, batch, progress, parts, autocast)
         with autocast():
             output: StepOutput = learner(batch, progress)
         _check_finite(output, batch, progress)
         output.total.backward()  # type: ignore[no-untyped-call]
         return output
-    return _accumulate(learner, batch, progress, parts, autocast)
 
 
 def _accumulate(learner: Learner, batch: Batch, progress: Progress, parts: int, autocast: Any) -> StepOutput:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.contracts.training import Network
+from semiseg.models.strides import safe_convolutions
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -139,17 +140,20 @@ class SegModel(Network):
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Return the backbone's maps of ``(N, 3, H, W)`` RGB images 0-255, uint8 or float."""
-        maps: list[Tensor] = self.backbone(self.normalize(images))
+        with safe_convolutions(images.device):
+            maps: list[Tensor] = self.backbone(self.normalize(images))
         return maps
 
     def decode(self, maps: Sequence[Tensor]) -> Tensor:
         """Return the decoder's feature map ``(N, D, h, w)`` of the backbone's maps."""
-        features: Tensor = self.decoder(maps)
+        with safe_convolutions(maps[0].device):
+            features: Tensor = self.decoder(maps)
         return features
 
     def classify(self, features: Tensor, size: Sequence[int]) -> Tensor:
         """Return logits ``(N, K, *size)`` of a decoder feature map, at least float32 under autocast too."""
-        logits = self.classifier(features)
+        with safe_convolutions(features.device):
+            logits = self.classifier(features)
         if logits.dtype in (torch.bfloat16, torch.float16):
             logits = logits.float()  # 8 bits of mantissa tie neighboring classes and blunt the confidence
         return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=self.align_corners)
