@@ -33,8 +33,8 @@ def test_bits_can_be_compared_here(found: dict[str, Result]) -> None:
 def test_a_changed_loss_is_noticed_in_every_environment(found: dict[str, Result]) -> None:
     right, key = found["cps"], "train train/loss"
     changed = Result({}, {**right.numbers, key: [1.01 * value for value in right.numbers[key]]})
-    assert same_results.unequal_numbers("cps", right, right, exact=True) == []
-    faults = same_results.unequal_numbers("cps", right, changed)
+    assert same_results.unequal_numbers("cps", right, right, same_results.EXACT) == []
+    faults = same_results.unequal_numbers("cps", right, changed, same_results.tolerance("cps"))
     assert len(faults) == 1
     assert faults[0].startswith("cps: train train/loss:")
 
