@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semiseg.contracts.dataset import Array, Confidence, DatasetInfo, SegDataset, Split
@@ -356,22 +357,26 @@ class ReusedFit:
     snapshots: Sequence[float] = ()
 
 
+DrawKey = tuple[int | str, ...]
+"""What the draws of one sample depend on: seed, step name, iteration, stream and slot."""
+
+ViewData = dict[str, NDArray[Any]]
+"""Named arrays: images ``(H, W, 3) uint8``, ``label (H, W) uint8``, ``confidence (H, W) float32``, ``valid (H, W)
+bool``, boxes, flips."""
+
+
 class View(Protocol):
-    """Turn an image into what a learner gets of it."""
+    """Turn an image into what a learner gets of it; ``semiseg.data.views``."""
 
     def __call__(
-        self,
-        image: Array,
-        label: Array | None,
-        key: tuple[int | str, ...],
-        confidence: Confidence | None = None,
-    ) -> dict[str, Any]:
-        """Apply the draws that belong to ``key``; returns named arrays."""
+        self, image: Array, label: Array | None, key: DrawKey, confidence: Confidence | None = None
+    ) -> ViewData:
+        """Apply the draws that belong to ``key``; without a label or its confidence the result has none."""
         ...
 
 
 class Augmentation(Protocol):
-    """The augmentation of a run; ``semiseg.data.augment.Augment``."""
+    """Parts of which a method composes its views; ``semiseg.data.augment.Augment``."""
 
     geometry: Any
     photometric: Any
@@ -386,10 +391,6 @@ class Augmentation(Protocol):
     @property
     def strong(self) -> View:
         """Geometry, color changes and cutout."""
-        ...
-
-    def overlap(self, stride: int = 8) -> Any:
-        """Two overlapping crops of an image."""
         ...
 
 

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from semiseg.contracts.training import Budget, StoredLabels
+from semiseg.contracts.training import Budget, StoredLabels, View
 from semiseg.data.streams import Item, Stream, Streams
-from semiseg.data.views import View
 from semiseg.errors import UserError
 
 

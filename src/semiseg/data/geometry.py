@@ -238,6 +238,15 @@ class Placement:
         """Return the crop of a map ``(H, W)`` of the image by nearest pixels, padded with ``fill``."""
         return self._applied(values, fill)
 
+    def valid(self) -> NDArray[np.bool_]:
+        """Return which pixels of the crop ``(H, W)`` come from the image; the others are padding."""
+        # The size of the window is enough: nothing has to be resized.
+        shape = [
+            max(0, min(side, whole - first))
+            for side, whole, first in zip(self.rule.size, self.size, (self.top, self.left), strict=True)
+        ]
+        return self._placed(np.ones(shape, np.uint8), 0).view(np.bool_)
+
     def _applied(self, image: NDArray[Pixel], fill: float | Color) -> NDArray[Pixel]:
         rule = self.rule
         height, width = rule.size
@@ -248,6 +257,12 @@ class Placement:
             Window(self.top, self.left, self.top + height, self.left + width),
             mirror=self.flip and rule.flip == "first",
         )
+        return self._placed(window, fill)
+
+    def _placed(self, window: NDArray[Pixel], fill: float | Color) -> NDArray[Pixel]:
+        """Pad the window to the size of the crop, then mirror the crop if that comes last."""
+        rule = self.rule
+        height, width = rule.size
         centered = rule.pad == "centered"
         top = (height - window.shape[0]) // 2 if centered else 0
         left = (width - window.shape[1]) // 2 if centered else 0

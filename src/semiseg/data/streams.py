@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import SegDataset
-from semiseg.contracts.training import Batch, StoredLabels
+from semiseg.contracts.training import Batch, StoredLabels, View
 from semiseg.data.collate import collate
-from semiseg.data.views import View
 from semiseg.errors import UserError
 from semiseg.seeding import derive_seed
 
