@@ -33,13 +33,20 @@ class Progress:
         iteration: 0-based number of the running iteration.
         total: iterations of this fit.
         epoch: 0-based epoch of this fit.
-        seed: seed of everything random in this iteration, a function of (seed, step name, iteration).
+        seed: seed of everything random in this pass, a function of (seed, step name, iteration); with
+            ``trainer.accumulate`` each part of the batch has its own. It is the same on all ranks, see
+            ``semiseg.pseudo.draws``.
+        rank: number of this process among those that share the pass, 0-based.
+        ranks: processes that share the pass. Each holds an equal part of every stream's images, in the order of
+            their ranks.
     """
 
     iteration: int
     total: int
     epoch: int
     seed: int
+    rank: int = 0
+    ranks: int = 1
 
 
 class SumCount(NamedTuple):
