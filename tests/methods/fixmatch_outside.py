@@ -4,38 +4,32 @@ The network labels the plain crop of an unlabeled image and learns that label, w
 of the crop, after CutMix with the neighbor in the batch. The mean runs over all pixels that are no padding.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from semiseg.contracts.training import Batch, Lab, Learner, LossTerm, Network, Progress, StepOutput
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.views import WeakStrong
 from semiseg.losses import cross_entropy
-from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
-from semiseg.models.segmodel import SegModel
 from semiseg.pseudo import box_masks, confident_labels, own_rows, step_generator
-
-if TYPE_CHECKING:
-    from semiseg.engine.lab import Lab
 
 
 class FixMatchLearner(Learner):
     """One network that teaches itself.
 
     Args:
-        model: The network.
-        threshold: Probability that a pixel's label needs to be learned.
+        model: the network.
+        threshold: probability that a pixel's label needs to be learned.
     """
 
-    def __init__(self, model: SegModel, threshold: float) -> None:
+    def __init__(self, model: Network, threshold: float) -> None:
         super().__init__()
         self.model = model
         self.threshold = threshold
 
-    def predictors(self) -> dict[str, SegModel]:
+    def predictors(self) -> dict[str, Network]:
         """The network."""
         return {"model": self.model}
 
@@ -69,8 +63,8 @@ class FixMatch:
     """FixMatch with CutMix.
 
     Args:
-        threshold: Probability that a pixel's label needs to be learned.
-        name: Name of the option in the config.
+        threshold: probability that a pixel's label needs to be learned.
+        name: name of the option in the config.
     """
 
     needs_unlabeled: ClassVar[bool] = True
@@ -79,7 +73,7 @@ class FixMatch:
         self.threshold = threshold
         self.name = name
 
-    def run(self, lab: Lab) -> SegModel:
+    def run(self, lab: Lab) -> Network:
         """Train one network and return it."""
         parts, trainer = lab.augment, lab.trainer
         views = WeakStrong(parts.geometry, parts.photometric, valid=True)

@@ -11,10 +11,10 @@ import torch
 from fixmatch_outside import FixMatch, FixMatchLearner, boxes, mixed
 
 from semiseg.cli import main
-from semiseg.config.schema import TrainerConfig
+from semiseg.contracts.training import Progress
 from semiseg.data.augment import Augment, Photometric
 from semiseg.data.geometry import RandomCrop
-from semiseg.methods.base import Progress
+from semiseg.settings import TrainerSettings
 
 A = pytest.importorskip("albumentations")
 Make = Callable[..., Any]
@@ -35,7 +35,7 @@ TINY = (
 def test_views_are_composed_of_the_parts_of_the_augmentation(make_lab: Make) -> None:
     lab = make_lab(labeled=4, unlabeled=6)
     lab.augment = Augment(RandomCrop(16), Photometric([A.ColorJitter(p=1)]))
-    lab.trainer = TrainerConfig(batch_size=2, unlabeled_batch_size=3)
+    lab.trainer = TrainerSettings(batch_size=2, unlabeled_batch_size=3)
     FixMatch(threshold=0.3).run(lab)
     batch = lab.streams["train"].batch(lab.dataset, 0, "train", 0)
     assert set(batch["labeled"]) == {"image", "label", "id"}

@@ -75,7 +75,7 @@ class Photometric:
         Args:
             image: ``(H, W, 3) uint8``.
             label: ``(H, W) uint8``, or None.
-            seed: of all draws; the same seed gives the same result in every process.
+            seed: seed of all draws; the same seed gives the same result in every process.
 
         Raises:
             UserError: a transform changed the size or the number type of the image.
@@ -98,12 +98,12 @@ class Augment:
     """The augmentation of a run: the parts of which a method composes its views (``semiseg.data.views``).
 
     Args:
-        weak: Resize, crop and flip; the attribute ``geometry``.
-        strong: Color changes; the attribute ``photometric``. ``None`` leaves the colors.
-        cutout: Box that is erased last in strong images; ``None`` erases nothing.
-        pair: Complete view of two crops, for methods that compare them; with ``None`` such a method composes one
+        weak: resize, crop and flip; the attribute ``geometry``.
+        strong: color changes; the attribute ``photometric``. ``None`` leaves the colors.
+        cutout: box that is erased last in strong images; ``None`` erases nothing.
+        pair: complete view of two crops, for methods that compare them; with ``None`` such a method composes one
             of the parts above.
-        name: Name of the option, as in ``augment=NAME``.
+        name: name of the option, as in ``augment=NAME``.
     """
 
     def __init__(

@@ -93,10 +93,10 @@ class LongSide:
     ``pil_bicubic``, and 0.8 to 2 for its pairs.
 
     Args:
-        base: pixels that the factors refer to; None takes each image's own long side.
+        base: pixels that the factors refer to; ``None`` takes each image's own long side.
         low: smallest factor.
         high: largest factor.
-        interpolation: see ``resized``.
+        interpolation: rule of a library, see ``resized``.
     """
 
     base: int | None = None
@@ -148,7 +148,7 @@ class RandomCrop:
 
     Args:
         crop_size: side, or (height, width), of the result in pixels.
-        resize: size rule; None keeps the size.
+        resize: size rule; ``None`` keeps the size.
         flip: mirror with probability 1/2 before everything else ("first", where the draw is 0.5 or more, as
             CPS does), at the end ("last", where it is below 0.5), or never ("none").
         pad: where an image that is smaller than the crop lies: top left ("bottom_right" is padded) or
@@ -217,7 +217,7 @@ class Placement:
     """One draw of a ``RandomCrop``.
 
     Args:
-        rule: what was drawn from.
+        rule: rule that was drawn from.
         size: (height, width) that the image is resized to.
         top: first row of the window in the resized image.
         left: first column.

@@ -82,10 +82,10 @@ def batches(
     """Yield the batches of iterations ``start`` to ``streams.iterations``, in order.
 
     Args:
-        streams: what makes the batches.
+        streams: source of the batches.
         dataset: images and masks; with workers it is pickled once for each.
-        seed: of the run.
-        step_name: of the fit.
+        seed: seed of the run.
+        step_name: name of the fit.
         start: first iteration.
         num_workers: processes that load ahead; 0 loads in this one. The batches do not depend on it.
         pin_memory: put batches into page-locked memory, for copies to CUDA.

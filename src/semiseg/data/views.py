@@ -62,8 +62,8 @@ class Weak:
     """Geometry only: ``image``, ``label`` and the label's ``confidence``, where there are any.
 
     Args:
-        geometry: Resize, crop and flip.
-        valid: Give the map ``valid`` too: True where a pixel comes from the image, False where it is padding.
+        geometry: resize, crop and flip.
+        valid: whether to give the map ``valid`` too: True where a pixel comes from the image, False in padding.
     """
 
     geometry: RandomCrop
@@ -91,11 +91,11 @@ class Strong:
     What cutout erases has label 255. It stays valid, because the map ``valid`` knows padding only.
 
     Args:
-        geometry: Resize, crop and flip.
-        photometric: Changes of the crop; ``None`` leaves its colors. Transforms that move pixels suit samples
+        geometry: resize, crop and flip.
+        photometric: changes of the crop; ``None`` leaves its colors. Transforms that move pixels suit samples
             without confidence and without the map ``valid``.
-        cutout: Box that is erased last; ``None`` erases nothing.
-        valid: Give the map ``valid`` too, see ``Weak``.
+        cutout: box that is erased last; ``None`` erases nothing.
+        valid: whether to give the map ``valid`` too, see ``Weak``.
     """
 
     geometry: RandomCrop
@@ -126,14 +126,14 @@ class WeakStrong:
     erases is erased in the strong images only. FixMatch takes ``k=1``, UniMatch ``k=2`` with ``valid=True``.
 
     Args:
-        geometry: Resize, crop and flip.
-        photometric: Changes of each strong image, with draws of its own; ``None`` leaves the colors.
-        cutout: Box that is erased last in each strong image; ``None`` erases nothing.
-        k: Number of strong images.
-        valid: Give the map ``valid`` too, see ``Weak``.
+        geometry: resize, crop and flip.
+        photometric: changes of each strong image, with draws of its own; ``None`` leaves the colors.
+        cutout: box that is erased last in each strong image; ``None`` erases nothing.
+        k: number of strong images.
+        valid: whether to give the map ``valid`` too, see ``Weak``.
 
     Raises:
-        UserError: A transform moves pixels, or ``k`` is below 1.
+        UserError: a transform moves pixels, or ``k`` is below 1.
     """
 
     geometry: RandomCrop
@@ -166,12 +166,12 @@ class OverlapCrops:
     each crop before its flip; ``flip_1``, ``flip_2`` as bool.
 
     Args:
-        pair: Size, scale and overlap of the crops.
-        photometric: Changes of each crop, with draws of its own; ``None`` leaves the colors.
-        valid: Give the maps ``valid_1`` and ``valid_2`` of the crops as they are too, see ``Weak``.
+        pair: size, scale and overlap of the crops.
+        photometric: changes of each crop, with draws of its own; ``None`` leaves the colors.
+        valid: whether to give the maps ``valid_1`` and ``valid_2`` of both crops, after their flips, see ``Weak``.
 
     Raises:
-        UserError: A transform moves pixels.
+        UserError: a transform moves pixels.
     """
 
     pair: OverlapPair

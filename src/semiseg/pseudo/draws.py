@@ -35,8 +35,8 @@ def own_rows(progress: Progress, count: int) -> tuple[int, slice]:
     """Return for how many images to draw, and which of these draws belong to this process.
 
     Args:
-        progress: The pass.
-        count: Images of a stream, or other equal parts of it, that this process holds.
+        progress: the pass.
+        count: images of a stream, or other equal parts of it, that this process holds.
     """
     first = progress.rank * count
     return progress.ranks * count, slice(first, first + count)
