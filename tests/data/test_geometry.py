@@ -79,6 +79,8 @@ def test_every_rule_gives_the_crop_size(
     alone, nothing = rule(image, None, random.Random(seed))
     assert np.array_equal(alone, result)
     assert nothing is None
+    placement = rule.draw(height, width, random.Random(seed))
+    assert np.array_equal(placement.valid(), placement.map(np.ones((height, width), np.uint8), 0) == 1)
 
 
 def test_label_stays_on_its_pixels() -> None:
@@ -186,3 +188,14 @@ def test_pairs_agree_on_their_common_part(height: int, width: int, seed: int) ->
         upright = crop[:, ::-1] if flip else crop
         parts.append(upright[box[0] : box[2], box[1] : box[3]])
     assert np.array_equal(*parts)
+
+
+@settings(deadline=None, max_examples=100)
+@given(height=st.integers(8, 200), width=st.integers(8, 200), seed=st.integers(0, 1000))
+def test_pairs_know_their_padding(height: int, width: int, seed: int) -> None:
+    image = np.random.RandomState(seed).randint(1, 256, (height, width, 3)).astype(np.uint8)
+    pair = OverlapPair(64, LongSide(None, 0.8, 2.0, "opencv"), pad_color=(0, 0, 0))(
+        image, random.Random(seed)
+    )
+    for valid, crop in ((pair.valid(1), pair.image_1), (pair.valid(2), pair.image_2)):
+        assert np.array_equal(valid, crop.any(-1))

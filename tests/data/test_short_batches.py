@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
-from semiseg.contracts.training import Budget
+from semiseg.contracts.training import Budget, View
 from semiseg.data.augment import Photometric
 from semiseg.data.collate import collate
 from semiseg.data.cutout import Cutout
@@ -17,7 +17,7 @@ from semiseg.data.geometry import RandomCrop, ScaleUniform
 from semiseg.data.loading import batches
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.data.streams import Item, Stream, Streams
-from semiseg.data.views import Strong, View, Weak, WeakStrong
+from semiseg.data.views import Strong, Weak, WeakStrong
 from semiseg.errors import UserError
 
 A = pytest.importorskip("albumentations")

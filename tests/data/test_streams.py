@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from semiseg.data.overlap import OverlapPair
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.data.streams import Item, Stream, Streams
 from semiseg.data.views import OverlapCrops, Weak, WeakStrong
+from semiseg.engine.step import count_images, micro_batches, to_device
 from semiseg.errors import UserError
 
 VIEW = Weak(RandomCrop(16, resize=None))
@@ -306,6 +308,23 @@ def test_other_views_are_stacked() -> None:
     assert batch["pairs"]["flip_1"].dtype == torch.bool
     assert batch["strong"]["strong_2"].shape == (3, 3, 16, 16)
     assert batch["pairs"]["id"] == ["u1"] * 3
+
+
+def test_padding_travels_with_the_images_through_parts_of_a_batch() -> None:
+    view = WeakStrong(RandomCrop(40), k=2, valid=True)
+    streams = labeled(ids("l", 4), view, 4, Budget(iterations=1))
+    batch = streams.batch(Noise(), 0, "train", 0)
+    valid = batch["labeled"]["valid"]
+    assert valid.shape == (4, 40, 40)
+    assert valid.dtype == torch.bool
+    assert torch.equal(valid.sum((1, 2)), torch.full((4,), 24 * 32))
+    pieces = micro_batches(to_device(batch, torch.device("cpu"), torch.channels_last), 2)
+    assert torch.equal(torch.cat([piece["labeled"]["valid"] for piece in pieces]), valid)
+    plain = labeled(ids("l", 4), replace(view, valid=False), 4, Budget(iterations=1)).batch(
+        Noise(), 0, "train", 0
+    )
+    assert "valid" not in plain["labeled"]
+    assert count_images(batch) == count_images(plain) == 12
 
 
 def test_labels_must_exist_and_fit() -> None:

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semiseg.contracts.training import View
 from semiseg.data.augment import Photometric
 from semiseg.data.cutout import Cutout
-from semiseg.data.geometry import RandomCrop
+from semiseg.data.geometry import LongSide, RandomCrop
 from semiseg.data.overlap import OverlapPair
-from semiseg.data.views import OverlapCrops, Strong, View, Weak, WeakStrong
+from semiseg.data.views import OverlapCrops, Strong, Weak, WeakStrong
 from semiseg.errors import UserError
 
 A = pytest.importorskip("albumentations")
@@ -74,6 +75,42 @@ def test_strong_images_share_the_crop_of_the_weak_one() -> None:
     assert np.array_equal(sample["label"], weak["label"])
 
 
+def padded_views(valid: bool) -> dict[str, View]:
+    """All views of crops that are larger than the image and padded with black."""
+    crop = RandomCrop(96, pad_color=(0, 0, 0))
+    pair = OverlapPair(96, LongSide(None, 1.0, 1.0), pad_color=(0, 0, 0))
+    return {
+        "weak": Weak(crop, valid),
+        "strong": Strong(crop, None, Cutout(p=1, noise=(1, 255)), valid),
+        "weak_strong": WeakStrong(crop, jitter(), None, 2, valid),
+        "overlap": OverlapCrops(pair, None, valid),
+    }
+
+
+@pytest.mark.parametrize("name", ["weak", "strong", "weak_strong", "overlap"])
+@pytest.mark.parametrize("label", [LABEL, None], ids=["labeled", "unlabeled"])
+def test_views_tell_their_padding_on_request(name: str, label: Any) -> None:
+    image = np.maximum(IMAGE, 1)
+    for seed in range(4):
+        plain = padded_views(False)[name](image, label, (seed,))
+        told = padded_views(True)[name](image, label, (seed,))
+        added = told.keys() - plain.keys()
+        assert added == ({"valid_1", "valid_2"} if name == "overlap" else {"valid"})
+        assert all(np.array_equal(told[field], values) for field, values in plain.items())
+        for field in added:
+            assert told[field].dtype == bool
+            assert told[field].sum() == 60 * 80
+            if name != "strong":  # noise covers padding as well
+                assert np.array_equal(told[field], told[field.replace("valid", "image")].any(-1))
+
+
+def test_what_cutout_erases_stays_valid() -> None:
+    for seed in range(4):
+        data = padded_views(True)["strong"](IMAGE, LABEL, (seed,))
+        assert (data["label"][~data["valid"]] == 255).all()
+        assert (data["label"][data["valid"]] == 255).any()
+
+
 def test_overlap_crops_change_colors_apart() -> None:
     plain = OverlapCrops(OverlapPair(32))(IMAGE, None, (0,))
     changed = OverlapCrops(OverlapPair(32), jitter())(IMAGE, None, (0,))
@@ -87,9 +124,18 @@ def test_overlap_crops_change_colors_apart() -> None:
 
 @pytest.mark.parametrize(
     "build",
-    [lambda moved: WeakStrong(CROP, moved), lambda moved: OverlapCrops(OverlapPair(32), moved)],
-    ids=["weak_strong", "overlap"],
+    [
+        lambda moved: WeakStrong(CROP, moved),
+        lambda moved: OverlapCrops(OverlapPair(32), moved),
+        lambda moved: Strong(CROP, moved, valid=True),
+    ],
+    ids=["weak_strong", "overlap", "strong with padding"],
 )
 def test_views_that_compare_pixels_refuse_transforms_that_move_them(build: Any) -> None:
     with pytest.raises(UserError, match="HorizontalFlip move pixels"):
         build(Photometric([A.HorizontalFlip()]))
+
+
+def test_a_strong_image_is_the_least() -> None:
+    with pytest.raises(UserError, match="k=0; expected"):
+        WeakStrong(CROP, k=0)

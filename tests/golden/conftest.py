@@ -43,6 +43,7 @@ CHECKS = {
     "ST++ schedule": "learning rates at four steps",
     "ST++ networks": "logits of DeepLabV3+, PSPNet and DeepLabV2, test-time augmentation, five training steps",
     "ST++ lists and epochs": "published label lists and iterations of an epoch",
+    "UniMatch views": "weak crop of an unlabeled image, and which of its pixels are padding",
 }
 """Every check and what it compares."""
 

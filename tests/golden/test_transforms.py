@@ -362,3 +362,28 @@ def test_cac_pairs(
         upright = image[:, ::-1] if flip else image
         parts.append(upright[box[0] : box[2], box[1] : box[3]])
     assert np.array_equal(*parts)
+
+
+@pytest.mark.golden("UniMatch views")
+@pytest.mark.parametrize(
+    ("width", "height", "seed", "weak_sha", "padding_sha", "padded"),
+    [
+        (500, 375, 0, "ea76f385edf9", "47f3cc7bde48", 0),
+        (500, 375, 1, "47cf9529091c", "96b8f600a69c", 9951),
+        (500, 375, 2, "07828d5b1391", "0c4b6a2aac69", 32431),
+        (500, 375, 3, "95b8088cd49b", "47f3cc7bde48", 0),
+        (200, 150, 0, "9aaf66929c77", "93ee80128923", 36810),
+        (200, 150, 1, "75102301654d", "fb2d485dbeba", 81873),
+        (200, 150, 2, "6712e8dce4d5", "e2748bf31f84", 90753),
+        (200, 150, 3, "e95bc97a0e6d", "ff6ccc483b2b", 66355),
+    ],
+)
+def test_padding_of_unimatch(
+    width: int, height: int, seed: int, weak_sha: str, padding_sha: str, padded: int
+) -> None:
+    rule = RandomCrop(321, LongSide(None, 0.5, 2.0, "pil_bilinear"), **STPP)
+    placement = rule.draw(height, width, random.Random(seed))
+    assert sha(placement.image(make_image(width, height))) == weak_sha
+    valid = placement.valid()
+    assert int((~valid).sum()) == padded
+    assert sha(np.where(valid, 0, 255).astype(np.uint8)) == padding_sha

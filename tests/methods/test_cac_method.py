@@ -10,7 +10,7 @@ from semiseg.data.augment import Augment, Photometric
 from semiseg.data.cutout import Cutout
 from semiseg.data.geometry import LongSide, RandomCrop, ScaleChoice
 from semiseg.data.overlap import OverlapPair
-from semiseg.data.views import OverlapCrops
+from semiseg.data.views import OverlapCrops, Weak
 from semiseg.errors import UserError
 from semiseg.methods.cac import CAC, map_stride
 from semiseg.methods.cac_learner import HEAD
@@ -128,6 +128,7 @@ def test_an_epoch_is_a_pass_or_a_fixed_number_and_is_replayed_on_request(fit: Ma
             "augment.pair.pair.stride=1: .*2 pixels",
         ),
         (Augment(RandomCrop(8), Photometric([A.HorizontalFlip()])), "HorizontalFlip move pixels"),
+        (Augment(RandomCrop(8), pair=Weak(RandomCrop(8))), "augment.pair is a Weak: cac compares"),
     ],
 )
 def test_crops_that_do_not_fit_are_refused(augment: Augment, message: str, fit: Make) -> None:

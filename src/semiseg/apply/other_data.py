@@ -17,13 +17,13 @@ from semiseg.contracts.dataset import SegDataset
 from semiseg.errors import UserError, nearest
 from semiseg.runs.finished import FinishedRun
 
-Part = Literal["val", "test", "labeled", "unlabeled"]
-PARTS = get_args(Part)
+EvaluatedPart = Literal["val", "test", "labeled", "unlabeled"]
+PARTS = get_args(EvaluatedPart)
 SPLIT_KEYS = ("split", "split_family", "split_id", "split_lists", "unlabeled", "val_subset")
 
 
 def images_of(
-    run: FinishedRun, part: Part, overrides: Sequence[str], root: str | None
+    run: FinishedRun, part: EvaluatedPart, overrides: Sequence[str], root: str | None
 ) -> tuple[SegDataset, tuple[str, ...]]:
     """Return a dataset and the ids of a part of it.
 

@@ -18,12 +18,12 @@ from semiseg.benchmark.files import Tree, cityscapes_tree, voc_tree
 from semiseg.config import build
 from semiseg.config.compose import Request, compose
 from semiseg.contracts.dataset import SegDataset
+from semiseg.contracts.training import View
 from semiseg.data.cityscapes import LABEL_IDS
 from semiseg.data.collate import collate
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.store import stored
 from semiseg.data.streams import Item
-from semiseg.data.views import View
 from semiseg.splits.split import make_split
 
 BATCH = 8
@@ -59,7 +59,7 @@ class Pipeline:
         """A batch of semiseg, up to the tensors that a training step gets."""
         cfg = compose(Request((*self.options, "dataset=shapes")))
         augment = build.augment(cfg)
-        view: View = augment.overlap() if self.view == "pair" else getattr(augment, self.view)
+        view: View = getattr(augment, self.view)
         labels: Any = pseudo if self.labels == "pseudo" else self.labels
         ids = dataset.ids("train")
         items = [Item(image_id, labels, view) for image_id in ids]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from semiseg.apply.image_scores import ImageScore, ImageScores, write_scores, write_worst
-from semiseg.apply.other_data import PARTS, Part, images_of
+from semiseg.apply.other_data import PARTS, EvaluatedPart, images_of
 from semiseg.cli.arguments import Parser
 from semiseg.cli.progress import progress
 from semiseg.contracts.dataset import SegDataset
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
 def measure(
     run: FinishedRun,
     checkpoint: str,
-    part: Part,
+    part: EvaluatedPart,
     settings: EvaluatorSettings,
     device: torch.device,
     root: str | None = None,
@@ -146,7 +146,7 @@ def measure(
 def evaluate_run(
     run: FinishedRun,
     checkpoint: str,
-    part: Part,
+    part: EvaluatedPart,
     settings: EvaluatorSettings,
     device: torch.device,
     root: str | None = None,

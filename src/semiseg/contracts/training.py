@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semiseg.contracts.dataset import Array, Confidence, DatasetInfo, SegDataset, Split
@@ -32,13 +33,20 @@ class Progress:
         iteration: 0-based number of the running iteration.
         total: iterations of this fit.
         epoch: 0-based epoch of this fit.
-        seed: seed of everything random in this iteration, a function of (seed, step name, iteration).
+        seed: seed of everything random in this pass, a function of (seed, step name, iteration); with
+            ``trainer.accumulate`` each part of the batch has its own. It is the same on all ranks, see
+            ``semiseg.pseudo.draws``.
+        rank: number of this process among those that share the pass, 0-based.
+        ranks: processes that share the pass. Each holds an equal part of every stream's images, in the order of
+            their ranks.
     """
 
     iteration: int
     total: int
     epoch: int
     seed: int
+    rank: int = 0
+    ranks: int = 1
 
 
 class SumCount(NamedTuple):
@@ -356,22 +364,26 @@ class ReusedFit:
     snapshots: Sequence[float] = ()
 
 
+DrawKey = tuple[int | str, ...]
+"""What the draws of one sample depend on: seed, step name, iteration, stream and slot."""
+
+ViewData = dict[str, NDArray[Any]]
+"""Named arrays: images ``(H, W, 3) uint8``, ``label (H, W) uint8``, ``confidence (H, W) float32``, ``valid (H, W)
+bool``, boxes, flips."""
+
+
 class View(Protocol):
-    """Turn an image into what a learner gets of it."""
+    """Turn an image into what a learner gets of it; ``semiseg.data.views``."""
 
     def __call__(
-        self,
-        image: Array,
-        label: Array | None,
-        key: tuple[int | str, ...],
-        confidence: Confidence | None = None,
-    ) -> dict[str, Any]:
-        """Apply the draws that belong to ``key``; returns named arrays."""
+        self, image: Array, label: Array | None, key: DrawKey, confidence: Confidence | None = None
+    ) -> ViewData:
+        """Apply the draws that belong to ``key``; without a label or its confidence the result has none."""
         ...
 
 
 class Augmentation(Protocol):
-    """The augmentation of a run; ``semiseg.data.augment.Augment``."""
+    """Parts of which a method composes its views; ``semiseg.data.augment.Augment``."""
 
     geometry: Any
     photometric: Any
@@ -386,10 +398,6 @@ class Augmentation(Protocol):
     @property
     def strong(self) -> View:
         """Geometry, color changes and cutout."""
-        ...
-
-    def overlap(self, stride: int = 8) -> Any:
-        """Two overlapping crops of an image."""
         ...
 
 

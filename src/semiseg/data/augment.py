@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
+from semiseg.contracts.training import View
 from semiseg.data.cutout import Cutout
-from semiseg.data.geometry import LongSide, RandomCrop
-from semiseg.data.overlap import OverlapPair
-from semiseg.data.views import OverlapCrops, Strong, View, Weak
+from semiseg.data.geometry import RandomCrop
+from semiseg.data.views import Strong, Weak
 from semiseg.errors import UserError
 from semiseg.seeding import derive_seed
 
@@ -75,7 +75,7 @@ class Photometric:
         Args:
             image: ``(H, W, 3) uint8``.
             label: ``(H, W) uint8``, or None.
-            seed: of all draws; the same seed gives the same result in every process.
+            seed: seed of all draws; the same seed gives the same result in every process.
 
         Raises:
             UserError: a transform changed the size or the number type of the image.
@@ -95,14 +95,15 @@ class Photometric:
 
 
 class Augment:
-    """The augmentation of a run: geometry for every view, strong changes for those that want them.
+    """The augmentation of a run: the parts of which a method composes its views (``semiseg.data.views``).
 
     Args:
-        weak: resize, crop and flip.
-        strong: color changes of the strong view.
-        cutout: box erased last in the strong view.
-        pair: overlapping crops, for methods that compare two; None: see ``overlap``.
-        name: as in ``augment=NAME``.
+        weak: resize, crop and flip; the attribute ``geometry``.
+        strong: color changes; the attribute ``photometric``. ``None`` leaves the colors.
+        cutout: box that is erased last in strong images; ``None`` erases nothing.
+        pair: complete view of two crops, for methods that compare them; with ``None`` such a method composes one
+            of the parts above.
+        name: name of the option, as in ``augment=NAME``.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Augment:
         weak: RandomCrop,
         strong: Photometric | None = None,
         cutout: Cutout | None = None,
-        pair: OverlapCrops | None = None,
+        pair: View | None = None,
         name: str = "",
     ) -> None:
         self.geometry = weak
@@ -128,19 +129,3 @@ class Augment:
     def strong(self) -> View:
         """Geometry, color changes and cutout."""
         return Strong(self.geometry, self.photometric, self.cutout)
-
-    def overlap(self, stride: int = 8) -> OverlapCrops:
-        """Two overlapping crops: ``pair`` where there is one, else in the size and scale of ``weak``.
-
-        Args:
-            stride: the crops that are made from ``weak`` are shifted by multiples of this (pixels). They get the
-                color changes of ``strong``, each by itself, and no cutout.
-
-        Raises:
-            UserError: the crop is no multiple of the stride, or a transform of ``strong`` moves pixels.
-        """
-        if self.pair is not None:
-            return self.pair
-        resize = self.geometry.resize or LongSide(None, 1.0, 1.0)
-        crops = OverlapPair(self.geometry.size, resize, stride, pad_color=self.geometry.pad_color)
-        return OverlapCrops(crops, self.photometric)

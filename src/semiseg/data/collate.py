@@ -10,21 +10,19 @@ import torch
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import Array, Confidence, SegDataset
-from semiseg.contracts.training import StoredLabels
-from semiseg.data.views import Key, Sample
+from semiseg.contracts.training import DrawKey, StoredLabels, StreamBatch, ViewData
 from semiseg.errors import UserError
 
 if TYPE_CHECKING:
-    from semiseg.contracts.training import StreamBatch
     from semiseg.data.streams import Item
 
 
-def collate(dataset: SegDataset, items: Sequence[Item], key: Key) -> StreamBatch:
+def collate(dataset: SegDataset, items: Sequence[Item], key: DrawKey) -> StreamBatch:
     """Load the items and stack what their views make of them; slot s draws by ``(*key, s)``.
 
     Images become ``(N, 3, H, W) uint8``, ``label`` ``(N, H, W) int64``, everything else keeps its type; ``id`` is
     the list of N ids. Where pseudo-labels come with their confidence, ``confidence`` is ``(N, H, W) float32``, 1
-    for true labels.
+    for true labels. Where the views give it, ``valid`` is ``(N, H, W) bool``, False where an image is padded.
 
     Raises:
         UserError: a labeled image has no mask, or one of another size.
@@ -38,7 +36,7 @@ def collate(dataset: SegDataset, items: Sequence[Item], key: Key) -> StreamBatch
     return part
 
 
-def _sample(dataset: SegDataset, item: Item, key: Key) -> Sample:
+def _sample(dataset: SegDataset, item: Item, key: DrawKey) -> ViewData:
     image = dataset.image(item.id)
     label, confidence = _label(dataset, item)
     if label is not None and label.shape != image.shape[:2]:

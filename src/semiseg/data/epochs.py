@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from semiseg.contracts.training import Budget, StoredLabels
+from semiseg.contracts.training import Budget, StoredLabels, View
 from semiseg.data.streams import Item, Stream, Streams
-from semiseg.data.views import View
 from semiseg.errors import UserError
 
 
@@ -35,11 +34,11 @@ def labeled(
 
     Args:
         ids: labeled images.
-        view: of each image.
+        view: view of each image.
         batch_size: images a batch.
         budget: length of the fit.
         double_below: list all images twice when there are fewer than this. ST++: 200.
-        last: what becomes of the last batch of a pass, see ``Stream``; the baselines of DMT keep it "short".
+        last: rule for the last batch of a pass, see ``Stream``; the baselines of DMT keep it "short".
         smallest: a short batch of fewer images is dropped; with fewer in all, batches are filled by repetition.
     """
     items = tuple(Item(image_id, "true", view) for image_id in ids)
@@ -90,7 +89,7 @@ def unlabeled_and_labeled(
     batch_size: int,
     budget: Budget,
 ) -> Streams:
-    """Unlabeled images, with pseudo-labels or without, and labeled ones beside them: the phases of DMT.
+    """Unlabeled images, with pseudo-labels or without, and labeled ones in a second stream: the phases of DMT.
 
     An epoch is one pass over the unlabeled images, the last batch as short as it comes out; the labeled list is
     gone through again in a new order whenever it is used up.
@@ -98,7 +97,7 @@ def unlabeled_and_labeled(
     Args:
         unlabeled: pseudo-labels, for the stream ``pseudo``; or ids, for the stream ``unlabeled``.
         labeled_ids: images with true labels, for the stream ``labeled``.
-        view: of all images.
+        view: view of all images.
         unlabeled_batch_size: images a batch of the first stream.
         batch_size: labeled images a batch.
         budget: length of the fit.

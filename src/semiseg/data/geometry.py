@@ -93,10 +93,10 @@ class LongSide:
     ``pil_bicubic``, and 0.8 to 2 for its pairs.
 
     Args:
-        base: pixels that the factors refer to; None takes each image's own long side.
+        base: pixels that the factors refer to; ``None`` takes each image's own long side.
         low: smallest factor.
         high: largest factor.
-        interpolation: see ``resized``.
+        interpolation: rule of a library, see ``resized``.
     """
 
     base: int | None = None
@@ -148,7 +148,7 @@ class RandomCrop:
 
     Args:
         crop_size: side, or (height, width), of the result in pixels.
-        resize: size rule; None keeps the size.
+        resize: size rule; ``None`` keeps the size.
         flip: mirror with probability 1/2 before everything else ("first", where the draw is 0.5 or more, as
             CPS does), at the end ("last", where it is below 0.5), or never ("none").
         pad: where an image that is smaller than the crop lies: top left ("bottom_right" is padded) or
@@ -217,7 +217,7 @@ class Placement:
     """One draw of a ``RandomCrop``.
 
     Args:
-        rule: what was drawn from.
+        rule: rule that was drawn from.
         size: (height, width) that the image is resized to.
         top: first row of the window in the resized image.
         left: first column.
@@ -238,6 +238,15 @@ class Placement:
         """Return the crop of a map ``(H, W)`` of the image by nearest pixels, padded with ``fill``."""
         return self._applied(values, fill)
 
+    def valid(self) -> NDArray[np.bool_]:
+        """Return which pixels of the crop ``(H, W)`` come from the image; the others are padding."""
+        # The size of the window is enough: nothing has to be resized.
+        shape = [
+            max(0, min(side, whole - first))
+            for side, whole, first in zip(self.rule.size, self.size, (self.top, self.left), strict=True)
+        ]
+        return self._placed(np.ones(shape, np.uint8), 0).view(np.bool_)
+
     def _applied(self, image: NDArray[Pixel], fill: float | Color) -> NDArray[Pixel]:
         rule = self.rule
         height, width = rule.size
@@ -248,6 +257,12 @@ class Placement:
             Window(self.top, self.left, self.top + height, self.left + width),
             mirror=self.flip and rule.flip == "first",
         )
+        return self._placed(window, fill)
+
+    def _placed(self, window: NDArray[Pixel], fill: float | Color) -> NDArray[Pixel]:
+        """Pad the window to the size of the crop, then mirror the crop if that comes last."""
+        rule = self.rule
+        height, width = rule.size
         centered = rule.pad == "centered"
         top = (height - window.shape[0]) // 2 if centered else 0
         left = (width - window.shape[1]) // 2 if centered else 0

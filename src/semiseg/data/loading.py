@@ -5,18 +5,15 @@ import signal
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from semiseg.contracts.dataset import SegDataset
-from semiseg.contracts.training import BatchSource
+from semiseg.contracts.training import Batch, BatchSource
 from semiseg.errors import UserError
-
-if TYPE_CHECKING:
-    from semiseg.contracts.training import Batch
 
 
 class LoadingError(UserError, RuntimeError):
@@ -40,7 +37,7 @@ class _Batches(Dataset[Any]):
         self.seed = seed
         self.step_name = step_name
 
-    def __getitem__(self, iteration: int) -> "Batch | _Fault":
+    def __getitem__(self, iteration: int) -> Batch | _Fault:
         # Returned, not raised: what a worker raises reaches the main process as a wrapped traceback.
         try:
             return self.streams.batch(self.dataset, self.seed, self.step_name, iteration)
@@ -81,14 +78,14 @@ def batches(
     *,
     num_workers: int = 0,
     pin_memory: bool = False,
-) -> Iterator["Batch"]:
+) -> Iterator[Batch]:
     """Yield the batches of iterations ``start`` to ``streams.iterations``, in order.
 
     Args:
-        streams: what makes the batches.
+        streams: source of the batches.
         dataset: images and masks; with workers it is pickled once for each.
-        seed: of the run.
-        step_name: of the fit.
+        seed: seed of the run.
+        step_name: name of the fit.
         start: first iteration.
         num_workers: processes that load ahead; 0 loads in this one. The batches do not depend on it.
         pin_memory: put batches into page-locked memory, for copies to CUDA.

@@ -3,11 +3,13 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import Array
-from semiseg.data.geometry import LongSide, Resize
+from semiseg.data.geometry import LongSide, RandomCrop, Resize
 from semiseg.data.resize import MEAN_COLOR, Color, checked_color, padded
 from semiseg.data.window import Window, mirrored, resized_window
 from semiseg.errors import UserError
@@ -16,7 +18,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Pair:
+class CropPair:
     """Two crops of one image.
 
     Args:
@@ -27,6 +29,9 @@ class Pair:
         box_2: the same part inside the second crop; as large as ``box_1``.
         flip_1: whether the first crop was mirrored.
         flip_2: whether the second crop was mirrored.
+        filled_1: rows and columns of the first crop that come from the image; below and, before the flip, to the
+            right of them is padding.
+        filled_2: rows and columns of the second crop that come from the image.
     """
 
     image_1: Array
@@ -35,6 +40,16 @@ class Pair:
     box_2: Box
     flip_1: bool
     flip_2: bool
+    filled_1: tuple[int, int]
+    filled_2: tuple[int, int]
+
+    def valid(self, number: Literal[1, 2]) -> NDArray[np.bool_]:
+        """Return which pixels ``(H, W)`` of the first or the second crop come from the image."""
+        first = number == 1
+        (rows, columns), flip = (self.filled_1, self.flip_1) if first else (self.filled_2, self.flip_2)
+        valid = np.zeros(self.image_1.shape[:2], np.bool_)
+        valid[:rows, :columns] = True
+        return np.ascontiguousarray(valid[:, ::-1]) if flip else valid
 
 
 def _pair_resize() -> LongSide:
@@ -81,13 +96,19 @@ class OverlapPair:
         object.__setattr__(self, "iou", tuple(self.iou))
         object.__setattr__(self, "pad_color", checked_color(self.pad_color))
 
+    @classmethod
+    def like(cls, geometry: RandomCrop, stride: int) -> "OverlapPair":
+        """Take size, scale and padding from single crops, as an augmentation without crops in pairs has them."""
+        resize = geometry.resize or LongSide(None, 1.0, 1.0)
+        return cls(geometry.size, resize, stride, pad_color=geometry.pad_color)
+
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of both crops."""
         assert not isinstance(self.crop_size, int)
         return self.crop_size[0], self.crop_size[1]
 
-    def __call__(self, image: Array, rng: random.Random) -> Pair:
+    def __call__(self, image: Array, rng: random.Random) -> CropPair:
         """Apply one draw to an image ``(H, W, 3) uint8``."""
         height, width = self.resize.size(image.shape[0], image.shape[1], rng)
         first, second = self._corners(max(height, self.size[0]), max(width, self.size[1]), rng)
@@ -98,13 +119,15 @@ class OverlapPair:
         both = padded(both, size, 0, 0, self.pad_color)
         shift = second[0] - first[0], second[1] - first[1]
         flip_1, flip_2 = rng.random() < 0.5, rng.random() < 0.5
-        return Pair(
+        return CropPair(
             image_1=self._crop(both, (first[0] - top, first[1] - left), flip_1),
             image_2=self._crop(both, (second[0] - top, second[1] - left), flip_2),
             box_1=self._box(shift, (height, width)),
             box_2=self._box((-shift[0], -shift[1]), (height, width)),
             flip_1=flip_1,
             flip_2=flip_2,
+            filled_1=self._filled(first, (height, width)),
+            filled_2=self._filled(second, (height, width)),
         )
 
     def _corners(
@@ -135,6 +158,12 @@ class OverlapPair:
             for crop, moved, side in zip(self.size, shift, size, strict=True)
         )
         return top, left, bottom, right
+
+    def _filled(self, corner: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+        rows, columns = (
+            min(crop, side - first) for crop, side, first in zip(self.size, size, corner, strict=True)
+        )
+        return rows, columns
 
     def _crop(self, image: Array, corner: tuple[int, int], flip: bool) -> Array:
         top, left = corner

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import SegDataset
-from semiseg.contracts.training import Batch, StoredLabels
+from semiseg.contracts.training import Batch, StoredLabels, View
 from semiseg.data.collate import collate
-from semiseg.data.views import View
 from semiseg.errors import UserError
 from semiseg.seeding import derive_seed
 
@@ -24,8 +23,8 @@ class Item:
 
     Args:
         id: image id.
-        labels: "true" for the dataset's mask, a store of pseudo-labels, or None: no mask is opened.
-        view: what is made of the image.
+        labels: "true" for the dataset's mask, or a store of pseudo-labels; with ``None`` no mask is opened.
+        view: view of the image.
     """
 
     id: str
@@ -43,10 +42,10 @@ class Stream:
     Args:
         items: at least one; all with labels or all without.
         batch_size: entries a batch.
-        length: entries an epoch; None: the number of items.
+        length: entries an epoch; ``None`` takes the number of items.
         reshuffle: False keeps one order for all epochs (only the remainder changes).
-        order: streams with the same tag, length and number of items draw the same positions; None: the
-            stream's own name, so that its order is independent of the others.
+        order: streams with the same tag, length and number of items draw the same positions; ``None``
+            takes the stream's own name, so that its order is independent of the others.
         last: "drop" fills every batch, and drops what is left over at the end of the fit's epoch; with "short"
             the stream has epochs of its own, whose last batch holds what is left (``DataLoader`` without
             ``drop_last``, begun anew when exhausted).
@@ -126,9 +125,9 @@ class Streams:
     """All that feeds a fit.
 
     Args:
-        streams: by name; each gives one part of every batch.
-        iterations: of the whole fit.
-        iterations_per_epoch: an epoch's share. A stream whose epoch has fewer entries than this needs goes on
+        streams: streams by name; each gives one part of every batch.
+        iterations: iterations of the whole fit.
+        iterations_per_epoch: iterations of one epoch. A stream whose epoch has fewer entries than this needs goes on
             with a further random pass over its items; for what is left over at its end, see ``Stream.last``.
     """
 

@@ -4,8 +4,9 @@ from typing import ClassVar, Literal
 
 import torch
 
-from semiseg.contracts.training import Lab, Network
+from semiseg.contracts.training import Augmentation, Lab, Network
 from semiseg.data.epochs import Unlabeled, separate
+from semiseg.data.overlap import OverlapPair
 from semiseg.data.views import OverlapCrops
 from semiseg.errors import UserError
 from semiseg.losses.directional import NORMALIZERS, Normalizer
@@ -138,13 +139,13 @@ class CAC:
         model = lab.network("model")
         model.attach(HEAD, Projector(model.feature_channels, model.feature_channels, self.projection))
         augment, trainer = lab.augment, lab.trainer
-        crop = augment.geometry.size if augment.pair is None else augment.pair.pair.size
         stride = map_stride(model, self.downsample)
-        _check_crop(crop, stride)
+        view = _crops(augment, stride)
+        crop = view.pair.size
         streams = separate(
             lab.split.labeled,
             augment.strong if self.labeled_augment == "strong" else augment.weak,
-            {"unlabeled": Unlabeled(lab.split.unlabeled, _fitting(augment.overlap(stride), stride))},
+            {"unlabeled": Unlabeled(lab.split.unlabeled, view)},
             batch_size=trainer.batch_size,
             unlabeled_batch_size=trainer.unlabeled_batch_size,
             budget=lab.budget,
@@ -216,8 +217,22 @@ def _check_crop(crop: tuple[int, int], stride: int) -> None:
     )
 
 
-def _fitting(view: OverlapCrops, stride: int) -> OverlapCrops:
-    """Return the view if its crops are shifted by whole cells."""
+def _crops(augment: Augmentation, stride: int) -> OverlapCrops:
+    """Return the view of unlabeled images: ``augment.pair``, or two crops with size, scale and colors of the others.
+
+    Raises:
+        UserError: cells do not fill the crops, or these are not shifted by whole cells.
+    """
+    view = augment.pair
+    if view is None:
+        _check_crop(augment.geometry.size, stride)
+        return OverlapCrops(OverlapPair.like(augment.geometry, stride), augment.photometric)
+    if not isinstance(view, OverlapCrops):
+        raise UserError(
+            f"augment.pair is a {type(view).__name__}: cac compares overlapping crops; give "
+            "semiseg.data.views.OverlapCrops, or null."
+        )
+    _check_crop(view.pair.size, stride)
     if view.pair.stride % stride:
         raise UserError(
             f"a cell of the compared maps is {stride} pixels; choose {stride} or a multiple of it.",

@@ -11,7 +11,7 @@ from semiseg.losses import directional_contrast
 from semiseg.losses.directional import Normalizer
 from semiseg.methods.feature_bank import FeatureBank
 from semiseg.methods.supervised import LabeledLoss
-from semiseg.seeding import derive_seed
+from semiseg.pseudo import own_rows, torch_generator
 
 HEAD = "projector"
 """Name of the head whose features are compared."""
@@ -174,8 +174,10 @@ class CACLearner(Learner):
         features = torch.stack([view.features for pair in groups for view in pair])
         labels = torch.stack([view.labels for pair in groups for view in pair])
         if self.selected is not None:
-            generator = torch.Generator(labels.device).manual_seed(derive_seed(progress.seed, "negatives"))
-            keys = torch.rand(labels.shape, generator=generator, device=labels.device)
+            # A group lies on one rank: one row for each of its two crops.
+            total, rows = own_rows(progress, len(labels))
+            generator = torch_generator(progress, "negatives", labels.device)
+            keys = torch.rand((total, labels.shape[1]), generator=generator, device=labels.device)[rows]
             chosen = keys.topk(self.selected, -1).indices
             labels = labels.gather(1, chosen)
             features = features.gather(1, chosen[..., None].expand(*chosen.shape, features.shape[-1]))

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,8 +11,7 @@ from semiseg.contracts.training import Batch, Learner, LossTerm, Network, Progre
 from semiseg.losses import cross_entropy, cross_pseudo_loss
 from semiseg.methods.supervised import LabeledLoss
 from semiseg.models.grouped_norm import group_batch_norm
-from semiseg.pseudo import box_masks
-from semiseg.seeding import derive_seed
+from semiseg.pseudo import box_masks, own_rows, step_generator
 
 TeacherMode = Literal["train", "eval"]
 _STATISTICS_STRIDE = 4
@@ -141,8 +139,8 @@ class CPSLearner(Learner):
 def _masks(images: Tensor, progress: Progress) -> Tensor:
     """CutMix masks for a batch of images, on their device without waiting for it."""
     height, width = images.shape[-2:]
-    generator = np.random.default_rng(derive_seed(progress.seed, "cutmix"))
-    masks = box_masks(generator, len(images), (height, width))
+    total, rows = own_rows(progress, len(images))
+    masks = box_masks(step_generator(progress, "cutmix"), total, (height, width))[rows]
     if images.device.type == "cuda":
         masks = masks.pin_memory()
     return masks.to(images.device, non_blocking=True)

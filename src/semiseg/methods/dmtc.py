@@ -9,6 +9,7 @@ from semiseg.contracts.training import LossTerm, Network, Progress
 from semiseg.errors import UserError
 from semiseg.losses import pixel_contrast
 from semiseg.models.heads import RepresentationHead
+from semiseg.pseudo import torch_generator
 from semiseg.seeding import derive_seed, seed_everything
 
 HEAD = "representation"
@@ -54,7 +55,7 @@ class ContrastLoss:
                 model.heads[HEAD](features)
             return {}
         settings = self.settings
-        generator = torch.Generator(labels.device).manual_seed(derive_seed(progress.seed, "contrast"))
+        generator = torch_generator(progress, "contrast", labels.device)
         total, count = pixel_contrast(
             model.heads[HEAD](features),
             labels,

@@ -17,7 +17,7 @@ from semiseg.splits.rules import Divided, every, shuffled, without
 Family = Literal[
     "every", "shuffled", "list", "sbd", "cps", "cps_clean", "cac", "clean", "stpp", "u2pl", "dmtc"
 ]
-Unlabeled = Literal["rest", "all"]
+UnlabeledRule = Literal["rest", "all"]
 
 
 @runtime_checkable
@@ -34,7 +34,7 @@ def make_split(
     split: str,
     family: Family = "every",
     split_id: int | str = 0,
-    unlabeled: Unlabeled = "rest",
+    unlabeled: UnlabeledRule = "rest",
     lists_root: str | Path | None = None,
     val_subset: str | None = None,
 ) -> Split:
@@ -92,7 +92,7 @@ def _refuse_unknown(family: str, unlabeled: str) -> None:
             key="split_family",
             value=family,
         )
-    if unlabeled not in get_args(Unlabeled):
+    if unlabeled not in get_args(UnlabeledRule):
         raise UserError(
             "expected rest (images without label) or all (labeled ones too)", key="unlabeled", value=unlabeled
         )
