@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config import build
-from semiseg.runs.directory import RunDir
 from semiseg.config.schema import EvaluatorConfig
 from semiseg.data.check import check_files
 from semiseg.data.dataset import SegDataset
-from semiseg.splits.split import Split
 from semiseg.errors import UserError
+from semiseg.runs.directory import RunDir
+from semiseg.splits.split import Split
 
 if TYPE_CHECKING:
     import torch

@@ -9,10 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config.compose import settings_that_matter
 from semiseg.config.faults import nearest, shown
-from semiseg.runs.directory import RESOLVED
 from semiseg.data.dataset import SegDataset
-from semiseg.splits.split import Split
 from semiseg.errors import UserError
+from semiseg.runs.directory import RESOLVED
+from semiseg.splits.split import Split
 
 SHOWN = 8
 Difference = tuple[str, Any, Any]

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semiseg.splits.lists import ids_sha256
 from semiseg.engine.checkpoint import load_bundle
-from semiseg.runs.former import FormerRun, Here, differences, listed_differences, open_former
 from semiseg.engine.steps import FILE
 from semiseg.errors import UserError
 from semiseg.files import copy, file_digest, read_json
+from semiseg.runs.former import FormerRun, Here, differences, listed_differences, open_former
+from semiseg.splits.lists import ids_sha256
 
 KEY = "method.baseline"
 SUPERVISED = "semiseg.methods.supervised.Supervised"

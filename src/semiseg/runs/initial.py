@@ -9,14 +9,14 @@ from omegaconf import DictConfig
 
 from semiseg.config import build
 from semiseg.config.layers import flatten
-from semiseg.runs.directory import RESOLVED, RunDir, network_file
 from semiseg.engine.checkpoint import load_bundle
-from semiseg.runs.former import Here, differences, listed_differences, open_former
 from semiseg.errors import UserError
 from semiseg.files import file_digest
 from semiseg.models.build import equip
 from semiseg.models.segmodel import SegModel
 from semiseg.models.weights import load_state
+from semiseg.runs.directory import RESOLVED, RunDir, network_file
+from semiseg.runs.former import Here, differences, listed_differences, open_former
 
 KEY = "init_from"
 CLASSIFIER = "classifier."

@@ -1,0 +1,1 @@
+"""Runs on disk: directories, finished runs, networks taken from other runs."""
