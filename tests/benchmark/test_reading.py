@@ -66,7 +66,7 @@ def test_a_dataset_of_files_is_read_from_them_and_from_a_store(
     ]
     for name in list(rows)[:-1]:
         files, store, gain = (float(cell.strip(" *")) for cell in rows[name])
-        assert store / files == pytest.approx(gain, abs=0.1)
+        assert store / files == pytest.approx(gain, rel=0.1)
         assert gain > 1
     assert all(cell.strip().endswith("KB") for cell in rows["voc"][:2])
     assert "| pipeline | files | store | store / files |" in lines

@@ -103,8 +103,13 @@ def measure_reading(
             found = interleaved(ways, rounds, seconds)
             title = f"{dataset.info.name} {name} {cfg.trainer.crop_size}"
             rates.append(ReadingRate(title, found["files"], found.get("store")))
-            report_line(f"{title}: {max(found.values()):.4g} images/s")
+            report_line(f"{title}: {rate_text(max(found.values()))} images/s")
     return rates, fills
+
+
+def rate_text(rate: float) -> str:
+    """A rate with about three digits, never in powers of ten."""
+    return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def _with_store(cfg: DictConfig, folder: Path) -> SegDataset:

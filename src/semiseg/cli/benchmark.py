@@ -99,13 +99,15 @@ def fill_table(fills: Sequence["StoreFill"]) -> list[str]:
 
 def _data(options: argparse.Namespace) -> list[str]:
     cfg = settings(options)
-    from semiseg.benchmark.reading import measure_reading
+    from semiseg.benchmark.reading import measure_reading, rate_text
 
     rates, fills = measure_reading(cfg, options.images, options.rounds, options.seconds, report_line)
     lines = ["| pipeline | files | store | store / files |", "|---|---|---|---|"]
     for each in rates:
-        store = "- | -" if each.store is None else f"{each.store:.4g} | **{each.store / each.files:.1f}**"
-        lines.append(f"| {each.name} | {each.files:.3g} | {store} |")
+        store, gain = "-", "-"
+        if each.store is not None:
+            store, gain = rate_text(each.store), f"**{each.store / each.files:.1f}**"
+        lines.append(f"| {each.name} | {rate_text(each.files)} | {store} | {gain} |")
     return [*lines, "", *fill_table(fills)] if fills else lines
 
 
