@@ -1,1 +1,1 @@
-"""Timings of training steps and data pipelines."""
+"""Timings of training steps and of reading images."""

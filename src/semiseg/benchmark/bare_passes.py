@@ -15,18 +15,19 @@ from semiseg.engine.session import Session
 from semiseg.models.build import equip, traits
 from semiseg.models.strides import safe_convolutions
 
-SMALL = 64
+SIDE = 64
+"""Largest side of the images that a recipe looks at, as their content does not matter."""
 
 
 @dataclass(frozen=True)
-class Fit:
-    """What a recipe would train.
+class RecordedFit:
+    """A fit that a recipe asked for.
 
     Args:
-        name: of the step.
-        learner: as the recipe made it.
-        streams: what feeds it.
-        session: with the settings of this fit.
+        name: Name of the step.
+        learner: Learner, as the recipe made it.
+        streams: BatchSource that feed it.
+        session: Session with the settings of this fit.
     """
 
     name: str
@@ -35,16 +36,20 @@ class Fit:
     session: Session
 
 
-class RecordingLab(PlanLab):
-    """Walk through a recipe and keep its fits; nothing is trained, labeled or stored."""
+class FitRecorder(PlanLab):
+    """Lab that keeps the fits of a recipe; nothing is trained, labeled or stored.
+
+    Args:
+        session: Session that the recipe is walked through with.
+    """
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self.fits: list[Fit] = []
+        self.fits: list[RecordedFit] = []
 
-    def distinct(self) -> list[Fit]:
+    def distinct_fits(self) -> list[RecordedFit]:
         """The first fit of each kind of learner, network and batch."""
-        kinds: dict[Any, Fit] = {}
+        kinds: dict[Any, RecordedFit] = {}
         for fit in self.fits:
             trained = sum(each.numel() for each in fit.learner.parameters() if each.requires_grad)
             parts = [(name, size) for name, size, _ in fit.streams.parts]
@@ -65,8 +70,8 @@ class RecordingLab(PlanLab):
         lr: float | None = None,
         eval_every: int | None = None,
     ) -> FitResult:
-        """Keep it."""
-        self.fits.append(Fit(name, learner, streams, self.session.for_fit(lr, eval_every)))
+        """Keep the fit; its networks are untrained."""
+        self.fits.append(RecordedFit(name, learner, streams, self.session.for_fit(lr, eval_every)))
         model = next(iter(learner.predictors().values()))
 
         def untrained(file: str) -> Network:
@@ -79,26 +84,26 @@ class RecordingLab(PlanLab):
     def label(
         self, name: str, network: Network, ids: Sequence[str], policy: Any, *, keep_confidence: bool = True
     ) -> PlannedLabels:
-        """Class 0 everywhere."""
+        """Label every pixel as class 0."""
         return PlannedLabels(ids, self.dataset, 0)
 
     def _image(self, image_id: str) -> Tensor:
-        return super()._image(image_id)[..., :SMALL, :SMALL]
+        return super()._image(image_id)[..., :SIDE, :SIDE]
 
 
 @dataclass
-class Pass:
+class NetworkPass:
     """One call of a part of a network.
 
     Args:
         kind: "features", "classify" or the name of a head.
-        network: whose part it is.
-        call: the part, from its input to its output.
-        training: mode of the network.
-        grad: whether the call was differentiated.
-        source: number of the pass whose output it took; None where it took something else.
-        example: what it took in that case.
-        ends: whether no later differentiated pass took its output.
+        network: Network that has the part.
+        call: The part, from its input to its output.
+        training: Whether the network was in training mode.
+        grad: Whether gradients went through the call.
+        source: Number of the pass whose output was the input. ``None`` where the input was something else.
+        example: Input in that case.
+        ends: Whether no later pass with gradient took its output.
     """
 
     kind: str
@@ -118,9 +123,9 @@ class Pass:
         return self.call(self.example)
 
 
-def recorded(learner: Learner, step: Callable[[], object]) -> list[Pass]:
+def record_passes(learner: Learner, step: Callable[[], object]) -> list[NetworkPass]:
     """Return the passes that a step makes of the networks of a learner, in their order."""
-    passes: list[Pass] = []
+    passes: list[NetworkPass] = []
     outputs: list[Tensor] = []
 
     def note(
@@ -132,7 +137,7 @@ def recorded(learner: Learner, step: Callable[[], object]) -> list[Pass]:
             example.requires_grad_()
         if source is not None and made.requires_grad:
             passes[source].ends = False
-        passes.append(Pass(kind, network, call, network.training, made.requires_grad, source, example))
+        passes.append(NetworkPass(kind, network, call, network.training, made.requires_grad, source, example))
         outputs.append(made)
 
     with _watched(learner, note):
@@ -181,7 +186,9 @@ def _noted_head(name: str, network: Network, note: Callable[..., None]) -> Calla
     return hook
 
 
-def bare(passes: Sequence[Pass], networks: Sequence[Network], autocast: Callable[[], Any]) -> None:
+def run_passes(
+    passes: Sequence[NetworkPass], networks: Sequence[Network], autocast: Callable[[], Any]
+) -> None:
     """Repeat passes, with a backward pass from ones at every output that ends a chain, and nothing else."""
     last_use = {each.source: number for number, each in enumerate(passes)}
     outputs: dict[int, Tensor] = {}
@@ -205,7 +212,7 @@ def bare(passes: Sequence[Pass], networks: Sequence[Network], autocast: Callable
         network.zero_grad(set_to_none=True)
 
 
-def described(passes: Sequence[Pass]) -> str:
+def describe_passes(passes: Sequence[NetworkPass]) -> str:
     """Number of passes of networks, and how many of them without gradient."""
     counts = Counter(each.grad for each in passes if each.kind == "features")
     text = f"{counts[True]} with gradient"

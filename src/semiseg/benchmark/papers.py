@@ -28,16 +28,16 @@ ROWS: tuple[tuple[str, ...], ...] = (
 )
 
 
-def measure(overrides: list[str], rounds: int, told: Callable[[str], None]) -> list[str]:
+def measure_papers(overrides: list[str], rounds: int, report_line: Callable[[str], None]) -> list[str]:
     """Measure all rows; returns the lines of one table.
 
     Args:
-        overrides: go to every row, after its own.
-        rounds: of each measurement.
-        told: called with the lines of each row.
+        overrides: Settings of every row, after its own.
+        rounds: Rounds of each measurement.
+        report_line: Called with the lines of each row.
 
     Raises:
-        RunFailed: a row could not be measured.
+        RunFailed: A row could not be measured.
     """
     table: list[str] = []
     for row in ROWS:
@@ -48,5 +48,5 @@ def measure(overrides: list[str], rounds: int, told: Callable[[str], None]) -> l
         lines = [line for line in result.stdout.splitlines() if line.startswith("|")]
         table += lines[2:] if table else lines
         for line in lines[2:]:
-            told(line)
+            report_line(line)
     return table

@@ -13,7 +13,13 @@ import torch
 from omegaconf import DictConfig
 
 from semiseg.app import open_session
-from semiseg.benchmark.bare_passes import Fit, RecordingLab, bare, described, recorded
+from semiseg.benchmark.bare_passes import (
+    FitRecorder,
+    RecordedFit,
+    describe_passes,
+    record_passes,
+    run_passes,
+)
 from semiseg.config import build
 from semiseg.config.prepare import free_threads
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
@@ -29,12 +35,12 @@ LABELED = "1/4"
 MARGIN = 32
 
 
-class MadeImages:
+class SyntheticImages:
     """Noise and blocks of classes in memory, a little larger than the crops.
 
     Args:
-        info: the classes.
-        size: (height, width).
+        info: Classes and colors of the dataset.
+        size: Height and width of the images.
     """
 
     def __init__(self, info: DatasetInfo, size: tuple[int, int]) -> None:
@@ -63,15 +69,15 @@ class StepTime:
     """What a training step of one fit takes.
 
     Args:
-        fit: name of the step of the recipe.
-        passes: of the networks, in words.
-        images: of a step, all views counted.
-        step: seconds of a training step without its data.
-        bare: seconds of the bare passes.
-        multiple: median over the rounds of step / bare, by the clock.
-        cpu_multiple: the same by CPU time.
-        data: seconds of one process that make a batch.
-        memory: peak bytes; of a process without GPU, all that it ever held.
+        fit: Name of the step of the recipe.
+        passes: Passes of the networks, in words.
+        images: Images of a step, all views counted.
+        step: Seconds of a training step without its data.
+        bare: Seconds of the bare passes.
+        multiple: Median over the rounds of step / bare, by the clock.
+        cpu_multiple: The same by CPU time.
+        data: Seconds in which one process makes a batch.
+        memory: Peak memory in bytes; without a GPU, the largest that the process ever had.
     """
 
     fit: str
@@ -85,7 +91,7 @@ class StepTime:
     memory: int
 
 
-def measure(cfg: DictConfig, rounds: int, told: Callable[[str], None]) -> list[StepTime]:
+def measure_steps(cfg: DictConfig, rounds: int, report_line: Callable[[str], None]) -> list[StepTime]:
     """Measure the fits of a method that differ in learner, networks or batches.
 
     Step and bare passes take turns. A step is what the training loop does with a batch that is there: losses,
@@ -94,27 +100,27 @@ def measure(cfg: DictConfig, rounds: int, told: Callable[[str], None]) -> list[S
     gradient forward and, from ones at their outputs, backward; the others forward.
 
     Args:
-        cfg: a config; its dataset gives the classes alone, images are made.
-        rounds: of both.
-        told: called with a line about each fit.
+        cfg: Config of the run; its dataset gives the classes alone, images are made.
+        rounds: Rounds of both.
+        report_line: Called with a line about each fit.
     """
     torch.set_num_threads(cfg.trainer.threads or free_threads(cfg.trainer.num_workers))
     crop = cfg.trainer.crop_size
     height, width = (crop, crop) if isinstance(crop, int) else crop
-    dataset = MadeImages(info_of(cfg), (height + MARGIN, width + MARGIN))
+    dataset = SyntheticImages(info_of(cfg), (height + MARGIN, width + MARGIN))
     found = []
     with tempfile.TemporaryDirectory(prefix="semiseg-benchmark-") as folder, StopRequest() as stop:
         session = open_session(cfg, Path(folder), dataset, make_split(dataset, LABELED), stop)
-        lab = RecordingLab(session)
+        lab = FitRecorder(session)
         build.method(cfg).run(lab)
-        for fit in lab.distinct():
+        for fit in lab.distinct_fits():
             stop.check()
             found.append(measure_fit(fit, Path(folder), rounds))
-            told(f"{fit.name}: {found[-1].multiple:.2f} times the bare passes")
+            report_line(f"{fit.name}: {found[-1].multiple:.2f} times the bare passes")
     return found
 
 
-def measure_fit(fit: Fit, folder: Path, rounds: int) -> StepTime:
+def measure_fit(fit: RecordedFit, folder: Path, rounds: int) -> StepTime:
     """Measure one fit, late in its training, when losses that wait for a warm-up have begun."""
     session, total = fit.session, fit.streams.iterations
     device = session.device
@@ -124,14 +130,14 @@ def measure_fit(fit: Fit, folder: Path, rounds: int) -> StepTime:
     batches = [fit.streams.batch(session.dataset, session.seed, fit.name, number) for number in range(2)]
     data = (time.process_time() - began) / len(batches)
     batch: Batch = to_device(batches[0], device, session.memory_format)
-    passes = recorded(fit.learner, lambda: trainer.step(batch))
+    passes = record_passes(fit.learner, lambda: trainer.step(batch))
     networks = list({id(each.network): each.network for each in passes}.values())
-    works = (lambda: trainer.step(batch), lambda: bare(passes, networks, session.autocast))
+    works = (lambda: trainer.step(batch), lambda: run_passes(passes, networks, session.autocast))
     works[1]()
     taken = [[_timed(work, device) for work in works] for _ in range(rounds)]
     return StepTime(
         fit=fit.name,
-        passes=described(passes),
+        passes=describe_passes(passes),
         images=count_images(batch),
         step=statistics.median(step[0] for step, _ in taken),
         bare=statistics.median(bare_[0] for _, bare_ in taken),

@@ -1,20 +1,23 @@
-"""``semiseg benchmark``: rates of the data pipelines, and what a training step costs beside its networks."""
+"""``semiseg benchmark``: what a training step costs beside its networks, and how quickly images are read."""
 
 import argparse
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from semiseg.cli.arguments import Parser
-from semiseg.config import build
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request
 from semiseg.config.prepare import checked, set_environment
 from semiseg.errors import UserError
 from semiseg.files import write_text
 from semiseg.runs.directory import environment
+
+if TYPE_CHECKING:
+    from semiseg.benchmark.reading import StoreFill
 
 PACKAGES = ("semiseg", "torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "albumentations")
 
@@ -26,15 +29,30 @@ def main(arguments: Sequence[str]) -> int:
         UserError: wrong settings, or a dataset without images.
     """
     options = _parser().parse_intermixed_args(arguments)
-    if min(options.rounds, options.images, options.seconds) <= 0:
-        raise UserError("--rounds, --images and --seconds have to be above 0.")
     report = {"step": _step, "papers": _papers, "data": _data}[options.parts](options)
-    lines = [f"    semiseg benchmark {' '.join(arguments)}", "", *report, "", *machine()]
+    publish(["semiseg benchmark", *arguments], report, options.output)
+    return 0
+
+
+def settings(options: argparse.Namespace) -> DictConfig:
+    """Config of the overrides on the command line.
+
+    Raises:
+        UserError: wrong settings, or numbers that nothing can be measured with.
+    """
+    require_positive(options)
+    cfg = checked(Request(tuple(options.overrides)), Checker(), settings_only=True)
+    set_environment(cfg)
+    return cfg
+
+
+def publish(command: Sequence[str], report: Sequence[str], output: Path | None) -> None:
+    """Print the lines of a report below its command and above the machine, and write them to a file too."""
+    lines = [f"    {' '.join(command)}", "", *report, "", *machine()]
     text = "\n".join(lines) + "\n"
     print(text, end="")
-    if options.output is not None:
-        write_text(options.output, text)
-    return 0
+    if output is not None:
+        write_text(output, text)
 
 
 def machine() -> list[str]:
@@ -59,40 +77,43 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _config(overrides: Sequence[str]) -> DictConfig:
-    cfg = checked(Request(tuple(overrides)), Checker(), settings_only=True)
-    set_environment(cfg)
-    return cfg
+def require_positive(options: argparse.Namespace) -> None:
+    """Refuse numbers that nothing can be measured with.
+
+    Raises:
+        UserError: one of them is not above 0.
+    """
+    if min(options.rounds, options.images, options.seconds) <= 0:
+        raise UserError("--rounds, --images and --seconds have to be above 0.")
 
 
-def _data(options: argparse.Namespace) -> list[str]:
-    cfg = _config(options.overrides)
-    from semiseg.benchmark.data import measure
-
-    source = build.dataset(cfg)
-    if not source.ids("train"):
-        raise UserError(f"dataset {source.info.name} has no training images to make files of.")
-    rates, files = measure(source, options.images, options.rounds, options.seconds, _told)
-    lines = [
-        "| pipeline | original | files | store | store / original | original, recorded |",
-        "|---|---|---|---|---|---|",
-    ]
+def fill_table(fills: Sequence["StoreFill"]) -> list[str]:
+    """Files and how quickly a store was filled with them, as a table of Markdown."""
+    lines = ["| files | image | mask | stored a second |", "|---|---|---|---|"]
     lines += [
-        f"| {each.name} | {each.original:.3g} | {each.files:.3g} | {each.store:.4g} | **{each.gain:.1f}** "
-        f"| {each.recorded:g} |"
-        for each in rates
-    ]
-    lines += ["", "| files | image | mask | stored a second |", "|---|---|---|---|"]
-    lines += [
-        f"| {each.name} | {each.image_bytes / 1e3:.0f} KB | {each.mask_bytes / 1e3:.1f} KB | {each.stored:.3g} |"
-        for each in files
+        f"| {each.name} | {each.image_bytes / 1e3:.0f} KB | {each.mask_bytes / 1e3:.1f} KB | {each.rate:.3g} |"
+        for each in fills
     ]
     return lines
 
 
+def _data(options: argparse.Namespace) -> list[str]:
+    cfg = settings(options)
+    from semiseg.benchmark.reading import measure_reading, rate_text
+
+    rates, fills = measure_reading(cfg, options.images, options.rounds, options.seconds, report_line)
+    lines = ["| pipeline | files | store | store / files |", "|---|---|---|---|"]
+    for each in rates:
+        store, gain = "-", "-"
+        if each.store is not None:
+            store, gain = rate_text(each.store), f"**{each.store / each.files:.1f}**"
+        lines.append(f"| {each.name} | {rate_text(each.files)} | {store} | {gain} |")
+    return [*lines, "", *fill_table(fills)] if fills else lines
+
+
 def _step(options: argparse.Namespace) -> list[str]:
-    cfg = _config(options.overrides)
-    from semiseg.benchmark.step_times import measure
+    cfg = settings(options)
+    from semiseg.benchmark.step_times import measure_steps
 
     network = f"{cfg.backbone.name} {cfg.model.name} {cfg.trainer.crop_size}"
     lines = [
@@ -100,7 +121,7 @@ def _step(options: argparse.Namespace) -> list[str]:
         "| data s | memory GiB |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for each in measure(cfg, options.rounds, _told):
+    for each in measure_steps(cfg, options.rounds, report_line):
         lines.append(
             f"| {cfg.method.name} | {each.fit} | {network} | {each.images} | {each.passes} | {each.bare:.3g} "
             f"| {each.step:.3g} | **{each.multiple:.2f}** | {each.cpu_multiple:.2f} | {each.images / each.step:.3g} "
@@ -110,37 +131,49 @@ def _step(options: argparse.Namespace) -> list[str]:
 
 
 def _papers(options: argparse.Namespace) -> list[str]:
-    from semiseg.benchmark.papers import measure
+    require_positive(options)
+    from semiseg.benchmark.papers import measure_papers
 
-    return measure(options.overrides, options.rounds, _told)
+    return measure_papers(options.overrides, options.rounds, report_line)
 
 
-def _told(line: str) -> None:
+def report_line(line: str) -> None:
+    """Show a line at once, as measuring takes long."""
     print(line, flush=True)
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="semiseg benchmark",
-        description="Measure the training step of a method against the bare passes of its networks, or the data "
-        "pipelines of all papers against the published operations.",
+        description="Measure the training step of a method against the bare passes of its networks, or how quickly "
+        "images of the dataset are read and augmented.",
         epilog="Examples: semiseg benchmark experiments=cps_voc trainer.batch_size=2; "
         "semiseg benchmark --parts data dataset=camvid dataset.root=PATH",
     )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
     parser.add_argument(
         "--parts",
         choices=("step", "papers", "data"),
         default="step",
         help="step: the training step of a method (default); papers: the same for all methods in the papers' "
-        "settings; data: images/s of the data pipelines, on files made of the dataset's images",
+        "settings; data: images/s of the dataset and its views, from files and from the store of decoded pixels",
     )
+    add_measuring_options(parser, "training images to read for --parts data")
+    return parser
+
+
+def add_measuring_options(parser: Parser, images: str) -> None:
+    """Add the options that every benchmark has.
+
+    Args:
+        parser: Parser of the command line.
+        images: Help of ``--images``.
+    """
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train")
     parser.add_argument(
         "--rounds", type=int, default=5, help="of each measurement; the median counts (default: 5)"
     )
-    parser.add_argument("--images", type=int, default=64, help="files to make for --parts data (default: 64)")
+    parser.add_argument("--images", type=int, default=64, help=f"{images} (default: 64)")
     parser.add_argument(
-        "--seconds", type=float, default=1.0, help="CPU time of a round of --parts data (default: 1)"
+        "--seconds", type=float, default=1.0, help="CPU time of a round of reading (default: 1)"
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the report there too")
-    return parser

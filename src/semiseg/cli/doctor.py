@@ -1,4 +1,4 @@
-"""``semiseg doctor``: what semiseg finds on this machine, and what to do about what is wrong."""
+"""``semiseg doctor``: facts about this machine and its data, and problems with their cures."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.cli.arguments import Parser
-from semiseg.doctor import installation as machine
+from semiseg.doctor import installation
 from semiseg.doctor.findings import Section
 
 UNUSABLE = 2
@@ -29,16 +29,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def examine() -> list[Section]:
-    """Inspect everything; without the packages that semiseg requires only these and the machine."""
-    found = [machine.versions(), machine.devices(), machine.threads()]
+    """Inspect everything; where required packages are missing, only what needs none of them."""
+    found = [installation.versions(), installation.devices(), installation.threads()]
     if any(problem.fatal for problem in found[0].problems):
         return found
     from semiseg.data.store_files import cache_folder
-    from semiseg.doctor import holdings
+    from semiseg.doctor import resources
 
-    places = {"runs": Path.cwd(), "cache": cache_folder(None), "weights": holdings.weights_folder()}
-    found += [machine.memory(), machine.disk(places)]
-    return [*found, holdings.datasets(), holdings.weights(), holdings.cache(), holdings.wandb()]
+    places = {"runs": Path.cwd(), "cache": cache_folder(None), "weights": resources.weights_folder()}
+    found += [installation.memory(), installation.disk(places)]
+    return [*found, resources.datasets(), resources.weights(), resources.cache(), resources.wandb()]
 
 
 def as_json(sections: Sequence[Section], usable: bool) -> str:

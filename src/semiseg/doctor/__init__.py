@@ -1,1 +1,1 @@
-"""Facts about this machine and its data."""
+"""Inspection of the installation, the machine and the data on it, for ``semiseg doctor``."""

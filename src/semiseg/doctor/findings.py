@@ -1,4 +1,4 @@
-"""What an inspection of the machine found: facts, and problems with their cures."""
+"""Results of an inspection: facts, and problems with their cures."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,9 +9,9 @@ class Problem:
     """Something to correct.
 
     Args:
-        what: what is wrong.
-        cure: what to do about it.
-        fatal: nothing can be trained before.
+        what: Description of the problem.
+        cure: What to do about it.
+        fatal: Whether nothing can be trained before it is corrected.
     """
 
     what: str
@@ -24,9 +24,9 @@ class Section:
     """Facts about one subject.
 
     Args:
-        title: the subject.
-        facts: plain values by name; a name that ends in ``_bytes`` holds a number of bytes.
-        problems: what is wrong.
+        title: Subject of the section.
+        facts: Plain values by name; a name that ends in ``_bytes`` holds a number of bytes.
+        problems: Problems that were found.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Inspecting what a run computes with: packages, devices, memory, disk and threads.
+"""Inspection of what a run computes with: packages, devices, memory, disk and threads.
 
 Importing this needs nothing but Python's own modules, so that it works where packages are missing or broken.
 """
@@ -81,11 +81,11 @@ def _check_requirement(section: Section, requirement: str) -> None:
 def _within(version: str, limit: str) -> bool:
     """Whether a version satisfies a limit such as ``>=2.1``; what follows its numbers does not count."""
     sign, bound = re.fullmatch(r"(==|>=|<)\s*(.+)", limit).groups()  # type: ignore[union-attr]
-    found, named = _numbers(version), _numbers(bound)
+    found, named = _version_numbers(version), _version_numbers(bound)
     return {"==": found == named, ">=": found >= named, "<": found < named}[sign]
 
 
-def _numbers(version: str) -> list[int]:
+def _version_numbers(version: str) -> list[int]:
     numbers = [int(number) for number in re.findall(r"\d+", version.partition("+")[0])]
     return numbers + [0] * (4 - len(numbers))
 
@@ -106,9 +106,9 @@ def devices() -> Section:
     section = Section("devices")
     try:
         import torch
-    except Exception:  # told by ``versions``
+    except Exception:  # reported by ``versions``
         return section
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     section.facts["cpu"] = platform.processor() or platform.machine()
@@ -117,7 +117,7 @@ def devices() -> Section:
         found = torch.cuda.get_device_properties(index)
         section.facts[f"cuda:{index}"] = f"{found.name}, {found.total_memory / 2**30:.0f} GiB"
     if count == 0 and NVIDIA.exists():
-        reason = str(told[0].message).splitlines()[0] if told else "torch sees no device"
+        reason = str(caught[0].message).splitlines()[0] if caught else "torch sees no device"
         if torch.version.cuda is None:
             section.problem(
                 "there is an NVIDIA driver, but this torch is built for CPU",
@@ -166,7 +166,7 @@ def disk(places: dict[str, Path]) -> Section:
     """Free space where runs, decoded images and weights are kept.
 
     Args:
-        places: folders by what they are for; the nearest one that exists is looked at.
+        places: Folders by their use; of one that does not exist, the nearest parent is inspected.
     """
     section = Section("disk")
     for use, place in places.items():
@@ -191,7 +191,7 @@ def _elsewhere(use: str) -> str:
 
 
 def threads() -> Section:
-    """Cores that may be used, and what is set about threads."""
+    """Number of cores that may be used, and the settings of threads."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota()
     section = Section("threads", {"cores": cores})
@@ -200,8 +200,8 @@ def threads() -> Section:
     section.facts |= {name: os.environ[name] for name in VARIABLES if name in os.environ}
     if "torch" in sys.modules:
         section.facts["torch"] = sys.modules["torch"].get_num_threads()
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    taken = int(told) if told.isdigit() and int(told) > 0 else cores
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    taken = int(wanted) if wanted.isdigit() and int(wanted) > 0 else cores
     allowed = min(cores, max(1, int(quota))) if quota is not None else cores
     if taken > allowed:
         section.problem(
@@ -212,7 +212,7 @@ def threads() -> Section:
 
 
 def _quota() -> float | None:
-    """Cores' worth of time that a container gets; None without a limit."""
+    """Number of cores whose time a container gets; None without a limit."""
     try:
         limit, period = CPU_QUOTA.read_text(encoding="ascii").split()
         return int(limit) / int(period)

@@ -1,36 +1,36 @@
-"""Images a second of each paper's data pipeline: as published, and semiseg's from files and from the store."""
+"""Images per second and core of each paper's data pipeline: as published, and semiseg's from files and store.
 
-import random
-import statistics
+    python benchmarks/data.py dataset=camvid dataset.root=PATH
+
+The files that are read are made of the images of that dataset, in the sizes and formats of VOC and Cityscapes.
+"""
+
+import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
-import numpy as np
 import torch
 
-from semiseg.benchmark import originals
-from semiseg.benchmark.files import Tree, cityscapes_tree, voc_tree
+import originals
+from made_files import Tree, cityscapes_tree, voc_tree
+from semiseg.benchmark.reading import StoreFill, Work, batches, fill_store, interleaved, one_thread
+from semiseg.cli.arguments import Parser
+from semiseg.cli.benchmark import add_measuring_options, fill_table, publish, report_line, settings
 from semiseg.config import build
 from semiseg.config.compose import Request, compose
 from semiseg.contracts.dataset import SegDataset
 from semiseg.contracts.training import View
 from semiseg.data.cityscapes import LABEL_IDS
-from semiseg.data.collate import collate
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.data.store import stored
-from semiseg.data.streams import Item
+from semiseg.errors import UserError
 from semiseg.splits.split import make_split
 
 BATCH = 8
 CPS_LENGTHS = {"voc": (1323, 9259), "cityscapes": (372, 2603)}
 """Labeled and unlabeled images of CPS's partitions 1/8."""
-
-Work = Callable[[int], Any]
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Pipeline:
     """One way of a paper from files to what its network gets.
 
     Args:
-        name: paper, dataset, labeled or not, crop.
-        tree: made files: "voc", "cityscapes" or "cityscapes_half".
-        labels: what semiseg's stream takes as labels.
-        options: augmentation and crop, as on the command line.
-        view: of that augmentation.
-        original: one item by the published operations, of the position in the dataset.
-        recorded: images/s of the published code itself, run on another machine (see docs/results/data.md).
+        name: Paper, dataset, labeled or not, crop.
+        tree: Made files: "voc", "cityscapes" or "cityscapes_half".
+        labels: Labels of semiseg's stream.
+        options: Augmentation and crop, as on the command line.
+        view: View of that augmentation.
+        original: One item by the published operations, by its position in the dataset.
+        recorded: Images/s of the published code itself, run on another machine (see docs/results/data.md).
     """
 
     name: str
@@ -57,30 +57,22 @@ class Pipeline:
 
     def ours(self, dataset: SegDataset, pseudo: PseudoLabels) -> Work:
         """A batch of semiseg, up to the tensors that a training step gets."""
-        cfg = compose(Request((*self.options, "dataset=shapes")))
-        augment = build.augment(cfg)
+        augment = build.augment(compose(Request((*self.options, "dataset=shapes"))))
         view: View = getattr(augment, self.view)
-        labels: Any = pseudo if self.labels == "pseudo" else self.labels
-        ids = dataset.ids("train")
-        items = [Item(image_id, labels, view) for image_id in ids]
-
-        def work(number: int) -> Any:
-            chosen = [items[(BATCH * number + slot) % len(items)] for slot in range(BATCH)]
-            return collate(dataset, chosen, (0, "benchmark", number))
-
-        return work
+        labels = pseudo if self.labels == "pseudo" else self.labels
+        return batches(dataset, dataset.ids("train"), labels, view, BATCH)
 
 
 @dataclass(frozen=True)
-class Rates:
-    """Images a second and core of one pipeline.
+class PipelineRates:
+    """Images per second and core of one pipeline.
 
     Args:
-        name: of the pipeline.
-        original: the published operations.
-        files: semiseg, decoding the files.
-        store: semiseg, from the store.
-        recorded: see ``Pipeline``.
+        name: Name of the pipeline.
+        original: Rate of the published operations.
+        files: Rate of semiseg, decoding the files.
+        store: Rate of semiseg, from the store.
+        recorded: Rate of the published code, see ``Pipeline``.
     """
 
     name: str
@@ -95,59 +87,64 @@ class Rates:
         return self.store / self.original
 
 
-@dataclass(frozen=True)
-class Files:
-    """The files that were measured.
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write the report.
 
-    Args:
-        name: of their tree.
-        image_bytes: mean size of an image file.
-        mask_bytes: mean size of a mask file.
-        stored: images with masks a second that filled the store, on all cores.
+    Raises:
+        UserError: wrong settings, or a dataset without images.
     """
+    options = _parser().parse_intermixed_args(arguments)
+    source = build.dataset(settings(options))
+    if not source.ids("train"):
+        raise UserError(f"dataset {source.info.name} has no training images to make files of.")
+    rates, fills = measure_pipelines(source, options.images, options.rounds, options.seconds, report_line)
+    lines = [
+        "| pipeline | original | files | store | store / original | original, recorded |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {each.name} | {each.original:.3g} | {each.files:.3g} | {each.store:.4g} | **{each.gain:.1f}** "
+        f"| {each.recorded:g} |"
+        for each in rates
+    ]
+    publish(["python benchmarks/data.py", *arguments], [*lines, "", *fill_table(fills)], options.output)
 
-    name: str
-    image_bytes: float
-    mask_bytes: float
-    stored: float
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python benchmarks/data.py",
+        description="Measure the data pipelines of all papers against the published operations, on files made of "
+        "the images of a dataset.",
+        epilog="Example: python benchmarks/data.py dataset=camvid dataset.root=PATH --seconds 0.5",
+    )
+    add_measuring_options(parser, "VOC files to make; of Cityscapes a quarter")
+    return parser
 
 
-def measure(
-    source: SegDataset, images: int, rounds: int, seconds: float, told: Callable[[str], None]
-) -> tuple[list[Rates], list[Files]]:
+def measure_pipelines(
+    source: SegDataset, images: int, rounds: int, seconds: float, report_line: Callable[[str], None]
+) -> tuple[list[PipelineRates], list[StoreFill]]:
     """Measure all pipelines on files made of a dataset's training images.
 
     One thread; CPU time, not wall time; the three ways of a pipeline take turns, and the median of the rounds
     counts. The originals' part ends with the tensors of one image, semiseg's with those of a batch.
 
     Args:
-        source: where pictures come from.
+        source: Dataset with the pictures.
         images: VOC files to make; of Cityscapes a quarter.
-        rounds: of each way.
+        rounds: Rounds of each way.
         seconds: CPU time of a round.
-        told: called with a line about each pipeline.
+        report_line: Called with a line about each pipeline.
 
     Returns:
         The rates, and facts about the files.
-
-    Raises:
-        UserError: the dataset has no training images.
     """
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    with tempfile.TemporaryDirectory(prefix="semiseg-benchmark-") as folder:
-        root = Path(folder)
-        ids = (source.ids("train") * images)[: images + 1]
-        trees = {"voc": voc_tree(source, ids, root / "voc", root / "cache")}
-        trees["cityscapes"], trees["cityscapes_half"] = cityscapes_tree(
-            source, ids[: max(2, images // 4) + 1], root / "cityscapes", root / "cache"
-        )
-        facts, kept = [], {}
+    with tempfile.TemporaryDirectory(prefix="semiseg-benchmark-") as folder, one_thread():
+        trees = make_trees(source, images, Path(folder))
+        stores, fills = {}, []
         for name, tree in trees.items():
-            began = time.perf_counter()
-            kept[name] = stored(tree.dataset, make_split(tree.dataset, "full"))
-            rate = len(tree.dataset.ids("train")) / (time.perf_counter() - began)
-            facts.append(Files(name, *tree.mean_bytes(), rate))
+            stores[name], fill = fill_store(name, tree.dataset, make_split(tree.dataset, "full"))
+            fills.append(fill)
         found = []
         for pipeline in pipelines():
             tree = trees[pipeline.tree]
@@ -155,46 +152,23 @@ def measure(
                 {
                     "original": (pipeline.original(tree), 1),
                     "files": (pipeline.ours(tree.dataset, tree.pseudo), BATCH),
-                    "store": (pipeline.ours(kept[pipeline.tree], tree.pseudo), BATCH),
+                    "store": (pipeline.ours(stores[pipeline.tree], tree.pseudo), BATCH),
                 },
                 rounds,
                 seconds,
             )
-            found.append(Rates(pipeline.name, **rates, recorded=pipeline.recorded))
-            told(f"{found[-1].name}: {found[-1].gain:.1f} times the original")
-    return found, facts
+            found.append(PipelineRates(pipeline.name, **rates, recorded=pipeline.recorded))
+            report_line(f"{found[-1].name}: {found[-1].gain:.1f} times the original")
+    return found, fills
 
 
-def interleaved(ways: Mapping[str, tuple[Work, int]], rounds: int, seconds: float) -> dict[str, float]:
-    """Images a second of CPU time of several ways that take turns.
-
-    Args:
-        ways: what is called with rising numbers, and the images that a call makes.
-        rounds: of each; the median counts.
-        seconds: CPU time of a round.
-    """
-    calls: dict[str, int] = {}
-    for name, (work, _) in ways.items():
-        _seed(0)
-        work(0)
-        began = time.process_time()
-        work(1)
-        calls[name] = max(1, round(seconds / max(time.process_time() - began, 1e-6)))
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds):
-        for name, (work, images) in ways.items():
-            _seed(turn)
-            began = time.process_time()
-            for number in range(calls[name]):
-                work(turn * calls[name] + number)
-            taken[name].append((time.process_time() - began) / calls[name] / images)
-    return {name: 1 / statistics.median(values) for name, values in taken.items()}
-
-
-def _seed(number: int) -> None:
-    random.seed(number)
-    np.random.seed(number)
-    torch.manual_seed(number)
+def make_trees(source: SegDataset, images: int, root: Path) -> dict[str, Tree]:
+    """Make the files of all pipelines, by the names that these give them."""
+    ids = (source.ids("train") * images)[: images + 1]
+    voc = voc_tree(source, ids, root / "voc", root / "cache")
+    few = ids[: max(2, images // 4) + 1]
+    full, half = cityscapes_tree(source, few, root / "cityscapes", root / "cache")
+    return {"voc": voc, "cityscapes": full, "cityscapes_half": half}
 
 
 def _files(tree: Tree) -> list[tuple[Path, Path]]:
@@ -270,3 +244,11 @@ def pipelines() -> list[Pipeline]:
          _each(lambda i, m: originals.cac_pair(i, m, 720, 2048)), 9.3),
     ]  # fmt: skip
     return [Pipeline(*row) for row in rows]
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"data.py: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from semiseg.cli import doctor, main
-from semiseg.doctor import holdings
-from semiseg.doctor import installation as machine
+from semiseg.doctor import installation, resources
 
 PIXEL = Image.new("RGB", (2, 2))
 
@@ -71,8 +70,8 @@ def test_text_and_json(home, capsys):
 
 def test_what_makes_semiseg_unusable_sets_the_exit_code(monkeypatch, capsys):
     versions = {"torch": None, "numpy": "1.26.4", "albumentations": "2.0.9"}
-    found = machine._version
-    monkeypatch.setattr(machine, "_version", lambda name: versions.get(name, found(name)))
+    found = installation._version
+    monkeypatch.setattr(installation, "_version", lambda name: versions.get(name, found(name)))
     assert main(["doctor"]) == 2
     text = capsys.readouterr().out
     assert "torch is not installed; >=2.13 is required" in text
@@ -83,17 +82,19 @@ def test_what_makes_semiseg_unusable_sets_the_exit_code(monkeypatch, capsys):
 
 
 def test_a_package_that_does_not_load(monkeypatch):
-    monkeypatch.setattr(machine, "IMPORTED", {"no_such_module": "the-package"})
-    section = machine.versions()
+    monkeypatch.setattr(installation, "IMPORTED", {"no_such_module": "the-package"})
+    section = installation.versions()
     assert section.problems[0].fatal
     assert "no_such_module cannot be imported" in section.problems[0].what
     assert "the-package" in section.problems[0].cure
 
 
 def test_two_wheels_of_opencv(monkeypatch):
-    found = machine._version
-    monkeypatch.setattr(machine, "_version", lambda name: "4.13" if name == "opencv-python" else found(name))
-    section = machine.versions()
+    found = installation._version
+    monkeypatch.setattr(
+        installation, "_version", lambda name: "4.13" if name == "opencv-python" else found(name)
+    )
+    section = installation.versions()
     assert len(section.problems) == 1
     assert not section.problems[0].fatal
     assert "opencv-python and opencv-python-headless are installed side by side" in section.problems[0].what
@@ -106,7 +107,7 @@ def test_gpus_are_listed(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: gpu)
-    section = machine.devices()
+    section = installation.devices()
     assert section.facts["cuda:1"] == "Some GPU, 80 GiB"
     assert section.problems == []
 
@@ -115,71 +116,71 @@ def test_gpus_are_listed(monkeypatch):
 def test_a_gpu_that_torch_cannot_use(home, monkeypatch, built, expected):
     torch = pytest.importorskip("torch")
     (home / "version").write_text("a driver")
-    monkeypatch.setattr(machine, "NVIDIA", home / "version")
+    monkeypatch.setattr(installation, "NVIDIA", home / "version")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", built)
-    assert expected in problems(machine.devices())[0]
+    assert expected in problems(installation.devices())[0]
 
 
 def test_too_many_threads_for_the_container(home, monkeypatch):
     quota = home / "cpu.max"
-    monkeypatch.setattr(machine, "CPU_QUOTA", quota)
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
+    monkeypatch.setattr(installation, "CPU_QUOTA", quota)
+    monkeypatch.setattr(installation.os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS")
     quota.write_text("max 100000\n")
-    assert problems(machine.threads()) == []
+    assert problems(installation.threads()) == []
     quota.write_text("400000 100000\n")
-    assert "16 threads would compete for 4 cores" in problems(machine.threads())[0]
+    assert "16 threads would compete for 4 cores" in problems(installation.threads())[0]
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert problems(machine.threads()) == []
+    assert problems(installation.threads()) == []
     monkeypatch.setenv("OMP_NUM_THREADS", "32")
     quota.unlink()
-    assert "OMP_NUM_THREADS=16" in problems(machine.threads())[0]
+    assert "OMP_NUM_THREADS=16" in problems(installation.threads())[0]
 
 
 def test_little_memory_and_disk(home, monkeypatch):
     for name in ("LITTLE_MEMORY", "LITTLE_SHARED_MEMORY", "LITTLE_DISK"):
-        monkeypatch.setattr(machine, name, 2**60)
-    found = problems(machine.memory())
+        monkeypatch.setattr(installation, name, 2**60)
+    found = problems(installation.memory())
     assert "GiB of memory are free" in found[0]
     assert "--shm-size" in found[1]
-    assert "runs: only" in problems(machine.disk({"runs": home / "not" / "there"}))[0]
+    assert "runs: only" in problems(installation.disk({"runs": home / "not" / "there"}))[0]
 
 
 def test_counts_and_missing_files(data, capsys):
-    section = holdings.datasets()
+    section = resources.datasets()
     assert section.facts["camvid"] == {"train": 1, "val": 1, "test": 0}
     assert section.facts["voc"] is None
     assert "camvid has 1 train, 1 val, 0 test images; published are 367 train" in problems(section)[0]
     (data / "valannot" / "val.png").unlink()
-    assert "camvid lacks 1 files, the first of them" in problems(holdings.datasets())[1]
-    assert "val.png" in problems(holdings.datasets())[1]
+    assert "camvid lacks 1 files, the first of them" in problems(resources.datasets())[1]
+    assert "val.png" in problems(resources.datasets())[1]
     assert main(["doctor"]) == 0
     assert "1 train, 1 val, 0 test" in capsys.readouterr().out
 
 
 def test_folders_that_are_wrong(data, monkeypatch):
     (data / "train").rename(data / "elsewhere")
-    assert "has no training images" in problems(holdings.datasets())[0]
+    assert "has no training images" in problems(resources.datasets())[0]
     monkeypatch.setenv("SEMISEG_DATA", str(data / "nowhere"))
-    assert "is no folder" in problems(holdings.datasets())[0]
+    assert "is no folder" in problems(resources.datasets())[0]
 
 
 def test_roots_of_local_yaml(home, data, monkeypatch):
     monkeypatch.delenv("SEMISEG_DATA")
     local = home / "local.yaml"
     local.write_text(f"data_roots:\n  camvid: {data}\n  voc: nowhere\n  fields: nowhere\n")
-    section = holdings.datasets()
+    section = resources.datasets()
     assert section.facts["camvid"]["train"] == 1
     assert "to add one" not in section.facts
     text = "\n".join(problems(section))
     assert "correct data_roots.voc" in text
     assert "data_roots.fields is no folder: nowhere" in text
     local.write_text("a: [")
-    assert "local.yaml cannot be read" in problems(holdings.datasets())[0]
+    assert "local.yaml cannot be read" in problems(resources.datasets())[0]
     for content in ("", "- a\n", "data_roots: 3\n"):
         local.write_text(content)
-        assert problems(holdings.datasets()) == []
+        assert problems(resources.datasets()) == []
 
 
 def test_derived_list_is_a_note_and_nothing_is_printed(home, capfd):
@@ -191,42 +192,42 @@ def test_derived_list_is_a_note_and_nothing_is_printed(home, capfd):
         PIXEL.convert("L").save(folder / "SegmentationClassAug" / f"{stem}.png")
     (folder / "ImageSets" / "Segmentation" / "val.txt").write_text("a\n")
     (home / "local.yaml").write_text(f"data_roots: {{voc: {folder}}}\n")
-    section = holdings.datasets()
+    section = resources.datasets()
     assert section.facts["voc"] == {"train": 1, "val": 1}
     assert "neither trainaug.txt nor train_aug.txt" in section.facts["voc, note 1"]
     assert capfd.readouterr().err == ""
 
 
 def test_weights_and_cache(home):
-    assert holdings.weights().problems == []
+    assert resources.weights().problems == []
     hub = home / "torch" / "hub" / "checkpoints"
     hub.mkdir(parents=True)
     (hub / "resnet50-0676ba61.pth").write_bytes(b"x" * 100)
     (hub / "empty.pth").touch()
-    section = holdings.weights()
+    section = resources.weights()
     assert section.facts["resnet50-0676ba61.pth_bytes"] == 100
     assert "empty.pth is empty" in problems(section)[0]
     store = home / "cache" / "decoded" / "voc-1"
     store.mkdir(parents=True)
     (store / "images").write_bytes(b"x" * 70)
-    assert holdings.cache().facts["voc-1_bytes"] == holdings.cache().facts["total_bytes"] == 70
+    assert resources.cache().facts["voc-1_bytes"] == resources.cache().facts["total_bytes"] == 70
 
 
 def test_state_of_wandb(home, monkeypatch):
-    assert holdings.wandb().facts["logged in"] is False
+    assert resources.wandb().facts["logged in"] is False
     monkeypatch.setenv("WANDB_MODE", "online")
-    assert "wandb login" in problems(holdings.wandb())[0]
+    assert "wandb login" in problems(resources.wandb())[0]
     (home / ".netrc").write_text("machine api.wandb.ai\n  login user\n  password made-up-entry\n")
     (home / ".netrc").chmod(0o600)
-    section = holdings.wandb()
+    section = resources.wandb()
     assert section.facts["logged in"] is True
     assert section.problems == []
     assert "made-up-entry" not in doctor.as_json([section], True)
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert holdings.wandb().facts["logged in"] is False
+    assert resources.wandb().facts["logged in"] is False
     monkeypatch.setenv("WANDB_API_KEY", "made-up-key")
-    assert holdings.wandb().facts["logged in"] is True
-    assert "made-up-key" not in doctor.as_json([holdings.wandb()], True)
+    assert resources.wandb().facts["logged in"] is True
+    assert "made-up-key" not in doctor.as_json([resources.wandb()], True)
     (home / ".netrc").write_text("not a netrc file")
     monkeypatch.delenv("WANDB_API_KEY")
-    assert holdings.wandb().facts["logged in"] is False
+    assert resources.wandb().facts["logged in"] is False

@@ -73,12 +73,12 @@ def cps(
     """CPS: OpenCV, normalized in float64 before the crop; the list of an epoch is made anew for every image.
 
     Args:
-        image: its file.
-        mask: its mask's; None for unlabeled images.
-        crop: side in pixels.
-        names: the list of images.
-        length: entries of an epoch, which the list is repeated to.
-        edges: find the edges of the label, as on Cityscapes, where nothing uses them.
+        image: Image file.
+        mask: Mask file. ``None`` for unlabeled images.
+        crop: Side of the crop in pixels.
+        names: Names of all images.
+        length: Entries of an epoch, which the list is repeated to.
+        edges: Find the edges of the label, as on Cityscapes, where nothing uses them.
     """
     repeats, rest = divmod(length, len(names))
     order = torch.randperm(len(names)).tolist()
@@ -115,12 +115,12 @@ def stpp(image: Path, mask: Path, crop: int, base: int, known: Sequence[str], st
     """ST++: Pillow throughout; strong views have color changes, blur and cutout.
 
     Args:
-        image: its file.
-        mask: its mask's, or that of its pseudo-label.
-        crop: side in pixels.
-        base: the long side is drawn from half of this to twice this.
-        known: ids of the unlabeled images, a list that is searched for every image.
-        strong: whether the view is strong.
+        image: Image file.
+        mask: File of its mask or of its pseudo-label.
+        crop: Side of the crop in pixels.
+        base: Length that the long side is drawn around, from half of it to twice.
+        known: Ids of the unlabeled images, a list that is searched for every image.
+        strong: Whether the view is strong.
     """
     picture: Image.Image = Image.open(image)
     label: Image.Image = Image.open(mask)

@@ -27,21 +27,14 @@ class Tree:
     """A dataset of made files, and pseudo-labels of its images.
 
     Args:
-        dataset: reads the files; its masks have the classes of the source, as far as there are so many.
-        pseudo: labels and confidences of all training images.
-        arrays: the same as .npy files by id, ``(H, W, 2) float32``, as DMT stores them.
+        dataset: Dataset of the files; its masks have the classes of the source, as far as there are so many.
+        pseudo: Labels and confidences of all training images.
+        arrays: The same as .npy files by id, ``(H, W, 2) float32``, as DMT stores them.
     """
 
     dataset: FileDataset
     pseudo: PseudoLabels
     arrays: dict[str, Path]
-
-    def mean_bytes(self) -> tuple[float, float]:
-        """Mean sizes of image files and mask files."""
-        files = [self.dataset.files(image_id) for image_id in self.dataset.ids("train")]
-        images = [image.stat().st_size for image, _ in files]
-        masks = [mask.stat().st_size for _, mask in files if mask is not None]
-        return sum(images) / len(images), sum(masks) / len(masks)
 
 
 def voc_tree(source: SegDataset, ids: Sequence[str], root: Path, cache: Path) -> Tree:

@@ -1,4 +1,4 @@
-"""Inspecting what a run reads: datasets, weights, decoded images, the wandb account. Nothing is fetched."""
+"""Inspection of what a run uses: datasets, weights, decoded images, the wandb account. Nothing is fetched."""
 
 import netrc
 import os
@@ -22,32 +22,32 @@ from semiseg.doctor.findings import Section
 from semiseg.errors import UserError
 from semiseg.output import collected_messages
 
-LOCAL = Path("local.yaml")
+LOCAL_CONFIG = Path("local.yaml")
 WANDB_SERVER = "https://api.wandb.ai"
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownDataset:
     """A dataset that people download.
 
     Args:
-        build: makes it from its root.
-        counts: published number of images of each part that has masks.
+        build: Function that builds the dataset from its folder.
+        counts: Published number of images of each part that has masks.
     """
 
     build: Callable[[str | None], FileDataset]
     counts: dict[Part, int]
 
 
-KNOWN = {
-    "camvid": Known(lambda root: CamVid(root), {"train": 367, "val": 101, "test": 233}),
-    "voc": Known(lambda root: Voc(root), {"train": 10582, "val": 1449}),
-    "cityscapes": Known(lambda root: Cityscapes(root), {"train": 2975, "val": 500}),
+KNOWN_DATASETS = {
+    "camvid": KnownDataset(lambda root: CamVid(root), {"train": 367, "val": 101, "test": 233}),
+    "voc": KnownDataset(lambda root: Voc(root), {"train": 10582, "val": 1449}),
+    "cityscapes": KnownDataset(lambda root: Cityscapes(root), {"train": 2975, "val": 500}),
 }
 
 
 def datasets() -> Section:
-    """The known datasets, where they are and how many images they hold."""
+    """Where the known datasets are, and how many images they have."""
     section = Section("datasets")
     base = os.environ.get(ROOT_VARIABLE) or None
     section.facts[ROOT_VARIABLE] = base
@@ -57,42 +57,44 @@ def datasets() -> Section:
             f"export {ROOT_VARIABLE}=the folder that holds camvid, voc ...",
         )
     roots = _local_roots(section)
-    for name, known in KNOWN.items():
-        _count(section, name, known, roots.get(name))
-    for name in sorted(roots.keys() - KNOWN.keys()):
+    for name, known in KNOWN_DATASETS.items():
+        _inspect_dataset(section, name, known, roots.get(name))
+    for name in sorted(roots.keys() - KNOWN_DATASETS.keys()):
         section.facts[name] = roots[name]
         if not Path(roots[name]).expanduser().is_dir():
-            section.problem(f"{LOCAL}: data_roots.{name} is no folder: {roots[name]}", "correct the path")
+            section.problem(
+                f"{LOCAL_CONFIG}: data_roots.{name} is no folder: {roots[name]}", "correct the path"
+            )
     if base is None and not roots:
         section.facts["to add one"] = (
-            f"dataset.root=PATH, data_roots in {LOCAL}, or {ROOT_VARIABLE}; shapes needs none"
+            f"dataset.root=PATH, data_roots in {LOCAL_CONFIG}, or {ROOT_VARIABLE}; shapes needs none"
         )
     return section
 
 
 def _local_roots(section: Section) -> dict[str, str]:
-    """Folders by dataset as local.yaml in the working directory names them."""
-    if not LOCAL.is_file():
+    """Folders that local.yaml in the working directory names, by dataset."""
+    if not LOCAL_CONFIG.is_file():
         return {}
     try:
-        loaded = OmegaConf.load(LOCAL)
+        loaded = OmegaConf.load(LOCAL_CONFIG)
         node = loaded.get("data_roots") if isinstance(loaded, DictConfig) else None
         roots = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else {}
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        section.problem(f"{LOCAL} cannot be read: {error}", "correct the file", fatal=True)
+        section.problem(f"{LOCAL_CONFIG} cannot be read: {error}", "correct the file", fatal=True)
         return {}
     return {str(name): str(root) for name, root in roots.items()} if isinstance(roots, dict) else {}
 
 
-def _count(section: Section, name: str, known: Known, root: str | None) -> None:
-    """Count a dataset's images, and compare with the published numbers and the files that are there."""
+def _inspect_dataset(section: Section, name: str, known: KnownDataset, root: str | None) -> None:
+    """Count the images of a dataset, compare with the published numbers, and look for missing files."""
     try:
         with collected_messages() as notes:
             dataset = known.build(root)
     except NoFolderError as error:
         section.facts[name] = None
         if root is not None:
-            section.problem(f"{LOCAL}: {error}", f"correct data_roots.{name}")
+            section.problem(f"{LOCAL_CONFIG}: {error}", f"correct data_roots.{name}")
         return
     except UserError as error:
         section.facts[name] = "unusable"
@@ -103,7 +105,7 @@ def _count(section: Section, name: str, known: Known, root: str | None) -> None:
     section.facts |= {f"{name}, note {number}": note for number, note in enumerate(notes, start=1)}
     if counts != known.counts:
         section.problem(
-            f"dataset {name} has {_numbers(counts)} images; published are {_numbers(known.counts)}",
+            f"dataset {name} has {_counts_text(counts)} images; published are {_counts_text(known.counts)}",
             "complete the download and the lists, or do not compare results with published ones",
         )
     wanted = (file for part in counts for image_id in dataset.ids(part) for file in dataset.files(image_id))
@@ -115,19 +117,19 @@ def _count(section: Section, name: str, known: Known, root: str | None) -> None:
         )
 
 
-def _numbers(counts: dict[Part, int]) -> str:
+def _counts_text(counts: dict[Part, int]) -> str:
     return ", ".join(f"{count:,} {part}" for part, count in counts.items())
 
 
 def weights_folder() -> Path:
-    """Folder that published weights are kept in, as torch and torchvision do."""
+    """Folder where torch and torchvision keep published weights."""
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def weights() -> Section:
-    """Files of published weights on this machine."""
+    """Files of published weights and their sizes."""
     folder = weights_folder()
     section = Section("weights", {"folder": str(folder)})
     if folder.is_dir():
@@ -140,7 +142,7 @@ def weights() -> Section:
 
 
 def cache() -> Section:
-    """Decoded images of all datasets."""
+    """Sizes of the stores of decoded images of all datasets."""
     folder = cache_folder(None)
     section = Section("cache", {"folder": str(folder)})
     stores = sorted(folder.glob("decoded/*/")) if folder.is_dir() else []
@@ -154,11 +156,11 @@ def _size(folder: Path) -> int:
 
 
 def wandb() -> Section:
-    """Whether runs can be sent to wandb; only whether a key is there, never its value."""
+    """Whether runs can be sent to wandb; says that there is a key, never its value."""
     section = Section("wandb")
     try:
         section.facts["version"] = metadata.version("wandb")
-    except metadata.PackageNotFoundError:  # told with the versions
+    except metadata.PackageNotFoundError:  # reported with the versions
         section.facts["version"] = None
         return section
     server = os.environ.get("WANDB_BASE_URL", WANDB_SERVER)
