@@ -1,9 +1,10 @@
 """Settings of a run beside its components: trainer, evaluator, tracker, and the whole; nothing here imports torch."""
 
 from dataclasses import field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from semiseg.declare import Ge, Gt, Mark, record
+from semiseg.splits.manifest import family_names
 
 DEFAULT_ITERATIONS = 1000
 """Length of every fit where neither ``trainer.iterations`` nor ``trainer.epochs`` is given."""
@@ -11,9 +12,11 @@ DEFAULT_ITERATIONS = 1000
 MISSING = "???"
 """A value that has to be given; the word that OmegaConf knows it by."""
 
-SplitFamily = Literal[
-    "every", "shuffled", "list", "sbd", "cps", "cps_clean", "cac", "clean", "stpp", "u2pl", "dmtc"
-]
+if TYPE_CHECKING:
+    SplitFamily = str
+else:
+    # The manifest of splits is the one place that names the families.
+    SplitFamily = Literal[family_names()]
 Count = Annotated[int, Ge(1)]
 WithoutEffect = Mark("nothing")
 

@@ -10,6 +10,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
+from semiseg.splits.manifest import family_names
+
 DEFAULT_ITERATIONS = 1000
 """Length of every fit where neither ``trainer.iterations`` nor ``trainer.epochs`` is given."""
 
@@ -178,9 +180,7 @@ class RunSettings:
     name: str | None = None
     seed: int = at_least(0, 0)
     split: str = "1/16"
-    split_family: str = one_of(
-        *("every", "shuffled", "list", "sbd", "cps", "cps_clean", "cac", "clean", "stpp", "u2pl", "dmtc")
-    )
+    split_family: str = one_of(*family_names())
     split_id: str = "0"
     split_lists: str | None = None
     unlabeled: str = one_of("rest", "all")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 from semiseg.errors import UserError
@@ -63,7 +64,7 @@ def candidates(line: str) -> list[str]:
 def read_ids(path: Path, known: Iterable[str]) -> tuple[str, ...]:
     """Read an id list and return the ids that its lines name, in the order of the file.
 
-    A bare name also means the id of that name in a subfolder, where there is one alone.
+    A bare file name also stands for an id in a subfolder if only one id has this name.
 
     Args:
         path: text file with one image a line, see ``candidates``.
@@ -111,17 +112,14 @@ def require_disjoint(parts: Mapping[str, Iterable[str]], where: str) -> None:
         UserError: naming each pair of parts and the ids.
     """
     listed = {name: list(ids) for name, ids in parts.items()}
-    names = list(listed)
-    faults = [
-        f"{len(twice)} ids twice in {name}: {shown(twice)}"
-        for name in names
-        if (twice := repeated(listed[name]))
-    ]
-    for position, first in enumerate(names):
-        for second in names[position + 1 :]:
-            others = set(listed[second])
-            if both := [image_id for image_id in listed[first] if image_id in others]:
-                faults.append(f"{len(both)} ids both in {first} and in {second}: {shown(both)}")
+    faults = []
+    for name, ids in listed.items():
+        if twice := repeated(ids):
+            faults.append(f"{len(twice)} ids twice in {name}: {shown(twice)}")
+    for first, second in combinations(listed, 2):
+        others = set(listed[second])
+        if both := [image_id for image_id in listed[first] if image_id in others]:
+            faults.append(f"{len(both)} ids both in {first} and in {second}: {shown(both)}")
     if faults:
         raise UserError(
             f"{where} leaks between its parts, which would falsify results:\n  " + "\n  ".join(faults)

@@ -35,7 +35,7 @@ def pools(voc, cityscapes):
     return {"voc": voc, "cityscapes": cityscapes}
 
 
-PARTITIONS = [each for name in ORIGINS for each in manifest().families[name].partitions]
+PARTITIONS = [each for name in ORIGINS for each in manifest().of(family=name)]
 
 
 @pytest.mark.slow
