@@ -6,8 +6,9 @@ from semiseg.config.check import Checker
 from semiseg.config.compose import Request, draft
 from semiseg.declare import declared
 from semiseg.settings import RunSettings
+from semiseg.splits.lists import write_lists
 from semiseg.splits.manifest import family_names, manifest
-from semiseg.splits.published_lists import folder_of, write_lists
+from semiseg.splits.published_lists import folder_of
 
 
 @pytest.fixture(autouse=True)

@@ -7,15 +7,9 @@ from id_dataset import Ids, stems
 
 from semiseg.errors import UserError
 from semiseg.splits.importing import import_family
+from semiseg.splits.lists import refuse_other_lists, write_lists
 from semiseg.splits.manifest import manifest
-from semiseg.splits.published_lists import (
-    cache_dir,
-    find_imported,
-    folder_of,
-    refuse_other_lists,
-    unlike_published,
-    write_lists,
-)
+from semiseg.splits.published_lists import cache_dir, find_imported, folder_of, unlike_published
 from semiseg.splits.split import make_split
 
 ORIGINS = {"cps": "cps", "cps_clean": "cps", "cac": "cac", "clean": "stpp", "stpp": "stpp", "u2pl": "u2pl"}

@@ -8,8 +8,9 @@ from semiseg.cli.arguments import Parser
 from semiseg.errors import UserError
 from semiseg.output import text_table
 from semiseg.splits.importing import import_family
+from semiseg.splits.lists import LABELED, UNLABELED
 from semiseg.splits.manifest import Family, manifest
-from semiseg.splits.published_lists import LABELED, UNLABELED, WORKING, cache_dir, find_imported
+from semiseg.splits.published_lists import WORKING, cache_dir, find_imported
 
 DESCRIPTION = "Which training images are labeled: what is published, and what of it is at hand."
 EPILOG = """\

@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 
 from semiseg.errors import UserError
 from semiseg.files import write_text
-from semiseg.splits.lists import read_stems, shown
+from semiseg.splits.lists import LABELED, UNLABELED, read_stems, refuse_other_lists, shown, write_lists
 from semiseg.splits.manifest import Family, IdList, Partition, manifest
-from semiseg.splits.published_lists import LABELED, UNLABELED, folder_of, refuse_other_lists, write_lists
+from semiseg.splits.published_lists import folder_of
 from semiseg.splits.rules import without
 
 CITYSCAPES_END = "_leftImg8bit"

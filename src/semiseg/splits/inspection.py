@@ -13,15 +13,9 @@ from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.data.check import FileBacked
 from semiseg.errors import UserError
 from semiseg.output import text_table
+from semiseg.splits.lists import LABELED, UNLABELED, refuse_other_lists, write_lists
 from semiseg.splits.manifest import manifest
-from semiseg.splits.published_lists import (
-    LABELED,
-    UNLABELED,
-    find_imported,
-    refuse_other_lists,
-    unlike_published,
-    write_lists,
-)
+from semiseg.splits.published_lists import find_imported, unlike_published
 from semiseg.splits.rules import ANY_DATASET
 from semiseg.splits.split import make_split
 

@@ -7,6 +7,10 @@ from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 from semiseg.errors import UserError
+from semiseg.files import write_text
+
+LABELED = "labeled.txt"
+UNLABELED = "unlabeled.txt"
 
 SHOWN_IDS = 10
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -124,6 +128,43 @@ def require_disjoint(parts: Mapping[str, Iterable[str]], where: str) -> None:
         raise UserError(
             f"{where} leaks between its parts, which would falsify results:\n  " + "\n  ".join(faults)
         )
+
+
+def refuse_other_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> bool:
+    """Compare lists with the files of a folder; return whether all are there already.
+
+    Raises:
+        UserError: a file holds other ids; nothing should replace it unasked.
+    """
+    for name, ids in lists.items():
+        if (folder / name).is_file() and read_lines(folder / name) != list(ids):
+            raise UserError(
+                f"{folder / name} holds other ids than the {len(ids)} that would be written; choose another folder, "
+                "or remove it."
+            )
+    return all((folder / name).is_file() for name in lists)
+
+
+def write_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> None:
+    """Write id lists, one id a line.
+
+    After a kill each file is whole or absent, and the last one is only there if all others are.
+
+    Args:
+        folder: made where it does not exist.
+        lists: ids by file name.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, ids in lists.items():
+            write_text(folder / name, "".join(f"{image_id}\n" for image_id in ids))
+    except OSError as error:
+        raise UserError(
+            f"lists cannot be written to {folder}: {error.strerror or error}. Choose another folder, or make room."
+        ) from error
 
 
 def _unknown_ids(path: Path, unknown: list[tuple[int, str]], pool: frozenset[str]) -> str:

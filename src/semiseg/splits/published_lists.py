@@ -1,18 +1,15 @@
-"""Imported lists of published partitions: their folders, reading them for training, writing them."""
+"""Imported lists of published partitions: their folders, and reading them for training."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from semiseg.contracts.dataset import ids_sha256
 from semiseg.errors import UserError
-from semiseg.files import write_text
-from semiseg.splits.lists import read_ids, read_lines
+from semiseg.splits.lists import LABELED, UNLABELED, read_ids, read_lines
 from semiseg.splits.manifest import Partition, PartitionKey, manifest
 from semiseg.splits.rules import Divided
 
 WORKING = Path("data_splits")
-LABELED = "labeled.txt"
-UNLABELED = "unlabeled.txt"
 BOTH = (LABELED, UNLABELED)
 
 
@@ -114,40 +111,3 @@ def unlike_published(dataset: str, key: PartitionKey, labeled: Sequence[str]) ->
                 "images of this dataset are others"
             )
     return None
-
-
-def refuse_other_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> bool:
-    """Compare lists with the files of a folder; return whether all are there already.
-
-    Raises:
-        UserError: a file holds other ids; nothing should replace it unasked.
-    """
-    for name, ids in lists.items():
-        if (folder / name).is_file() and read_lines(folder / name) != list(ids):
-            raise UserError(
-                f"{folder / name} holds other ids than the {len(ids)} that would be written; choose another folder, "
-                "or remove it."
-            )
-    return all((folder / name).is_file() for name in lists)
-
-
-def write_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> None:
-    """Write id lists, one id a line.
-
-    After a kill each file is whole or absent, and the last one is only there if all others are.
-
-    Args:
-        folder: made where it does not exist.
-        lists: ids by file name.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, ids in lists.items():
-            write_text(folder / name, "".join(f"{image_id}\n" for image_id in ids))
-    except OSError as error:
-        raise UserError(
-            f"lists cannot be written to {folder}: {error.strerror or error}. Choose another folder, or make room."
-        ) from error

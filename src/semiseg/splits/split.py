@@ -8,9 +8,9 @@ from typing import Protocol, get_args, runtime_checkable
 
 from semiseg.contracts.dataset import Part, SegDataset, Split
 from semiseg.errors import UserError
-from semiseg.splits.lists import read_ids, require_disjoint, shown
+from semiseg.splits.lists import LABELED, UNLABELED, read_ids, require_disjoint, shown
 from semiseg.splits.manifest import OWN_LISTS, family_names, manifest
-from semiseg.splits.published_lists import LABELED, UNLABELED, read_imported
+from semiseg.splits.published_lists import read_imported
 from semiseg.splits.rules import ANY_DATASET, Divided, every, shuffled, without
 
 
