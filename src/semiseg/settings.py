@@ -11,9 +11,6 @@ DEFAULT_ITERATIONS = 1000
 MISSING = "???"
 """A value that has to be given; the word that OmegaConf knows it by."""
 
-SplitFamily = Literal[
-    "every", "shuffled", "list", "sbd", "cps", "cps_clean", "cac", "clean", "stpp", "u2pl", "dmtc"
-]
 Count = Annotated[int, Ge(1)]
 WithoutEffect = Mark("nothing")
 
@@ -135,7 +132,7 @@ class RunSettings:
     """Seed of everything random."""
     split: Annotated[str, Mark("data")] = "1/16"
     """Share ("1/8") or number ("732") of labeled training images, or "full"."""
-    split_family: Annotated[SplitFamily, Mark("data")] = "every"
+    split_family: Annotated[str, Mark("data")] = "every"
     """Origin of the partition: "every" r-th image, "shuffled", a "list" of own files, or one of the published ones
     (``semiseg splits list``)."""
     split_id: Annotated[str, Mark("data", "repetition")] = "0"

@@ -7,15 +7,9 @@ from id_dataset import Ids, stems
 
 from semiseg.errors import UserError
 from semiseg.splits.importing import import_family
+from semiseg.splits.lists import refuse_other_lists, write_lists
 from semiseg.splits.manifest import manifest
-from semiseg.splits.published_lists import (
-    cache_dir,
-    find_imported,
-    folder_of,
-    refuse_other_lists,
-    unlike_published,
-    write_lists,
-)
+from semiseg.splits.published_lists import cache_dir, find_imported, folder_of, unlike_published
 from semiseg.splits.split import make_split
 
 ORIGINS = {"cps": "cps", "cps_clean": "cps", "cac": "cac", "clean": "stpp", "stpp": "stpp", "u2pl": "u2pl"}
@@ -35,7 +29,7 @@ def pools(voc, cityscapes):
     return {"voc": voc, "cityscapes": cityscapes}
 
 
-PARTITIONS = [each for name in ORIGINS for each in manifest().families[name].partitions]
+PARTITIONS = [each for name in ORIGINS for each in manifest().of(family=name)]
 
 
 @pytest.mark.slow

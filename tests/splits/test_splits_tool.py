@@ -23,11 +23,6 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("SEMISEG_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture(scope="module")
-def published(shared_data):
-    return shared_data("published_splits")
-
-
 def run(capsys, *words):
     """Return exit code, output and the message for people."""
     code = main(["splits", *map(str, words)])

@@ -1,15 +1,14 @@
 """Published partitions are checked with the settings, before any data is there."""
 
-from typing import get_args
-
 import pytest
 
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request, draft
+from semiseg.declare import declared
 from semiseg.settings import RunSettings
-from semiseg.splits.manifest import manifest
-from semiseg.splits.published_lists import folder_of, write_lists
-from semiseg.splits.split import Family
+from semiseg.splits.lists import write_lists
+from semiseg.splits.manifest import family_names, manifest
+from semiseg.splits.published_lists import folder_of
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +28,9 @@ def missing(*words):
 
 
 def test_families_are_those_of_the_manifest():
-    (field,) = (each for each in RunSettings.__dataclass_fields__.values() if each.name == "split_family")
-    assert set(field.metadata["choices"]) == {*get_args(Family)} == {"list", *manifest().families}
+    (fault,) = Checker().everything(draft(Request(("split_family=evry",))))
+    assert fault.expected == f"expected one of: {', '.join(family_names())}."
+    assert declared(RunSettings)["split_family"].default == family_names()[0] == fault.near == "every"
 
 
 @pytest.mark.parametrize(

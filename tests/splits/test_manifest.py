@@ -1,6 +1,7 @@
 """The manifest: every fact in it follows from the published lists or from a rule."""
 
 import hashlib
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -10,19 +11,14 @@ from id_dataset import stems
 from semiseg.errors import UserError
 from semiseg.splits import manifest as module
 from semiseg.splits.dms import difference_maximized
-from semiseg.splits.manifest import load, manifest
-from semiseg.splits.partitions import DATASETS, IdList
+from semiseg.splits.manifest import IdList, family_names, manifest, read_manifest
 from semiseg.splits.rules import shuffled
 from semiseg.splits.split import make_split
 
 SHIPPED = Path(module.__file__).parents[3] / "data_splits" / "manifest.yaml"
 KNOWN = manifest()
-RULED = [
-    each
-    for name in ("every", "shuffled", "sbd")
-    for each in KNOWN.families[name].partitions
-    if not each.alias
-]
+RAW = yaml.safe_load(SHIPPED.read_text())
+RULED = [each for each in KNOWN.partitions if each.rule and each.stored_as == each.key]
 
 
 @pytest.fixture
@@ -54,34 +50,51 @@ def test_share_of_vocs_own_images(pools, each):
 
 def test_samples_of_dmt_are_those_of_the_manifest(voc):
     pool = voc.ids("train")
-    assert len(KNOWN.samples["voc"]) == 12
-    for (split, split_id), lists in KNOWN.samples["voc"].items():
+    assert len(RAW["dms"]["voc"]) == 12
+    for key, sides in RAW["dms"]["voc"].items():
+        split, split_id = key.split(" ")
         labeled, _ = shuffled(pool, split, int(split_id))
         samples = difference_maximized(pool, labeled, split, split_id)
-        assert all(known.fits(sample) for known, sample in zip(lists, samples, strict=True))
+        known = [IdList(*sides[side]) for side in ("left", "right")]
+        assert all(each.fits(sample) for each, sample in zip(known, samples, strict=True))
 
 
 def test_other_lists(published):
     folders = {"DATA": "cps", "dataloaders": "cac"}
-    for known, file in KNOWN.lists.values():
-        root, _, rest = file.partition("/")
+    for row in RAW["lists"].values():
+        root, _, rest = row["file"].partition("/")
         names = [stem.removesuffix("_leftImg8bit") for stem in stems(published / folders[root] / rest)]
-        assert known.fits([f"{name.split('_')[0]}/{name}" for name in names])
+        assert IdList(*row["ids"]).fits([f"{name.split('_')[0]}/{name}" for name in names])
 
 
 def test_valtiny_is_for_validation(pools):
-    assert [len(KNOWN.subsets["valtiny"][name]) for name in DATASETS] == [20, 19]
+    assert [len(KNOWN.subsets["valtiny"][name]) for name in pools] == [20, 19]
     for name, dataset in pools.items():
         assert {*KNOWN.subsets["valtiny"][name]} < {*dataset.ids("val")}
 
 
 def test_equal_partitions_know_each_other():
-    names = {str(each) for each in KNOWN.names(KNOWN.find("voc", "clean", "1464", "0"))}
+    names = {str(each) for each in KNOWN.same_images(KNOWN.find("voc", "clean", "1464", "0"))}
     assert names == {"sbd 1464 0", "cac 1464 0", "stpp 1464 0", "u2pl 1464 0"}
-    assert [str(each) for each in KNOWN.names(KNOWN.find("cityscapes", "u2pl", "1/8", "0"))] == [
+    assert [str(each) for each in KNOWN.same_images(KNOWN.find("cityscapes", "u2pl", "1/8", "0"))] == [
         "cac 1/8 0", "stpp 1/8 0",
     ]  # fmt: skip
-    assert KNOWN.names(KNOWN.find("voc", "cac", "60", "0")) == []
+    assert KNOWN.same_images(KNOWN.find("voc", "cac", "60", "0")) == []
+
+
+def test_lists_without_hashes_are_equal_to_none():
+    assert KNOWN.same_images(KNOWN.find("cityscapes", "dmtc", "100", "0")) == []
+
+
+def test_an_alias_is_stored_under_the_name_of_the_other():
+    alias = KNOWN.find("voc", "u2pl", "92", "0")
+    assert alias.stored_as == ("clean", "92", "0")
+    assert alias.unlabeled == KNOWN.find("voc", "clean", "92", "0").unlabeled
+    assert KNOWN.find("voc", "cac", "1464", "0").rule == "sbd"
+
+
+def test_families_are_those_of_the_manifest_and_own_lists():
+    assert family_names() == (*RAW["families"], "list")
 
 
 def test_a_partition_is_found_by_its_number_of_labels():
@@ -116,7 +129,7 @@ def test_hash_is_of_ids_joined_by_line_feeds():
 
 
 def damage(change):
-    raw = yaml.safe_load(SHIPPED.read_text())
+    raw = deepcopy(RAW)
     change(raw)
     return yaml.safe_dump(raw)
 
@@ -145,12 +158,12 @@ def test_a_damaged_manifest_is_refused(tmp_path, change, message):
     file = tmp_path / "manifest.yaml"
     file.write_text(damage(change))
     with pytest.raises(UserError, match=message):
-        load(file)
+        read_manifest(file)
 
 
 def test_a_manifest_that_is_no_yaml(tmp_path):
     (tmp_path / "manifest.yaml").write_text("a: [")
     with pytest.raises(UserError, match="cannot be used"):
-        load(tmp_path / "manifest.yaml")
+        read_manifest(tmp_path / "manifest.yaml")
     with pytest.raises(UserError, match="No such file"):
-        load(tmp_path / "none.yaml")
+        read_manifest(tmp_path / "none.yaml")
