@@ -1,0 +1,266 @@
+"""What may be compared: which settings of runs matter for what, and in what two runs differ.
+
+All lists of keys that the report and ``semiseg compare`` go by stand here.
+"""
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, TypeVar
+
+from semiseg.config.compose import is_harmless
+from semiseg.config.faults import listed, nearest, shown
+from semiseg.config.layers import flatten
+from semiseg.config.schema import COMPONENTS, SETTINGS
+from semiseg.errors import UserError
+from semiseg.report.records import RunRecord
+from semiseg.report.scores import BY_CLASS, NONE
+
+KINDS = ("dataset", "evaluator", "split", "iterations", "code", "settings")
+"""Kinds of facts in the order in which they are shown."""
+
+MEASURE = ("dataset", "evaluator")
+"""Kinds in which runs have to agree for their scores to be comparable at all."""
+
+MIXABLE = ("code", "settings", "iterations")
+"""Kinds of differences that a person may choose to average over."""
+
+FREE = frozenset(
+    {
+        "seed",
+        "split_id",
+        "split_lists",
+        "dataset.root",
+        "trainer.threads",
+        "trainer.iterations",
+        "trainer.epochs",
+        "trainer.device",
+        "evaluator.name",
+        "evaluator.batch_size",
+        "augment.name",
+        "optimizer.name",
+        "schedule.name",
+    }
+)
+"""Keys that may differ in an average: partitions are compared by their hash, lengths by the iterations that were
+done, and the name of an option says nothing that its values do not."""
+
+FILES = ("backbone.weights", "method.weights_a", "method.weights_b")
+"""Files are compared by their name, since folders differ from machine to machine."""
+
+STARTS = ("init_from", "init_sha256", "method.baseline")
+"""Runs to start from belong to a seed each; whether there is one is what is compared."""
+
+SPLIT = ("split", "split_family", "unlabeled", "val_subset")
+PARTITION = ("split", "split_family", "split_id", "split_lists", "unlabeled", "val_subset")
+"""Keys that name the labeled and the unlabeled images of a run."""
+
+IDENTITY = frozenset({"name", "run_dir", "sweep_dir"})
+"""Keys that say which run it is; no comparison shows them."""
+
+SAME_NETWORK = ("backbone.", "model.")
+"""Settings in which a cell and its baseline have to agree; a method brings others of its own."""
+
+METHOD = "method"
+OF_METHOD = ("method.", "trainer.unlabeled_batch_size")
+"""Settings in which a method may differ from its baseline without a note."""
+
+GROUPS = (*COMPONENTS, *SETTINGS)
+PLAIN = ("seed", "split", "split_family", "split_id")
+"""Keys of ``--by`` that are no groups."""
+
+FULL = "full"
+VALIDATION = "ids of the validation images"
+SHOWN_KEYS = 4
+
+Facts = dict[str, dict[str, Any]]
+Item = TypeVar("Item")
+Name = TypeVar("Name", bound=Hashable)
+
+
+def matters(key: str) -> bool:
+    """Whether a result can depend on a setting."""
+    return not is_harmless(key)
+
+
+def grouped(items: Iterable[Item], name: Callable[[Item], Name]) -> dict[Name, list[Item]]:
+    """Put items of one name together, in the order of their first mention."""
+    groups: dict[Name, list[Item]] = {}
+    for item in items:
+        groups.setdefault(name(item), []).append(item)
+    return groups
+
+
+def facts(record: RunRecord) -> Facts:
+    """Return what runs have to agree in to be averaged: kind, key, plain value; what is null is left out."""
+    found: Facts = {kind: {} for kind in KINDS}
+    for key, value in flatten(record.config).items():
+        if value is not None and key not in FREE and matters(key):
+            found[_kind(key)][key] = _comparable(key, value)
+    counts = record.results.get("split_counts") or {}
+    found["dataset"]["classes"] = list(record.results.get(BY_CLASS) or ())
+    found["evaluator"] |= {
+        "validation images": counts.get("val"),
+        "test images": counts.get("test"),
+        VALIDATION: short(record.validation_sha256()),
+    }
+    found["iterations"]["iterations"] = record.results.get("iterations")
+    found["code"]["code"] = code_version(record)
+    return found
+
+
+def level(found: Iterable[Facts]) -> None:
+    """Forget the validation ids of all runs where one does not know them, as without its folder ``stages``."""
+    found = list(found)
+    if any(each["evaluator"][VALIDATION] is None for each in found):
+        for each in found:
+            each["evaluator"][VALIDATION] = None
+
+
+def code_version(record: RunRecord) -> str:
+    """Version, commit and a hash of uncommitted changes; of each process of a run that was resumed by another."""
+    return ", then ".join(dict.fromkeys(map(_version, (record.env, *record.resumed))))
+
+
+def short(digest: str | None) -> str | None:
+    """First digits of a hash, which are enough to tell two apart."""
+    return digest and digest[:8]
+
+
+def differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Keys whose values differ, with both values; ``None`` where one is missing."""
+    keys = dict.fromkeys([*own, *other])
+    return [(key, own.get(key), other.get(key)) for key in keys if own.get(key) != other.get(key)]
+
+
+def spelled(unlike: Iterable[tuple[str, Any, Any]], whose: str = "") -> str:
+    """Differences in words, for example "iterations=50 (averaged: 100)"."""
+    return first_few([f"{key}={shown(own)} ({whose}{shown(other)})" for key, own, other in unlike])
+
+
+def first_few(words: Sequence[str]) -> str:
+    """Join the first words and count the others."""
+    more = len(words) - SHOWN_KEYS
+    return ", ".join(words[:SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")
+
+
+def measured_otherwise(runs: Sequence[RunRecord]) -> list[str]:
+    """Keys that keep the scores of runs from being comparable: what differs in data or evaluation."""
+    found = [facts(run) for run in runs]
+    level(found)
+    known = dict.fromkeys((kind, key) for each in found for kind in MEASURE for key in each[kind])
+    return [
+        key for kind, key in known if any(each[kind].get(key) != found[0][kind].get(key) for each in found)
+    ]
+
+
+def partition(run: RunRecord) -> tuple[Any, ...]:
+    """Name of the labeled and the unlabeled images of a run."""
+    return (run.option("dataset"), *(str(run.config.get(key)) for key in PARTITION))
+
+
+def split_hash(run: RunRecord) -> tuple[str, str]:
+    """Hashes of the labeled and of the unlabeled images."""
+    hashes = run.results.get("split_sha256") or {}
+    return str(hashes.get("labeled")), str(hashes.get("unlabeled"))
+
+
+def pair_key(run: RunRecord) -> tuple[Any, ...]:
+    """Seed and labeled images, which two runs have in common that are compared as a pair."""
+    return (run.seed, split_hash(run)[0])
+
+
+def checked_keys(by: Sequence[str], records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return the keys of ``--by`` once each.
+
+    Args:
+        by: Config groups such as "method", keys such as "split", dotted keys such as "optimizer.lr".
+        records: Runs, at least one of which has to have each key.
+
+    Raises:
+        UserError: no key, or no run has one of that name.
+    """
+    known = dict.fromkeys([*GROUPS, *PLAIN])
+    for record in records:
+        known |= dict.fromkeys(flatten(record.config))
+    for key in by:
+        if key not in known:
+            raise UserError(
+                f"--by={key}: no run has this key.{did_you_mean(key, known)} Usual ones: "
+                f"{listed([*GROUPS, *PLAIN])}; any dotted key of the config goes too, such as optimizer.lr."
+            )
+    if not by:
+        raise UserError("--by is empty: give keys that tell runs apart, such as method,split.")
+    return tuple(dict.fromkeys(by))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Hint at the nearest of the known words; empty where none is near."""
+    near = nearest(word, known)
+    return f" Did you mean {near}?" if near else ""
+
+
+def cell_key(record: RunRecord, by: Sequence[str]) -> dict[str, str]:
+    """Values of the keys in a run; empty where the run left no config and its overrides do not tell all."""
+    known = known_values(record, by)
+    return known if len(known) == len(by) else {}
+
+
+def known_values(record: RunRecord, keys: Sequence[str]) -> dict[str, str]:
+    """Values of the keys in a run, in their order; of a run that left no config those that were typed."""
+    if record.config:
+        return {key: _value(record, key) for key in keys}
+    typed = dict(text.lstrip("+").split("=", 1) for text in record.overrides if "=" in text)
+    return {key: typed[key] for key in keys if key in typed}
+
+
+def of_method(key: str) -> bool:
+    """Whether a key says which method it is, or a setting of it such as "method.weight"."""
+    return key == METHOD or key.startswith(f"{METHOD}.")
+
+
+def sort_rank(key: str, value: str, baseline: str | None) -> tuple[Any, ...]:
+    """Order of the values of a key: the baseline first, numbers and ratios by size, then names."""
+    if key == METHOD:
+        return (value != baseline, 0.0, value)
+    number = ratio(value)
+    return (number is None, number or 0.0, value)
+
+
+def ratio(text: str) -> float | None:
+    """Number that a value such as "1/16", "732", "0.01" or "full" stands for; "full" comes after all."""
+    if text == FULL:
+        return float("inf")
+    numerator, slash, denominator = text.partition("/")
+    try:
+        return float(numerator) / float(denominator) if slash else float(numerator)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def _value(record: RunRecord, key: str) -> str:
+    found = record.option(key) if key in GROUPS else flatten(record.config).get(key)
+    if isinstance(found, bool):
+        return str(found).lower()
+    return NONE if found is None else str(found)
+
+
+def _kind(key: str) -> str:
+    group = key.partition(".")[0]
+    return "split" if key in SPLIT else group if group in MEASURE else "settings"
+
+
+def _comparable(key: str, value: Any) -> Any:
+    if key in STARTS:
+        return "given"
+    return PurePath(value).name if key in FILES and isinstance(value, str) else value
+
+
+def _version(env: Mapping[str, Any]) -> str:
+    version = str((env.get("packages") or {}).get("semiseg", "unknown"))
+    git = env.get("git")
+    if not git:
+        return version
+    diff = str(git.get("diff") or "")
+    changes = f"+{hashlib.sha256(diff.encode()).hexdigest()[:6]}" if diff else ""
+    return f"{version} {str(git.get('commit'))[:8]}{changes}"

@@ -1,0 +1,257 @@
+"""All figures of a study as PNG files, each for light and for dark pages, with what they show in words."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from semiseg.files import replacing
+from semiseg.report.comparable import grouped
+from semiseg.report.drawing import (
+    DARK,
+    LIGHT,
+    Look,
+    Looks,
+    Theme,
+    draw_classes,
+    draw_costs,
+    draw_difference,
+    draw_learning,
+    draw_pseudo,
+    draw_ratio,
+    draw_scores,
+)
+from semiseg.report.gallery import Gallery, contact_sheet
+from semiseg.report.records import Curve, RunCurves, curves, mean_curve
+from semiseg.report.scores import (
+    CLASS_SCORE,
+    COSTS,
+    PRIMARY,
+    difference,
+    mean_std,
+    metric_name,
+    percent,
+    quantity,
+)
+from semiseg.report.study import ALL, Cell, Study, StudyFigure, panels
+
+DPI = 180
+# Narrow, so that a phone shows the letters at their size.
+WIDTH, HEIGHT = 5.0, 3.7
+ROW, FRAME = 0.34, 1.1
+
+Lines = Mapping[str, Sequence[Curve]]
+
+
+@dataclass(frozen=True)
+class FigurePlan:
+    """A figure before it is drawn; its other values are those of ``StudyFigure``.
+
+    Args:
+        draw: Draws it into an empty canvas.
+        size: Width and height in inches.
+    """
+
+    name: str
+    title: str
+    alt: str
+    draw: Callable[[Figure, Theme], None]
+    size: tuple[float, float] = (WIDTH, HEIGHT)
+    caption: str = ""
+
+
+def write_figures(study: Study, galleries: Sequence[Gallery], folder: Path) -> list[StudyFigure]:
+    """Write the figures that the study has numbers for, over those of the same names.
+
+    Args:
+        study: What is shown.
+        galleries: Galleries whose contact sheets are written too.
+        folder: Folder that gets NAME.png and NAME-dark.png, contact sheets as NAME.jpg; made where it does not
+            exist.
+
+    Returns:
+        Figures in the order in which a report shows them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = [_written(plan, folder) for plan in _plans(study)]
+    for gallery in galleries:
+        name = f"gallery-{_stem(gallery.name)}"
+        path = folder / f"{name}.jpg"
+        with replacing(path) as file:
+            # A sheet of photographs takes five times as much as a PNG.
+            contact_sheet(gallery).save(file, "JPEG", quality=85, subsampling=0)
+        alt = (
+            f"Validation images {', '.join(row.name for row in gallery.rows)}, one a row, "
+            f"with the columns {', '.join(gallery.columns)}."
+        )
+        figures.append(StudyFigure(name, path, f"Predictions, {gallery.name}", alt, path))
+    return figures
+
+
+def _plans(study: Study) -> Iterator[FigurePlan]:
+    """Lay out all figures of numbers, the baseline before the other methods."""
+    cells = sorted(study.filled, key=lambda cell: not study.is_baseline(cell))
+    if not cells:
+        return
+    looks = {name: Look(index) for index, name in enumerate(dict.fromkeys(cell.line for cell in cells))}
+    yield _scores(study, cells, looks)
+    yield from _difference(study, looks)
+    yield from _classes(study)
+    for name, members in panels(cells).items():
+        drawn = {cell.column: [curves(run) for run in cell.runs] for cell in members}
+        own = {cell.column: looks[cell.line] for cell in members}
+        yield from _curve_figures(name, drawn, own)
+    yield _costs(study, looks)
+
+
+def _scores(study: Study, cells: Sequence[Cell], looks: Looks) -> FigurePlan:
+    name = metric_name(study.metric)
+    parts = [f"{cell.label}: {mean_std(cell.scores[study.metric])}" for cell in study.filled]
+    alt = f"{name} in percent. {'; '.join(parts)}."
+    placed = [cell for cell in cells if cell.fraction and cell.scores[study.metric].n]
+    if len({cell.fraction for cell in placed}) < 2:
+        return FigurePlan(
+            "scores",
+            name,
+            alt,
+            partial(draw_scores, cells=study.filled, looks=looks, metric=study.metric, label=f"{name} (%)"),
+            _rows_size(study.filled),
+            "Mean, one standard deviation to each side, and each seed as a small dot.",
+        )
+    full = [
+        cell.scores[study.metric].mean for cell in placed if study.is_baseline(cell) and cell.fraction == 1
+    ]
+    reference = full[0] if len(full) == 1 else None
+    caption = "Means, with a band of one standard deviation to each side and each seed as a small dot."
+    if reference is not None:
+        caption += f" Dotted: {study.baseline} with all labels."
+    lines = grouped(placed, lambda cell: cell.line)
+    return FigurePlan(
+        "ratio",
+        f"{name} against the share of labeled images",
+        alt,
+        partial(
+            draw_ratio,
+            lines=lines,
+            looks=looks,
+            metric=study.metric,
+            label=f"{name} (%)",
+            reference=reference,
+        ),
+        caption=caption,
+    )
+
+
+def _difference(study: Study, looks: Looks) -> Iterator[FigurePlan]:
+    rows = [cell for cell in study.cells if cell.difference is not None]
+    if rows:
+        parts = [f"{cell.label}: {difference(cell.difference)}" for cell in rows]
+        yield FigurePlan(
+            "difference",
+            f"Difference of {metric_name(study.metric)} to {study.baseline}",
+            f"Difference to {study.baseline} in percentage points, 95 % interval in brackets. {'; '.join(parts)}.",
+            partial(draw_difference, cells=rows, looks=looks),
+            _rows_size(rows),
+            "Paired by seed and labeled images, with 95 % confidence intervals; hollow where a single pair has none.",
+        )
+
+
+def _classes(study: Study) -> Iterator[FigurePlan]:
+    cells = [cell for cell in study.cells if cell.iou]
+    if not (cells and study.classes):
+        return
+    parts = []
+    for cell in cells:
+        known = {name: each.mean for name, each in cell.iou.items() if each.mean is not None}
+        if known:
+            best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+            parts.append(
+                f"{cell.label}: highest {best} {percent(known[best])}, lowest {worst} {percent(known[worst])}"
+            )
+    yield FigurePlan(
+        "classes",
+        f"{CLASS_SCORE} of each class on the validation images (%)",
+        f"Heat map of the {CLASS_SCORE} of {len(study.classes)} classes in percent. {'; '.join(parts)}.",
+        partial(draw_classes, cells=cells, classes=study.classes),
+        (1.6 + 0.78 * len(cells), FRAME + 0.29 * len(study.classes)),
+    )
+
+
+def _curve_figures(name: str, drawn: Mapping[str, Sequence[RunCurves]], looks: Looks) -> Iterator[FigurePlan]:
+    def lines(part: str) -> Lines:
+        found = {
+            key: [curve for each in members if (curve := getattr(each, part))]
+            for key, members in drawn.items()
+        }
+        return {key: parts for key, parts in found.items() if parts}
+
+    suffix = "" if name == ALL else f", {name}"
+    if scores := lines("score"):
+        yield FigurePlan(
+            f"learning-{_stem(name)}",
+            f"Learning curves{suffix}",
+            _curves_alt(f"{PRIMARY.name} on the validation images", scores),
+            partial(draw_learning, lines=scores, looks=looks),
+        )
+    coverage, accuracy = lines("coverage"), lines("accuracy")
+    if coverage:
+        yield FigurePlan(
+            f"pseudo-{_stem(name)}",
+            f"Pseudo-labels{suffix}",
+            f"{_curves_alt('Coverage', coverage)} {_curves_alt('Accuracy', accuracy)}".strip(),
+            partial(draw_pseudo, coverage=coverage, accuracy=accuracy, looks=looks),
+            (WIDTH, HEIGHT + 1.3),
+        )
+
+
+def _costs(study: Study, looks: Looks) -> FigurePlan:
+    parts = [
+        f"{cell.label}: "
+        + ", ".join(
+            f"{quantity(cell.costs[name], factor)} {label}" for name, (label, factor) in COSTS.items()
+        )
+        for cell in study.filled
+    ]
+    return FigurePlan(
+        "cost",
+        "Throughput, time and memory of training",
+        f"Costs of training. {'; '.join(parts)}.",
+        partial(draw_costs, cells=study.filled, looks=looks),
+        (WIDTH + 2.2, _rows_size(study.filled)[1]),
+    )
+
+
+def _curves_alt(what: str, lines: Lines) -> str:
+    """First and last mean of each line, with the iterations."""
+    means = {name: mean_curve(members) for name, members in lines.items()}
+    parts = [
+        f"{name}: {percent(mean.values[0])} at iteration {mean.iterations[0]}, "
+        f"{percent(mean.values[-1])} at {mean.iterations[-1]}"
+        for name, mean in means.items()
+        if mean
+    ]
+    return f"{what} in percent over the iterations. {'; '.join(parts)}." if parts else ""
+
+
+def _rows_size(rows: Sequence[Cell]) -> tuple[float, float]:
+    return WIDTH, FRAME + ROW * len(rows)
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name.replace("/", "of")).strip("-.") or "all"
+
+
+def _written(plan: FigurePlan, folder: Path) -> StudyFigure:
+    paths = {LIGHT: folder / f"{plan.name}.png", DARK: folder / f"{plan.name}-dark.png"}
+    for theme, path in paths.items():
+        with matplotlib.rc_context(theme.settings()):
+            canvas = Figure(figsize=plan.size, layout="constrained")
+            plan.draw(canvas, theme)
+            # Without the name of the program that wrote it, equal pictures are equal files.
+            with replacing(path) as file:
+                canvas.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+    return StudyFigure(plan.name, paths[LIGHT], plan.title, plan.alt, paths[DARK], plan.caption)
