@@ -1,7 +1,6 @@
 """From run records to a ``Study``: cells with their averages and what is published for them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from semiseg.errors import UserError
 from semiseg.report.averaging import Averaged, choose_runs, strange_splits
@@ -60,13 +59,15 @@ def published(runs: Sequence[RunRecord]) -> tuple[Published, ...]:
     under ``source`` where it stands, under the key of the primary score the percent by split. What does not fit
     a run is left out.
     """
-    found = [
-        Published(percent / 100, str(row.get("source", "")), _preset(run))
-        for run in runs
-        for row in run.config.get("published") or ()
-        if (percent := _published_percent(row, run)) is not None
-    ]
-    return tuple(dict.fromkeys(found))
+    found: dict[Published, None] = {}
+    for run in runs:
+        for row in (row for row in run.config.get("published") or () if isinstance(row, Mapping)):
+            by_split = {str(split): percent for split, percent in (row.get(PRIMARY.key) or {}).items()}
+            percent = by_split.get(str(run.config.get("split")))
+            fits = all(name == run.option(group) for group, name in (row.get("for") or {}).items())
+            if percent is not None and fits:
+                found[Published(float(percent) / 100, str(row.get("source", "")), _preset(run))] = None
+    return tuple(found)
 
 
 def _cell(key: Mapping[str, str], found: Averaged, metric: str) -> Cell:
@@ -138,16 +139,6 @@ def _baseline(given: str | None, by: Sequence[str], records: Sequence[RunRecord]
             f"There are: {', '.join(methods)}."
         )
     return given
-
-
-def _published_percent(row: Any, run: RunRecord) -> float | None:
-    if not isinstance(row, Mapping):
-        return None
-    if any(name != run.option(group) for group, name in (row.get("for") or {}).items()):
-        return None
-    by_split = {str(split): percent for split, percent in (row.get(PRIMARY.key) or {}).items()}
-    percent = by_split.get(str(run.config.get("split")))
-    return None if percent is None else float(percent)
 
 
 def _preset(run: RunRecord) -> str:

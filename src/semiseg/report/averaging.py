@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,12 @@ from semiseg.report.comparable import (
     KINDS,
     Facts,
     differences,
-    facts,
+    facts_of,
     grouped,
-    level,
     partition,
     short,
     sort_rank,
     spelled,
-    split_hash,
 )
 from semiseg.report.records import DONE, RunRecord
 from semiseg.report.study import Flag, Flagged
@@ -57,29 +54,33 @@ def choose_runs(
         strange: Flags of runs whose partition is not what its name says, by path; see ``strange_splits``.
         mix: Kinds of facts in which averaged runs may differ, of ``comparable.MIXABLE``.
     """
-    flagged = [Flagged(run, key, (_state(run),)) for run in runs if run.state != DONE]
-    flagged += [Flagged(run, key, (strange[run.path],)) for run in runs if run.path in strange]
-    usable = [run for run in runs if run.state == DONE and run.path not in strange]
-    found = {run.path: facts(run) for run in usable}
-    level(found.values())
+    flags: dict[Path, list[Flag]] = {run.path: [_state(run)] for run in runs if run.state != DONE}
+    flags |= {run.path: [strange[run.path]] for run in runs if run.path in strange}
+    usable = [run for run in runs if run.path not in flags]
+    found = facts_of(usable)
     kinds = [kind for kind in KINDS if kind not in mix]
     groups = _alike(usable, found, kinds)
     decided = bool(groups) and (len(groups) == 1 or _size(groups[0]) > _size(groups[1]))
-    chosen = groups[0] if decided else []
-    for group in groups:
-        if group is not chosen:
-            other = chosen or next(each for each in groups if each is not group)
-            whose = "averaged: " if chosen else "others: "
-            flags = _flags(found[group[0].path], found[other[0].path], kinds, whose)
-            flagged += [Flagged(run, key, flags) for run in group]
-    averaged, repeats = _newest(chosen)
-    flagged += [Flagged(run, key, (flag,)) for run, flag in repeats]
-    flagged += _mixed(averaged, key, found, mix)
-    notes: tuple[str, ...] = ()
-    if usable and not chosen:
-        unlike = " and ".join(kind for kind in kinds if len(_alike(usable, found, [kind])) > 1)
-        notes = (f"none is averaged: its runs differ in {unlike}, and no more of them agree than differ",)
-    return Averaged(tuple(averaged), tuple(flagged), notes)
+    for group in groups[decided:]:
+        other = groups[0] if decided or group is not groups[0] else groups[1]
+        whose = "averaged: " if decided else "others: "
+        differing = _differing(found[group[0].path], found[other[0].path], kinds, whose)
+        flags |= {run.path: differing for run in group}
+    averaged = _newest(groups[0] if decided else [], flags)
+    for kind in mix:
+        most, *others = _alike(averaged, found, [kind]) or [[]]
+        for run in (run for group in others for run in group):
+            unlike = differences(found[run.path][kind], found[most[0].path][kind])
+            flags.setdefault(run.path, []).append(Flag(kind, spelled(unlike, "most: "), averaged=True))
+    notes = []
+    if usable and not decided:
+        unlike_kinds = " and ".join(kind for kind in kinds if len(_alike(usable, found, [kind])) > 1)
+        notes = [
+            f"none is averaged: its runs differ in {unlike_kinds}, and no more of them agree than differ"
+        ]
+    by_path = {run.path: run for run in runs}
+    flagged = [Flagged(by_path[path], key, tuple(each)) for path, each in flags.items()]
+    return Averaged(tuple(averaged), tuple(flagged), tuple(notes))
 
 
 def strange_splits(runs: Iterable[RunRecord]) -> dict[Path, Flag]:
@@ -89,17 +90,15 @@ def strange_splits(runs: Iterable[RunRecord]) -> dict[Path, Flag]:
     """
     flags: dict[Path, Flag] = {}
     for members in grouped((run for run in runs if run.state == DONE), partition).values():
-        ranked = sorted(grouped(members, split_hash).items(), key=lambda item: -len(item[1]))
+        ranked = sorted(grouped(members, lambda run: run.split_hash).items(), key=lambda item: -len(item[1]))
         counts = [len(same) for _, same in ranked]
         usual = ranked[0][0] if len(counts) == 1 or counts[0] > counts[1] else None
         for own, same in ranked:
             if own != usual:
                 other = usual or next(each for each, _ in ranked if each != own)
-                text = (
-                    f"its labeled and unlabeled images have the hashes {_short(own)}, those of other runs with the "
-                    f"same partition {_short(other)}"
-                    + ("" if usual else "; no more runs have one than the other")
-                )
+                text = f"its labeled and unlabeled images have the hashes {_short(own)}, those of other runs with "
+                text += f"the same partition {_short(other)}"
+                text += "" if usual else "; no more runs have one than the other"
                 flags |= {run.path: Flag("split", text) for run in same}
     return flags
 
@@ -133,37 +132,22 @@ def _size(group: Sequence[RunRecord]) -> int:
 
 def _once(run: RunRecord) -> tuple[Any, ...]:
     """What two runs of a group share where one repeats the other: partitions of other names may be the same."""
-    return run.seed, split_hash(run) if run.results.get("split_sha256") else partition(run)
+    return run.seed, run.split_hash if run.results.get("split_sha256") else partition(run)
 
 
-def _flags(own: Facts, other: Facts, kinds: Sequence[str], whose: str) -> tuple[Flag, ...]:
+def _differing(own: Facts, other: Facts, kinds: Sequence[str], whose: str) -> list[Flag]:
     unlike = {kind: differences(own[kind], other[kind]) for kind in kinds}
-    return tuple(Flag(kind, spelled(found, whose)) for kind, found in unlike.items() if found)
+    return [Flag(kind, spelled(found, whose)) for kind, found in unlike.items() if found]
 
 
-def _newest(runs: Sequence[RunRecord]) -> tuple[list[RunRecord], list[tuple[RunRecord, Flag]]]:
-    """Keep the last finished one of runs with the same seed and images; ordered by seed and partition."""
+def _newest(runs: Sequence[RunRecord], flags: dict[Path, list[Flag]]) -> list[RunRecord]:
+    """Keep the last finished one of runs with the same seed and images and flag the others; by seed, partition."""
     kept: dict[tuple[Any, ...], RunRecord] = {}
-    repeats = []
     for run in sorted(runs, key=lambda run: ((run.path / "summary.json").stat().st_mtime, str(run.path))):
         earlier = kept.get(key := _once(run))
         if earlier is not None:
-            repeats.append((earlier, Flag("repeat", f"{run.path} repeats it and finished later")))
+            flags[earlier.path] = [Flag("repeat", f"{run.path} repeats it and finished later")]
         kept[key] = run
-    ordered = sorted(
+    return sorted(
         kept.values(), key=lambda run: (sort_rank("seed", str(run.seed), None), str(partition(run)))
     )
-    return ordered, repeats
-
-
-def _mixed(
-    averaged: Sequence[RunRecord], key: Mapping[str, str], found: Mapping[Path, Facts], mix: Sequence[str]
-) -> list[Flagged]:
-    """Flag averaged runs that differ from most of them in what was asked to be mixed."""
-    flags: dict[Path, list[Flag]] = defaultdict(list)
-    for kind in mix:
-        first, *others = _alike(averaged, found, [kind]) or [[]]
-        for run in (run for group in others for run in group):
-            unlike = differences(found[run.path][kind], found[first[0].path][kind])
-            flags[run.path].append(Flag(kind, spelled(unlike, "most: "), averaged=True))
-    return [Flagged(run, key, tuple(flags[run.path])) for run in averaged if run.path in flags]

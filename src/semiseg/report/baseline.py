@@ -11,7 +11,6 @@ from semiseg.report.comparable import (
     METHOD,
     OF_METHOD,
     SAME_NETWORK,
-    code_version,
     differences,
     facts,
     first_few,
@@ -149,7 +148,7 @@ def _measures(keys: Sequence[str], cell: Cell) -> str:
 def _unlike_machines(cells: Sequence[Cell]) -> Iterator[str]:
     """What averaged runs differ in that moves the last digits of scores, or times alone."""
     kinds = {
-        "versions of semiseg": code_version,
+        "versions of semiseg": lambda run: run.code,
         "versions of torch": lambda run: str((run.env.get("packages") or {}).get("torch")),
         "devices": _device,
     }

@@ -3,9 +3,8 @@
 All lists of keys that the report and ``semiseg compare`` go by stand here.
 """
 
-import hashlib
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from semiseg.config.compose import is_harmless
@@ -105,21 +104,20 @@ def facts(record: RunRecord) -> Facts:
         VALIDATION: short(record.validation_sha256()),
     }
     found["iterations"]["iterations"] = record.results.get("iterations")
-    found["code"]["code"] = code_version(record)
+    found["code"]["code"] = record.code
     return found
 
 
-def level(found: Iterable[Facts]) -> None:
-    """Forget the validation ids of all runs where one does not know them, as without its folder ``stages``."""
-    found = list(found)
-    if any(each["evaluator"][VALIDATION] is None for each in found):
-        for each in found:
+def facts_of(runs: Iterable[RunRecord]) -> dict[Path, Facts]:
+    """Facts of runs by their path.
+
+    No run has the validation ids where one does not know them, as without its folder ``stages``.
+    """
+    found = {run.path: facts(run) for run in runs}
+    if any(each["evaluator"][VALIDATION] is None for each in found.values()):
+        for each in found.values():
             each["evaluator"][VALIDATION] = None
-
-
-def code_version(record: RunRecord) -> str:
-    """Version, commit and a hash of uncommitted changes; of each process of a run that was resumed by another."""
-    return ", then ".join(dict.fromkeys(map(_version, (record.env, *record.resumed))))
+    return found
 
 
 def short(digest: str | None) -> str | None:
@@ -146,8 +144,7 @@ def first_few(words: Sequence[str]) -> str:
 
 def measured_otherwise(runs: Sequence[RunRecord]) -> list[str]:
     """Keys that keep the scores of runs from being comparable: what differs in data or evaluation."""
-    found = [facts(run) for run in runs]
-    level(found)
+    found = list(facts_of(runs).values())
     known = dict.fromkeys((kind, key) for each in found for kind in MEASURE for key in each[kind])
     return [
         key for kind, key in known if any(each[kind].get(key) != found[0][kind].get(key) for each in found)
@@ -159,15 +156,9 @@ def partition(run: RunRecord) -> tuple[Any, ...]:
     return (run.option("dataset"), *(str(run.config.get(key)) for key in PARTITION))
 
 
-def split_hash(run: RunRecord) -> tuple[str, str]:
-    """Hashes of the labeled and of the unlabeled images."""
-    hashes = run.results.get("split_sha256") or {}
-    return str(hashes.get("labeled")), str(hashes.get("unlabeled"))
-
-
 def pair_key(run: RunRecord) -> tuple[Any, ...]:
     """Seed and labeled images, which two runs have in common that are compared as a pair."""
-    return (run.seed, split_hash(run)[0])
+    return (run.seed, run.split_hash[0])
 
 
 def checked_keys(by: Sequence[str], records: Sequence[RunRecord]) -> tuple[str, ...]:
@@ -254,13 +245,3 @@ def _comparable(key: str, value: Any) -> Any:
     if key in STARTS:
         return "given"
     return PurePath(value).name if key in FILES and isinstance(value, str) else value
-
-
-def _version(env: Mapping[str, Any]) -> str:
-    version = str((env.get("packages") or {}).get("semiseg", "unknown"))
-    git = env.get("git")
-    if not git:
-        return version
-    diff = str(git.get("diff") or "")
-    changes = f"+{hashlib.sha256(diff.encode()).hexdigest()[:6]}" if diff else ""
-    return f"{version} {str(git.get('commit'))[:8]}{changes}"

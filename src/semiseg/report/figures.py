@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -47,21 +46,45 @@ ROW, FRAME = 0.34, 1.1
 Lines = Mapping[str, Sequence[Curve]]
 
 
-@dataclass(frozen=True)
-class FigurePlan:
-    """A figure before it is drawn; its other values are those of ``StudyFigure``.
+class FigureWriter:
+    """Writes figures for light and for dark pages.
 
     Args:
-        draw: Draws it into an empty canvas.
-        size: Width and height in inches.
+        folder: Folder that gets NAME.png and NAME-dark.png; made where it does not exist.
     """
 
-    name: str
-    title: str
-    alt: str
-    draw: Callable[[Figure, Theme], None]
-    size: tuple[float, float] = (WIDTH, HEIGHT)
-    caption: str = ""
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __call__(
+        self,
+        name: str,
+        title: str,
+        alt: str,
+        draw: Callable[[Figure, Theme], None],
+        size: tuple[float, float] = (WIDTH, HEIGHT),
+        caption: str = "",
+    ) -> StudyFigure:
+        """Write a figure; what is not named here is as in ``StudyFigure``.
+
+        Args:
+            name: Name of the figure.
+            title: Title.
+            alt: Text alternative.
+            draw: Function that draws it into an empty canvas.
+            size: Width and height in inches.
+            caption: Caption.
+        """
+        paths = {LIGHT: self.folder / f"{name}.png", DARK: self.folder / f"{name}-dark.png"}
+        for theme, path in paths.items():
+            with matplotlib.rc_context(theme.settings()):
+                canvas = Figure(figsize=size, layout="constrained")
+                draw(canvas, theme)
+                # Without the name of the program that wrote it, equal pictures are equal files.
+                with replacing(path) as file:
+                    canvas.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+        return StudyFigure(name, paths[LIGHT], title, alt, paths[DARK], caption)
 
 
 def write_figures(study: Study, galleries: Sequence[Gallery], folder: Path) -> list[StudyFigure]:
@@ -69,15 +92,13 @@ def write_figures(study: Study, galleries: Sequence[Gallery], folder: Path) -> l
 
     Args:
         study: What is shown.
-        galleries: Galleries whose contact sheets are written too.
-        folder: Folder that gets NAME.png and NAME-dark.png, contact sheets as NAME.jpg; made where it does not
-            exist.
+        galleries: Galleries whose contact sheets are written too, as NAME.jpg.
+        folder: Folder of the figures.
 
     Returns:
         Figures in the order in which a report shows them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = [_written(plan, folder) for plan in _plans(study)]
+    figures = list(_number_figures(study, FigureWriter(folder)))
     for gallery in galleries:
         name = f"gallery-{_stem(gallery.name)}"
         path = folder / f"{name}.jpg"
@@ -92,29 +113,28 @@ def write_figures(study: Study, galleries: Sequence[Gallery], folder: Path) -> l
     return figures
 
 
-def _plans(study: Study) -> Iterator[FigurePlan]:
-    """Lay out all figures of numbers, the baseline before the other methods."""
+def _number_figures(study: Study, write: FigureWriter) -> Iterator[StudyFigure]:
+    """Write all figures of numbers, the baseline before the other methods."""
     cells = sorted(study.filled, key=lambda cell: not study.is_baseline(cell))
     if not cells:
         return
     looks = {name: Look(index) for index, name in enumerate(dict.fromkeys(cell.line for cell in cells))}
-    yield _scores(study, cells, looks)
-    yield from _difference(study, looks)
-    yield from _classes(study)
+    yield _scores(write, study, cells, looks)
+    yield from _difference(write, study, looks)
+    yield from _classes(write, study)
     for name, members in panels(cells).items():
         drawn = {cell.column: [curves(run) for run in cell.runs] for cell in members}
         own = {cell.column: looks[cell.line] for cell in members}
-        yield from _curve_figures(name, drawn, own)
-    yield _costs(study, looks)
+        yield from _curve_figures(write, name, drawn, own)
+    yield _costs(write, study, looks)
 
 
-def _scores(study: Study, cells: Sequence[Cell], looks: Looks) -> FigurePlan:
+def _scores(write: FigureWriter, study: Study, cells: Sequence[Cell], looks: Looks) -> StudyFigure:
     name = metric_name(study.metric)
-    parts = [f"{cell.label}: {mean_std(cell.scores[study.metric])}" for cell in study.filled]
-    alt = f"{name} in percent. {'; '.join(parts)}."
+    alt = f"{name} in percent. {_each(study.filled, lambda cell: mean_std(cell.scores[study.metric]))}"
     placed = [cell for cell in cells if cell.fraction and cell.scores[study.metric].n]
     if len({cell.fraction for cell in placed}) < 2:
-        return FigurePlan(
+        return write(
             "scores",
             name,
             alt,
@@ -130,7 +150,7 @@ def _scores(study: Study, cells: Sequence[Cell], looks: Looks) -> FigurePlan:
     if reference is not None:
         caption += f" Dotted: {study.baseline} with all labels."
     lines = grouped(placed, lambda cell: cell.line)
-    return FigurePlan(
+    return write(
         "ratio",
         f"{name} against the share of labeled images",
         alt,
@@ -146,42 +166,43 @@ def _scores(study: Study, cells: Sequence[Cell], looks: Looks) -> FigurePlan:
     )
 
 
-def _difference(study: Study, looks: Looks) -> Iterator[FigurePlan]:
+def _difference(write: FigureWriter, study: Study, looks: Looks) -> Iterator[StudyFigure]:
     rows = [cell for cell in study.cells if cell.difference is not None]
     if rows:
-        parts = [f"{cell.label}: {difference(cell.difference)}" for cell in rows]
-        yield FigurePlan(
+        parts = _each(rows, lambda cell: difference(cell.difference))
+        yield write(
             "difference",
             f"Difference of {metric_name(study.metric)} to {study.baseline}",
-            f"Difference to {study.baseline} in percentage points, 95 % interval in brackets. {'; '.join(parts)}.",
+            f"Difference to {study.baseline} in percentage points, 95 % interval in brackets. {parts}",
             partial(draw_difference, cells=rows, looks=looks),
             _rows_size(rows),
             "Paired by seed and labeled images, with 95 % confidence intervals; hollow where a single pair has none.",
         )
 
 
-def _classes(study: Study) -> Iterator[FigurePlan]:
+def _classes(write: FigureWriter, study: Study) -> Iterator[StudyFigure]:
     cells = [cell for cell in study.cells if cell.iou]
     if not (cells and study.classes):
         return
-    parts = []
-    for cell in cells:
+
+    def extremes(cell: Cell) -> str:
         known = {name: each.mean for name, each in cell.iou.items() if each.mean is not None}
-        if known:
-            best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
-            parts.append(
-                f"{cell.label}: highest {best} {percent(known[best])}, lowest {worst} {percent(known[worst])}"
-            )
-    yield FigurePlan(
+        best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+        return f"highest {best} {percent(known[best])}, lowest {worst} {percent(known[worst])}"
+
+    parts = _each([cell for cell in cells if any(each.n for each in cell.iou.values())], extremes)
+    yield write(
         "classes",
         f"{CLASS_SCORE} of each class on the validation images (%)",
-        f"Heat map of the {CLASS_SCORE} of {len(study.classes)} classes in percent. {'; '.join(parts)}.",
+        f"Heat map of the {CLASS_SCORE} of {len(study.classes)} classes in percent. {parts}",
         partial(draw_classes, cells=cells, classes=study.classes),
         (1.6 + 0.78 * len(cells), FRAME + 0.29 * len(study.classes)),
     )
 
 
-def _curve_figures(name: str, drawn: Mapping[str, Sequence[RunCurves]], looks: Looks) -> Iterator[FigurePlan]:
+def _curve_figures(
+    write: FigureWriter, name: str, drawn: Mapping[str, Sequence[RunCurves]], looks: Looks
+) -> Iterator[StudyFigure]:
     def lines(part: str) -> Lines:
         found = {
             key: [curve for each in members if (curve := getattr(each, part))]
@@ -191,7 +212,7 @@ def _curve_figures(name: str, drawn: Mapping[str, Sequence[RunCurves]], looks: L
 
     suffix = "" if name == ALL else f", {name}"
     if scores := lines("score"):
-        yield FigurePlan(
+        yield write(
             f"learning-{_stem(name)}",
             f"Learning curves{suffix}",
             _curves_alt(f"{PRIMARY.name} on the validation images", scores),
@@ -199,7 +220,7 @@ def _curve_figures(name: str, drawn: Mapping[str, Sequence[RunCurves]], looks: L
         )
     coverage, accuracy = lines("coverage"), lines("accuracy")
     if coverage:
-        yield FigurePlan(
+        yield write(
             f"pseudo-{_stem(name)}",
             f"Pseudo-labels{suffix}",
             f"{_curves_alt('Coverage', coverage)} {_curves_alt('Accuracy', accuracy)}".strip(),
@@ -208,18 +229,16 @@ def _curve_figures(name: str, drawn: Mapping[str, Sequence[RunCurves]], looks: L
         )
 
 
-def _costs(study: Study, looks: Looks) -> FigurePlan:
-    parts = [
-        f"{cell.label}: "
-        + ", ".join(
+def _costs(write: FigureWriter, study: Study, looks: Looks) -> StudyFigure:
+    def costs(cell: Cell) -> str:
+        return ", ".join(
             f"{quantity(cell.costs[name], factor)} {label}" for name, (label, factor) in COSTS.items()
         )
-        for cell in study.filled
-    ]
-    return FigurePlan(
+
+    return write(
         "cost",
         "Throughput, time and memory of training",
-        f"Costs of training. {'; '.join(parts)}.",
+        f"Costs of training. {_each(study.filled, costs)}",
         partial(draw_costs, cells=study.filled, looks=looks),
         (WIDTH + 2.2, _rows_size(study.filled)[1]),
     )
@@ -237,21 +256,13 @@ def _curves_alt(what: str, lines: Lines) -> str:
     return f"{what} in percent over the iterations. {'; '.join(parts)}." if parts else ""
 
 
+def _each(cells: Sequence[Cell], text: Callable[[Cell], str]) -> str:
+    return f"{'; '.join(f'{cell.label}: {text(cell)}' for cell in cells)}."
+
+
 def _rows_size(rows: Sequence[Cell]) -> tuple[float, float]:
     return WIDTH, FRAME + ROW * len(rows)
 
 
 def _stem(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", name.replace("/", "of")).strip("-.") or "all"
-
-
-def _written(plan: FigurePlan, folder: Path) -> StudyFigure:
-    paths = {LIGHT: folder / f"{plan.name}.png", DARK: folder / f"{plan.name}-dark.png"}
-    for theme, path in paths.items():
-        with matplotlib.rc_context(theme.settings()):
-            canvas = Figure(figsize=plan.size, layout="constrained")
-            plan.draw(canvas, theme)
-            # Without the name of the program that wrote it, equal pictures are equal files.
-            with replacing(path) as file:
-                canvas.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-    return StudyFigure(plan.name, paths[LIGHT], plan.title, plan.alt, paths[DARK], plan.caption)

@@ -87,18 +87,14 @@ def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
     return canvas
 
 
-def photo_uri(picture: Image.Image) -> str:
-    """Picture for the page, as a photograph."""
+def picture_uri(picture: Image.Image, photo: bool) -> str:
+    """Picture for the page: a photograph as JPEG, any other one without loss."""
     stream = io.BytesIO()
-    picture.convert("RGB").save(stream, "jpeg", quality=QUALITY)
-    return data_uri(stream.getvalue(), "jpeg")
-
-
-def label_uri(picture: Image.Image) -> str:
-    """Picture for the page without any loss."""
-    stream = io.BytesIO()
-    _indexed(picture).save(stream, "png", optimize=True)
-    return data_uri(stream.getvalue())
+    if photo:
+        picture.convert("RGB").save(stream, "jpeg", quality=QUALITY)
+    else:
+        _indexed(picture).save(stream, "png", optimize=True)
+    return data_uri(stream.getvalue(), "jpeg" if photo else "png")
 
 
 def data_uri(content: bytes, kind: str = "png") -> str:

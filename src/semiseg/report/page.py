@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +16,7 @@ from semiseg.config.faults import listed
 from semiseg.errors import UserError
 from semiseg.files import read_json, remove_temporaries, write_json, write_text
 from semiseg.report import scores
-from semiseg.report.comparable import code_version, measured_otherwise, ratio, short
+from semiseg.report.comparable import measured_otherwise, ratio, short
 from semiseg.report.study import ALL, Cell, Study, StudyFigure, panels
 from semiseg.report.tables import runs_csv, seeds
 
@@ -104,16 +104,12 @@ def page(study: Study, figures: Sequence[StudyFigure] = (), galleries: Sequence[
         figures: Figures of ``write_figures``.
         galleries: Pictures of the validation images.
     """
-    from semiseg.report.gallery import data_uri, label_uri, photo_uri
+    from semiseg.report.gallery import data_uri, picture_uri
 
     environment = _environment()
-    uris: dict[str, Callable[..., Any]] = {
-        "label_uri": label_uri,
-        "photo_uri": photo_uri,
-        "file_uri": lambda path: data_uri(path.read_bytes()),
-        "picture_size": _picture_size,
-    }
-    environment.filters |= uris
+    environment.filters["picture_uri"] = picture_uri
+    environment.filters["file_uri"] = lambda path: data_uri(path.read_bytes())
+    environment.filters["picture_size"] = _picture_size
     about: dict[str, list[str]] = {}
     for cell in study.cells:
         for note in cell.notes:
@@ -178,7 +174,6 @@ def _environment() -> Environment:
         "sort_key": _sort_key,
         "ratio": ratio,
         "short": short,
-        "code_version": code_version,
     }
     environment.globals |= {"BESIDE": scores.BESIDE, "SCORES": scores.SCORES, "COSTS": scores.COSTS}
     environment.globals |= {"PRIMARY": scores.PRIMARY, "CLASS_SCORE": scores.CLASS_SCORE}

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,17 @@ class RunRecord:
     def seed(self) -> Any:
         """Seed of the run; "?" where the run left no config."""
         return self.config.get("seed", "?")
+
+    @property
+    def split_hash(self) -> tuple[str, str]:
+        """Hashes of the labeled and of the unlabeled images."""
+        hashes = self.results.get("split_sha256") or {}
+        return str(hashes.get("labeled")), str(hashes.get("unlabeled"))
+
+    @property
+    def code(self) -> str:
+        """Version, commit and a hash of uncommitted changes; of each process of a run that other code resumed."""
+        return ", then ".join(dict.fromkeys(map(_code, (self.env, *self.resumed))))
 
     def option(self, group: str) -> Any:
         """Name of the option that a config group has."""
@@ -281,6 +293,16 @@ def _read_optional(path: Path, kind: type) -> Any:
     except (OSError, ValueError):
         return kind()
     return content if isinstance(content, kind) else kind()
+
+
+def _code(env: Mapping[str, Any]) -> str:
+    version = str((env.get("packages") or {}).get("semiseg", "unknown"))
+    git = env.get("git")
+    if not git:
+        return version
+    diff = str(git.get("diff") or "")
+    changes = f"+{sha256(diff.encode()).hexdigest()[:6]}" if diff else ""
+    return f"{version} {str(git.get('commit'))[:8]}{changes}"
 
 
 def _parsed(line: str) -> Any:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from semiseg.report.aggregate import COSTS, PSEUDO
-from semiseg.report.comparable import PLAIN, code_version, known_values
+from semiseg.report.comparable import PLAIN, known_values
 from semiseg.report.records import RunRecord, logged
 from semiseg.report.scores import (
     BY_CLASS,
@@ -131,7 +131,7 @@ def _csv_row(study: Study, run: RunRecord, flagged: Flagged | None) -> dict[str,
         },
         "device": results.get("device"),
         "threads": results.get("threads"),
-        "code": code_version(run) if run.env else "",
+        "code": run.code if run.env else "",
         "path": str(run.path),
     }
 

@@ -63,29 +63,16 @@ def upload(
 
 def cell_rows(study: Study) -> Rows:
     """The cells with mean, sample standard deviation, paired difference and the gap that is closed; shares, 0-1."""
-    head = [
-        *study.by,
-        "split_fraction",
-        "n",
-        study.metric,
-        "std",
-        *(f"difference{end}" for end in ("", "_low", "_high", "_pairs")),
-        *(f"gap_closed{end}" for end in ("", "_low", "_high")),
-    ]
-    rows = []
+    paired, gap = ("mean", "low", "high", "pairs"), ("mean", "low", "high")
+    head = [*study.by, "split_fraction", "n", study.metric, "std"]
+    for group, names in (("difference", paired), ("gap_closed", gap)):
+        head += [group if name == "mean" else f"{group}_{name}" for name in names]
+    rows: list[list[Any]] = []
     for cell in study.cells:
-        score, paired, gap = cell.scores[study.metric], cell.difference, cell.gap_closed
-        rows.append(
-            [
-                *cell.key.values(),
-                cell.fraction,
-                score.n,
-                score.mean,
-                score.std,
-                *((paired.mean, paired.low, paired.high, paired.pairs) if paired else (None,) * 4),
-                *((gap.mean, gap.low, gap.high) if gap else (None,) * 3),
-            ]
-        )
+        score = cell.scores[study.metric]
+        compared = [getattr(cell.difference, name, None) for name in paired]
+        compared += [getattr(cell.gap_closed, name, None) for name in gap]
+        rows.append([*cell.key.values(), cell.fraction, score.n, score.mean, score.std, *compared])
     return head, rows
 
 
