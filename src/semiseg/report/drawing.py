@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_params_from_file
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -16,56 +16,20 @@ from semiseg.report.records import Curve, mean_curve
 from semiseg.report.scores import COSTS, PRIMARY, Average, percent
 from semiseg.report.study import SPLIT_KEY, Cell
 
+STYLES = {
+    name: [Path(__file__).parent / "templates" / f"{part}.mplstyle" for part in ("figures", name)]
+    for name in ("light", "dark")
+}
+"""Style files of matplotlib for light and for dark pages."""
+
+COLORS = 6
+"""Number of colors that lines have beside that of the text."""
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 PERCENT = 100
 BAND, FAINT, STRONG = 0.16, 0.4, 0.55
 LEGEND_COLUMNS = 3
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colors of a figure.
-
-    Args:
-        page: Background, that of the page.
-        text: Color of titles, axes and the first line.
-        faint: Color of grid and hints.
-        colors: Colors of the further lines; Okabe and Ito's, brightened on dark.
-        deep: Strongest color of a heat map, which begins at ``page``.
-    """
-
-    page: str
-    text: str
-    faint: str
-    colors: tuple[str, ...]
-    deep: str
-
-    def settings(self) -> Any:
-        """Return matplotlib's rcParams."""
-        with as_file(files(__package__) / "templates" / "figures.mplstyle") as style:
-            shared = rc_params_from_file(style, use_default_template=False)
-        text = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
-        page = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
-        faint = ("axes.edgecolor", "grid.color")
-        named = {text: self.text, page: self.page, faint: self.faint}
-        return shared | {key: color for keys, color in named.items() for key in keys}
-
-
-LIGHT = Theme(
-    "#ffffff",
-    "#1f2328",
-    "#b3bac2",
-    ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b57a00", "#56b4e9"),
-    "#0072b2",
-)
-DARK = Theme(
-    "#15191e",
-    "#e4e8ec",
-    "#5b6570",
-    ("#58a9e0", "#f0874a", "#2fc79b", "#e39ac4", "#e6b450", "#a5d8f5"),
-    "#3f95d0",
-)
 
 
 @dataclass(frozen=True)
@@ -78,9 +42,10 @@ class Look:
 
     index: int
 
-    def color(self, theme: Theme) -> str:
-        """Return the color as #rrggbb."""
-        return theme.text if self.index == 0 else theme.colors[(self.index - 1) % len(theme.colors)]
+    @property
+    def color(self) -> str:
+        """Color of the style that is in use, as matplotlib names it."""
+        return f"C{(self.index - 1) % COLORS + 1 if self.index else 0}"
 
     @property
     def marker(self) -> str:
@@ -99,7 +64,6 @@ Looks = Mapping[str, Look]
 
 def draw_ratio(
     canvas: Figure,
-    theme: Theme,
     lines: Mapping[str, Sequence[Cell]],
     looks: Looks,
     metric: str,
@@ -110,7 +74,6 @@ def draw_ratio(
 
     Args:
         canvas: Empty figure.
-        theme: Colors of the figure.
         lines: Cells with runs and a fraction, by line.
         looks: Looks by line.
         metric: Key of the score.
@@ -121,7 +84,7 @@ def draw_ratio(
     for name, cells in lines.items():
         ordered = sorted(cells, key=lambda cell: cell.fraction or 0)
         look = looks[name]
-        color = look.color(theme)
+        color = look.color
         for cell in ordered:
             seeds = _known(cell.scores[metric], PERCENT)
             axes.plot(
@@ -134,17 +97,17 @@ def draw_ratio(
         axes.plot(x, mean, ls=look.dash, marker=look.marker, color=color, label=name, zorder=4)
         axes.fill_between(x, mean - std, mean + std, color=color, alpha=BAND, lw=0)
     if reference is not None:
-        axes.axhline(reference * PERCENT, color=theme.text, lw=0.8, ls=(0, (2, 3)))
+        axes.axhline(reference * PERCENT, color="C0", lw=0.8, ls=(0, (2, 3)))
     _ratio_ticks(axes, [cell for cells in lines.values() for cell in cells])
     axes.set_xlabel("labeled images")
     axes.set_ylabel(label)
     _legend(canvas, axes)
 
 
-def draw_learning(canvas: Figure, theme: Theme, lines: Mapping[str, Sequence[Curve]], looks: Looks) -> None:
+def draw_learning(canvas: Figure, lines: Mapping[str, Sequence[Curve]], looks: Looks) -> None:
     """Draw the score on the validation images over the iterations: each run thin, their mean thick."""
     axes = canvas.subplots()
-    _draw_curves(axes, theme, lines, looks)
+    _draw_curves(axes, lines, looks)
     axes.set_xlabel("iteration of the whole run")
     axes.set_ylabel(f"validation {PRIMARY.name} (%)")
     _legend(canvas, axes)
@@ -152,15 +115,14 @@ def draw_learning(canvas: Figure, theme: Theme, lines: Mapping[str, Sequence[Cur
 
 def draw_pseudo(
     canvas: Figure,
-    theme: Theme,
     coverage: Mapping[str, Sequence[Curve]],
     accuracy: Mapping[str, Sequence[Curve]],
     looks: Looks,
 ) -> None:
     """Draw coverage above and accuracy below, over the same iterations; accuracy may lack some lines."""
     upper, lower = canvas.subplots(2, 1, sharex=True)
-    _draw_curves(upper, theme, coverage, looks)
-    _draw_curves(lower, theme, accuracy, looks)
+    _draw_curves(upper, coverage, looks)
+    _draw_curves(lower, accuracy, looks)
     upper.set_ylabel("coverage (%)")
     lower.set_ylabel("pixel accuracy (%)")
     lower.set_xlabel("iteration of the whole run")
@@ -168,42 +130,42 @@ def draw_pseudo(
     _legend(canvas, upper)
 
 
-def draw_scores(
-    canvas: Figure, theme: Theme, cells: Sequence[Cell], looks: Looks, metric: str, label: str
-) -> None:
+def draw_scores(canvas: Figure, cells: Sequence[Cell], looks: Looks, metric: str, label: str) -> None:
     """Draw the mean of each cell with its standard deviation and each seed, one row a cell."""
     axes = canvas.subplots()
-    _points(axes, theme, cells, looks, [cell.scores[metric] for cell in cells], PERCENT)
+    _points(axes, cells, looks, [cell.scores[metric] for cell in cells], PERCENT)
     _rows(axes, cells, label)
 
 
-def draw_difference(canvas: Figure, theme: Theme, cells: Sequence[Cell], looks: Looks) -> None:
+def draw_difference(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None:
     """Draw differences to the baseline with their confidence intervals, one row a cell that has one."""
     axes = canvas.subplots()
-    axes.axvline(0, color=theme.text, lw=1)
+    axes.axvline(0, color="C0", lw=1)
     for position, cell in enumerate(cells):
         found, look = cell.difference, looks[cell.line]
         assert found is not None
-        color = look.color(theme)
+        color = look.color
         if found.low is not None and found.high is not None:
             axes.plot([found.low * PERCENT, found.high * PERCENT], [position] * 2, color=color, lw=2)
             for end in (found.low, found.high):
                 axes.plot(end * PERCENT, position, "|", color=color, ms=9, mew=2)
         # Hollow where one pair tells nothing of the spread.
-        filled = color if found.low is not None else theme.page
+        filled = color if found.low is not None else rcParams["axes.facecolor"]
         axes.plot(
             found.mean * PERCENT, position, look.marker, color=color, ms=8, mfc=filled, mew=1.6, zorder=4
         )
     _rows(axes, cells, "percentage points")
 
 
-def draw_classes(canvas: Figure, theme: Theme, cells: Sequence[Cell], classes: Sequence[str]) -> None:
+def draw_classes(canvas: Figure, cells: Sequence[Cell], classes: Sequence[str]) -> None:
     """Draw the IoU of each class (rows) in each cell (columns) as a heat map with its numbers."""
     axes = canvas.subplots()
     means = [[cell.iou[name].mean if name in cell.iou else None for cell in cells] for name in classes]
-    shades = LinearSegmentedColormap.from_list("iou", [theme.page, theme.deep])
+    shades = LinearSegmentedColormap.from_list(
+        "iou", [rcParams["axes.facecolor"], rcParams["patch.facecolor"]]
+    )
     shown = np.ma.masked_invalid(np.array(means, float).reshape(len(classes), len(cells)))
-    axes.pcolormesh(shown, cmap=shades, vmin=0, vmax=1 / STRONG, edgecolors=theme.page)
+    axes.pcolormesh(shown, cmap=shades, vmin=0, vmax=1 / STRONG, edgecolors=rcParams["axes.facecolor"])
     for row, values in enumerate(means):
         for column, value in enumerate(values):
             axes.text(column + 0.5, row + 0.5, percent(value, 0), ha="center", va="center")
@@ -216,20 +178,20 @@ def draw_classes(canvas: Figure, theme: Theme, cells: Sequence[Cell], classes: S
     axes.spines[:].set_visible(False)
 
 
-def draw_costs(canvas: Figure, theme: Theme, cells: Sequence[Cell], looks: Looks) -> None:
+def draw_costs(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None:
     """Draw ``COSTS`` side by side, one row a cell."""
     for axes, (name, (label, factor)) in zip(
         canvas.subplots(1, len(COSTS), sharey=True), COSTS.items(), strict=True
     ):
-        _points(axes, theme, cells, looks, [cell.costs[name] for cell in cells], factor)
+        _points(axes, cells, looks, [cell.costs[name] for cell in cells], factor)
         _rows(axes, cells, label)
         axes.margins(x=0.1)
         axes.set_xlim(left=0)
 
 
-def _draw_curves(axes: Axes, theme: Theme, lines: Mapping[str, Sequence[Curve]], looks: Looks) -> None:
+def _draw_curves(axes: Axes, lines: Mapping[str, Sequence[Curve]], looks: Looks) -> None:
     for name, parts in lines.items():
-        color, marker = looks[name].color(theme), looks[name].marker
+        color, marker = looks[name].color, looks[name].marker
         for part in parts if len(parts) > 1 else ():
             for x, y in _pieces(part):
                 axes.plot(x, y, "-" if part.joined else "o", color=color, lw=0.8, ms=2.5, alpha=FAINT)
@@ -269,13 +231,13 @@ def _ratio_ticks(axes: Axes, cells: Sequence[Cell]) -> None:
 
 
 def _points(
-    axes: Axes, theme: Theme, cells: Sequence[Cell], looks: Looks, averages: Sequence[Average], factor: float
+    axes: Axes, cells: Sequence[Cell], looks: Looks, averages: Sequence[Average], factor: float
 ) -> None:
     for position, (cell, average) in enumerate(zip(cells, averages, strict=True)):
         if average.mean is None:
             continue
         look = looks[cell.line]
-        color = look.color(theme)
+        color = look.color
         seeds = _known(average, factor)
         if len(seeds) > 1:
             axes.plot(seeds, [position] * len(seeds), "o", color=color, ms=3.5, alpha=FAINT, zorder=3)

@@ -5,17 +5,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import matplotlib
+import matplotlib.style
 from matplotlib.figure import Figure
 
 from semiseg.files import replacing
 from semiseg.report.comparable import grouped
 from semiseg.report.drawing import (
-    DARK,
-    LIGHT,
+    STYLES,
     Look,
     Looks,
-    Theme,
     draw_classes,
     draw_costs,
     draw_difference,
@@ -44,47 +42,8 @@ WIDTH, HEIGHT = 5.0, 3.7
 ROW, FRAME = 0.34, 1.1
 
 Lines = Mapping[str, Sequence[Curve]]
-
-
-class FigureWriter:
-    """Writes figures for light and for dark pages.
-
-    Args:
-        folder: Folder that gets NAME.png and NAME-dark.png; made where it does not exist.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def __call__(
-        self,
-        name: str,
-        title: str,
-        alt: str,
-        draw: Callable[[Figure, Theme], None],
-        size: tuple[float, float] = (WIDTH, HEIGHT),
-        caption: str = "",
-    ) -> StudyFigure:
-        """Write a figure; what is not named here is as in ``StudyFigure``.
-
-        Args:
-            name: Name of the figure.
-            title: Title.
-            alt: Text alternative.
-            draw: Function that draws it into an empty canvas.
-            size: Width and height in inches.
-            caption: Caption.
-        """
-        paths = {LIGHT: self.folder / f"{name}.png", DARK: self.folder / f"{name}-dark.png"}
-        for theme, path in paths.items():
-            with matplotlib.rc_context(theme.settings()):
-                canvas = Figure(figsize=size, layout="constrained")
-                draw(canvas, theme)
-                # Without the name of the program that wrote it, equal pictures are equal files.
-                with replacing(path) as file:
-                    canvas.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-        return StudyFigure(name, paths[LIGHT], title, alt, paths[DARK], caption)
+Write = Callable[..., StudyFigure]
+"""Writes a figure, as ``_write`` does into its folder."""
 
 
 def write_figures(study: Study, galleries: Sequence[Gallery], folder: Path) -> list[StudyFigure]:
@@ -93,12 +52,13 @@ def write_figures(study: Study, galleries: Sequence[Gallery], folder: Path) -> l
     Args:
         study: What is shown.
         galleries: Galleries whose contact sheets are written too, as NAME.jpg.
-        folder: Folder of the figures.
+        folder: Folder that gets NAME.png and NAME-dark.png; made where it does not exist.
 
     Returns:
         Figures in the order in which a report shows them.
     """
-    figures = list(_number_figures(study, FigureWriter(folder)))
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = list(_number_figures(study, partial(_write, folder)))
     for gallery in galleries:
         name = f"gallery-{_stem(gallery.name)}"
         path = folder / f"{name}.jpg"
@@ -113,7 +73,7 @@ def write_figures(study: Study, galleries: Sequence[Gallery], folder: Path) -> l
     return figures
 
 
-def _number_figures(study: Study, write: FigureWriter) -> Iterator[StudyFigure]:
+def _number_figures(study: Study, write: Write) -> Iterator[StudyFigure]:
     """Write all figures of numbers, the baseline before the other methods."""
     cells = sorted(study.filled, key=lambda cell: not study.is_baseline(cell))
     if not cells:
@@ -129,7 +89,7 @@ def _number_figures(study: Study, write: FigureWriter) -> Iterator[StudyFigure]:
     yield _costs(write, study, looks)
 
 
-def _scores(write: FigureWriter, study: Study, cells: Sequence[Cell], looks: Looks) -> StudyFigure:
+def _scores(write: Write, study: Study, cells: Sequence[Cell], looks: Looks) -> StudyFigure:
     name = metric_name(study.metric)
     alt = f"{name} in percent. {_each(study.filled, lambda cell: mean_std(cell.scores[study.metric]))}"
     placed = [cell for cell in cells if cell.fraction and cell.scores[study.metric].n]
@@ -166,7 +126,7 @@ def _scores(write: FigureWriter, study: Study, cells: Sequence[Cell], looks: Loo
     )
 
 
-def _difference(write: FigureWriter, study: Study, looks: Looks) -> Iterator[StudyFigure]:
+def _difference(write: Write, study: Study, looks: Looks) -> Iterator[StudyFigure]:
     rows = [cell for cell in study.cells if cell.difference is not None]
     if rows:
         parts = _each(rows, lambda cell: difference(cell.difference))
@@ -180,7 +140,7 @@ def _difference(write: FigureWriter, study: Study, looks: Looks) -> Iterator[Stu
         )
 
 
-def _classes(write: FigureWriter, study: Study) -> Iterator[StudyFigure]:
+def _classes(write: Write, study: Study) -> Iterator[StudyFigure]:
     cells = [cell for cell in study.cells if cell.iou]
     if not (cells and study.classes):
         return
@@ -201,7 +161,7 @@ def _classes(write: FigureWriter, study: Study) -> Iterator[StudyFigure]:
 
 
 def _curve_figures(
-    write: FigureWriter, name: str, drawn: Mapping[str, Sequence[RunCurves]], looks: Looks
+    write: Write, name: str, drawn: Mapping[str, Sequence[RunCurves]], looks: Looks
 ) -> Iterator[StudyFigure]:
     def lines(part: str) -> Lines:
         found = {
@@ -229,7 +189,7 @@ def _curve_figures(
         )
 
 
-def _costs(write: FigureWriter, study: Study, looks: Looks) -> StudyFigure:
+def _costs(write: Write, study: Study, looks: Looks) -> StudyFigure:
     def costs(cell: Cell) -> str:
         return ", ".join(
             f"{quantity(cell.costs[name], factor)} {label}" for name, (label, factor) in COSTS.items()
@@ -266,3 +226,24 @@ def _rows_size(rows: Sequence[Cell]) -> tuple[float, float]:
 
 def _stem(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", name.replace("/", "of")).strip("-.") or "all"
+
+
+def _write(
+    folder: Path,
+    name: str,
+    title: str,
+    alt: str,
+    draw: Callable[[Figure], None],
+    size: tuple[float, float] = (WIDTH, HEIGHT),
+    caption: str = "",
+) -> StudyFigure:
+    """Write a figure that is drawn into an empty canvas of this size in inches, once for each style."""
+    paths = {"light": folder / f"{name}.png", "dark": folder / f"{name}-dark.png"}
+    for style, path in paths.items():
+        with matplotlib.style.context(STYLES[style]):
+            canvas = Figure(figsize=size, layout="constrained")
+            draw(canvas)
+            # Without the name of the program that wrote it, equal pictures are equal files.
+            with replacing(path) as file:
+                canvas.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+    return StudyFigure(name, paths["light"], title, alt, paths["dark"], caption)
