@@ -37,11 +37,11 @@ def main(words: Sequence[str]) -> int:
     found = compare(a, b)
     print("\n\n".join(["\n".join(heading(found)), *(each.text() for each in tables(found))]), flush=True)
     networks = _networks(a, b, options) if options.predict and a.summary and b.summary else None
-    ranked = networks.rank(_watched) if networks else []
     if networks:
-        print(f"\n{summary(networks, ranked)}\n\n{image_table(ranked, options.images).text()}")
+        networks.rank(_watched)
+        print(f"\n{summary(networks)}\n\n{image_table(networks, options.images).text()}")
     if options.output is not None:
-        write(options.output, found, networks, ranked, options.images)
+        write(options.output, found, networks, options.images)
         print(f"\nWritten to {options.output / MARKDOWN}")
     return 0
 

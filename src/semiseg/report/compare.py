@@ -1,7 +1,7 @@
 """What two runs differ in: settings, environment, results, classes and images; as tables and as files."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +16,7 @@ from semiseg.report.scores import BY_CLASS, BY_CLASS_TEST, CLASS_SCORE, SCORES, 
 from semiseg.report.tables import TextTable, csv_text
 
 if TYPE_CHECKING:
-    from semiseg.report.disagreement import Disagreement, NetworkComparison
+    from semiseg.report.disagreement import NetworkComparison
 
 ABSENT = "-"
 JSON, MARKDOWN, CSV, PICTURES = "comparison.json", "comparison.md", "images.csv", "pictures"
@@ -131,60 +131,48 @@ def tables(found: Comparison) -> list[TextTable]:
     return [table for table in laid if table.rows]
 
 
-def summary(networks: "NetworkComparison", ranked: Sequence["Disagreement"]) -> str:
+def summary(networks: "NetworkComparison") -> str:
     """Sum the disagreement up over all images, each pixel counted once."""
+    ranked = networks.ranked
     pixels = max(sum(each.pixels for each in ranked), 1)
     differ = sum(each.pixels * each.differ for each in ranked) / pixels
     kind = {"val": "validation", "test": "test"}[networks.part]
-    left_out = (
-        f" ({networks.left_out} that only one of the runs has are left out)" if networks.left_out else ""
-    )
-    text = f"{len(ranked)} {kind} images{left_out}: the networks name other classes for"
-    text += f" {_share(differ)} % of the pixels."
+    text = f"{len(ranked)} {kind} images"
+    text += f" ({networks.left_out} that only one of the runs has are left out)" if networks.left_out else ""
+    text += f": the networks name other classes for {_share(differ)} % of the pixels."
     if any(each.only_a is None for each in ranked):
         return text
     a, b = (sum(each.pixels * getattr(each, key) for each in ranked) / pixels for key in ("only_a", "only_b"))
     return f"{text} A alone is right on {_share(a)} %, B alone on {_share(b)} %, neither on {_share(differ - a - b)} %."
 
 
-def image_table(ranked: Sequence["Disagreement"], count: int) -> TextTable:
+def image_table(networks: "NetworkComparison", count: int) -> TextTable:
     """Show the images where most pixels differ."""
     head = ("image", "differ %", "A right %", "B right %", "only A %", "only B %")
     rows = [
         (each.id, *map(_share, (each.differ, each.right_a, each.right_b, each.only_a, each.only_b)))
-        for each in ranked[:count]
+        for each in networks.ranked[:count]
     ]
     return TextTable(head, rows, "Images where they disagree most", True)
 
 
-def write(
-    folder: Path,
-    found: Comparison,
-    networks: "NetworkComparison | None",
-    ranked: Sequence["Disagreement"],
-    count: int,
-) -> None:
+def write(folder: Path, found: Comparison, networks: "NetworkComparison | None", count: int) -> None:
     """Write a comparison into an existing folder; what an earlier one left there is replaced.
 
     Args:
         folder: Folder that gets comparison.md, comparison.json and, with networks, images.csv and pictures/.
         found: What the runs' files say.
-        networks: Networks that predict the images; ``None`` where nothing was predicted.
-        ranked: Their disagreement, in order.
+        networks: Networks that have ranked the images; ``None`` where nothing was predicted.
         count: Number of images that are drawn.
     """
     _remove_earlier(folder)
     text = {"heading": heading(found), "tables": tables(found), "summary": "", "pictures": {}}
     images: dict[str, Any] | None = None
     if networks is not None:
-        pictures = _draw(folder / PICTURES, networks, [each.id for each in ranked[:count]])
-        rows = [asdict(each) | {"picture": pictures.get(each.id)} for each in ranked]
+        pictures = _draw(folder / PICTURES, networks, count)
+        rows = [asdict(each) | {"picture": pictures.get(each.id)} for each in networks.ranked]
         images = {"part": networks.part, "left_out": networks.left_out, "ranked": rows}
-        text |= {
-            "summary": summary(networks, ranked),
-            "images": image_table(ranked, count),
-            "pictures": pictures,
-        }
+        text |= {"summary": summary(networks), "images": image_table(networks, count), "pictures": pictures}
         write_text(folder / CSV, csv_text(COLUMNS, rows))
     write_json(folder / JSON, _plain(found) | {"images": images})
     write_text(folder / MARKDOWN, render_markdown("compare.md.j2", **text))
@@ -200,11 +188,11 @@ def _plain(found: Comparison) -> dict[str, Any]:
     return {**runs, "cautions": found.cautions, **lists}
 
 
-def _draw(folder: Path, networks: "NetworkComparison", ids: Sequence[str]) -> dict[str, str]:
+def _draw(folder: Path, networks: "NetworkComparison", count: int) -> dict[str, str]:
     """Draw images; return the path of each id's picture, as seen from above the folder."""
     folder.mkdir(exist_ok=True)
     paths = {}
-    for index, image_id in enumerate(ids, start=1):
+    for index, image_id in enumerate([each.id for each in networks.ranked[:count]], start=1):
         name = f"{index:02d}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', image_id)}.png"
         with replacing(folder / name) as file:
             networks.picture(image_id).save(file, format="PNG")
@@ -279,17 +267,10 @@ def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def _environment(run: RunRecord) -> dict[str, Any]:
     known = {key: value for key, value in run.env.items() if key not in ("git", "command")}
     git = run.env.get("git") or {}
-    return dict(_leaves(known)) | {
-        "git.commit": git.get("commit"),
-        "git.uncommitted": _digest(git.get("diff")),
-    }
-
-
-def _digest(diff: str | None) -> str | None:
-    """Tell changes apart without showing them."""
-    if diff is None:
-        return None
-    return f"changes {sha256(diff.encode()).hexdigest()[:8]}" if diff else "none"
+    diff = git.get("diff")
+    # Tells changes apart without showing them.
+    changes = f"changes {sha256(diff.encode()).hexdigest()[:8]}" if diff else None if diff is None else "none"
+    return dict(_leaves(known)) | {"git.commit": git.get("commit"), "git.uncommitted": changes}
 
 
 def _split(results: Mapping[str, Any]) -> str:

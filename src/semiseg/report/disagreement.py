@@ -82,20 +82,21 @@ class NetworkComparison:
         self.ids = tuple(image_id for image_id in mine if image_id in shared)
         """Images of the part that both runs have, in the dataset's order."""
         self.left_out = len(mine) + len(theirs) - 2 * len(self.ids)
-        """How many images only one of the runs has."""
+        """Number of images that only one of the runs has."""
+        self.ranked: list[Disagreement] = []
         if not self.ids:
             raise UserError(
                 f"The runs share no {part} images ({len(mine)} and {len(theirs)}). Choose another --part."
             )
 
-    def rank(self, progress: Callable[[Sequence[str]], Iterable[str]]) -> list[Disagreement]:
-        """Label all images with both networks and order them, the one where most pixels differ first.
+    def rank(self, progress: Callable[[Sequence[str]], Iterable[str]]) -> None:
+        """Label all images with both networks and order them in ``ranked``, the one where most pixels differ first.
 
         Args:
             progress: is given the ids and hands them on one by one.
         """
         found = [self._disagreement(image_id) for image_id in progress(self.ids)]
-        return sorted(found, key=lambda each: -each.differ)
+        self.ranked = sorted(found, key=lambda each: -each.differ)
 
     def picture(self, image_id: str) -> Image.Image:
         """Draw one image with what both networks make of it; see ``draw``."""

@@ -132,9 +132,7 @@ def draw_pseudo(
 
 def draw_scores(canvas: Figure, cells: Sequence[Cell], looks: Looks, metric: str, label: str) -> None:
     """Draw the mean of each cell with its standard deviation and each seed, one row a cell."""
-    axes = canvas.subplots()
-    _points(axes, cells, looks, [cell.scores[metric] for cell in cells], PERCENT)
-    _rows(axes, cells, label)
+    _draw_averages(canvas.subplots(), cells, looks, [cell.scores[metric] for cell in cells], PERCENT, label)
 
 
 def draw_difference(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None:
@@ -180,11 +178,9 @@ def draw_classes(canvas: Figure, cells: Sequence[Cell], classes: Sequence[str]) 
 
 def draw_costs(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None:
     """Draw ``COSTS`` side by side, one row a cell."""
-    for axes, (name, (label, factor)) in zip(
-        canvas.subplots(1, len(COSTS), sharey=True), COSTS.items(), strict=True
-    ):
-        _points(axes, cells, looks, [cell.costs[name] for cell in cells], factor)
-        _rows(axes, cells, label)
+    panels = canvas.subplots(1, len(COSTS), sharey=True)
+    for axes, (name, (label, factor)) in zip(panels, COSTS.items(), strict=True):
+        _draw_averages(axes, cells, looks, [cell.costs[name] for cell in cells], factor, label)
         axes.margins(x=0.1)
         axes.set_xlim(left=0)
 
@@ -230,8 +226,8 @@ def _ratio_ticks(axes: Axes, cells: Sequence[Cell]) -> None:
     axes.minorticks_off()
 
 
-def _points(
-    axes: Axes, cells: Sequence[Cell], looks: Looks, averages: Sequence[Average], factor: float
+def _draw_averages(
+    axes: Axes, cells: Sequence[Cell], looks: Looks, averages: Sequence[Average], factor: float, label: str
 ) -> None:
     for position, (cell, average) in enumerate(zip(cells, averages, strict=True)):
         if average.mean is None:
@@ -245,6 +241,7 @@ def _points(
             ends = [(average.mean - average.std) * factor, (average.mean + average.std) * factor]
             axes.plot(ends, [position] * 2, color=color, lw=2)
         axes.plot(average.mean * factor, position, look.marker, color=color, ms=8, zorder=4)
+    _rows(axes, cells, label)
 
 
 def _rows(axes: Axes, cells: Sequence[Cell], label: str) -> None:

@@ -98,7 +98,7 @@ def _scores(write: Write, study: Study, cells: Sequence[Cell], looks: Looks) -> 
             "scores",
             name,
             alt,
-            partial(draw_scores, cells=study.filled, looks=looks, metric=study.metric, label=f"{name} (%)"),
+            lambda canvas: draw_scores(canvas, study.filled, looks, study.metric, f"{name} (%)"),
             _rows_size(study.filled),
             "Mean, one standard deviation to each side, and each seed as a small dot.",
         )
@@ -114,14 +114,7 @@ def _scores(write: Write, study: Study, cells: Sequence[Cell], looks: Looks) -> 
         "ratio",
         f"{name} against the share of labeled images",
         alt,
-        partial(
-            draw_ratio,
-            lines=lines,
-            looks=looks,
-            metric=study.metric,
-            label=f"{name} (%)",
-            reference=reference,
-        ),
+        lambda canvas: draw_ratio(canvas, lines, looks, study.metric, f"{name} (%)", reference),
         caption=caption,
     )
 
@@ -134,7 +127,7 @@ def _difference(write: Write, study: Study, looks: Looks) -> Iterator[StudyFigur
             "difference",
             f"Difference of {metric_name(study.metric)} to {study.baseline}",
             f"Difference to {study.baseline} in percentage points, 95 % interval in brackets. {parts}",
-            partial(draw_difference, cells=rows, looks=looks),
+            lambda canvas: draw_difference(canvas, rows, looks),
             _rows_size(rows),
             "Paired by seed and labeled images, with 95 % confidence intervals; hollow where a single pair has none.",
         )
@@ -155,7 +148,7 @@ def _classes(write: Write, study: Study) -> Iterator[StudyFigure]:
         "classes",
         f"{CLASS_SCORE} of each class on the validation images (%)",
         f"Heat map of the {CLASS_SCORE} of {len(study.classes)} classes in percent. {parts}",
-        partial(draw_classes, cells=cells, classes=study.classes),
+        lambda canvas: draw_classes(canvas, cells, study.classes),
         (1.6 + 0.78 * len(cells), FRAME + 0.29 * len(study.classes)),
     )
 
@@ -176,7 +169,7 @@ def _curve_figures(
             f"learning-{_stem(name)}",
             f"Learning curves{suffix}",
             _curves_alt(f"{PRIMARY.name} on the validation images", scores),
-            partial(draw_learning, lines=scores, looks=looks),
+            lambda canvas: draw_learning(canvas, scores, looks),
         )
     coverage, accuracy = lines("coverage"), lines("accuracy")
     if coverage:
@@ -184,7 +177,7 @@ def _curve_figures(
             f"pseudo-{_stem(name)}",
             f"Pseudo-labels{suffix}",
             f"{_curves_alt('Coverage', coverage)} {_curves_alt('Accuracy', accuracy)}".strip(),
-            partial(draw_pseudo, coverage=coverage, accuracy=accuracy, looks=looks),
+            lambda canvas: draw_pseudo(canvas, coverage, accuracy, looks),
             (WIDTH, HEIGHT + 1.3),
         )
 
@@ -199,7 +192,7 @@ def _costs(write: Write, study: Study, looks: Looks) -> StudyFigure:
         "cost",
         "Throughput, time and memory of training",
         f"Costs of training. {_each(study.filled, costs)}",
-        partial(draw_costs, cells=study.filled, looks=looks),
+        lambda canvas: draw_costs(canvas, study.filled, looks),
         (WIDTH + 2.2, _rows_size(study.filled)[1]),
     )
 

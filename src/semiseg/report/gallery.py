@@ -139,12 +139,13 @@ def _rows(pictures: Mapping[str, Mapping[str, Mapping[str, Image.Image]]]) -> li
     rows = []
     first = next(iter(pictures.values()), {})
     for name in first:
-        if not all(name in found for found in pictures.values()):
-            continue
-        shown = {panel: first[name][panel] for panel in (PHOTO, TRUTH) if panel in first[name]}
-        predictions = {method: found[name]["prediction"] for method, found in pictures.items()}
+        found = {method: samples[name] for method, samples in pictures.items() if name in samples}
         # The same name in runs on other images must not pass for the same image.
-        if all(_equal(found[name][PHOTO], shown[PHOTO]) for found in pictures.values()):
+        if len(found) == len(pictures) and all(
+            _equal(each[PHOTO], first[name][PHOTO]) for each in found.values()
+        ):
+            shown = {panel: first[name][panel] for panel in (PHOTO, TRUTH) if panel in first[name]}
+            predictions = {method: each["prediction"] for method, each in found.items()}
             rows.append(GalleryRow(name.split("-", 1)[-1], shown | predictions))
     return rows
 

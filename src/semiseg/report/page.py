@@ -144,9 +144,6 @@ def render_markdown(template: str, **content: Any) -> str:
     environment = _environment()
     # Marked as safe, so that the escaping of HTML leaves it alone.
     environment.finalize = lambda value: value if isinstance(value, Markup) else Markup(_escaped(str(value)))
-    environment.filters["bracketed"] = lambda text: Markup(
-        re.sub(r"([\[\]\\])", r"\\\1", " ".join(text.split()))
-    )
     return environment.get_template(template).render(**content)
 
 
@@ -159,26 +156,16 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    names = (
-        "percent",
-        "points",
-        "mean_std",
-        "interval",
-        "difference",
-        "gap_closed",
-        "quantity",
-        "metric_name",
-    )
-    environment.filters |= {name: getattr(scores, name) for name in names}
-    environment.filters |= {
-        "sort_key": _sort_key,
-        "ratio": ratio,
-        "short": short,
-    }
-    environment.globals |= {"BESIDE": scores.BESIDE, "SCORES": scores.SCORES, "COSTS": scores.COSTS}
-    environment.globals |= {"PRIMARY": scores.PRIMARY, "CLASS_SCORE": scores.CLASS_SCORE}
-    environment.globals |= {"NONE": scores.NONE, "ALL": ALL, "seeds": seeds}
+    # All functions of words are filters.
+    environment.filters |= {name: each for name, each in vars(scores).items() if callable(each)}
+    environment.filters |= {"sort_key": _sort_key, "ratio": ratio, "short": short, "bracketed": _bracketed}
+    environment.globals |= {"scores": scores, "NONE": scores.NONE, "ALL": ALL, "seeds": seeds}
     return environment
+
+
+def _bracketed(text: str) -> Markup:
+    """Text between the brackets of a link of Markdown."""
+    return Markup(re.sub(r"([\[\]\\])", r"\\\1", " ".join(text.split())))
 
 
 def _escaped(text: str) -> str:
@@ -213,9 +200,8 @@ def _panels(study: Study) -> Iterator[Panel]:
         scored = [cell for cell in cells if cell.scores[study.metric].mean is not None]
         if scored:
             unlike = measured_otherwise([cell.runs[0] for cell in scored])
-            yield Panel(
-                name, scored, unlike, max(scored, key=lambda cell: cell.scores[study.metric].mean or 0.0)
-            )
+            best = max(scored, key=lambda cell: cell.scores[study.metric].mean or 0.0)
+            yield Panel(name, scored, unlike, best)
 
 
 def _mark(folder: Path, command: str, figures: Sequence[Path]) -> None:
