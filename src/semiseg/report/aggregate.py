@@ -7,10 +7,10 @@ from semiseg.report.averaging import Averaged, choose_runs, strange_splits
 from semiseg.report.baseline import compared, study_notes
 from semiseg.report.comparable import METHOD, cell_key, checked_keys, did_you_mean, grouped, sort_rank
 from semiseg.report.records import ACCURACY, STORED, RunRecord, logged
-from semiseg.report.scores import BY_CLASS, BY_CLASS_TEST, PRIMARY, SCORES, Average, average
+from semiseg.report.scores import BY_CLASS, BY_CLASS_TEST, COSTS, PRIMARY, SCORES, Average, average
 from semiseg.report.study import Cell, Flagged, Published, Study
 
-COSTS = ("iterations", "train_images_per_s", "wall_s", "memory_gib")
+RUN_COSTS = ("iterations", *COSTS)
 USUAL_BASELINE = "supervised"
 PSEUDO = (STORED, ACCURACY)
 
@@ -92,7 +92,7 @@ def _cell(key: Mapping[str, str], found: Averaged, metric: str) -> Cell:
         averages([metric, *SCORES]),
         iou=averages(_classes(runs), f"{BY_CLASS}/"),
         iou_test=_known(averages(_classes(runs), f"{BY_CLASS_TEST}/")),
-        costs={name: costs(name) for name in COSTS},
+        costs={name: costs(name) for name in RUN_COSTS},
         pseudo=_known({name: average([journal.get(name) for journal in journals]) for name in PSEUDO}),
         fraction=fractions.pop() if len(fractions) == 1 else None,
         published=published(runs) if metric == PRIMARY.key else (),

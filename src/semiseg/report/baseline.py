@@ -9,14 +9,13 @@ from semiseg.report.comparable import (
     FULL,
     MEASURE,
     METHOD,
-    OF_METHOD,
-    SAME_NETWORK,
-    differences,
     facts,
     first_few,
     grouped,
     measured_otherwise,
+    not_comparable,
     of_method,
+    other_settings,
     pair_key,
     spelled,
 )
@@ -68,9 +67,10 @@ def _against(cell: Cell, bases: Sequence[Cell], metric: str, name: str) -> Cell:
         many = f"several cells of {name}, and none with its values" if alike else f"no averaged run of {name}"
         return _noted(cell, f"{many} to compare with")
     (base,) = alike
-    if unlike := _not_comparable(cell, base):
+    if unlike := first_few(not_comparable(cell.runs[0], base.runs[0])):
         return _noted(cell, f"not compared with {name}, which differs in {unlike}")
-    cell = _noted(cell, *_other_settings(cell, base, name))
+    if others := [each for each in other_settings(cell.runs[0], base.runs[0]) if each[0] not in cell.key]:
+        cell = _noted(cell, f"other settings than {name} (its own in brackets): {spelled(others)}")
     scores = {pair_key(run): score for run, score in zip(base.runs, base.scores[metric].values, strict=True)}
     own = zip(map(pair_key, cell.runs), cell.scores[metric].values, strict=True)
     pairs = [
@@ -83,7 +83,7 @@ def _against(cell: Cell, bases: Sequence[Cell], metric: str, name: str) -> Cell:
     full = _at(bases, {**cell.key, SPLIT_KEY: FULL}) if SPLIT_KEY in cell.key else []
     if len(full) != 1 or full[0] is base or (most := full[0].scores[metric].mean) is None:
         return cell
-    if unlike := _not_comparable(cell, full[0]):
+    if unlike := first_few(not_comparable(cell.runs[0], full[0].runs[0])):
         return _noted(cell, f"{name} with all labels differs in {unlike}")
     supervised = sum(other for _, other in pairs) / len(pairs)
     if most <= supervised:
@@ -96,26 +96,6 @@ def _gap(difference: Paired, supervised: float, full: float) -> GapClosed:
     distance = full - supervised
     low, high = (None if end is None else end / distance for end in (difference.low, difference.high))
     return GapClosed(difference.mean / distance, low, high, supervised, full)
-
-
-def _not_comparable(cell: Cell, other: Cell) -> str:
-    """Keys in which two cells may not differ if their scores are to be compared; "" if they do not."""
-    runs = cell.runs[0], other.runs[0]
-    unlike = differences(*(facts(run)["settings"] for run in runs))
-    return first_few(
-        [*measured_otherwise(runs), *(key for key, *_ in unlike if key.startswith(SAME_NETWORK))]
-    )
-
-
-def _other_settings(cell: Cell, base: Cell, name: str) -> list[str]:
-    own, theirs = facts(cell.runs[0]), facts(base.runs[0])
-    unlike = [
-        each
-        for kind in ("iterations", "settings")
-        for each in differences(own[kind], theirs[kind])
-        if each[0] not in cell.key and not each[0].startswith(OF_METHOD)
-    ]
-    return [f"other settings than {name} (its own in brackets): {spelled(unlike)}"] if unlike else []
 
 
 def _noted(cell: Cell, *notes: str) -> Cell:

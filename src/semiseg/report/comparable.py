@@ -151,6 +151,19 @@ def measured_otherwise(runs: Sequence[RunRecord]) -> list[str]:
     ]
 
 
+def not_comparable(own: RunRecord, base: RunRecord) -> list[str]:
+    """Keys in which a run may not differ from one of the baseline if their scores are to be compared."""
+    unlike = differences(facts(own)["settings"], facts(base)["settings"])
+    return [*measured_otherwise((own, base)), *(key for key, *_ in unlike if key.startswith(SAME_NETWORK))]
+
+
+def other_settings(own: RunRecord, base: RunRecord) -> list[tuple[str, Any, Any]]:
+    """Settings and lengths that differ from the baseline's, but those that a method brings of its own."""
+    (mine, theirs), kinds = map(facts, (own, base)), ("iterations", "settings")
+    unlike = [each for kind in kinds for each in differences(mine[kind], theirs[kind])]
+    return [each for each in unlike if not each[0].startswith(OF_METHOD)]
+
+
 def partition(run: RunRecord) -> tuple[Any, ...]:
     """Name of the labeled and the unlabeled images of a run."""
     return (run.option("dataset"), *(str(run.config.get(key)) for key in PARTITION))

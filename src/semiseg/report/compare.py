@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ABSENT = "-"
 JSON, MARKDOWN, CSV, PICTURES = "comparison.json", "comparison.md", "images.csv", "pictures"
+LISTS = ("config", "environment", "results", "classes", "classes_test")
 COLUMNS = ("id", "pixels", "differ", "right_a", "right_b", "only_a", "only_b", "picture")
 
 QUANTITIES = {
@@ -174,18 +175,13 @@ def write(folder: Path, found: Comparison, networks: "NetworkComparison | None",
         images = {"part": networks.part, "left_out": networks.left_out, "ranked": rows}
         text |= {"summary": summary(networks), "images": image_table(networks, count), "pictures": pictures}
         write_text(folder / CSV, csv_text(COLUMNS, rows))
-    write_json(folder / JSON, _plain(found) | {"images": images})
-    write_text(folder / MARKDOWN, render_markdown("compare.md.j2", **text))
-
-
-def _plain(found: Comparison) -> dict[str, Any]:
     runs = {
         letter: {"path": str(run.path), "name": run.name, "state": run.state}
         for letter, run in (("a", found.a), ("b", found.b))
     }
-    keys = ("config", "environment", "results", "classes", "classes_test")
-    lists = {key: [asdict(each) for each in getattr(found, key)] for key in keys}
-    return {**runs, "cautions": found.cautions, **lists}
+    lists = {key: [asdict(each) for each in getattr(found, key)] for key in LISTS}
+    write_json(folder / JSON, {**runs, "cautions": found.cautions, **lists, "images": images})
+    write_text(folder / MARKDOWN, render_markdown("compare.md.j2", **text))
 
 
 def _draw(folder: Path, networks: "NetworkComparison", count: int) -> dict[str, str]:

@@ -146,7 +146,9 @@ def draw(image: Array, truth: Array | None, a: Array, b: Array, info: DatasetInf
     if truth is not None:
         panels.append(("truth", colorize(truth, info)))
     for name, label in (("A", a), ("B", b)):
-        panels.append((_title(name, label, truth, counted), colorize(label, info)))
+        if truth is not None and counted.any():
+            name += f": {100 * (label == truth)[counted].mean():.1f} % right"
+        panels.append((name, colorize(label, info)))
     panels.append(("difference", _difference_map(image, truth, a, b, counted)))
     row = side_by_side([(title, Image.fromarray(pixels)) for title, pixels in panels])
     differences = [("differ", NEITHER)]
@@ -155,12 +157,6 @@ def draw(image: Array, truth: Array | None, a: Array, b: Array, info: DatasetInf
     seen = sorted({*np.unique(a), *np.unique(b), *(() if truth is None else np.unique(truth[counted]))})
     classes = [(info.classes[index], info.palette[index]) for index in seen]
     return stacked([row, _legend(classes, row.width), _legend(differences, row.width)])
-
-
-def _title(name: str, label: Array, truth: Array | None, counted: NDArray[np.bool_]) -> str:
-    if truth is None or not counted.any():
-        return name
-    return f"{name}: {100 * (label == truth)[counted].mean():.1f} % right"
 
 
 def _difference_map(

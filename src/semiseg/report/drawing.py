@@ -1,7 +1,6 @@
 """How figures are drawn: lines against ratios and iterations, rows of cells, heat maps; for light and dark pages."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -32,34 +31,14 @@ BAND, FAINT, STRONG = 0.16, 0.4, 0.55
 LEGEND_COLUMNS = 3
 
 
-@dataclass(frozen=True)
-class Look:
-    """What tells a line from the others, without its color too.
-
-    Args:
-        index: Number of the line; 0 is drawn in the color of the text.
-    """
-
-    index: int
-
-    @property
-    def color(self) -> str:
-        """Color of the style that is in use, as matplotlib names it."""
-        return f"C{(self.index - 1) % COLORS + 1 if self.index else 0}"
-
-    @property
-    def marker(self) -> str:
-        """Shape of a point."""
-        return MARKERS[self.index % len(MARKERS)]
-
-    @property
-    def dash(self) -> Any:
-        """Line style of matplotlib."""
-        return DASHES[self.index % len(DASHES)]
+Looks = Mapping[str, Mapping[str, Any]]
+"""What ``line_look`` gives by line, see ``Cell.line``; of learning curves by column."""
 
 
-Looks = Mapping[str, Look]
-"""Looks by line, see ``Cell.line``; of learning curves by column."""
+def line_look(index: int) -> dict[str, Any]:
+    """What tells a line from the others, without its color too: options of matplotlib; 0 has the color of the text."""
+    color = f"C{(index - 1) % COLORS + 1 if index else 0}"
+    return {"color": color, "marker": MARKERS[index % len(MARKERS)], "ls": DASHES[index % len(DASHES)]}
 
 
 def draw_ratio(
@@ -83,8 +62,7 @@ def draw_ratio(
     axes = canvas.subplots()
     for name, cells in lines.items():
         ordered = sorted(cells, key=lambda cell: cell.fraction or 0)
-        look = looks[name]
-        color = look.color
+        color = looks[name]["color"]
         for cell in ordered:
             seeds = _known(cell.scores[metric], PERCENT)
             axes.plot(
@@ -94,7 +72,7 @@ def draw_ratio(
         averages = [cell.scores[metric] for cell in ordered]
         # What is missing becomes not a number, which is not drawn.
         mean, std = np.array([(each.mean, each.std) for each in averages], float).T * PERCENT
-        axes.plot(x, mean, ls=look.dash, marker=look.marker, color=color, label=name, zorder=4)
+        axes.plot(x, mean, label=name, zorder=4, **looks[name])
         axes.fill_between(x, mean - std, mean + std, color=color, alpha=BAND, lw=0)
     if reference is not None:
         axes.axhline(reference * PERCENT, color="C0", lw=0.8, ls=(0, (2, 3)))
@@ -130,9 +108,38 @@ def draw_pseudo(
     _legend(canvas, upper)
 
 
-def draw_scores(canvas: Figure, cells: Sequence[Cell], looks: Looks, metric: str, label: str) -> None:
-    """Draw the mean of each cell with its standard deviation and each seed, one row a cell."""
-    _draw_averages(canvas.subplots(), cells, looks, [cell.scores[metric] for cell in cells], PERCENT, label)
+def draw_averages(
+    axes: Axes, cells: Sequence[Cell], looks: Looks, averages: Sequence[Average], factor: float, label: str
+) -> None:
+    """Draw means with their standard deviations and each seed, one row a cell.
+
+    Args:
+        axes: Empty axes.
+        cells: Cells of the rows.
+        looks: Looks by line.
+        averages: Averages of the cells.
+        factor: Factor of all values.
+        label: Label of the horizontal axis.
+    """
+    for position, (cell, average) in enumerate(zip(cells, averages, strict=True)):
+        if average.mean is None:
+            continue
+        color = looks[cell.line]["color"]
+        seeds = _known(average, factor)
+        if len(seeds) > 1:
+            axes.plot(seeds, [position] * len(seeds), "o", color=color, ms=3.5, alpha=FAINT, zorder=3)
+        if average.std is not None:
+            ends = [(average.mean - average.std) * factor, (average.mean + average.std) * factor]
+            axes.plot(ends, [position] * 2, color=color, lw=2)
+        axes.plot(average.mean * factor, position, ms=8, zorder=4, **looks[cell.line])
+    _rows(axes, cells, label)
+
+
+def _rows(axes: Axes, cells: Sequence[Cell], label: str) -> None:
+    axes.set_yticks(range(len(cells)), [cell.label for cell in cells])
+    axes.set_ylim(len(cells) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(label)
 
 
 def draw_difference(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None:
@@ -140,18 +147,16 @@ def draw_difference(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None
     axes = canvas.subplots()
     axes.axvline(0, color="C0", lw=1)
     for position, cell in enumerate(cells):
-        found, look = cell.difference, looks[cell.line]
+        found, color = cell.difference, looks[cell.line]["color"]
         assert found is not None
-        color = look.color
         if found.low is not None and found.high is not None:
             axes.plot([found.low * PERCENT, found.high * PERCENT], [position] * 2, color=color, lw=2)
             for end in (found.low, found.high):
                 axes.plot(end * PERCENT, position, "|", color=color, ms=9, mew=2)
         # Hollow where one pair tells nothing of the spread.
         filled = color if found.low is not None else rcParams["axes.facecolor"]
-        axes.plot(
-            found.mean * PERCENT, position, look.marker, color=color, ms=8, mfc=filled, mew=1.6, zorder=4
-        )
+        point = {"ms": 8, "mfc": filled, "mew": 1.6, "zorder": 4}
+        axes.plot(found.mean * PERCENT, position, **{**looks[cell.line], **point})
     _rows(axes, cells, "percentage points")
 
 
@@ -180,20 +185,20 @@ def draw_costs(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None:
     """Draw ``COSTS`` side by side, one row a cell."""
     panels = canvas.subplots(1, len(COSTS), sharey=True)
     for axes, (name, (label, factor)) in zip(panels, COSTS.items(), strict=True):
-        _draw_averages(axes, cells, looks, [cell.costs[name] for cell in cells], factor, label)
+        draw_averages(axes, cells, looks, [cell.costs[name] for cell in cells], factor, label)
         axes.margins(x=0.1)
         axes.set_xlim(left=0)
 
 
 def _draw_curves(axes: Axes, lines: Mapping[str, Sequence[Curve]], looks: Looks) -> None:
     for name, parts in lines.items():
-        color, marker = looks[name].color, looks[name].marker
+        color = looks[name]["color"]
         for part in parts if len(parts) > 1 else ():
             for x, y in _pieces(part):
                 axes.plot(x, y, "-" if part.joined else "o", color=color, lw=0.8, ms=2.5, alpha=FAINT)
         mean = mean_curve(parts)
         # A legend entry, also where the runs share no iteration.
-        line: dict[str, Any] = {"ls": "-" if mean.joined else "", "marker": marker, "ms": 5, "color": color}
+        line = {**looks[name], "ls": "-" if mean.joined else "", "ms": 5}
         axes.plot([], [], label=name, **line)
         every = max(len(mean.values) // 12, 1)
         for x, y in _pieces(mean):
@@ -224,31 +229,6 @@ def _ratio_ticks(axes: Axes, cells: Sequence[Cell]) -> None:
         names.setdefault(cell.fraction, f"{name}\n({count})" if count is not None else name)
     axes.set_xticks(list(names), list(names.values()))
     axes.minorticks_off()
-
-
-def _draw_averages(
-    axes: Axes, cells: Sequence[Cell], looks: Looks, averages: Sequence[Average], factor: float, label: str
-) -> None:
-    for position, (cell, average) in enumerate(zip(cells, averages, strict=True)):
-        if average.mean is None:
-            continue
-        look = looks[cell.line]
-        color = look.color
-        seeds = _known(average, factor)
-        if len(seeds) > 1:
-            axes.plot(seeds, [position] * len(seeds), "o", color=color, ms=3.5, alpha=FAINT, zorder=3)
-        if average.std is not None:
-            ends = [(average.mean - average.std) * factor, (average.mean + average.std) * factor]
-            axes.plot(ends, [position] * 2, color=color, lw=2)
-        axes.plot(average.mean * factor, position, look.marker, color=color, ms=8, zorder=4)
-    _rows(axes, cells, label)
-
-
-def _rows(axes: Axes, cells: Sequence[Cell], label: str) -> None:
-    axes.set_yticks(range(len(cells)), [cell.label for cell in cells])
-    axes.set_ylim(len(cells) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel(label)
 
 
 def _legend(canvas: Figure, axes: Axes) -> None:

@@ -9,19 +9,9 @@ import matplotlib.style
 from matplotlib.figure import Figure
 
 from semiseg.files import replacing
+from semiseg.report import drawing
 from semiseg.report.comparable import grouped
-from semiseg.report.drawing import (
-    STYLES,
-    Look,
-    Looks,
-    draw_classes,
-    draw_costs,
-    draw_difference,
-    draw_learning,
-    draw_pseudo,
-    draw_ratio,
-    draw_scores,
-)
+from semiseg.report.drawing import STYLES, Looks
 from semiseg.report.gallery import Gallery, contact_sheet
 from semiseg.report.records import Curve, RunCurves, curves, mean_curve
 from semiseg.report.scores import (
@@ -78,7 +68,10 @@ def _number_figures(study: Study, write: Write) -> Iterator[StudyFigure]:
     cells = sorted(study.filled, key=lambda cell: not study.is_baseline(cell))
     if not cells:
         return
-    looks = {name: Look(index) for index, name in enumerate(dict.fromkeys(cell.line for cell in cells))}
+    looks = {
+        name: drawing.line_look(index)
+        for index, name in enumerate(dict.fromkeys(cell.line for cell in cells))
+    }
     yield _scores(write, study, cells, looks)
     yield from _difference(write, study, looks)
     yield from _classes(write, study)
@@ -91,6 +84,7 @@ def _number_figures(study: Study, write: Write) -> Iterator[StudyFigure]:
 
 def _scores(write: Write, study: Study, cells: Sequence[Cell], looks: Looks) -> StudyFigure:
     name = metric_name(study.metric)
+    averages = [cell.scores[study.metric] for cell in study.filled]
     alt = f"{name} in percent. {_each(study.filled, lambda cell: mean_std(cell.scores[study.metric]))}"
     placed = [cell for cell in cells if cell.fraction and cell.scores[study.metric].n]
     if len({cell.fraction for cell in placed}) < 2:
@@ -98,14 +92,14 @@ def _scores(write: Write, study: Study, cells: Sequence[Cell], looks: Looks) -> 
             "scores",
             name,
             alt,
-            lambda canvas: draw_scores(canvas, study.filled, looks, study.metric, f"{name} (%)"),
+            lambda canvas: drawing.draw_averages(
+                canvas.subplots(), study.filled, looks, averages, 100, f"{name} (%)"
+            ),
             _rows_size(study.filled),
             "Mean, one standard deviation to each side, and each seed as a small dot.",
         )
-    full = [
-        cell.scores[study.metric].mean for cell in placed if study.is_baseline(cell) and cell.fraction == 1
-    ]
-    reference = full[0] if len(full) == 1 else None
+    full = [cell for cell in placed if study.is_baseline(cell) and cell.fraction == 1]
+    reference = full[0].scores[study.metric].mean if len(full) == 1 else None
     caption = "Means, with a band of one standard deviation to each side and each seed as a small dot."
     if reference is not None:
         caption += f" Dotted: {study.baseline} with all labels."
@@ -114,7 +108,7 @@ def _scores(write: Write, study: Study, cells: Sequence[Cell], looks: Looks) -> 
         "ratio",
         f"{name} against the share of labeled images",
         alt,
-        lambda canvas: draw_ratio(canvas, lines, looks, study.metric, f"{name} (%)", reference),
+        lambda canvas: drawing.draw_ratio(canvas, lines, looks, study.metric, f"{name} (%)", reference),
         caption=caption,
     )
 
@@ -127,7 +121,7 @@ def _difference(write: Write, study: Study, looks: Looks) -> Iterator[StudyFigur
             "difference",
             f"Difference of {metric_name(study.metric)} to {study.baseline}",
             f"Difference to {study.baseline} in percentage points, 95 % interval in brackets. {parts}",
-            lambda canvas: draw_difference(canvas, rows, looks),
+            lambda canvas: drawing.draw_difference(canvas, rows, looks),
             _rows_size(rows),
             "Paired by seed and labeled images, with 95 % confidence intervals; hollow where a single pair has none.",
         )
@@ -148,7 +142,7 @@ def _classes(write: Write, study: Study) -> Iterator[StudyFigure]:
         "classes",
         f"{CLASS_SCORE} of each class on the validation images (%)",
         f"Heat map of the {CLASS_SCORE} of {len(study.classes)} classes in percent. {parts}",
-        lambda canvas: draw_classes(canvas, cells, study.classes),
+        lambda canvas: drawing.draw_classes(canvas, cells, study.classes),
         (1.6 + 0.78 * len(cells), FRAME + 0.29 * len(study.classes)),
     )
 
@@ -158,8 +152,7 @@ def _curve_figures(
 ) -> Iterator[StudyFigure]:
     def lines(part: str) -> Lines:
         found = {
-            key: [curve for each in members if (curve := getattr(each, part))]
-            for key, members in drawn.items()
+            key: list(filter(None, (getattr(each, part) for each in runs))) for key, runs in drawn.items()
         }
         return {key: parts for key, parts in found.items() if parts}
 
@@ -169,7 +162,7 @@ def _curve_figures(
             f"learning-{_stem(name)}",
             f"Learning curves{suffix}",
             _curves_alt(f"{PRIMARY.name} on the validation images", scores),
-            lambda canvas: draw_learning(canvas, scores, looks),
+            lambda canvas: drawing.draw_learning(canvas, scores, looks),
         )
     coverage, accuracy = lines("coverage"), lines("accuracy")
     if coverage:
@@ -177,7 +170,7 @@ def _curve_figures(
             f"pseudo-{_stem(name)}",
             f"Pseudo-labels{suffix}",
             f"{_curves_alt('Coverage', coverage)} {_curves_alt('Accuracy', accuracy)}".strip(),
-            lambda canvas: draw_pseudo(canvas, coverage, accuracy, looks),
+            lambda canvas: drawing.draw_pseudo(canvas, coverage, accuracy, looks),
             (WIDTH, HEIGHT + 1.3),
         )
 
@@ -192,7 +185,7 @@ def _costs(write: Write, study: Study, looks: Looks) -> StudyFigure:
         "cost",
         "Throughput, time and memory of training",
         f"Costs of training. {_each(study.filled, costs)}",
-        lambda canvas: draw_costs(canvas, study.filled, looks),
+        lambda canvas: drawing.draw_costs(canvas, study.filled, looks),
         (WIDTH + 2.2, _rows_size(study.filled)[1]),
     )
 

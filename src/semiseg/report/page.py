@@ -14,9 +14,10 @@ from PIL import Image
 from semiseg import __version__
 from semiseg.config.faults import listed
 from semiseg.errors import UserError
-from semiseg.files import read_json, remove_temporaries, write_json, write_text
+from semiseg.files import remove_temporaries, write_json, write_text
 from semiseg.report import scores
 from semiseg.report.comparable import measured_otherwise, ratio, short
+from semiseg.report.records import read_optional
 from semiseg.report.study import ALL, Cell, Study, StudyFigure, panels
 from semiseg.report.tables import runs_csv, seeds
 
@@ -59,14 +60,14 @@ def claim(folder: Path, force: bool = False) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        earlier = _read_mark(folder)
+        earlier = read_optional(folder / MARK, dict)
         found = sorted(path.name for path in folder.iterdir())
-        if found and earlier is None and not force:
+        if found and "figures" not in earlier and not force:
             raise UserError(
                 f"{folder} holds no report but other files ({listed(found[:5])}). Choose another folder with -o, or "
                 "add --force to write into it."
             )
-        for name in (earlier or {}).get("figures", ()):
+        for name in earlier.get("figures", ()):
             (folder / FIGURES / Path(str(name)).name).unlink(missing_ok=True)
         remove_temporaries(folder)
         _mark(folder, "", ())
@@ -207,11 +208,3 @@ def _panels(study: Study) -> Iterator[Panel]:
 def _mark(folder: Path, command: str, figures: Sequence[Path]) -> None:
     """Note that the folder holds a report, and which files in ``figures/`` the next report may remove."""
     write_json(folder / MARK, {"command": command, "figures": [figure.name for figure in figures]})
-
-
-def _read_mark(folder: Path) -> dict[str, Any] | None:
-    try:
-        found = read_json(folder / MARK)
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and "figures" in found else None

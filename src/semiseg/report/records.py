@@ -68,7 +68,7 @@ class RunRecord:
     def validation_sha256(self) -> str | None:
         """Hash of the ids of the validation images, which each step of the run has stored; None without one."""
         for file in sorted(self.path.glob("stages/*/step.json")):
-            data = _read_optional(file, dict).get("data")
+            data = read_optional(file, dict).get("data")
             if isinstance(data, dict) and data.get("val"):
                 return str(data["val"])
         return None
@@ -96,7 +96,8 @@ class RunRecord:
 
     def option(self, group: str) -> Any:
         """Name of the option that a config group has."""
-        return (self.config.get(group) or {}).get("name")
+        node = self.config.get(group)
+        return node.get("name") if isinstance(node, dict) else None
 
     def value(self, metric: str) -> float | None:
         """Score or cost such as "miou" or "iou/road"; ``None`` where the run has none."""
@@ -187,7 +188,7 @@ def _below(folder: Path, depth: int) -> Iterator[RunRecord]:
 
 def read_run(path: Path) -> RunRecord:
     """Read one run directory, whatever state it is in."""
-    status = _read_optional(path / "status.json", dict)
+    status = read_optional(path / "status.json", dict)
     state = str(status.get("state", "running"))
     if state == "running" and holder(path / LOCK) is None:
         state = KILLED
@@ -199,9 +200,9 @@ def read_run(path: Path) -> RunRecord:
     except (OSError, ValueError, yaml.YAMLError) as error:
         state, summary = UNREADABLE, None
         status = {**status, "error": " ".join(str(error).split())}
-    overrides = tuple(map(str, _read_optional(path / "overrides.yaml", list)))
-    resumed = tuple(_read_optional(file, dict) for file in sorted(path.glob("env-resumed-*.json")))
-    env = _read_optional(path / "env.json", dict)
+    overrides = tuple(map(str, read_optional(path / "overrides.yaml", list)))
+    resumed = tuple(read_optional(file, dict) for file in sorted(path.glob("env-resumed-*.json")))
+    env = read_optional(path / "env.json", dict)
     name = str(config.get("name") or path.name)
     return RunRecord(path, name, state, config, summary, env, status, overrides, resumed)
 
@@ -211,6 +212,15 @@ def number(values: Mapping[str, Any], key: str) -> float | None:
     value = values.get(key)
     known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return value if known else None
+
+
+def read_optional(path: Path, kind: type) -> Any:
+    """Read a JSON file; an empty value of this kind where there is none, or it holds another kind."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return kind()
+    return content if isinstance(content, kind) else kind()
 
 
 def curves(run: RunRecord) -> RunCurves:
@@ -261,7 +271,7 @@ def _curve(records: Sequence[Mapping[str, Any]], key: str, joined: bool = True) 
 
 def _without_directory(folder: Path) -> Iterator[RunRecord]:
     """Jobs of a sweep that the index knows and that left no run directory."""
-    jobs = _read_optional(folder / SWEEP_INDEX, dict).get("jobs")
+    jobs = read_optional(folder / SWEEP_INDEX, dict).get("jobs")
     for name, job in jobs.items() if isinstance(jobs, dict) else ():
         path = folder / str(name)
         if isinstance(job, dict) and not (path / "run.yaml").is_file():
@@ -284,15 +294,6 @@ def _read_summary(path: Path) -> dict[str, Any]:
     if not isinstance(summary, dict) or not all(isinstance(summary.get(key) or {}, dict) for key in TABLES):
         raise ValueError(f"{path.name} holds no summary")
     return summary
-
-
-def _read_optional(path: Path, kind: type) -> Any:
-    """Read a JSON file; an empty value of this kind where there is none, or it holds another kind."""
-    try:
-        content = read_json(path)
-    except (OSError, ValueError):
-        return kind()
-    return content if isinstance(content, kind) else kind()
 
 
 def _code(env: Mapping[str, Any]) -> str:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from scipy.special import stdtrit
-
 CONFIDENCE = 0.95
 NONE = "–"
 
@@ -151,6 +149,9 @@ def paired(pairs: Sequence[tuple[float, float]]) -> Paired | None:
     found = average([value - base for value, base in pairs])
     if found.mean is None or found.std is None:
         return None if found.mean is None else Paired(found.mean, None, None, found.n)
+    # Only now, since it takes a moment, which help and mistakes need not.
+    from scipy.special import stdtrit
+
     half = float(stdtrit(found.n - 1, (1 + CONFIDENCE) / 2)) * found.std / math.sqrt(found.n)
     return Paired(found.mean, found.mean - half, found.mean + half, found.n, found.std)
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from semiseg.report.aggregate import COSTS, PSEUDO
+from semiseg.report.aggregate import PSEUDO, RUN_COSTS
 from semiseg.report.comparable import PLAIN, known_values
 from semiseg.report.records import RunRecord, logged
 from semiseg.report.scores import (
@@ -122,7 +122,7 @@ def _csv_row(study: Study, run: RunRecord, flagged: Flagged | None) -> dict[str,
         "labeled_sha256": hashes.get("labeled"),
         **{name: run.value(name) for name in dict.fromkeys([study.metric, *SCORES])},
         "best_iteration": results.get("best_iteration"),
-        **{name: journal.get(name, run.value(name)) for name in COSTS},
+        **{name: journal.get(name, run.value(name)) for name in RUN_COSTS},
         **{name: journal.get(name) for name in PSEUDO},
         **{
             f"{group}/{name}": run.value(f"{group}/{name}")

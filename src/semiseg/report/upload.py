@@ -88,11 +88,8 @@ def _content(wandb: Any, study: Study, figures: Sequence[StudyFigure]) -> dict[s
         f"report/{name}": wandb.Table(columns=head, data=rows)
         for name, (head, rows) in (("cells", cell_rows(study)), ("runs", run_rows(study)))
     }
-    lines = {
-        name: _points(cells, study.metric)
-        for name, cells in grouped(study.cells, lambda cell: cell.line).items()
-    }
-    lines = {name: points for name, points in lines.items() if points}
+    groups = grouped(study.cells, lambda cell: cell.line)
+    lines = {name: points for name, cells in groups.items() if (points := _points(cells, study.metric))}
     if lines:
         content["report/over_split_fraction"] = wandb.plot.line_series(
             [[x for x, _ in points] for points in lines.values()],
