@@ -76,9 +76,7 @@ def _cell(key: Mapping[str, str], found: Averaged, metric: str) -> Cell:
     fractions = {run.results.get("split_fraction") for run in runs}
     starts = {run.config.get("init_sha256") for run in runs}
     # Which network a run fine-tunes may belong to its seed, so that a note says it and nothing is left out.
-    other_starts = (
-        [f"its runs start from {len(starts)} different networks (init_from)"] if len(starts) > 1 else []
-    )
+    other_starts = f"its runs start from {len(starts)} different networks (init_from)"
 
     def averages(names: Sequence[str], prefix: str = "") -> dict[str, Average]:
         return {name: average([run.value(prefix + name) for run in runs]) for name in names}
@@ -96,7 +94,7 @@ def _cell(key: Mapping[str, str], found: Averaged, metric: str) -> Cell:
         pseudo=_known({name: average([journal.get(name) for journal in journals]) for name in PSEUDO}),
         fraction=fractions.pop() if len(fractions) == 1 else None,
         published=published(runs) if metric == PRIMARY.key else (),
-        notes=(*found.notes, *other_starts),
+        notes=(*found.notes, other_starts) if len(starts) > 1 else found.notes,
     )
 
 

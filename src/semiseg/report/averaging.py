@@ -38,10 +38,7 @@ class Averaged:
 
 
 def choose_runs(
-    runs: Sequence[RunRecord],
-    key: Mapping[str, str],
-    strange: Mapping[Path, Flag],
-    mix: Sequence[str] = (),
+    runs: Sequence[RunRecord], key: Mapping[str, str], strange: Mapping[Path, Flag], mix: Sequence[str] = ()
 ) -> Averaged:
     """Find the runs of a cell that may be averaged.
 
@@ -72,15 +69,14 @@ def choose_runs(
         for run in (run for group in others for run in group):
             unlike = differences(found[run.path][kind], found[most[0].path][kind])
             flags.setdefault(run.path, []).append(Flag(kind, spelled(unlike, "most: "), averaged=True))
-    notes = []
+    notes: tuple[str, ...] = ()
     if usable and not decided:
-        unlike_kinds = " and ".join(kind for kind in kinds if len(_alike(usable, found, [kind])) > 1)
-        notes = [
-            f"none is averaged: its runs differ in {unlike_kinds}, and no more of them agree than differ"
-        ]
+        kinds = [kind for kind in kinds if len(_alike(usable, found, [kind])) > 1]
+        differ = f"its runs differ in {' and '.join(kinds)}, and no more of them agree than differ"
+        notes = (f"none is averaged: {differ}",)
     by_path = {run.path: run for run in runs}
     flagged = [Flagged(by_path[path], key, tuple(each)) for path, each in flags.items()]
-    return Averaged(tuple(averaged), tuple(flagged), tuple(notes))
+    return Averaged(tuple(averaged), tuple(flagged), notes)
 
 
 def strange_splits(runs: Iterable[RunRecord]) -> dict[Path, Flag]:

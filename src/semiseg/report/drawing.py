@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from semiseg.report.records import Curve, mean_curve
-from semiseg.report.scores import COSTS, PRIMARY, Average, percent
+from semiseg.report.scores import COSTS, PRIMARY, Average, metric_name, percent
 from semiseg.report.study import SPLIT_KEY, Cell
 
 STYLES = {
@@ -31,6 +31,9 @@ BAND, FAINT, STRONG = 0.16, 0.4, 0.55
 LEGEND_COLUMNS = 3
 
 
+Lines = Mapping[str, Sequence[Curve]]
+"""Curves of the runs of each line."""
+
 Looks = Mapping[str, Mapping[str, Any]]
 """What ``line_look`` gives by line, see ``Cell.line``; of learning curves by column."""
 
@@ -42,12 +45,7 @@ def line_look(index: int) -> dict[str, Any]:
 
 
 def draw_ratio(
-    canvas: Figure,
-    lines: Mapping[str, Sequence[Cell]],
-    looks: Looks,
-    metric: str,
-    label: str,
-    reference: float | None,
+    canvas: Figure, lines: Mapping[str, Sequence[Cell]], looks: Looks, metric: str, reference: float | None
 ) -> None:
     """Draw means over the share of labeled images, with each seed as a dot and bands of one standard deviation.
 
@@ -56,7 +54,6 @@ def draw_ratio(
         lines: Cells with runs and a fraction, by line.
         looks: Looks by line.
         metric: Key of the score.
-        label: Label of the vertical axis.
         reference: Mean of the baseline with all labels, drawn across as a dotted line; ``None`` draws none.
     """
     axes = canvas.subplots()
@@ -78,11 +75,11 @@ def draw_ratio(
         axes.axhline(reference * PERCENT, color="C0", lw=0.8, ls=(0, (2, 3)))
     _ratio_ticks(axes, [cell for cells in lines.values() for cell in cells])
     axes.set_xlabel("labeled images")
-    axes.set_ylabel(label)
+    axes.set_ylabel(f"{metric_name(metric)} (%)")
     _legend(canvas, axes)
 
 
-def draw_learning(canvas: Figure, lines: Mapping[str, Sequence[Curve]], looks: Looks) -> None:
+def draw_learning(canvas: Figure, lines: Lines, looks: Looks) -> None:
     """Draw the score on the validation images over the iterations: each run thin, their mean thick."""
     axes = canvas.subplots()
     _draw_curves(axes, lines, looks)
@@ -91,12 +88,7 @@ def draw_learning(canvas: Figure, lines: Mapping[str, Sequence[Curve]], looks: L
     _legend(canvas, axes)
 
 
-def draw_pseudo(
-    canvas: Figure,
-    coverage: Mapping[str, Sequence[Curve]],
-    accuracy: Mapping[str, Sequence[Curve]],
-    looks: Looks,
-) -> None:
+def draw_pseudo(canvas: Figure, coverage: Lines, accuracy: Lines, looks: Looks) -> None:
     """Draw coverage above and accuracy below, over the same iterations; accuracy may lack some lines."""
     upper, lower = canvas.subplots(2, 1, sharex=True)
     _draw_curves(upper, coverage, looks)
@@ -190,7 +182,7 @@ def draw_costs(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None:
         axes.set_xlim(left=0)
 
 
-def _draw_curves(axes: Axes, lines: Mapping[str, Sequence[Curve]], looks: Looks) -> None:
+def _draw_curves(axes: Axes, lines: Lines, looks: Looks) -> None:
     for name, parts in lines.items():
         color = looks[name]["color"]
         for part in parts if len(parts) > 1 else ():

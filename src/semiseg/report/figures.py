@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from semiseg.files import replacing
 from semiseg.report import drawing
 from semiseg.report.comparable import grouped
-from semiseg.report.drawing import STYLES, Looks
+from semiseg.report.drawing import STYLES, Lines, Looks
 from semiseg.report.gallery import Gallery, contact_sheet
-from semiseg.report.records import Curve, RunCurves, curves, mean_curve
+from semiseg.report.records import RunCurves, curves, mean_curve
 from semiseg.report.scores import (
     CLASS_SCORE,
     COSTS,
@@ -31,7 +31,6 @@ DPI = 180
 WIDTH, HEIGHT = 5.0, 3.7
 ROW, FRAME = 0.34, 1.1
 
-Lines = Mapping[str, Sequence[Curve]]
 Write = Callable[..., StudyFigure]
 """Writes a figure, as ``_write`` does into its folder."""
 
@@ -55,10 +54,8 @@ def write_figures(study: Study, galleries: Sequence[Gallery], folder: Path) -> l
         with replacing(path) as file:
             # A sheet of photographs takes five times as much as a PNG.
             contact_sheet(gallery).save(file, "JPEG", quality=85, subsampling=0)
-        alt = (
-            f"Validation images {', '.join(row.name for row in gallery.rows)}, one a row, "
-            f"with the columns {', '.join(gallery.columns)}."
-        )
+        rows, columns = ", ".join(row.name for row in gallery.rows), ", ".join(gallery.columns)
+        alt = f"Validation images {rows}, one a row, with the columns {columns}."
         figures.append(StudyFigure(name, path, f"Predictions, {gallery.name}", alt, path))
     return figures
 
@@ -108,7 +105,7 @@ def _scores(write: Write, study: Study, cells: Sequence[Cell], looks: Looks) -> 
         "ratio",
         f"{name} against the share of labeled images",
         alt,
-        lambda canvas: drawing.draw_ratio(canvas, lines, looks, study.metric, f"{name} (%)", reference),
+        lambda canvas: drawing.draw_ratio(canvas, lines, looks, study.metric, reference),
         caption=caption,
     )
 
@@ -177,9 +174,8 @@ def _curve_figures(
 
 def _costs(write: Write, study: Study, looks: Looks) -> StudyFigure:
     def costs(cell: Cell) -> str:
-        return ", ".join(
-            f"{quantity(cell.costs[name], factor)} {label}" for name, (label, factor) in COSTS.items()
-        )
+        found = {label: quantity(cell.costs[name], factor) for name, (label, factor) in COSTS.items()}
+        return ", ".join(f"{text} {label}" for label, text in found.items())
 
     return write(
         "cost",

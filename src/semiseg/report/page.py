@@ -28,7 +28,6 @@ MARK = "report.json"
 """Says that a folder was written by this command: by which words, and which figures are its own."""
 
 FIGURES = "figures"
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 LAST = 1e300
 
 
@@ -123,7 +122,6 @@ def page(study: Study, figures: Sequence[StudyFigure] = (), galleries: Sequence[
         notes=[*study.notes, *(f"{', '.join(labels)}: {note}." for note, labels in about.items())],
         run_names=_run_names(study),
         options={group: _options(study, group) for group in ("dataset", "backbone", "model")},
-        policy=POLICY,
         version=__version__,
     )
 

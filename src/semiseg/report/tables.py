@@ -75,10 +75,8 @@ def summary_table(study: Study) -> TextTable:
     rows = []
     for cell in study.cells:
         score = cell.scores[study.metric]
-        row = [*cell.key.values(), str(score.n), mean_std(score), seeds(cell.runs, score)]
-        rows.append(
-            [*row, difference(cell.difference), gap_closed(cell.gap_closed)] if study.baseline else row
-        )
+        compared = [difference(cell.difference), gap_closed(cell.gap_closed)] if study.baseline else []
+        rows.append([*cell.key.values(), str(score.n), mean_std(score), seeds(cell.runs, score), *compared])
     return TextTable([*head, f"to {study.baseline}", "gap closed"] if study.baseline else head, rows)
 
 
