@@ -27,13 +27,13 @@ class Disagreement:
     Pixels count that have a true class; where the image has no mask all count, and nothing is known to be right.
 
     Args:
-        id: image id.
-        pixels: how many count.
-        differ: the networks name other classes.
-        right_a: the first is right; None without a mask.
-        right_b: the second is right; None without a mask.
-        only_a: the first alone is right; None without a mask.
-        only_b: the second alone is right; None without a mask.
+        id: Image id.
+        pixels: Number of pixels that count.
+        differ: Share where the networks name other classes.
+        right_a: Share where the first is right; ``None`` without a mask.
+        right_b: Share where the second is right; ``None`` without a mask.
+        only_a: Share where the first alone is right; ``None`` without a mask.
+        only_b: Share where the second alone is right; ``None`` without a mask.
     """
 
     id: str
@@ -51,11 +51,11 @@ class NetworkComparison:
     Images and masks are those of the first run's dataset; of the second's where the first alone halves images.
 
     Args:
-        a: the first run.
-        b: the second run.
-        part: "val" or "test".
-        device: where to compute: "auto", "cpu", "cuda" or "cuda:N".
-        root: folder of the dataset, if it has moved.
+        a: First run.
+        b: Second run.
+        part: Part of the dataset, "val" or "test".
+        device: Device to compute on: "auto", "cpu", "cuda" or "cuda:N".
+        root: Folder of the dataset; ``None`` uses that of the run.
 
     Raises:
         UserError: the runs have other classes, or no image of this part in common.
@@ -93,7 +93,7 @@ class NetworkComparison:
         """Label all images with both networks and order them in ``ranked``, the one where most pixels differ first.
 
         Args:
-            progress: is given the ids and hands them on one by one.
+            progress: Function that is given the ids and hands them on one by one.
         """
         found = [self._disagreement(image_id) for image_id in progress(self.ids)]
         self.ranked = sorted(found, key=lambda each: -each.differ)
@@ -136,10 +136,10 @@ def draw(image: Array, truth: Array | None, a: Array, b: Array, info: DatasetInf
 
     Args:
         image: ``(H, W, 3) uint8`` RGB.
-        truth: ``(H, W) uint8``; None where the image has no mask.
-        a: labels of the first network, ``(H, W) uint8``.
-        b: labels of the second.
-        info: names and colors of the classes.
+        truth: ``(H, W) uint8``; ``None`` where the image has no mask.
+        a: Labels of the first network, ``(H, W) uint8``.
+        b: Labels of the second.
+        info: Names and colors of the classes.
     """
     counted = counted_pixels(truth, a, info)
     panels = [("image", image)]

@@ -13,7 +13,7 @@ import yaml
 from semiseg.errors import UserError
 from semiseg.files import read_json
 from semiseg.locks import holder
-from semiseg.report.scores import LOGGED
+from semiseg.report.scores import BY_CLASS, BY_CLASS_TEST, LOGGED
 from semiseg.runs.directory import LOCK, RESOLVED
 
 MAX_DEPTH = 4
@@ -22,7 +22,7 @@ DONE = "done"
 KILLED = "killed"
 UNREADABLE = "unreadable"
 MISSING = "missing"
-TABLES = ("iou", "iou_test", "split_counts", "split_sha256", "evaluator")
+TABLES = (BY_CLASS, BY_CLASS_TEST, "split_counts", "split_sha256", "evaluator")
 """Parts of ``summary.json`` that have names in them."""
 
 COVERAGE = ("train/unlabeled_used", "train/pseudo_used")
@@ -34,17 +34,17 @@ class RunRecord:
     """What a run directory says of itself.
 
     Args:
-        path: the run directory.
-        name: name of the run; of the folder where the run has none.
-        state: "done", "failed", "interrupted", "running", "killed" (no process holds its lock), "unreadable", or
+        path: Run directory.
+        name: Name of the run; that of the folder where the run has none.
+        state: State: "done", "failed", "interrupted", "running", "killed" (no process holds its lock), "unreadable", or
             what the index of a sweep says of a job without a run directory: "waiting", "failed", or "missing"
             where it was done.
-        config: content of ``config.resolved.yaml``; empty where there is none.
-        summary: content of ``summary.json``; None unless the state is "done".
-        env: content of ``env.json``.
-        status: content of ``status.json``; its ``error`` says what went wrong.
-        overrides: what was typed.
-        resumed: contents of ``env-resumed-*.json``, oldest first.
+        config: Content of ``config.resolved.yaml``; empty where there is none.
+        summary: Content of ``summary.json``; ``None`` unless the state is "done".
+        env: Content of ``env.json``.
+        status: Content of ``status.json``; its ``error`` says what went wrong.
+        overrides: Overrides as they were typed.
+        resumed: Contents of ``env-resumed-*.json``, oldest first.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class RunRecord:
         return [record for line in lines if isinstance(record := _parsed(line), dict)]
 
     def validation_sha256(self) -> str | None:
-        """Hash of the ids of the validation images, which each step of the run has stored; None without one."""
+        """Hash of the ids of the validation images, which each step of the run has stored; ``None`` without one."""
         for file in sorted(self.path.glob("stages/*/step.json")):
             data = read_optional(file, dict).get("data")
             if isinstance(data, dict) and data.get("val"):
@@ -147,7 +147,7 @@ def collect(paths: Sequence[Path]) -> list[RunRecord]:
     """Read all runs in what is given.
 
     Args:
-        paths: run directories, sweeps, or folders of them, which are searched four levels deep; hidden
+        paths: Run directories, sweeps, or folders of them, which are searched four levels deep; hidden
             folders are left out.
 
     Returns:
@@ -208,7 +208,7 @@ def read_run(path: Path) -> RunRecord:
 
 
 def number(values: Mapping[str, Any], key: str) -> float | None:
-    """A value that is a finite number; None for anything else."""
+    """Value that is a finite number; ``None`` for anything else."""
     value = values.get(key)
     known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return value if known else None

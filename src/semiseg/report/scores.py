@@ -17,10 +17,10 @@ class Score(NamedTuple):
     """A number of ``summary.json`` that says how good a network is.
 
     Args:
-        key: its key there.
-        name: its name for people.
-        compared: its name where two runs stand side by side.
-        column: its name beside the score that a study compares; empty where it does not stand there.
+        key: Key there.
+        name: Name for people.
+        compared: Name where two runs stand side by side.
+        column: Name beside the score that a study compares; empty where it does not stand there.
     """
 
     key: str

@@ -17,7 +17,7 @@ class Flag:
     """Something about a run that a reader has to know.
 
     Args:
-        kind: "state", "repeat", or a kind of facts such as "split"; see ``comparable.KINDS``.
+        kind: Kind: "state", "repeat", or a kind of facts such as "split"; see ``comparable.KINDS``.
         text: What is found and what was expected.
         averaged: Whether the run counts in the mean in spite of it, because the command asked for that.
     """
@@ -72,7 +72,7 @@ class Cell:
         scores: Averages by key: the metric of the study and all of ``scores.SCORES``.
         iou: Averages by class, of the reported network on the validation images.
         iou_test: Averages by class on the test images; empty where there are none.
-        costs: "iterations", "train_images_per_s", "wall_s" (seconds), "memory_gib" (peak).
+        costs: Averages of "iterations", "train_images_per_s", "wall_s" (seconds), "memory_gib" (peak).
         pseudo: Last "pseudo/coverage" and "pseudo/accuracy" of each run, as ``curves`` reads them; only those
             that there are.
         fraction: Share of labeled images; ``None`` where runs differ in it or there are none.

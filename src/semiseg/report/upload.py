@@ -32,7 +32,7 @@ def upload(
         folder: Folder of the report; gets ``wandb/``.
         project: Project of wandb.
         entity: User or team; ``None`` uses the account's default.
-        mode: "online", which without an account or a server becomes "offline", or "offline".
+        mode: Mode: "online", which without an account or a server becomes "offline", or "offline".
 
     Raises:
         UserError: wandb failed; the report's own files are not touched.
@@ -77,7 +77,7 @@ def cell_rows(study: Study) -> Rows:
 
 
 def run_rows(study: Study) -> Rows:
-    """The lines of ``results.csv``; a column of numbers holds numbers, None where there is none."""
+    """The lines of ``results.csv``; a column of numbers holds numbers, ``None`` where there is none."""
     head, *lines = csv.reader(io.StringIO(runs_csv(study)))
     columns = [_typed(column) for column in zip(*lines, strict=True)]
     return head, [list(row) for row in zip(*columns, strict=True)]
