@@ -1,11 +1,19 @@
 """What a key of a config affects, asked of its declaration; lists of keys are queries of these marks."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from semiseg.config.targets import BadTarget, locate
-from semiseg.declare import Mark, declared
+from semiseg.declare import Mark, Setting, declared
 from semiseg.settings import COMPONENTS, RECORDS, RunSettings
+
+SPLIT_KEYS = tuple(
+    name
+    for name, setting in declared(RunSettings).items()
+    if setting.mark.affects == "data" and name not in COMPONENTS
+)
+"""Keys that say which images are labeled, unlabeled, and for validation."""
 
 
 def mark_of(key: str, config: Mapping[str, Any]) -> Mark:
@@ -35,9 +43,23 @@ def mark_of(key: str, config: Mapping[str, Any]) -> Mark:
     return mark
 
 
+def group_role(key: str) -> str | None:
+    """Role of the config group that a dotted key belongs to."""
+    top = declared(RunSettings).get(key.partition(".")[0])
+    return top.mark.role if top else None
+
+
 def is_harmless(key: str, config: Mapping[str, Any]) -> bool:
     """Whether a key cannot change a result, so that a run may be resumed with another value."""
     return mark_of(key, config).affects == "nothing"
+
+
+@functools.cache
+def _settings_of(target: str) -> Mapping[str, Setting]:
+    try:
+        return declared(locate(target))
+    except (BadTarget, TypeError, ValueError):  # a fault that the check names
+        return {}
 
 
 def _below(outer: Mark, inner: Mark) -> Mark:
@@ -47,8 +69,5 @@ def _below(outer: Mark, inner: Mark) -> Mark:
 def _own_mark(node: Any, name: str) -> Mark:
     if not isinstance(node, Mapping) or "_target_" not in node:
         return Mark()
-    try:
-        known = declared(locate(str(node["_target_"]))).get(name)
-    except (BadTarget, TypeError, ValueError):  # a fault that the check names
-        return Mark()
+    known = _settings_of(str(node["_target_"])).get(name)
     return known.mark if known else Mark()

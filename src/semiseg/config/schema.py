@@ -52,5 +52,5 @@ def _known(hint: Any) -> Any:
 
 def _default(value: Any) -> typing.Callable[[], Any]:
     if dataclasses.is_dataclass(value):
-        return structured(type(value))
+        return structured(typing.cast(Any, type(value)))
     return lambda: copy.copy(value)
