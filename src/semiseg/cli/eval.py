@@ -14,12 +14,12 @@ import torch
 from semiseg.apply.image_scores import ImageScore, ImageScores, write_scores, write_worst
 from semiseg.apply.other_data import PARTS, EvaluatedPart, images_of
 from semiseg.cli.arguments import Parser
-from semiseg.cli.progress import progress
 from semiseg.contracts.dataset import SegDataset
 from semiseg.contracts.training import Network
 from semiseg.engine.evaluate import evaluate, take_samples
 from semiseg.errors import UserError
 from semiseg.files import write_json
+from semiseg.progress_bar import progress
 from semiseg.runs.applying import add_options, chosen_device, chosen_settings, compute_as, describe
 from semiseg.runs.finished import FinishedRun, open_run
 from semiseg.settings import EvaluatorSettings

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from semiseg.files import replacing
 from semiseg.report import drawing
 from semiseg.report.comparable import grouped
-from semiseg.report.drawing import STYLES, Lines, Looks
 from semiseg.report.gallery import Gallery, contact_sheet
+from semiseg.report.plotting import STYLES, Lines, Looks
 from semiseg.report.records import RunCurves, curves, mean_curve
 from semiseg.report.scores import (
     CLASS_SCORE,
