@@ -169,6 +169,7 @@ def damaged(change: dict[str, Any]) -> dict[str, Any]:
         ({"config": {"backbone": {"_target_": "os.system", "command": "true"}, "model": DECODER}}, "refused"),
         ({"config": {"backbone": TINY, "model": {"_target_": "nowhere.Decoder"}}}, "can't be imported"),
         ({"config": {"backbone": {"_target_": "Tiny"}, "model": DECODER}}, "can't be imported"),
+        ({"config": {"backbone": {"_target_": "torch.nn.Identity"}, "model": DECODER}}, "Backbone.*refused"),
         ({"config": {"backbone": {**TINY, "width": 4}, "model": DECODER}}, "another shape"),
         ({"heads": {"extra": {"_target_": "os.system", "command": "true"}}}, "refused"),
         ({"heads": {"extra": {"_target_": "torch.nn.Identity"}}}, "head 'extra' cannot be built"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from semiseg.contracts.training import Method, OptimizerSpec, Schedule
     from semiseg.data.augment import Augment
     from semiseg.engine.session import NetworkFactory
-    from semiseg.models.segmodel import Decoder, SegModel, Stage
+    from semiseg.models.segmodel import Backbone, Decoder, SegModel, Stage
 
 Record = TypeVar("Record")
 
@@ -89,9 +89,18 @@ def network_factory(cfg: DictConfig, info: DatasetInfo) -> NetworkFactory:
     return build
 
 
-def backbone(cfg: DictConfig, weights: str | None = None) -> Any:
+def backbone(cfg: DictConfig, weights: str | None = None) -> Backbone:
     """Build the backbone; ``weights`` replaces ``backbone.weights``."""
-    return _built(cfg, "backbone", **_weights(cfg, weights))
+    from semiseg.models.segmodel import Backbone
+
+    made = _built(cfg, "backbone", **_weights(cfg, weights))
+    if not isinstance(made, Backbone):
+        raise UserError(
+            "expected a subclass of semiseg.models.segmodel.Backbone, which says what maps it has.",
+            key="backbone._target_",
+            value=cfg.backbone["_target_"],
+        )
+    return made
 
 
 def decoder_factory(cfg: DictConfig) -> Callable[[Sequence[Stage]], Decoder]:

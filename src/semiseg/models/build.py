@@ -116,7 +116,7 @@ def from_bundle(values: Mapping[str, Any]) -> SegModel:
         raise UserError(
             f"The checkpoint has format {values['format']}; this version of semiseg reads format {FORMAT}."
         )
-    backbone_type, options = _component(values["config"]["backbone"])
+    backbone_type, options = _component(values["config"]["backbone"], Backbone)
     decoder_type, decoder_options = _component(values["config"]["model"])
     if "weights" in options:
         options["weights"] = "none"
@@ -127,8 +127,10 @@ def from_bundle(values: Mapping[str, Any]) -> SegModel:
     return model.eval()
 
 
-def _component(node: Mapping[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Return the class and the arguments of a config node; refuse what is not a network class."""
+def _component(
+    node: Mapping[str, Any], kind: type[nn.Module] = nn.Module
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the class and the arguments of a config node; refuse what is not a network class of a kind."""
     target = str(node.get("_target_", ""))
     options = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}
     module, _, name = target.rpartition(".")
@@ -139,8 +141,10 @@ def _component(node: Mapping[str, Any]) -> tuple[Callable[..., Any], dict[str, A
             f"The checkpoint's network class {target!r} can't be imported ({error}). "
             "If it is your own, start from the directory that it lies in."
         ) from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UserError(f"The checkpoint names {target!r}, which is not a network class; refused.")
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise UserError(
+            f"The checkpoint names {target!r}, which is not a network class ({kind.__name__}); refused."
+        )
     return found, options
 
 
