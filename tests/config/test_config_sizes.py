@@ -1,6 +1,7 @@
 """Networks that do not suit each other or the sizes of a run, refused before anything is trained."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,17 @@ class Cells(Backbone):
 class Plain(nn.Module):
     channels = (4, 4, 4, 4)
     output_stride = 8
+
+    def __init__(self) -> None:
+        super().__init__()
 """
 
 
 @pytest.fixture(autouse=True)
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "cells", raising=False)
     Path("cells.py").write_text(OWN)
     Path("backbone").mkdir()
     Path("backbone/cells.yaml").write_text("name: cells\n_target_: cells.Cells\nchannels: 4\n")
