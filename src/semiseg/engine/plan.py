@@ -33,7 +33,7 @@ from semiseg.engine.lab import REPORT
 from semiseg.engine.moments import evaluation_interval
 from semiseg.engine.session import Session
 from semiseg.engine.step import forward_backward, to_device
-from semiseg.models.build import equip, traits
+from semiseg.models.build import network_state, restore_heads_and_input
 from semiseg.runs.given import open_fit
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 
@@ -169,7 +169,7 @@ class PlanLab:
 
         def fresh(file: str) -> Network:
             network = session.network("none")
-            equip(network, traits(model))
+            restore_heads_and_input(network, network_state(model))
             return network
 
         return FitResult(fresh, "best", ["snapshot"] * len(snapshots))

@@ -14,7 +14,7 @@ from semiseg.data.augment import Augment
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.signals import StopRequest
 from semiseg.errors import UserError
-from semiseg.models.build import equip
+from semiseg.models.build import restore_heads_and_input
 from semiseg.runs.former import Here
 from semiseg.runs.initial import Initial
 from semiseg.settings import EvaluatorSettings, TrainerSettings
@@ -132,7 +132,7 @@ class Session:
         """
         bundle = load_bundle(path)
         model = self.network("none")
-        equip(model, bundle)
+        restore_heads_and_input(model, bundle)
         model.load_state_dict(bundle["state_dict"])
         return model
 

@@ -13,7 +13,7 @@ from semiseg.contracts.training import Network
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.errors import UserError
 from semiseg.files import file_digest
-from semiseg.models.build import equip
+from semiseg.models.build import restore_heads_and_input
 from semiseg.models.weights import load_state
 from semiseg.runs.directory import RESOLVED, RunDir, network_file
 from semiseg.runs.former import Here, differences, listed_differences, open_former
@@ -72,7 +72,7 @@ class Initial:
         if not (self.same_classes and whole):
             state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
             state |= {f"{CLASSIFIER}{key}": value for key, value in network.classifier.state_dict().items()}
-        equip(network, {"convention": values["convention"]})
+        restore_heads_and_input(network, {"convention": values["convention"]})
         load_state(network, state, f"The network of {self.given}", "the network of this run")
         return network
 
