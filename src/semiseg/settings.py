@@ -168,9 +168,9 @@ class RunSettings:
     """Folder of each dataset, for local.yaml."""
     dataset: Annotated[Any, Mark("data")] = MISSING
     """Dataset: ``_target_`` and arguments."""
-    backbone: Annotated[Any, Mark("training")] = MISSING
+    backbone: Annotated[Any, Mark("training", "network")] = MISSING
     """Backbone: ``_target_`` and arguments."""
-    model: Annotated[Any, Mark("training")] = MISSING
+    model: Annotated[Any, Mark("training", "network")] = MISSING
     """Decoder: ``_target_`` and arguments."""
     method: Annotated[Any, Mark("training")] = MISSING
     """Training method: ``_target_`` and arguments."""

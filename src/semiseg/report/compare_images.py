@@ -10,8 +10,8 @@ from PIL import Image
 from semiseg.contracts.dataset import Array
 from semiseg.errors import UserError
 from semiseg.report.compare_picture import counted_pixels, draw
-from semiseg.runs.finished import FinishedRun
 from semiseg.runs.predictor import load
+from semiseg.runs.use import FinishedRun
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig
 
 from semiseg.cli.splits import table
 from semiseg.config import build
 from semiseg.config.check import Checker
-from semiseg.config.compose import Request
+from semiseg.config.compose import Composed, Request
 from semiseg.config.prepare import checked
 from semiseg.contracts.dataset import SegDataset, Split, ids_sha256
 from semiseg.data.check import FileBacked
@@ -82,11 +81,11 @@ def check(overrides: Sequence[str], others: Sequence[str], *, masks: bool = True
         raise UserError(f"{len(missing)} files are missing:\n  {files}{more}")
 
 
-def _config(overrides: Sequence[str]) -> DictConfig:
+def _config(overrides: Sequence[str]) -> Composed:
     return checked(Request(tuple(overrides)), Checker(), settings_only=True)
 
 
-def _data(config: DictConfig) -> tuple[SegDataset, Split]:
+def _data(config: Composed) -> tuple[SegDataset, Split]:
     dataset = build.dataset(config)
     return dataset, build.split(config, dataset)
 
@@ -178,7 +177,7 @@ def _classes(dataset: SegDataset, split: Split, missing: set[str]) -> list[str]:
 
 
 def _others(
-    config: DictConfig, dataset: SegDataset, split: Split, specs: Sequence[str]
+    config: Composed, dataset: SegDataset, split: Split, specs: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
     """Labeled ids of the partitions to compare with, by name."""
     lists = config.split_lists
