@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from semiseg.methods.base import Batch, Learner, LossTerm, Progress, StepOutput
 from torch import Tensor, nn
 
+from semiseg.contracts.training import Batch, Learner, LossTerm, Progress, StepOutput
 from semiseg.engine.step import forward_backward
 from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv2 import DeepLabV2

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request
 from semiseg.config.faults import ConfigFaults, Fault
-from semiseg.config.marks import split_keys
+from semiseg.config.marks import SPLIT_KEYS
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
 from semiseg.config.prepare import checked
 from semiseg.config.stored import plain
@@ -55,7 +55,7 @@ def _changed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
     changed = copy.deepcopy(config)
     if any(each.is_group for each in given):
         other = checked(Request(("split=full", *overrides)), Checker(), settings_only=True)
-        return changed | {key: plain(other)[key] for key in ("dataset", *split_keys())}
+        return changed | {key: plain(other)[key] for key in ("dataset", *SPLIT_KEYS)}
     if faults := [fault for each in given if (fault := _unknown(each, config))]:
         raise ConfigFaults(faults)
     for each in given:
@@ -67,14 +67,14 @@ def _changed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
 def _foreign(given: Given) -> Fault | None:
     """Refuse keys that would change more than the images."""
     top = given.key.split(".")[0]
-    if top in ("dataset", *split_keys()):
+    if top in ("dataset", *SPLIT_KEYS):
         return None
-    expected = f"eval takes keys of the data: dataset, dataset.KEY, {', '.join(split_keys())}."
+    expected = f"eval takes keys of the data: dataset, dataset.KEY, {', '.join(SPLIT_KEYS)}."
     return Fault(given.text, expected, source=COMMAND_LINE)
 
 
 def _unknown(given: Given, config: dict[str, Any]) -> Fault | None:
-    known = [*split_keys(), *(f"dataset.{key}" for key in config["dataset"] if not str(key).startswith("_"))]
+    known = [*SPLIT_KEYS, *(f"dataset.{key}" for key in config["dataset"] if not str(key).startswith("_"))]
     if given.key in known:
         return None
     expected = f"no such key of the run's dataset.\nThere are: {', '.join(known)}."

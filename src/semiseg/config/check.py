@@ -16,7 +16,7 @@ from semiseg.config import build
 from semiseg.config.check_keys import check_settings, plain_values
 from semiseg.config.compose import Draft
 from semiseg.config.faults import Fault, faults_of_error
-from semiseg.config.marks import mark_of, split_keys
+from semiseg.config.marks import SPLIT_KEYS, mark_of
 from semiseg.config.split_keys import require_lists
 from semiseg.config.stored import plain
 from semiseg.config.targets import BadTarget, check_node, locate
@@ -74,7 +74,7 @@ class Checker:
         touched = [key for key in nodes if any(layer.sets(key) for layer in draft.layers)]
         faults = [*self._components(draft.cfg, nodes, touched), *self._device(values, wrong)]
         wrong |= {fault.key for fault in faults}
-        if not any(_any_below(key, wrong) for key in ("dataset", "data_roots", *split_keys())):
+        if not any(_any_below(key, wrong) for key in ("dataset", "data_roots", *SPLIT_KEYS)):
             faults += _trial("split_family", partial(require_lists, values))
             faults += _trial("dataset", partial(_divide, draft.cfg))
         if not (known or faults or elsewhere):

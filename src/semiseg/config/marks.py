@@ -1,12 +1,20 @@
 """What a key of a config affects, asked of its declaration; lists of keys are queries of these marks."""
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from semiseg.config.targets import BadTarget, locate
-from semiseg.declare import Affects, Mark, Role, Setting, declared
+from semiseg.declare import Mark, Setting, declared
 from semiseg.settings import COMPONENTS, RECORDS, RunSettings
+
+SPLIT_KEYS = tuple(
+    name
+    for name, setting in declared(RunSettings).items()
+    if setting.mark.affects == "data" and name not in COMPONENTS
+)
+"""Keys that say which images are labeled, unlabeled, and for validation."""
 
 
 def mark_of(key: str, config: Mapping[str, Any]) -> Mark:
@@ -36,53 +44,15 @@ def mark_of(key: str, config: Mapping[str, Any]) -> Mark:
     return mark
 
 
+def group_role(key: str) -> str | None:
+    """Role of the config group that a dotted key belongs to."""
+    top = declared(RunSettings).get(key.partition(".")[0])
+    return top.mark.role if top else None
+
+
 def is_harmless(key: str, config: Mapping[str, Any]) -> bool:
     """Whether a key cannot change a result, so that a run may be resumed with another value."""
     return mark_of(key, config).affects == "nothing"
-
-
-def affects(key: str, config: Mapping[str, Any]) -> Affects:
-    """Say what a dotted key affects; one that nobody has declared may affect training."""
-    return mark_of(key, config).affects or "training"
-
-
-def has_role(key: str, config: Mapping[str, Any], role: Role) -> bool:
-    """Whether the value of a dotted key has a further property, see ``Mark``."""
-    return mark_of(key, config).role == role
-
-
-def keys_of(
-    keys: Iterable[str],
-    config: Mapping[str, Any],
-    affecting: Iterable[Affects] | None = None,
-    role: Role | None = None,
-) -> list[str]:
-    """Return those of some dotted keys that affect one of several things, and have a role.
-
-    Args:
-        keys: dotted keys.
-        config: the config that they belong to.
-        affecting: what they affect; ``None`` takes all.
-        role: their role; ``None`` takes all.
-    """
-    wanted = None if affecting is None else set(affecting)
-    return [
-        key
-        for key in keys
-        if (wanted is None or affects(key, config) in wanted)
-        and (role is None or has_role(key, config, role))
-    ]
-
-
-def groups_of(role: Role) -> list[str]:
-    """Return the config groups of a role; those that the network is made of are ``backbone`` and ``model``."""
-    return [key for key in COMPONENTS if declared(RunSettings)[key].mark.role == role]
-
-
-def split_keys() -> list[str]:
-    """Return the keys outside of groups that choose the images of a run and their labels."""
-    found = declared(RunSettings).items()
-    return [key for key, setting in found if setting.mark.affects == "data" and key not in COMPONENTS]
 
 
 def first_fit(config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -93,9 +63,17 @@ def first_fit(config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     node = config["method"]
     return {
         each.mark.same_as or name: (node.get(name, each.default), each.default)
-        for name, each in _declared(node).items()
+        for name, each in _settings_of(str(node["_target_"])).items()
         if each.mark.first_fit
     }
+
+
+@functools.cache
+def _settings_of(target: str) -> Mapping[str, Setting]:
+    try:
+        return declared(locate(target))
+    except (BadTarget, TypeError, ValueError):  # a fault that the check names
+        return {}
 
 
 def _below(outer: Mark, inner: Mark) -> Mark:
@@ -103,14 +81,7 @@ def _below(outer: Mark, inner: Mark) -> Mark:
 
 
 def _own_mark(node: Any, name: str) -> Mark:
-    known = _declared(node).get(name)
-    return known.mark if known else Mark()
-
-
-def _declared(node: Any) -> Mapping[str, Setting]:
     if not isinstance(node, Mapping) or "_target_" not in node:
-        return {}
-    try:
-        return declared(locate(str(node["_target_"])))
-    except (BadTarget, TypeError, ValueError):  # a fault that the check names
-        return {}
+        return Mark()
+    known = _settings_of(str(node["_target_"])).get(name)
+    return known.mark if known else Mark()

@@ -1,6 +1,6 @@
 """What a run is compared with another one by, and in what settings two runs differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from semiseg.config import marks
 from semiseg.config.stored import Config, completed, settings_that_matter
 from semiseg.contracts.dataset import SegDataset, Split
+from semiseg.declare import Mark
 from semiseg.errors import shown
 from semiseg.runs.read import StoredRun
 
@@ -38,36 +39,35 @@ class CurrentRun:
 
 def network_differences(there: Mapping[str, Any], here: CurrentRun) -> list[Difference]:
     """Find what makes a network another one: settings of its groups, whatever files their weights come from."""
-    return _differences(there, here.settings, _network_keys([*there, *here.settings], here))
+    return _differences(
+        there, here, lambda key, mark: marks.group_role(key) == "network" and mark.role != "file"
+    )
 
 
 def data_differences(there: StoredRun, here: CurrentRun) -> list[Difference]:
     """Find what makes a dataset another one, wherever it lies."""
-    keys = marks.keys_of([*there.settings, *here.settings], here.config, affecting=["data"])
-    found = [key for key in keys if "." in key and not marks.has_role(key, here.config, "place")]
-    return _differences(there.settings, here.settings, found)
+    return _differences(
+        there.settings, here, lambda key, mark: mark.affects == "data" and "." in key and mark.role != "place"
+    )
 
 
 def split_differences(there: StoredRun, here: CurrentRun) -> list[Difference]:
     """Find how a dataset is divided otherwise."""
-    return _differences(there.settings, here.settings, marks.split_keys())
+    return differences_of(marks.SPLIT_KEYS, there, here)
 
 
 def differences_of(keys: Sequence[str], there: StoredRun, here: CurrentRun) -> list[Difference]:
     """Find which of some keys differ."""
-    return _differences(there.settings, here.settings, keys)
+    return _differences(there.settings, here, lambda key, mark: key in keys)
 
 
 def training_differences(there: StoredRun, here: CurrentRun) -> list[Difference]:
     """Find how a fit of the other run was trained otherwise than one of this run would be."""
-    keys = [
-        key
-        for key in marks.keys_of(
-            [*there.settings, *here.settings], here.config, affecting=["training", "result"]
-        )
-        if not key.startswith("method.") and not marks.has_role(key, here.config, "run")
-    ]
-    return [*_differences(there.settings, here.settings, keys), *_first_fit_differences(there, here)]
+
+    def concerns(key: str, mark: Mark) -> bool:
+        return mark.affects in ("training", "result") and mark.role != "run" and not key.startswith("method.")
+
+    return [*_differences(there.settings, here, concerns), *_first_fit_differences(there, here)]
 
 
 def listed_differences(differences: Sequence[Difference]) -> str:
@@ -77,22 +77,28 @@ def listed_differences(differences: Sequence[Difference]) -> str:
     return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
 
 
-def _network_keys(keys: Sequence[str], here: CurrentRun) -> list[str]:
-    groups = marks.groups_of("network")
-    return [
-        key for key in keys if key.split(".")[0] in groups and not marks.has_role(key, here.config, "file")
+def _differences(
+    there: Mapping[str, Any], here: CurrentRun, concerns: Callable[[str, Mark], bool]
+) -> list[Difference]:
+    """Find keys that differ; of a group that is another component, its name alone.
+
+    Args:
+        there: dotted keys and values of the other run.
+        here: this run.
+        concerns: says of a key and its mark whether it is looked at.
+    """
+    now = here.settings
+    keys = [
+        key
+        for key in dict.fromkeys([*there, *now])
+        if there.get(key) != now.get(key) and concerns(key, marks.mark_of(key, here.config))
     ]
-
-
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any], keys: Sequence[str]) -> list[Difference]:
-    """Find those of some keys that differ; of a group that is another component, its name alone."""
-    differing = [key for key in dict.fromkeys(keys) if there.get(key) != here.get(key)]
     found = []
-    for key in differing:
+    for key in keys:
         group = key.partition(".")[0]
-        names = [name for name in (f"{group}.name", f"{group}._target_") if name in differing]
+        names = [name for name in (f"{group}.name", f"{group}._target_") if name in keys]
         found.append(names[0] if names else key)
-    return [(key, there.get(key), here.get(key)) for key in dict.fromkeys(found)]
+    return [(key, there.get(key), now.get(key)) for key in dict.fromkeys(found)]
 
 
 def _first_fit_differences(there: StoredRun, here: CurrentRun) -> list[Difference]:

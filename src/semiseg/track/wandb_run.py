@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.config.compose import run_name
-from semiseg.config.marks import affects, has_role
+from semiseg.config.marks import mark_of
 from semiseg.config.stored import Config, plain, settings_that_matter
 from semiseg.contracts.dataset import Split
 from semiseg.files import read_json
@@ -148,9 +148,9 @@ def _group(cfg: Config) -> str:
     """
     config = plain(cfg)
     matters = {
-        key: value is not None if has_role(key, config, "run") else value
+        key: value is not None if mark_of(key, config).role == "run" else value
         for key, value in settings_that_matter(config).items()
-        if key != "seed" and affects(key, config) != "machine"
+        if key != "seed" and mark_of(key, config).affects != "machine"
     }
     name = run_name({**config, "name": None}).removesuffix(f"-s{config['seed']}")
     return f"{name}-{fingerprint(matters)[:6]}"
