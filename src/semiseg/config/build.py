@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config.check_keys import wrong_device
+from semiseg.config.stored import Config, plain
 from semiseg.config.targets import BadTarget, accepts, locate
 from semiseg.errors import Interrupted, UserError
 
@@ -28,54 +28,54 @@ DECODER_ARGUMENTS = ("stages",)
 """What a decoder gets from the backbone, beside the arguments of its config node."""
 
 
-def dataset(cfg: DictConfig) -> SegDataset:
+def dataset(cfg: Config) -> SegDataset:
     """Build the dataset; raises ``UserError`` where its files are missing."""
     result: SegDataset = _built(cfg, "dataset")
     return result
 
 
-def split(cfg: DictConfig, dataset: SegDataset) -> Split:
+def split(cfg: Config, dataset: SegDataset) -> Split:
     """Divide a dataset, see ``make_split`` and ``measurable``; raises ``UserError`` where that cannot be done."""
     from semiseg.data.check import measurable
     from semiseg.splits.split import make_split
 
     made = make_split(
         dataset,
-        str(cfg.split),
-        cfg.split_family,
-        cfg.split_id,
-        cfg.unlabeled,
-        cfg.split_lists,
+        str(cfg["split"]),
+        cfg["split_family"],
+        cfg["split_id"],
+        cfg["unlabeled"],
+        cfg["split_lists"],
         cfg.get("val_subset"),
     )
     return measurable(dataset, made)
 
 
-def augment(cfg: DictConfig) -> Augment:
+def augment(cfg: Config) -> Augment:
     """Build the weak and strong views."""
     result: Augment = _built(cfg, "augment")
     return result
 
 
-def method(cfg: DictConfig) -> Method:
+def method(cfg: Config) -> Method:
     """Build the training method."""
     result: Method = _built(cfg, "method")
     return result
 
 
-def optimizer(cfg: DictConfig) -> OptimizerSpec:
+def optimizer(cfg: Config) -> OptimizerSpec:
     """Build what makes parameter groups and the optimizer."""
     result: OptimizerSpec = _built(cfg, "optimizer")
     return result
 
 
-def schedule(cfg: DictConfig) -> Schedule:
+def schedule(cfg: Config) -> Schedule:
     """Build the learning-rate schedule."""
     result: Schedule = _built(cfg, "schedule")
     return result
 
 
-def network_factory(cfg: DictConfig, info: DatasetInfo) -> NetworkFactory:
+def network_factory(cfg: Config, info: DatasetInfo) -> NetworkFactory:
     """Return a function that builds a network for the classes of a dataset.
 
     Its argument ``weights`` replaces ``backbone.weights`` where it is given; "none" suits every backbone.
@@ -89,7 +89,7 @@ def network_factory(cfg: DictConfig, info: DatasetInfo) -> NetworkFactory:
     return build
 
 
-def backbone(cfg: DictConfig, weights: str | None = None) -> Backbone:
+def backbone(cfg: Config, weights: str | None = None) -> Backbone:
     """Build the backbone; ``weights`` replaces ``backbone.weights``."""
     from semiseg.models.segmodel import Backbone
 
@@ -98,12 +98,12 @@ def backbone(cfg: DictConfig, weights: str | None = None) -> Backbone:
         raise UserError(
             "expected a subclass of semiseg.models.segmodel.Backbone, which says what maps it has.",
             key="backbone._target_",
-            value=cfg.backbone["_target_"],
+            value=cfg["backbone"]["_target_"],
         )
     return made
 
 
-def decoder_factory(cfg: DictConfig) -> Callable[[Sequence[Stage]], Decoder]:
+def decoder_factory(cfg: Config) -> Callable[[Sequence[Stage]], Decoder]:
     """Return a function of the stages of a backbone that builds the decoder."""
 
     def build(stages: Sequence[Stage]) -> Decoder:
@@ -120,8 +120,7 @@ def decoder_factory(cfg: DictConfig) -> Callable[[Sequence[Stage]], Decoder]:
 
 def settings(record: type[Record], node: Mapping[str, Any]) -> Record:
     """Turn a node (trainer, evaluator, tracker) into its record; keys that are left out take their defaults."""
-    values: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
-    return record(**values)
+    return record(**plain(node))
 
 
 def device(name: str, key: str = "trainer.device") -> torch.device:
@@ -148,25 +147,24 @@ def device(name: str, key: str = "trainer.device") -> torch.device:
     return chosen
 
 
-def _weights(cfg: DictConfig, weights: str | None) -> dict[str, str]:
-    if weights is None or weights == cfg.backbone.get("weights"):
+def _weights(cfg: Config, weights: str | None) -> dict[str, str]:
+    node = cfg["backbone"]
+    if weights is None or weights == node.get("weights"):
         return {}
-    if "weights" in cfg.backbone:
+    if "weights" in node:
         return {"weights": weights}
     if weights == "none":
         return {}
-    raise UserError(f"backbone={cfg.backbone.name} takes no weights.", key="weights", value=weights)
+    raise UserError(f"backbone={node['name']} takes no weights.", key="weights", value=weights)
 
 
-def _built(cfg: DictConfig, key: str, **arguments: Any) -> Any:
+def _built(cfg: Config, key: str, **arguments: Any) -> Any:
     """Build the node ``key``; nested nodes first. Plain lists and dicts reach the constructors.
 
     Raises:
         UserError: what the node names cannot be used, or refuses its arguments.
     """
-    node = cfg[key].copy()
-    node._set_parent(cfg)
-    OmegaConf.set_struct(node, False)
+    node = plain(cfg[key])
     try:
         if not accepts(locate(node["_target_"]), "name"):
             node.pop("name", None)

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
+from semiseg.declare import Mark
 from semiseg.errors import UserError
 from semiseg.models.convert import Converted, load_backbone, read_converted
 from semiseg.models.formats import CONVENTIONS
@@ -69,7 +70,7 @@ class ResNet(Backbone):
         output_stride: int = 16,
         stem: str = "plain",
         multi_grid: Sequence[int] | None = None,
-        weights: str = "none",
+        weights: Annotated[str, Mark(role="file")] = "none",
         convention: Literal["imagenet", "coco"] | None = None,
         name: str = "",
     ) -> None:
