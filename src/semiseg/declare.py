@@ -47,7 +47,6 @@ Role = Literal[
     "file",
     "run",
     "place",
-    "first fit",
     "identity",
     "network",
     "of method",
@@ -76,17 +75,19 @@ class Mark:
         role: further property of the value. "label": name of an option, which says nothing that its values do not.
             "repetition": repeated runs of one experiment differ in it. "length": length of a fit, compared by the
             iterations that were done. "file": file of weights, compared by its name. "run": another run, which belongs
-            to one repetition. "place": folder of data. "first fit": setting of the fit that other runs may reuse.
-            "identity": name or place of the run itself. "network": group of settings that make up the network.
-            "of method": setting that a method brings along, in which it may differ from its baseline.
+            to one repetition. "place": folder of data. "identity": name or place of the run itself. "network": group
+            of settings that make up the network. "of method": setting that a method brings along, in which it may
+            differ from its baseline.
         same_as: name that other methods have for the same setting of their first fit.
         expected: type and range in words, where those made from the annotation are clumsy.
+        first_fit: whether it is a setting of the fit that other runs may reuse, which may differ with a word about it.
     """
 
     affects: Affects | None = None
     role: Role | None = None
     same_as: str | None = None
     expected: str | None = None
+    first_fit: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

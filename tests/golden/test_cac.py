@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from semiseg.contracts.training import Progress
 from semiseg.methods.cac_learner import HEAD, CACLearner
 from semiseg.methods.feature_bank import FeatureBank
-from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 
 pytestmark = pytest.mark.golden("CAC loss")
 
@@ -23,9 +23,8 @@ EXPECTED = [
 ]
 
 
-class StubBackbone(nn.Module):
-    channels = (CHANNELS,) * 4
-    output_stride = 8
+class StubBackbone(Backbone):
+    stages = (Stage(CHANNELS, 8),) * 4
     convention = InputConvention()
 
 

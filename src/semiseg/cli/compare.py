@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semiseg.cli.arguments import Parser
-from semiseg.cli.progress import progress
 from semiseg.errors import UserError
+from semiseg.progress_bar import progress
 
 if TYPE_CHECKING:
     from semiseg.report.disagreement import NetworkComparison
@@ -88,9 +88,9 @@ def _claim(folder: Path, force: bool) -> None:
 
 def _networks(a: "RunRecord", b: "RunRecord", options: Namespace) -> "NetworkComparison":
     """Load both networks, and compute as the first run did."""
+    from semiseg.cli.network_options import chosen_device
     from semiseg.report.disagreement import NetworkComparison
-    from semiseg.runs.applying import chosen_device, compute_as
-    from semiseg.runs.finished import open_run
+    from semiseg.runs.use import compute_as, open_run
 
     first, second = open_run(a.path), open_run(b.path)
     device = str(chosen_device(options, first))

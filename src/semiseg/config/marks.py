@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from semiseg.config.targets import BadTarget, locate
@@ -54,6 +55,19 @@ def is_harmless(key: str, config: Mapping[str, Any]) -> bool:
     return mark_of(key, config).affects == "nothing"
 
 
+def first_fit(config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return value and default of the settings of the fit of a method that other runs may reuse.
+
+    They stand under the names that methods share. The default is what methods do that have no such setting.
+    """
+    node = config["method"]
+    return {
+        each.mark.same_as or name: (node.get(name, each.default), each.default)
+        for name, each in _settings_of(str(node["_target_"])).items()
+        if each.mark.first_fit
+    }
+
+
 @functools.cache
 def _settings_of(target: str) -> Mapping[str, Setting]:
     try:
@@ -63,7 +77,7 @@ def _settings_of(target: str) -> Mapping[str, Setting]:
 
 
 def _below(outer: Mark, inner: Mark) -> Mark:
-    return Mark(inner.affects or outer.affects, inner.role, inner.same_as)
+    return replace(inner, affects=inner.affects or outer.affects)
 
 
 def _own_mark(node: Any, name: str) -> Mark:

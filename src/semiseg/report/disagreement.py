@@ -11,8 +11,8 @@ from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.data.palette import Color
 from semiseg.errors import UserError
 from semiseg.report.gallery import stacked
-from semiseg.runs.finished import FinishedRun
 from semiseg.runs.predictor import load
+from semiseg.runs.use import FinishedRun
 from semiseg.track.samples import colorize, side_by_side
 
 # Okabe and Ito's colors, which people with any color vision tell apart.

@@ -14,7 +14,7 @@ from semiseg.errors import UserError
 from semiseg.files import read_json
 from semiseg.locks import holder
 from semiseg.report.scores import BY_CLASS, BY_CLASS_TEST, LOGGED
-from semiseg.runs.directory import LOCK, RESOLVED
+from semiseg.runs.read import LOCK, RESOLVED
 
 MAX_DEPTH = 4
 SWEEP_INDEX = "sweep.json"

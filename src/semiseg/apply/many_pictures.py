@@ -1,8 +1,7 @@
-"""What ``predict`` and ``label`` share: options, the predictor that they describe, and pictures that fail."""
+"""What ``predict`` and ``label`` share: predictions of many pictures, what they depend on, and pictures that fail."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,45 +10,12 @@ from typing import TYPE_CHECKING, Any
 from semiseg.data.files import BadFileError, read_image
 from semiseg.errors import UserError
 from semiseg.files import file_digest
-from semiseg.runs.applying import add_options, chosen_device, chosen_settings, compute_as, positive
-from semiseg.runs.finished import FinishedRun
+from semiseg.runs.use import FinishedRun
 
 if TYPE_CHECKING:
     from semiseg.runs.predictor import Prediction, Predictor
 
 SHOWN_FAILURES = 50
-
-
-def add_predictor_options(parser: argparse.ArgumentParser) -> None:
-    """Let a command choose the network and how it is applied to pictures of any size."""
-    add_options(parser)
-    parser.add_argument(
-        "--tile",
-        type=_side,
-        metavar="PIXELS|never",
-        help="cut pictures that are higher or wider into tiles of this side, which pass smoothly into each other "
-        "(default: 1536 for pictures of more than 16 megapixels, none for others)",
-    )
-    parser.add_argument(
-        "--overlap",
-        type=positive(int),
-        metavar="PIXELS",
-        help="what tiles share at least, with --tile (default: an eighth of it)",
-    )
-
-
-def chosen_predictor(options: argparse.Namespace, run: FinishedRun) -> Predictor:
-    """Return the predictor that the options of ``add_predictor_options`` describe; compute as the run did.
-
-    Raises:
-        UserError: a checkpoint, a device, or settings that cannot be.
-    """
-    from semiseg.runs.predictor import of_run
-
-    settings, device = chosen_settings(options, run), chosen_device(options, run)
-    compute_as(run)
-    predictor = of_run(run, options.checkpoint, device, settings)
-    return predictor.applied(tile=options.tile, overlap=options.overlap)
 
 
 def origin(checkpoint: str, run: FinishedRun, predictor: Predictor) -> dict[str, Any]:
@@ -100,10 +66,3 @@ def failures(failed: Mapping[str, str], total: int, record: Path) -> str:
     if len(failed) > SHOWN_FAILURES:
         lines.append(f"  and {len(failed) - SHOWN_FAILURES} more, in {record}")
     return "\n".join([f"{len(failed)} of {total} images could not be predicted:", *lines])
-
-
-def _side(text: str) -> int:
-    return 0 if text == "never" else int(positive(int)(text))
-
-
-_side.__name__ = "number of pixels, or never"
