@@ -1,6 +1,7 @@
 """The recipe of DMT and its ablations: who labels for whom, from which network each fit starts, what is reported."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,7 +98,7 @@ def test_online_labels_nothing_beforehand(make_lab: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("report", "mious", "expected"),
+    ("report", "scores", "expected"),
     [
         ("a", {"phase-1-a": 0.1, "phase-1-b": 0.9}, "phase-1-a"),
         ("b", {"phase-1-a": 0.9, "phase-1-b": 0.1}, "phase-1-b"),
@@ -107,9 +108,9 @@ def test_online_labels_nothing_beforehand(make_lab: Make) -> None:
         ("better", {}, "phase-1-a"),
     ],
 )
-def test_the_reported_partner(report: Any, mious: dict[str, float], expected: str, make_lab: Make) -> None:
+def test_the_reported_partner(report: Any, scores: dict[str, float], expected: str, make_lab: Make) -> None:
     lab = make_lab(labeled=5, unlabeled=7)
-    lab.mious = mious
+    lab.scores = scores
     model = DMT(ratios=[1.0], report=report).run(lab)
     assert model is lab.fits[expected].selected
 
@@ -151,7 +152,7 @@ def test_batches_join_both_kinds_behind_each_other(make_lab: Make) -> None:
 
 def test_labeled_images_are_never_pseudo_labeled(make_lab: Make) -> None:
     lab = make_lab(labeled=3, unlabeled=4)
-    lab.split.unlabeled = lab.split.labeled + lab.split.unlabeled
+    lab.split = replace(lab.split, unlabeled=lab.split.labeled + lab.split.unlabeled)
     DMT(ratios=[1.0]).run(lab)
     assert {store.ids for _, store in lab.labelings.values()} == {("u0", "u1", "u2", "u3")}
 

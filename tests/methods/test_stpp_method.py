@@ -1,6 +1,7 @@
 """The recipes of ST and ST++ and their labeling."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,7 +79,7 @@ def test_labeled_images_stay_weak_and_balance_the_others(make_lab: Make) -> None
 
 def test_labeled_images_among_the_unlabeled_keep_their_true_labels(make_lab: Make) -> None:
     lab = make_lab(labeled=3, unlabeled=4)
-    lab.split.unlabeled = lab.split.labeled + lab.split.unlabeled
+    lab.split = replace(lab.split, unlabeled=lab.split.labeled + lab.split.unlabeled)
     SelfTraining(plus=False, scales=[1.0]).run(lab)
     assert lab.labelings["label"][1].ids == ("u0", "u1", "u2", "u3")
 

@@ -220,13 +220,7 @@ class DMT:
         Raises:
             UserError: there are too few.
         """
-        if not split.never_labeled:
-            raise UserError(
-                f"method={self.name} labels images that are unlabeled and not labeled, and this leaves "
-                "none. Label fewer (split=1/8), or take method=supervised.",
-                key="split",
-                value=split.name,
-            )
+        split.require_unlabeled(self.name, never_labeled=True)
         if self.difference == "data" and len(split.labeled) < 2:
             raise UserError(
                 "needs 2 labeled images or more; this split has 1.", key="method.difference", value="data"
