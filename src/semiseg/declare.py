@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 Affects = Literal["nothing", "machine", "data", "training", "result"]
-Role = Literal["label", "repetition", "length", "file", "run", "place", "first fit"]
+Role = Literal["label", "repetition", "length", "file", "run", "place"]
 Record = TypeVar("Record", bound=type)
 Found = TypeVar("Found", bound=Callable[..., Any])
 NAMES: Mapping[Any, str] = {
@@ -62,13 +62,15 @@ class Mark:
         role: further property of the value. "label": name of an option, which says nothing that its values do not.
             "repetition": repeated runs of one experiment differ in it. "length": length of a fit, compared by the
             iterations that were done. "file": file of weights, compared by its name. "run": another run, which belongs
-            to one repetition. "place": folder of data. "first fit": setting of the fit that other runs may reuse.
+            to one repetition. "place": folder of data.
         same_as: name that other methods have for the same setting of their first fit.
+        first_fit: whether it is a setting of the fit that other runs may reuse, which may differ with a word about it.
     """
 
     affects: Affects | None = None
     role: Role | None = None
     same_as: str | None = None
+    first_fit: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

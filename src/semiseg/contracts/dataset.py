@@ -123,7 +123,10 @@ class Split:
         """
         if self.never_labeled if never_labeled else self.unlabeled:
             return
-        needs, cure = "needs unlabeled images", "learn from the labeled ones as unlabeled too (unlabeled=all), "
+        needs, cure = (
+            "needs unlabeled images",
+            "learn from the labeled ones as unlabeled too (unlabeled=all), ",
+        )
         if never_labeled:
             needs, cure = "labels images that are unlabeled and not labeled,", ""
         raise UserError(

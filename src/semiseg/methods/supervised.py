@@ -24,7 +24,7 @@ from semiseg.losses import cross_entropy, ohem_cross_entropy
 from semiseg.models.grouped_norm import group_batch_norm
 from semiseg.settings import TrainerSettings
 
-FirstFit = Mark(role="first fit")
+FirstFit = Mark(first_fit=True)
 """Mark of the settings of a fit that other runs may reuse (``method.baseline``)."""
 
 
@@ -116,7 +116,7 @@ class NormGroups:
 class Supervised(LabeledLossSettings):
     """Train on the labeled images alone."""
 
-    augment: Annotated[Literal["weak", "strong"], Mark(role="first fit", same_as="teacher_augment")] = "weak"
+    augment: Annotated[Literal["weak", "strong"], Mark(first_fit=True, same_as="teacher_augment")] = "weak"
     """View of the images: "weak", or "strong" to add the photometric changes and cutout of ``augment``."""
     double_below: Annotated[int, FirstFit] = 0
     """Number of images below which the list is used twice per epoch; ST++'s baseline: 200."""
