@@ -14,6 +14,7 @@ from semiseg.contracts.dataset import DatasetInfo, Split
 from semiseg.contracts.training import Budget
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.streams import Stream
+from semiseg.settings import EvaluatorSettings, TrainerSettings
 
 POOLS = {"voc": (10582, 1449, 21), "cityscapes": (2975, 500, 19)}
 
@@ -41,7 +42,10 @@ class RecordingLab:
             info=info, ids=lambda part: tuple(sorted({*split.labeled, *split.unlabeled}))
         )
         self.augment = build.augment(cfg)
-        self.trainer, self.evaluator = build.settings(cfg.trainer), build.settings(cfg.evaluator)
+        self.trainer, self.evaluator = (
+            build.settings(TrainerSettings, cfg.trainer),
+            build.settings(EvaluatorSettings, cfg.evaluator),
+        )
         self.budget = Budget(iterations=self.trainer.iterations, epochs=self.trainer.epochs)
         self.optimizer, self.schedule = build.optimizer(cfg), build.schedule(cfg)
         self.factory = build.network_factory(cfg, info)

@@ -32,6 +32,7 @@ from semiseg.files import finite, write_json
 from semiseg.runs.directory import RunDir, environment, fingerprint
 from semiseg.runs.former import Here
 from semiseg.runs.initial import open_initial
+from semiseg.settings import EvaluatorSettings, TrainerSettings
 from semiseg.splits.published_lists import unlike_published
 from semiseg.summary import as_float, keep_reported, summarize
 from semiseg.track.console import ConsoleTracker, render_summary
@@ -135,8 +136,8 @@ def open_session(
         network_config={key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("backbone", "model")},
         optimizer=build.optimizer(cfg),
         schedule=build.schedule(cfg),
-        trainer=build.settings(cfg.trainer),
-        evaluator=build.settings(cfg.evaluator),
+        trainer=build.settings(TrainerSettings, cfg.trainer),
+        evaluator=build.settings(EvaluatorSettings, cfg.evaluator),
         tracker=nowhere,
         journal=nowhere,
         stop=stop,

@@ -18,7 +18,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Len, Lt
 
 from semiseg.errors import UserError, raise_all
 
@@ -26,10 +26,12 @@ __all__ = [
     "Ge",
     "Gt",
     "Le",
+    "Len",
     "Lt",
     "Mark",
     "Setting",
     "checked",
+    "choices",
     "declared",
     "described",
     "faults_of",
@@ -65,12 +67,14 @@ class Mark:
             iterations that were done. "file": file of weights, compared by its name. "run": another run, which belongs
             to one repetition. "place": folder of data.
         same_as: name that other methods have for the same setting of their first fit.
+        expected: type and range in words, where those made from the annotation are clumsy.
         first_fit: whether it is a setting of the fit that other runs may reuse, which may differ with a word about it.
     """
 
     affects: Affects | None = None
     role: Role | None = None
     same_as: str | None = None
+    expected: str | None = None
     first_fit: bool = False
 
 
@@ -100,7 +104,7 @@ class Setting:
     @property
     def expected(self) -> str:
         """Type and range in words."""
-        return described(self.hint)
+        return self.mark.expected or described(self.hint)
 
 
 @functools.cache
@@ -199,7 +203,7 @@ def fits(value: Any, hint: Any) -> bool:
     if inspect.isclass(origin) and issubclass(origin, Iterable):
         return isinstance(value, list | tuple) and _items_fit(value, origin, arguments)
     own_class = inspect.isclass(hint) and hint.__module__.startswith("semiseg.")
-    return not (own_class and isinstance(value, PLAIN) and not isinstance(value, hint))
+    return not (own_class and isinstance(value, PLAIN))
 
 
 def described(hint: Any) -> str:
@@ -224,8 +228,19 @@ def described(hint: Any) -> str:
     return str(hint)
 
 
+def choices(hint: Any) -> tuple[str, ...]:
+    """Names that a setting may have; empty where it is no choice of names."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return tuple(each for each in arguments if isinstance(each, str))
+    inner = arguments[:1] if origin is Annotated else arguments if origin in (Union, types.UnionType) else ()
+    return tuple(name for each in inner for name in choices(each))
+
+
 def _within(value: Any, bound: Any) -> bool:
-    """Whether a number is inside of a bound; numbers of a list each are, and only NaN is in no range."""
+    """Whether a value is inside of a bound; of a list, each number, or its length."""
+    if isinstance(bound, Len):
+        return bound.min_length <= len(value) <= (bound.max_length or len(value))
     if isinstance(value, list | tuple):
         return all(_within(each, bound) for each in value)
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -245,13 +260,15 @@ def _bounds(metadata: Iterable[Any]) -> str:
     """Range in words: "of 0 or more", "above 0 and at most 1"."""
     words = []
     for bound in metadata:
+        if isinstance(bound, Len):
+            words.append(f"of {bound.min_length} {'or more' if bound.max_length is None else ''}".rstrip())
         if isinstance(bound, Ge):
             words.append(f"of at least {bound.ge}")
         elif isinstance(bound, Gt):
             words.append(f"above {bound.gt}")
         elif isinstance(bound, Le):
             words.append(f"at most {bound.le}")
-        elif isinstance(bound, Lt):
+        elif isinstance(bound, Lt) and bound.lt != math.inf:
             words.append(f"below {bound.lt}")
     return " and ".join(words)
 

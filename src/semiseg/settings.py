@@ -3,7 +3,7 @@
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from semiseg.declare import Ge, Gt, Mark, record
+from semiseg.declare import Ge, Gt, Len, Mark, record
 
 DEFAULT_ITERATIONS = 1000
 """Length of every fit where neither ``trainer.iterations`` nor ``trainer.epochs`` is given."""
@@ -32,7 +32,10 @@ class TrainerSettings:
     """Labeled images a step."""
     unlabeled_batch_size: Count = 8
     """Unlabeled images a step; a method that mixes both in a batch takes the sum."""
-    crop_size: Annotated[int, Ge(8)] | list[Annotated[int, Ge(8)]] = 96
+    crop_size: Annotated[
+        Annotated[int, Ge(8)] | Annotated[list[Annotated[int, Ge(8)]], Len(2, 2)],
+        Mark(expected="a number of pixels or [height,width], 8 or more"),
+    ] = 96
     """Side of the training crops in pixels, or ``[height, width]``."""
     eval_every: Count | None = None
     """Iterations between evaluations; ``null`` takes each epoch where ``epochs`` is given, else a tenth of the fit."""
@@ -74,7 +77,9 @@ class EvaluatorSettings:
 
     name: Annotated[str, Mark(role="label")] = "whole"
     """Name of the option."""
-    resize_to: list[Annotated[int, Ge(1)]] | None = None
+    resize_to: Annotated[
+        Annotated[list[Count], Len(2, 2)] | None, Mark(expected="[height,width] in pixels or null")
+    ] = None
     """Size ``[height, width]`` that images (bilinear, without antialiasing) and masks (nearest) are brought to before
     all else, as DMT evaluates Cityscapes; ``null`` keeps their size."""
     mode: Literal["whole", "slide"] = "whole"
@@ -83,7 +88,9 @@ class EvaluatorSettings:
     """Side of the sliding window in pixels."""
     stride: Annotated[float, Gt(0)] = 2 / 3
     """Step of the window: a share of it up to 1, or pixels."""
-    scales: list[Annotated[float, Gt(0)]] = field(default_factory=lambda: [1.0])
+    scales: Annotated[list[Annotated[float, Gt(0)]], Len(1), Mark(expected="numbers above 0")] = field(
+        default_factory=lambda: [1.0]
+    )
     """Factors of the image size whose probabilities are averaged."""
     flip: bool = False
     """Add the mirrored image at each scale."""

@@ -13,7 +13,7 @@ from semiseg.config.check import Checker
 from semiseg.config.compose import Draft, Request, compose, draft
 from semiseg.config.schema import SETTINGS
 from semiseg.config.searchpath import conf_dir, options, shipped_root
-from semiseg.config.signature import locate, parameters
+from semiseg.config.targets import locate, parameters
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.settings import COMPONENTS, PRESETS
 

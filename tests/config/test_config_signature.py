@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from semiseg.config.signature import BadTarget, check_node, described, fits, locate
+from semiseg.config.targets import BadTarget, check_node, described, fits, locate
 from semiseg.data.cutout import Cutout
 
 

@@ -33,7 +33,7 @@ def test_early_is_one_step_before_each_multiple_and_before_the_last() -> None:
     assert candidates(3, 1, early=True) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("spec", [SGD(0.1, head_multiplier=10), AdamW(0.1, weight_decay=0.2)])
+@pytest.mark.parametrize("spec", [SGD(lr=0.1, head_multiplier=10), AdamW(lr=0.1, weight_decay=0.2)])
 def test_another_rate_changes_nothing_else(spec: OptimizerSpec) -> None:
     other = spec.with_lr(0.02)
     assert vars(other) == vars(spec) | {"lr": 0.02}

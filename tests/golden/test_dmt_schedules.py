@@ -83,5 +83,5 @@ def test_evaluations_come_one_step_early(total: int, every: int, first: list[int
 
 @pytest.mark.parametrize("total", [8978, 5744, 4340])
 def test_rates_begin_anew_in_every_fit(total: int) -> None:
-    rates = [0.002 * Poly(0.9).factor(step, total) for step in (0, total // 2, total - 1)]
+    rates = [0.002 * Poly(power=0.9).factor(step, total) for step in (0, total // 2, total - 1)]
     assert rates == pytest.approx([0.002, 0.002 * 0.5**0.9, 0.002 * (1 / total) ** 0.9], rel=1e-12)

@@ -110,14 +110,12 @@ def _dispatch(words: list[str]) -> int:
 
 def help_text() -> str:
     """Subcommands, config groups with their options, examples."""
-    from semiseg.config.schema import SETTINGS
     from semiseg.config.searchpath import options
-    from semiseg.settings import COMPONENTS, PRESETS
+    from semiseg.settings import COMPONENTS, PRESETS, RECORDS
 
     commands = "\n".join(f"  {name:<10}{command.summary}" for name, command in COMMANDS.items())
     groups = "\n".join(
-        f"  {group:<13}{', '.join(options(group)) or '(none)'}"
-        for group in (*COMPONENTS, *SETTINGS, *PRESETS)
+        f"  {group:<13}{', '.join(options(group)) or '(none)'}" for group in (*COMPONENTS, *RECORDS, *PRESETS)
     )
     return (
         "Train semantic segmentation networks from few labeled and many unlabeled images.\n\n"

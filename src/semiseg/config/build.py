@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from semiseg.config.settings import wrong_device
-from semiseg.config.signature import BadTarget, accepts, locate
+from semiseg.config.check_keys import wrong_device
+from semiseg.config.targets import BadTarget, accepts, locate
 from semiseg.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from semiseg.data.augment import Augment
     from semiseg.engine.session import NetworkFactory
     from semiseg.models.segmodel import SegModel
+
+Record = TypeVar("Record")
 
 DECODER_ARGUMENTS = ("in_channels", "output_stride")
 """What a decoder gets from the backbone, beside the arguments of its config node."""
@@ -101,9 +103,10 @@ def decoder_factory(cfg: DictConfig) -> Callable[..., Any]:
     return build
 
 
-def settings(node: DictConfig) -> Any:
-    """Turn a typed node (trainer, evaluator, tracker) into its dataclass."""
-    return OmegaConf.to_object(node)
+def settings(record: type[Record], node: Mapping[str, Any]) -> Record:
+    """Turn a node (trainer, evaluator, tracker) into its record; keys that are left out take their defaults."""
+    values: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
+    return record(**values)
 
 
 def device(name: str, key: str = "trainer.device") -> torch.device:

@@ -10,14 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from semiseg.config import build
+from semiseg.config.check_keys import check_settings, plain_values
 from semiseg.config.compose import Draft, settings_that_matter
 from semiseg.config.faults import Fault, faults_of_error
-from semiseg.config.settings import check_settings, plain_values
-from semiseg.config.signature import BadTarget, check_node, locate
+from semiseg.config.marks import mark_of
 from semiseg.config.split_keys import require_lists
+from semiseg.config.targets import BadTarget, check_node, locate
 from semiseg.errors import UserError
 from semiseg.runs.directory import RunDir
 from semiseg.settings import COMPONENTS, TrainerSettings
@@ -87,6 +88,8 @@ class Checker:
             faults += _trial("dataset", partial(_divide, draft.cfg))
         if not (known or faults or elsewhere):
             faults += self._components(draft.cfg, nodes, list(nodes), fetch=True)
+        if not (known or faults or elsewhere) and draft.usual_length:
+            faults += _lengths_without_epochs(draft.cfg)
         if not (known or faults or elsewhere):
             trainer = [values["trainer"], nodes["method"], nodes["model"]]
             faults += self._once(trainer, partial(_trial, "method", partial(_suits_batches, draft.cfg)))
@@ -155,6 +158,17 @@ def _trial(key: str, attempt: Callable[[], Any]) -> list[Fault]:
     return []
 
 
+def _lengths_without_epochs(cfg: DictConfig) -> list[Fault]:
+    """Find lengths that a method has of its own where the run gives none for its other fits."""
+    needed = "needs trainer.epochs too: the length of the fits that have none of their own."
+    keys = [key for key in cfg.method if cfg.method[key] is not None]
+    return [
+        Fault(f"method.{key}", needed, cfg.method[key])
+        for key in keys
+        if mark_of(f"method.{key}", cfg).role == "length"
+    ]
+
+
 def _on_meta(cfg: DictConfig, loaded: bool) -> None:
     """Build the network without memory; where it is ``loaded``, its weights file is read and compared with it."""
     import torch
@@ -172,7 +186,7 @@ def _suits_batches(cfg: DictConfig) -> None:
         return
     parts = int(cfg.trainer.accumulate)
     smallest = getattr(locate(str(cfg.model["_target_"])), "smallest_batch", 1)
-    trainer = TrainerSettings(**OmegaConf.to_container(cfg.trainer, resolve=True))  # type: ignore[arg-type]
+    trainer = build.settings(TrainerSettings, cfg.trainer)
     for key, size in method.batch_sizes(trainer).items():
         if size % parts:
             raise UserError(

@@ -26,33 +26,12 @@ from semiseg.config.layers import (
     own_files,
     register_local,
 )
+from semiseg.config.marks import is_harmless
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
-from semiseg.settings import DEFAULT_ITERATIONS
+from semiseg.config.targets import complete
+from semiseg.settings import COMPONENTS, DEFAULT_ITERATIONS
 
 HYDRA_VERSION_BASE = "1.3"
-HARMLESS = frozenset(
-    {
-        "name",
-        "tags",
-        "published",
-        "run_dir",
-        "sweep_dir",
-        "init_from",  # init_sha256 says what was there
-        "data_roots",
-        "keep_pseudo_labels",
-        "dataset.cache",
-        "dataset.cache_dir",
-        "tracker",
-        "trainer.name",
-        "trainer.num_workers",
-        "trainer.device",
-        "trainer.checkpoint_every",
-        "trainer.log_every",
-        "trainer.samples_every",
-        "trainer.max_time",
-    }
-)
-"""Keys that cannot change a result; a run may be resumed with others."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +70,14 @@ class Draft:
         given: overrides that could be used.
         layers: what each source sets, the strongest first.
         faults: what was wrong so far.
+        usual_length: whether no source gives the length of fits, so that it is ``DEFAULT_ITERATIONS``.
     """
 
     cfg: DictConfig | None
     given: list[Given]
     layers: list[Layer]
     faults: list[Fault] = field(default_factory=list)
+    usual_length: bool = False
 
     def source(self, key: str) -> str | None:
         """Name the source that sets a key, or something below it; None for the package's own files."""
@@ -124,9 +105,8 @@ def draft(request: Request) -> Draft:
         faults.append(
             Fault("sweep_dir", "is for -m; a single run takes run_dir.", layers[0].values["sweep_dir"])
         )
-    if cfg is not None:
-        faults += settle_budget(cfg, layers[0])
-    return Draft(cfg, given, layers, faults)
+    usual = cfg is not None and settle_budget(cfg, layers[0], faults)
+    return Draft(cfg, given, layers, faults, usual)
 
 
 def compose(request: Request) -> DictConfig:
@@ -137,7 +117,16 @@ def compose(request: Request) -> DictConfig:
     with hydra_at(request.primary_dir):
         cfg = hydra_compose(request.config_name, [each.lenient() for each in given])
     settle_budget(cfg, command_layer(given))
+    complete_components(cfg)
     return cfg
+
+
+def complete_components(cfg: DictConfig) -> None:
+    """Fill in the defaults that the declarations of the components give; imports them."""
+    OmegaConf.set_struct(cfg, False)
+    for key in COMPONENTS:
+        if isinstance(cfg.get(key), DictConfig):
+            complete(cfg[key], key)
 
 
 @contextmanager
@@ -149,15 +138,23 @@ def hydra_at(folder: Path) -> Iterator[None]:
         yield
 
 
-def settle_budget(cfg: DictConfig, command: Layer) -> list[Fault]:
+def settle_budget(cfg: DictConfig, command: Layer, faults: list[Fault] | None = None) -> bool:
     """Leave exactly one of ``trainer.iterations`` and ``trainer.epochs``.
 
     What the command line gives wins over the other key in any file; files may not give both; where neither
     is given, ``DEFAULT_ITERATIONS`` are run.
+
+    Args:
+        cfg: the config; changed in place.
+        command: what the command line sets.
+        faults: list that a fault is added to.
+
+    Returns:
+        Whether ``DEFAULT_ITERATIONS`` were put in.
     """
     trainer = cfg.get("trainer")
     if not isinstance(trainer, DictConfig):
-        return []
+        return False
     keys = ("iterations", "epochs")
     typed = [key for key in keys if command.values.get(f"trainer.{key}") is not None]
     if len(typed) == 1:
@@ -167,16 +164,12 @@ def settle_budget(cfg: DictConfig, command: Layer) -> list[Fault]:
     values = [raw.get(key) for key in keys]
     if None not in values:
         both = f"trainer.iterations={values[0]} trainer.epochs={values[1]}"
-        return [Fault(both, "a run has one length: give one of the two, or set the other to null.")]
+        if faults is not None:
+            faults.append(Fault(both, "a run has one length: give one of the two, or set the other to null."))
     if values != [None, None]:
-        return []
-    method = cfg.get("method")
-    for key in schema.OWN_LENGTHS if isinstance(method, DictConfig) else ():
-        if method.get(key) is not None:
-            needed = "needs trainer.epochs too: the length of the fits that have none of their own."
-            return [Fault(f"method.{key}", needed, method[key])]
+        return False
     trainer["iterations"] = DEFAULT_ITERATIONS
-    return []
+    return True
 
 
 def run_name(cfg: DictConfig) -> str:
@@ -222,19 +215,18 @@ def render_run_yaml(cfg: DictConfig) -> str:
     )
 
 
-def is_harmless(key: str) -> bool:
-    """Whether a key cannot change a result; see ``HARMLESS``."""
-    return any(key == each or key.startswith(f"{each}.") for each in HARMLESS)
-
-
 def settings_that_matter(cfg: DictConfig) -> dict[str, Any]:
     """Dotted keys and values of all that a result depends on, interpolations resolved.
 
     A key that is null says no more than one that is missing, so that a run goes on when keys have been added:
     what may be None is None by default, in components too.
     """
-    flat = flatten(_container(cfg, resolve=True))
-    return {key: value for key, value in flat.items() if value is not None and not is_harmless(key)}
+    plain = _container(cfg, resolve=True)
+    return {
+        key: value
+        for key, value in flatten(plain).items()
+        if value is not None and not is_harmless(key, plain)
+    }
 
 
 def differing_keys(old: DictConfig, new: DictConfig) -> list[tuple[str, Any, Any]]:

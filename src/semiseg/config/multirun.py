@@ -10,12 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config import schema, searchpath
 from semiseg.config.check import Checker
-from semiseg.config.compose import HYDRA_VERSION_BASE, Draft, Request, draft
+from semiseg.config.compose import HYDRA_VERSION_BASE, Draft, Request, complete_components, draft
 from semiseg.config.faults import ConfigFaults, Fault
 from semiseg.config.grid import Grid, expand
 from semiseg.config.prepare import set_environment, settle, stored_run
 from semiseg.errors import UserError
 from semiseg.runs.directory import RunDir
+from semiseg.settings import RunSettings
 from semiseg.sweep.campaign import Campaign, Run
 from semiseg.sweep.index import Index, held
 from semiseg.sweep.job import PLACES, Job, job_of, quoted
@@ -100,8 +101,9 @@ def _refuse_other_settings(jobs: Iterator[tuple[DictConfig, Job]]) -> None:
 
 def _typed(found: Draft) -> DictConfig:
     """The config of a draft without faults, as a single run composes it."""
-    cfg = OmegaConf.merge(OmegaConf.structured(schema.RunSettings), found.cfg)
+    cfg = OmegaConf.merge(OmegaConf.structured(schema.structured(RunSettings)), found.cfg)
     assert isinstance(cfg, DictConfig)
+    complete_components(cfg)
     return cfg
 
 

@@ -9,12 +9,11 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from semiseg.config.faults import Fault
-from semiseg.config.schema import SETTINGS
 from semiseg.config.searchpath import options
 from semiseg.errors import listed, nearest
-from semiseg.settings import COMPONENTS, PRESETS
+from semiseg.settings import COMPONENTS, PRESETS, RECORDS
 
-GROUPS = (*COMPONENTS, *SETTINGS, *PRESETS)
+GROUPS = (*COMPONENTS, *RECORDS, *PRESETS)
 COMMAND_LINE = "command line"
 QUOTING = """Put a value with special characters in two pairs of quotes: key="'a (b), c'"."""
 

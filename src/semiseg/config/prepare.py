@@ -13,11 +13,11 @@ from semiseg.config.compose import (
     compose,
     differing_keys,
     draft,
-    is_harmless,
     new_run_dir,
     run_name,
 )
 from semiseg.config.faults import ConfigFaults
+from semiseg.config.marks import is_harmless
 from semiseg.config.overrides import parse
 from semiseg.errors import UserError, shown
 from semiseg.files import file_digest
@@ -61,8 +61,13 @@ def for_resume(request: Request) -> Request:
     given, faults = parse(request.overrides)
     values = [each.parsed.value() for each in given if each.key == "run_dir"]
     run = stored_run(values[-1]) if values and not faults and request.config_dir is None else None
-    harmless = all(is_harmless(each.key) and not each.is_group for each in given)
-    return replace(request, config_dir=run, config_name=STORED) if run and harmless else request
+    if run is None or any(each.is_group for each in given):
+        return request
+    stored = OmegaConf.load(run / f"{STORED}.yaml")
+    assert isinstance(stored, DictConfig)
+    set_environment(stored)  # before the classes are imported whose marks are asked
+    harmless = all(is_harmless(each.key, stored) for each in given)
+    return replace(request, config_dir=run, config_name=STORED) if harmless else request
 
 
 def settle(cfg: DictConfig) -> DictConfig:

@@ -1,56 +1,31 @@
 """Learning-rate schedules per iteration, as a factor of each parameter group's own rate."""
 
 import math
-from dataclasses import dataclass
+from typing import Annotated
 
-from semiseg.errors import UserError
+from semiseg.declare import Ge, Le, Lt, record
 
 
-@dataclass(frozen=True)
+@record
 class Poly:
-    """``(1 - step / total) ** power``, the schedule of DeepLab, CPS, CAC and ST++.
+    """``(1 - step / total) ** power``, the schedule of DeepLab, CPS, CAC and ST++."""
 
-    Args:
-        power: 0.9 in all of these; 0 keeps the rate.
-        name: name of the option.
-
-    Raises:
-        UserError: a negative power.
-    """
-
-    power: float = 0.9
-    name: str = "poly"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.power < math.inf:
-            raise UserError("give 0 or more, for example 0.9.", key="schedule.power", value=self.power)
+    power: Annotated[float, Ge(0), Lt(math.inf)] = 0.9
+    """Exponent; 0.9 in all published methods here, 0 keeps the rate."""
 
     def factor(self, step: int, total: int) -> float:
         """Return 1 at step 0; step ``total`` would get 0 and never runs."""
         return float((1 - step / total) ** self.power)
 
 
-@dataclass(frozen=True)
+@record
 class Cosine:
-    """Half a cosine from 1 down to ``floor``, after a linear warm-up.
+    """Half a cosine from 1 down to ``floor``, after a linear warm-up."""
 
-    Args:
-        floor: factor that the last step comes close to.
-        warmup: share of the steps (0 to 1) that rise linearly from near 0.
-        name: name of the option.
-
-    Raises:
-        UserError: a value outside 0 to 1.
-    """
-
-    floor: float = 0.0
-    warmup: float = 0.0
-    name: str = "cosine"
-
-    def __post_init__(self) -> None:
-        for key, value in (("floor", self.floor), ("warmup", self.warmup)):
-            if not 0 <= value <= 1:
-                raise UserError("give a share from 0 to 1.", key=f"schedule.{key}", value=value)
+    floor: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Factor that the last step comes close to."""
+    warmup: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Share of the steps that rise linearly from near 0."""
 
     def factor(self, step: int, total: int) -> float:
         """Return the factor of the step; the first warm-up step gets ``1 / warm-up steps``."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from semiseg.config.compose import is_harmless
+from semiseg.config.marks import is_harmless
 from semiseg.report.collect import RunRecord, number
 from semiseg.report.facts import differences
 
@@ -105,7 +105,12 @@ def config_differences(a: RunRecord, b: RunRecord) -> list[Difference]:
     """Settings that differ, those that cannot change a result last; where the runs lie is left out."""
     before, after = (dict(_leaves(run.config)) for run in (a, b))
     found = [
-        Difference(each.key, each.a, each.b, not is_harmless(each.key))
+        Difference(
+            each.key,
+            each.a,
+            each.b,
+            not (is_harmless(each.key, a.config) and is_harmless(each.key, b.config)),
+        )
         for each in _differences(before, after)
         if each.key not in IDENTITY
     ]

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from semiseg.config.compose import is_harmless
 from semiseg.config.layers import flatten
+from semiseg.config.marks import is_harmless
 from semiseg.report.collect import RunRecord
 
 KINDS = ("dataset", "evaluator", "split", "iterations", "code", "settings")
@@ -54,7 +54,7 @@ def facts(record: RunRecord) -> Facts:
     summary = record.summary or {}
     found: Facts = {kind: {} for kind in KINDS}
     for key, value in flatten(record.config).items():
-        if value is not None and key not in FREE and not is_harmless(key):
+        if value is not None and key not in FREE and not is_harmless(key, record.config):
             found[_kind(key)][key] = _comparable(key, value)
     counts = summary.get("split_counts") or {}
     found["dataset"]["classes"] = list(summary.get("iou") or ())

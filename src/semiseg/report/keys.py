@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from semiseg.config.layers import flatten
-from semiseg.config.schema import SETTINGS
 from semiseg.errors import UserError, listed, nearest
 from semiseg.report.collect import RunRecord
-from semiseg.settings import COMPONENTS
+from semiseg.settings import COMPONENTS, RECORDS
 
 ABSENT = "–"
-GROUPS = (*COMPONENTS, *SETTINGS)
+GROUPS = (*COMPONENTS, *RECORDS)
 METHOD = "method"
 PLAIN = ("seed", "split", "split_family", "split_id")
 

@@ -7,11 +7,10 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import build, searchpath
+from semiseg.config.check_keys import check_evaluator
 from semiseg.config.faults import ConfigFaults
-from semiseg.config.settings import check_evaluator
 from semiseg.errors import UserError
 from semiseg.runs.finished import REPORTED, FinishedRun
 from semiseg.settings import EvaluatorSettings
@@ -85,12 +84,10 @@ def named_evaluator(name: str) -> EvaluatorSettings:
             f"--evaluator={name}: there is no such option. There are: "
             f"{', '.join(searchpath.options('evaluator'))}."
         )
-    try:
-        node = OmegaConf.merge(OmegaConf.structured(EvaluatorSettings), OmegaConf.load(path))
-    except OmegaConfBaseException as error:
-        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
-    settings: EvaluatorSettings = build.settings(node)  # type: ignore[arg-type]
-    return change(settings)
+    values: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    if faults := check_evaluator(values):
+        raise UserError(f"{path}: {faults[0].key.removeprefix('evaluator.')}: {faults[0].expected}")
+    return build.settings(EvaluatorSettings, values)
 
 
 def change(
@@ -108,14 +105,12 @@ def change(
     given: dict[str, Any] = {"mode": mode, "window": window, "scales": scales, "flip": flip}
     if mode == "slide":
         given |= {"pad": "none", "pad_to": 0, "pad_value": "zero"}
-    settings = dataclasses.replace(
-        settings, **{key: value for key, value in given.items() if value is not None}
-    )
-    if window is not None and settings.mode == "whole":
+    values = dataclasses.asdict(settings) | {key: value for key, value in given.items() if value is not None}
+    if window is not None and values["mode"] == "whole":
         raise UserError(f"a window of {window} pixels: whole images have none; choose the mode slide too.")
-    if faults := check_evaluator(settings):
+    if faults := check_evaluator(values):
         raise ConfigFaults(faults)
-    return settings
+    return EvaluatorSettings(**values)
 
 
 def describe(settings: EvaluatorSettings) -> str:

@@ -40,9 +40,7 @@ class FinishedRun:
 
     def evaluator(self) -> EvaluatorSettings:
         """How the run evaluated its networks."""
-        node = OmegaConf.merge(OmegaConf.structured(EvaluatorSettings), self.config.evaluator)
-        settings: EvaluatorSettings = build.settings(node)  # type: ignore[arg-type]
-        return settings
+        return build.settings(EvaluatorSettings, self.config.evaluator)
 
     def data(self, root: str | None = None) -> tuple[SegDataset, Split]:
         """Build the dataset and the split as the run had them.

@@ -5,17 +5,19 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from semiseg.config.faults import Fault
-from semiseg.errors import listed, nearest
+from semiseg.declare import choices, declared, fits
+from semiseg.errors import listed, nearest, shown
 
 PACKAGES = ("semiseg", "torch", "torchvision", "albumentations", "timm")
 SPECIAL = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
-NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
 
 
 class BadTarget(Exception):  # noqa: N818 - turned into a fault where the key is known
@@ -56,15 +58,14 @@ def locate(target: str) -> Callable[..., Any]:
     return typing.cast(Callable[..., Any], found)
 
 
-def parameters(found: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Parameters of a class or function by name."""
-    return inspect.signature(found).parameters
-
-
 def accepts(found: Callable[..., Any], name: str) -> bool:
     """Whether a class or function takes an argument of this name."""
-    known = parameters(found)
-    return name in known or any(each.kind is each.VAR_KEYWORD for each in known.values())
+    return name in declared(found) or _open_ended(found)
+
+
+def _open_ended(found: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(found).parameters.values()
+    return any(each.kind is each.VAR_KEYWORD for each in parameters)
 
 
 def check_node(node: Any, key: str, supplied: Sequence[str] = ()) -> list[Fault]:
@@ -91,87 +92,33 @@ def _check_call(node: dict[str, Any], key: str, supplied: Sequence[str]) -> list
     target = node["_target_"]
     try:
         found = locate(str(target))
-        known = parameters(found)
+        known = declared(found)
     except BadTarget as error:
         return [Fault(f"{key}._target_", error.reason, target, error.near)]
     except (TypeError, ValueError):  # builtins without a signature: the call itself will tell
         return []
-    hints = _hints(found)
     given = {name: value for name, value in node.items() if name not in SPECIAL}
     if not supplied_name(key, found):
         given.pop("name", None)
-    open_ended = any(each.kind is each.VAR_KEYWORD for each in known.values())
-    allowed = [
-        each.name
-        for each in known.values()
-        if each.kind is not each.VAR_KEYWORD and each.name not in supplied
-    ]
+    allowed = [name for name in known if name not in supplied]
     faults = []
     for name, value in given.items():
-        if name not in allowed and not open_ended:
-            takes = f"{_short(target)} takes no {name}.\nIt takes: {listed(allowed)}."
-            faults.append(Fault(f"{key}.{name}", takes, value, nearest(name, allowed)))
-        elif name in hints and not fits(value, hints[name]):
-            faults.append(Fault(f"{key}.{name}", f"expected {described(hints[name])}.", value))
-    partial = bool(node.get("_partial_"))
-    for each in known.values():
-        required = each.default is each.empty and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
-        if required and not partial and each.name not in given and each.name not in supplied:
-            faults.append(Fault(f"{key}.{each.name}", f"missing; {_short(target)} needs it."))
+        if name not in allowed:
+            if not _open_ended(found):
+                takes = f"{_short(target)} takes no {name}.\nIt takes: {listed(allowed)}."
+                faults.append(Fault(f"{key}.{name}", takes, value, nearest(name, allowed)))
+        elif not fits(value, known[name].hint):
+            near = nearest(shown(value), choices(known[name].hint))
+            faults.append(Fault(f"{key}.{name}", f"expected {known[name].expected}.", value, near))
+    for name in allowed:
+        if known[name].required and not node.get("_partial_") and name not in given:
+            faults.append(Fault(f"{key}.{name}", f"missing; {_short(target)} needs it."))
     return faults
 
 
 def supplied_name(key: str, found: Callable[..., Any]) -> bool:
     """Whether the ``name`` of a node is an argument; the name of an option need not be one."""
     return "." in key or "[" in key or accepts(found, "name")
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value is of an annotated type; types that a config cannot express pass."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if isinstance(value, dict) and "_target_" in value:
-        return hint not in (int, float, bool, str)
-    if origin in (Union, types.UnionType):
-        return any(fits(value, each) for each in arguments)
-    if origin is Literal:
-        return value in arguments
-    if hint in (int, float):
-        return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
-    if hint in (bool, str):
-        return isinstance(value, hint)
-    if hint in (None, type(None)):
-        return value is None
-    if inspect.isclass(origin) and issubclass(origin, Mapping):
-        return isinstance(value, dict)
-    if inspect.isclass(origin) and issubclass(origin, Iterable):
-        return isinstance(value, list) and _items_fit(value, origin, arguments)
-    own_class = inspect.isclass(hint) and hint.__module__.startswith("semiseg.")
-    return not (own_class and isinstance(value, (int, float, str, bool, list, type(None))))
-
-
-def described(hint: Any) -> str:
-    """An annotated type in words."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint in NAMES:
-        return NAMES[hint]
-    if hint is None:
-        return "null"
-    if origin in (Union, types.UnionType):
-        return " or ".join(described(each) for each in arguments)
-    if origin is Literal:
-        return "one of: " + ", ".join(map(str, arguments))
-    if inspect.isclass(origin) and issubclass(origin, Iterable) and not issubclass(origin, Mapping):
-        inner = [described(each) for each in arguments if each is not Ellipsis]
-        return f"a list [{', '.join(dict.fromkeys(inner))}, ...]" if inner else "a list"
-    if inspect.isclass(hint):
-        return f"a node whose _target_ gives a {hint.__name__}"
-    return str(hint)
-
-
-def _items_fit(value: list[Any], origin: type, arguments: tuple[Any, ...]) -> bool:
-    if issubclass(origin, tuple) and Ellipsis not in arguments:
-        return len(value) == len(arguments) and all(map(fits, value, arguments))
-    return not arguments or all(fits(item, arguments[0]) for item in value)
 
 
 def _admit(target: str) -> None:
@@ -216,12 +163,56 @@ def _import(name: str) -> types.ModuleType:
         raise BadTarget(f"importing {name} fails: {type(error).__name__}: {error}") from error
 
 
-def _hints(found: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(found.__init__ if inspect.isclass(found) else found)
-    except Exception:  # annotations of other packages need not resolve
-        return {}
-
-
 def _short(target: Any) -> str:
     return str(target).rsplit(".", 1)[-1]
+
+
+def complete(node: Any, key: str = "") -> None:
+    """Fill in the defaults of all arguments that a node and the nodes below it leave out.
+
+    Arguments of other packages' classes stay as they are: their defaults are theirs. What cannot be imported is left
+    to the check.
+
+    Args:
+        node: a config of OmegaConf, or plain values; changed in place.
+        key: dotted key of the node.
+    """
+    if isinstance(node, ListConfig | list):
+        for index in range(len(node)):
+            complete(_raw(node, index), f"{key}[{index}]")
+    if not isinstance(node, DictConfig | dict):
+        return
+    for name in list(node):
+        complete(_raw(node, name), f"{key}.{name}")
+    if "_target_" in node:
+        for name, default in _left_out(node).items():
+            node[name] = default
+
+
+def _left_out(node: Mapping[Any, Any]) -> dict[str, Any]:
+    target = str(node["_target_"])
+    if target.split(".")[0] in PACKAGES[1:]:
+        return {}
+    try:
+        known = declared(locate(target))
+    except (BadTarget, TypeError, ValueError):
+        return {}
+    return {
+        name: list(setting.default) if isinstance(setting.default, tuple) else setting.default
+        for name, setting in known.items()
+        if name not in node and name != "name" and is_plain(setting.default)
+    }
+
+
+def _raw(node: Any, key: Any) -> Any:
+    """The value below a node; of a config, one that is not resolved yet is no node."""
+    if not OmegaConf.is_config(node):
+        return node[key]
+    return None if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key) else node[key]
+
+
+def is_plain(value: Any) -> bool:
+    """Whether YAML can hold a value."""
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)

@@ -1,8 +1,6 @@
 """Check keys, types and ranges against the schema; nothing here imports torch."""
 
-import dataclasses
 import re
-import typing
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -11,13 +9,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config.faults import Fault, faults_of_error
 from semiseg.config.overrides import GROUPS
+from semiseg.config.schema import structured
 from semiseg.config.searchpath import options
-from semiseg.config.signature import described, fits
 from semiseg.config.split_keys import split_faults
+from semiseg.declare import choices, declared, fits
 from semiseg.errors import UserError, listed, nearest, shown
-from semiseg.settings import COMPONENTS, PRESETS, EvaluatorSettings, RunSettings
-
-MIN_CROP = 8
+from semiseg.settings import COMPONENTS, PRESETS, RECORDS, EvaluatorSettings, RunSettings
 
 
 def check_settings(cfg: DictConfig) -> list[Fault]:
@@ -33,7 +30,6 @@ def check_settings(cfg: DictConfig) -> list[Fault]:
     )
     for key, value, rule in [
         ("split", values.get("split"), _split),
-        ("trainer.crop_size", trainer.get("crop_size"), _crop_size),
         ("trainer.device", trainer.get("device"), wrong_device),
         ("trainer.max_time", trainer.get("max_time"), _max_time),
     ]:
@@ -42,9 +38,8 @@ def check_settings(cfg: DictConfig) -> list[Fault]:
     return [*faults, *found, *_combinations(values), *_evaluator_faults(evaluator, broken)]
 
 
-def check_evaluator(settings: EvaluatorSettings) -> list[Fault]:
+def check_evaluator(values: Mapping[str, Any]) -> list[Fault]:
     """Find values of an evaluator that are out of range or do not go together."""
-    values = dataclasses.asdict(settings)
     found = list(_check_fields(values, EvaluatorSettings, "evaluator."))
     return [*found, *_evaluator_faults(values, {fault.key for fault in found})]
 
@@ -91,22 +86,32 @@ def _missing(path: str) -> str:
 
 
 def _check_fields(values: Mapping[str, Any], cls: type, prefix: str) -> Iterator[Fault]:
-    hints = typing.get_type_hints(cls)
-    fields = {each.name: each for each in dataclasses.fields(cls)}
-    probe = OmegaConf.structured(cls)
+    known = declared(cls)
+    probe = OmegaConf.structured(structured(cls))
     for key, value in values.items():
         path = f"{prefix}{key}"
-        if key not in fields:
-            yield _unknown(path, value, prefix, list(fields))
-        elif dataclasses.is_dataclass(hints[key]):
+        if key not in known:
+            yield _unknown(path, value, prefix, list(known))
+        elif key in RECORDS and not prefix:
             if isinstance(value, dict):
-                yield from _check_fields(value, typing.cast(type, hints[key]), f"{path}.")
+                yield from _check_fields(value, RECORDS[key], f"{path}.")
             else:
                 yield Fault(path, "expected keys and values below it.", value)
-        elif not _converts(probe, key, value) or not _plausible(value, hints[key]):
-            yield Fault(path, f"expected {described(hints[key])}.", value)
-        elif expected := _out_of_range(value, fields[key].metadata):
-            yield Fault(path, expected, value, _near_choice(value, fields[key].metadata))
+        elif not _fits(probe, key, value, known[key].hint):
+            near = nearest(shown(value), choices(known[key].hint))
+            yield Fault(path, f"expected {known[key].expected}.", value, near)
+
+
+def _fits(probe: DictConfig, key: str, value: Any, hint: Any) -> bool:
+    """Whether a value fits once OmegaConf has converted it; it reads the text "5" as the number 5."""
+    if isinstance(value, list | dict) and not fits(value, hint):
+        return False  # OmegaConf would turn it into text
+    try:
+        probe[key] = value
+    except OmegaConfBaseException:
+        return False
+    converted = probe[key]
+    return fits(OmegaConf.to_container(converted) if OmegaConf.is_config(converted) else converted, hint)
 
 
 def _unknown(path: str, value: Any, prefix: str, known: list[str]) -> Fault:
@@ -120,46 +125,13 @@ def _unknown(path: str, value: Any, prefix: str, known: list[str]) -> Fault:
 
 
 def all_keys() -> list[str]:
-    """Dotted names of all keys of the schema."""
-
-    def below(cls: type, prefix: str) -> Iterator[str]:
-        for name, hint in typing.get_type_hints(cls).items():
-            yield f"{prefix}{name}"
-            if dataclasses.is_dataclass(hint):
-                yield from below(typing.cast(type, hint), f"{prefix}{name}.")
-
-    return [*below(RunSettings, ""), *PRESETS]
-
-
-def _converts(probe: DictConfig, key: str, value: Any) -> bool:
-    """Whether OmegaConf takes the value for a field; it reads the text "5" as the number 5."""
-    try:
-        probe[key] = value
-    except OmegaConfBaseException:
-        return False
-    return True
-
-
-def _plausible(value: Any, hint: Any) -> bool:
-    """Refuse what OmegaConf would turn into text without asking: a list or a mapping never is one value."""
-    return not (isinstance(value, list | dict) and not fits(value, hint) and hint is not Any)
-
-
-def _out_of_range(value: Any, allowed: Mapping[str, Any]) -> str | None:
-    if choices := allowed.get("choices"):
-        return None if value in choices else f"expected one of: {', '.join(choices)}."
-    numbers = value if isinstance(value, list) else [value]
-    if value is None or not allowed:
-        return None
-    if "low" in allowed and any(float(each) < allowed["low"] for each in numbers):
-        return f"expected {allowed['low']} or more."
-    if "above" in allowed and (not numbers or any(float(each) <= allowed["above"] for each in numbers)):
-        return f"expected {'numbers' if isinstance(value, list) else 'a number'} above {allowed['above']}."
-    return None
-
-
-def _near_choice(value: Any, allowed: Mapping[str, Any]) -> str | None:
-    return nearest(shown(value), allowed.get("choices", ()))
+    """Dotted names of all keys of the run's settings."""
+    keys = list(declared(RunSettings))
+    return [
+        *keys,
+        *(f"{group}.{key}" for group, record in RECORDS.items() for key in declared(record)),
+        *PRESETS,
+    ]
 
 
 def _split(value: Any) -> str | None:
@@ -169,17 +141,6 @@ def _split(value: Any) -> str | None:
     if share and 0 < float(share[1]) <= float(share[2]):
         right = True
     return None if right else 'expected a share such as 1/8, a number of images such as 732, or "full".'
-
-
-def _crop_size(value: Any) -> str | None:
-    sides = value if isinstance(value, list) else [value]
-    whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= MIN_CROP for side in sides)
-    right = whole and (not isinstance(value, list) or len(sides) == 2)
-    return None if right else f"expected a number of pixels or [height,width], {MIN_CROP} or more."
-
-
-def _two_sides(value: Any) -> str | None:
-    return None if len(value) == 2 else "expected [height,width] in pixels."
 
 
 def wrong_device(value: Any) -> str | None:
@@ -208,10 +169,9 @@ def _combinations(values: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _evaluator_faults(evaluator: Mapping[str, Any], broken: Collection[str]) -> Iterator[Fault]:
     """What types and ranges do not say; ``broken`` are keys whose faults are known."""
-    for key, rule in (("stride", _stride), ("resize_to", _two_sides)):
-        value = evaluator.get(key)
-        if f"evaluator.{key}" not in broken and value is not None and (expected := rule(value)):
-            yield Fault(f"evaluator.{key}", expected, value)
+    value = evaluator.get("stride")
+    if "evaluator.stride" not in broken and value is not None and (expected := _stride(value)):
+        yield Fault("evaluator.stride", expected, value)
     pad, pad_to = evaluator.get("pad", "none"), evaluator.get("pad_to", 0)
     if pad in ("size", "multiple", "center") and pad_to == 0:
         yield Fault("evaluator.pad_to", f"evaluator.pad={pad} needs a number of pixels above 0.", pad_to)
