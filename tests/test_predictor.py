@@ -11,7 +11,7 @@ import semiseg
 from semiseg.data.shapes import Shapes
 from semiseg.engine.evaluate import evaluate
 from semiseg.errors import UserError
-from semiseg.runs.finished import open_run
+from semiseg.runs.use import open_run
 
 
 @pytest.fixture(scope="module")

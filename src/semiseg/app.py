@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config import build
-from semiseg.config.compose import render_run_yaml, settings_that_matter
+from semiseg.config.compose import Composed, as_yaml, render_run_yaml
+from semiseg.config.stored import plain, settings_that_matter
 from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.contracts.tracking import Tracker
 from semiseg.data.check import CheckReport, check_files
@@ -24,14 +24,14 @@ from semiseg.engine.evaluate import quality_ids
 from semiseg.engine.failures import explained
 from semiseg.engine.lab import Lab
 from semiseg.engine.plan import PlannedStep, make_plan, render_plan
-from semiseg.engine.session import Session
+from semiseg.engine.session import Compute, Data, Networks, Output, Session, Training
 from semiseg.engine.signals import StopRequest
 from semiseg.engine.step import reset_peak_memory
 from semiseg.errors import Interrupted, UserError
-from semiseg.files import finite, write_json
+from semiseg.files import finite
+from semiseg.runs.differences import CurrentRun
 from semiseg.runs.directory import RunDir, environment, fingerprint
-from semiseg.runs.former import Here
-from semiseg.runs.initial import open_initial
+from semiseg.runs.reuse import find_fit, find_initial
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 from semiseg.splits.published_lists import unlike_published
 from semiseg.summary import as_float, keep_reported, summarize
@@ -44,7 +44,7 @@ from semiseg.track.wandb_tracker import wandb_tracker
 log = logging.getLogger(__name__)
 
 
-def run(cfg: DictConfig, overrides: list[str], *, plan_only: bool = False) -> float:
+def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> float:
     """Train, evaluate and summarize one run in ``cfg.run_dir``; go on where an earlier process stopped.
 
     Args:
@@ -61,8 +61,7 @@ def run(cfg: DictConfig, overrides: list[str], *, plan_only: bool = False) -> fl
         Interrupted: a signal or the time limit ended the run; its state is saved.
     """
     place = RunDir(Path(cfg.run_dir).expanduser())
-    finished = place.read_summary()
-    if finished is not None and not plan_only:
+    if (finished := place.summary) is not None and not plan_only:
         print(render_summary(finished, place.path))
         return as_float(finished["miou"])
     torch.set_num_threads(cfg.trainer.threads)
@@ -74,25 +73,24 @@ def run(cfg: DictConfig, overrides: list[str], *, plan_only: bool = False) -> fl
             stack.enter_context(place.lock())
             stack.enter_context(_log_file(place.log))
         dataset, report = open_data(cfg, stop, filled=not plan_only)
-        session = open_session(cfg, place.path, dataset, report.split, stop)
-        stack.callback(session.journal.close, "planned")
+        session, networks = open_session(cfg, place, dataset, report.split, stop)
+        stack.callback(session.output.tracker.close, "planned")
         if plan_only:
-            print(render_plan(_planned(cfg, session)))
+            print(render_plan(_planned(cfg, session, networks)))
             stop.check()
             return math.nan
         resumed = place.started
         print(_describe(cfg, session, resumed), flush=True)
-        plan = [] if resumed else _planned(cfg, session)
+        plan = [] if resumed else _planned(cfg, session, networks)
         if plan:
             print(render_plan(plan), flush=True)
-        yamls = render_run_yaml(cfg), OmegaConf.to_yaml(cfg, resolve=True)
+        yamls = render_run_yaml(cfg), as_yaml(cfg)
         place.begin(*yamls, overrides, environment(), [asdict(step) for step in plan])
-        journal = JsonlTracker(place.journal)
-        tracker = _trackers(cfg, replace(session, journal=journal), len(place.read_plan()))
-        return _guarded(place, cfg, replace(session, journal=journal, tracker=tracker), report)
+        session = replace(session, output=_kept(place, cfg, session))
+        return _guarded(place, cfg, session, networks, report)
 
 
-def open_data(cfg: DictConfig, stop: StopRequest, *, filled: bool = True) -> tuple[SegDataset, CheckReport]:
+def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple[SegDataset, CheckReport]:
     """Build the dataset and its split, and decode every file once in the life of its store.
 
     Args:
@@ -116,40 +114,52 @@ def open_data(cfg: DictConfig, stop: StopRequest, *, filled: bool = True) -> tup
 
 
 def open_session(
-    cfg: DictConfig, run_dir: Path, dataset: SegDataset, split: Split, stop: StopRequest
-) -> Session:
-    """Build what all steps of the run share; nothing that it logs is kept yet."""
+    cfg: Composed, place: RunDir, dataset: SegDataset, split: Split, stop: StopRequest
+) -> tuple[Session, Networks]:
+    """Build what all steps of the run share, and what makes its networks; nothing that it logs is kept yet."""
     nowhere = JsonlTracker(Path(os.devnull))
-    device = build.device(cfg.trainer.device)
-    if device.index is not None:
-        torch.cuda.set_device(device)
-    settings = settings_that_matter(cfg)
-    initial = open_initial(cfg, Here(settings, dataset, split))
+    config = plain(cfg)
+    trainer = build.settings(TrainerSettings, cfg.trainer)
+    here = CurrentRun(config, dataset, split)
+    initial = find_initial(config, here)
     for remark in initial.remarks if initial else ():
         log.warning(remark)
-    return Session(
-        run_dir=run_dir,
+    # A step is gone on with under the settings that its run began with, whatever keys have been added since.
+    begun = place.config if place.started and place.has_config else config
+    output = Output(
+        run_dir=place.path,
+        tracker=nowhere,
+        journal=nowhere,
+        network_config={key: config[key] for key in ("backbone", "model")},
+        fingerprint=fingerprint(settings_that_matter(begun)),
+        keep_pseudo_labels=cfg.keep_pseudo_labels,
+    )
+    data = Data(
         dataset=dataset,
         split=split,
         augment=build.augment(cfg),
-        network=build.network_factory(cfg, dataset.info),
-        network_config={key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("backbone", "model")},
-        optimizer=build.optimizer(cfg),
-        schedule=build.schedule(cfg),
-        trainer=build.settings(TrainerSettings, cfg.trainer),
-        evaluator=build.settings(EvaluatorSettings, cfg.evaluator),
-        tracker=nowhere,
-        journal=nowhere,
-        stop=stop,
-        seed=cfg.seed,
-        device=device,
         quality_ids=quality_ids(split.unlabeled, cfg.seed),
         sample_ids=sample_ids(split.val, cfg.tracker.samples),
-        keep_pseudo_labels=cfg.keep_pseudo_labels,
-        settings=settings,
-        fingerprint=fingerprint(settings),
-        initial=initial,
     )
+    training = Training(
+        trainer=trainer,
+        evaluator=build.settings(EvaluatorSettings, cfg.evaluator),
+        optimizer=build.optimizer(cfg),
+        schedule=build.schedule(cfg),
+        seed=cfg.seed,
+    )
+    networks = Networks(
+        build.network_factory(cfg, dataset.info), initial, lambda wanted: find_fit(wanted, here)
+    )
+    return Session(data, _compute(trainer), training, output, stop), networks
+
+
+def _compute(trainer: TrainerSettings) -> Compute:
+    device = build.device(trainer.device)
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    layout = torch.channels_last if trainer.channels_last else torch.contiguous_format
+    return Compute(device, trainer.precision, layout)
 
 
 def time_limit(text: str | None) -> float | None:
@@ -164,15 +174,17 @@ def time_limit(text: str | None) -> float | None:
     return seconds
 
 
-def _planned(cfg: DictConfig, session: Session) -> list[PlannedStep]:
-    with explained(session.run_dir):
-        return make_plan(build.method(cfg), session)
+def _planned(cfg: Composed, session: Session, networks: Networks) -> list[PlannedStep]:
+    with explained(session.output.run_dir):
+        return make_plan(build.method(cfg), session, networks)
 
 
-def _guarded(place: RunDir, cfg: DictConfig, session: Session, report: CheckReport) -> float:
+def _guarded(
+    place: RunDir, cfg: Composed, session: Session, networks: Networks, report: CheckReport
+) -> float:
     """Run the recipe and leave, however it ends, a status file and closed trackers."""
-    former = place.read_status()
-    position: dict[str, Any] = {"step": former.get("step"), "iteration": former.get("iteration", 0)}
+    earlier = place.status
+    position: dict[str, Any] = {"step": earlier.get("step"), "iteration": earlier.get("iteration", 0)}
     state, error = "failed", None
 
     def status(step: str, iteration: int) -> None:
@@ -182,7 +194,7 @@ def _guarded(place: RunDir, cfg: DictConfig, session: Session, report: CheckRepo
     try:
         with explained(place.path):
             place.write_status("running", **position)
-            summary = _recipe(place, cfg, Lab(session, status), report)
+            summary = _recipe(place, cfg, Lab(session, networks, status), report)
         state = "done"
         print(render_summary(summary, place.path), flush=True)
         return as_float(summary["miou"])
@@ -196,41 +208,44 @@ def _guarded(place: RunDir, cfg: DictConfig, session: Session, report: CheckRepo
     finally:
         try:
             place.write_status(state, **position, error=error)
-            session.tracker.close(state)
+            session.output.tracker.close(state)
         except OSError as fault:  # must not hide what ended the run, such as the same full disk
             print(f"semiseg: the end of the run could not be recorded: {fault}", file=sys.stderr)
 
 
-def _recipe(place: RunDir, cfg: DictConfig, lab: Lab, report: CheckReport) -> dict[str, Any]:
+def _recipe(place: RunDir, cfg: Composed, lab: Lab, report: CheckReport) -> dict[str, Any]:
     """Train, summarize and store; returns the summary as a later process reads it."""
     session = lab.session
-    reset_peak_memory(session.device)
+    reset_peak_memory(session.compute.device)
     began = time.perf_counter()
     network = build.method(cfg).run(lab)
     with lab.report():
-        summary: dict[str, Any] = finite(summarize(cfg, lab, network, time.perf_counter() - began))
+        summary: dict[str, Any] = finite(summarize(plain(cfg), lab, network, time.perf_counter() - began))
         summary["skipped_files"] = [asdict(fault) for fault in report.skipped]
         keep_reported(lab, network, summary)
-        write_json(place.summary, summary)
-        session.tracker.summary(summary)
+        place.write_summary(summary)
+        session.output.tracker.summary(summary)
     return summary
 
 
-def _trackers(cfg: DictConfig, session: Session, steps: int) -> Tracker:
-    trackers: list[Tracker] = [session.journal, ConsoleTracker(steps or None)]
+def _kept(place: RunDir, cfg: Composed, session: Session) -> Output:
+    """Return the output of a session with a journal and trackers that keep what is logged."""
+    journal = JsonlTracker(place.journal)
+    trackers: list[Tracker] = [journal, ConsoleTracker(len(place.plan) or None)]
     if cfg.tracker.mode != "disabled":
-        trackers.append(wandb_tracker(cfg, session))
-    return MultiTracker(trackers)
+        trackers.append(wandb_tracker(plain(cfg), session.data.split, session.data.info, place.path))
+    return replace(session.output, journal=journal, tracker=MultiTracker(trackers))
 
 
-def _describe(cfg: DictConfig, session: Session, resumed: bool) -> str:
-    counts = session.split.counts
+def _describe(cfg: Composed, session: Session, resumed: bool) -> str:
+    split = session.data.split
+    counts = split.counts
     lines = [
-        OmegaConf.to_yaml(cfg, resolve=True).rstrip(),
+        as_yaml(cfg).rstrip(),
         "",
-        f"{'Going on with' if resumed else 'Run'} {session.run_dir} on {session.device}: {cfg.method.name} on "
-        f"{cfg.dataset.name}, {counts['labeled']} labeled, {counts['unlabeled']} unlabeled, {counts['val']} "
-        f"validation, {counts['test']} test images; labeled ids sha256 {session.split.sha256['labeled'][:12]}",
+        f"{'Going on with' if resumed else 'Run'} {session.output.run_dir} on {session.compute.device}: "
+        f"{cfg.method.name} on {cfg.dataset.name}, {counts['labeled']} labeled, {counts['unlabeled']} unlabeled, "
+        f"{counts['val']} validation, {counts['test']} test images; labeled ids sha256 {split.sha256['labeled'][:12]}",
     ]
     return "\n".join(lines[2:] if resumed else lines)
 

@@ -40,7 +40,17 @@ __all__ = [
 ]
 
 Affects = Literal["nothing", "machine", "data", "training", "result"]
-Role = Literal["label", "repetition", "length", "file", "run", "place"]
+Role = Literal[
+    "label",
+    "repetition",
+    "length",
+    "file",
+    "run",
+    "place",
+    "identity",
+    "network",
+    "of method",
+]
 Record = TypeVar("Record", bound=type)
 Found = TypeVar("Found", bound=Callable[..., Any])
 NAMES: Mapping[Any, str] = {
@@ -65,7 +75,9 @@ class Mark:
         role: further property of the value. "label": name of an option, which says nothing that its values do not.
             "repetition": repeated runs of one experiment differ in it. "length": length of a fit, compared by the
             iterations that were done. "file": file of weights, compared by its name. "run": another run, which belongs
-            to one repetition. "place": folder of data.
+            to one repetition. "place": folder of data. "identity": name or place of the run itself. "network": group
+            of settings that make up the network. "of method": setting that a method brings along, in which it may
+            differ from its baseline.
         same_as: name that other methods have for the same setting of their first fit.
         expected: type and range in words, where those made from the annotation are clumsy.
         first_fit: whether it is a setting of the fit that other runs may reuse, which may differ with a word about it.

@@ -1,9 +1,9 @@
-"""Printing to a reader that may go away, as in ``semiseg train | head``; collecting what is logged."""
+"""Printing to a reader that may go away, as in ``semiseg train | head``; tables of text; collecting what is logged."""
 
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -74,3 +74,14 @@ def collected_messages() -> Iterator[list[str]]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
+
+
+def text_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
+    """Lay out rows below their titles in columns; those that ``left`` names are aligned to the left."""
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        pairs = enumerate(zip(cells, widths, strict=True))
+        return "  " + "  ".join(f"{c:<{w}}" if i in left else f"{c:>{w}}" for i, (c, w) in pairs).rstrip()
+
+    return [line(titles), *map(line, rows)]

@@ -11,9 +11,6 @@ DEFAULT_ITERATIONS = 1000
 MISSING = "???"
 """A value that has to be given; the word that OmegaConf knows it by."""
 
-SplitFamily = Literal[
-    "every", "shuffled", "list", "sbd", "cps", "cps_clean", "cac", "clean", "stpp", "u2pl", "dmtc"
-]
 Count = Annotated[int, Ge(1)]
 WithoutEffect = Mark("nothing")
 
@@ -30,7 +27,7 @@ class TrainerSettings:
     """Passes over the data of every fit, by each method's own rule of what an epoch is."""
     batch_size: Count = 8
     """Labeled images a step."""
-    unlabeled_batch_size: Count = 8
+    unlabeled_batch_size: Annotated[Count, Mark(role="of method")] = 8
     """Unlabeled images a step; a method that mixes both in a batch takes the sum."""
     crop_size: Annotated[
         Annotated[int, Ge(8)] | Annotated[list[Annotated[int, Ge(8)]], Len(2, 2)],
@@ -129,13 +126,13 @@ class TrackerSettings:
 class RunSettings:
     """The whole config of ``semiseg train``."""
 
-    name: Annotated[str | None, WithoutEffect] = None
+    name: Annotated[str | None, Mark("nothing", "identity")] = None
     """Name of the run; ``null`` composes it from what was chosen."""
     seed: Annotated[int, Ge(0), Mark("training", "repetition")] = 0
     """Seed of everything random."""
     split: Annotated[str, Mark("data")] = "1/16"
     """Share ("1/8") or number ("732") of labeled training images, or "full"."""
-    split_family: Annotated[SplitFamily, Mark("data")] = "every"
+    split_family: Annotated[str, Mark("data")] = "every"
     """Origin of the partition: "every" r-th image, "shuffled", a "list" of own files, or one of the published ones
     (``semiseg splits list``)."""
     split_id: Annotated[str, Mark("data", "repetition")] = "0"
@@ -148,9 +145,9 @@ class RunSettings:
     val_subset: Annotated[str | None, Mark("data")] = None
     """Published subset to select on: "valtiny" is DMT's 20 images of voc, 19 of cityscapes, and makes the other
     validation images test images."""
-    run_dir: Annotated[str | None, WithoutEffect] = None
+    run_dir: Annotated[str | None, Mark("nothing", "identity")] = None
     """Directory of the run; ``null`` makes ``runs/NAME/TIME``."""
-    sweep_dir: Annotated[str | None, WithoutEffect] = None
+    sweep_dir: Annotated[str | None, Mark("nothing", "identity")] = None
     """Folder of the jobs of ``-m``; ``null`` makes ``runs/sweeps/TIME``."""
     keep_pseudo_labels: Annotated[bool, WithoutEffect] = False
     """Keep the files of pseudo-labels after their last use."""
@@ -168,17 +165,17 @@ class RunSettings:
     """Folder of each dataset, for local.yaml."""
     dataset: Annotated[Any, Mark("data")] = MISSING
     """Dataset: ``_target_`` and arguments."""
-    backbone: Annotated[Any, Mark("training")] = MISSING
+    backbone: Annotated[Any, Mark("training", "network")] = MISSING
     """Backbone: ``_target_`` and arguments."""
-    model: Annotated[Any, Mark("training")] = MISSING
+    model: Annotated[Any, Mark("training", "network")] = MISSING
     """Decoder: ``_target_`` and arguments."""
     method: Annotated[Any, Mark("training")] = MISSING
     """Training method: ``_target_`` and arguments."""
-    augment: Annotated[Any, Mark("training")] = MISSING
+    augment: Annotated[Any, Mark("training", "label")] = MISSING
     """Augmentation: ``_target_`` and arguments."""
-    optimizer: Annotated[Any, Mark("training")] = MISSING
+    optimizer: Annotated[Any, Mark("training", "label")] = MISSING
     """Optimizer: ``_target_`` and arguments."""
-    schedule: Annotated[Any, Mark("training")] = MISSING
+    schedule: Annotated[Any, Mark("training", "label")] = MISSING
     """Schedule of the learning rate: ``_target_`` and arguments."""
     trainer: Annotated[TrainerSettings, Mark("training")] = field(default_factory=TrainerSettings)
     """Lengths, batches and intervals."""

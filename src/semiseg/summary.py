@@ -6,8 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
+from semiseg.config.stored import Config
 from semiseg.contracts.dataset import Split
 from semiseg.contracts.training import Network
 from semiseg.engine.checkpoint import load_bundle, save_bundle
@@ -18,29 +17,29 @@ from semiseg.models.build import bundle
 from semiseg.track.samples import write_samples
 
 
-def summarize(cfg: DictConfig, lab: Lab, network: Network, wall_seconds: float) -> dict[str, Any]:
+def summarize(config: Config, lab: Lab, network: Network, wall_seconds: float) -> dict[str, Any]:
     """Evaluate the reported network once more where that is needed, and collect what the run comes to.
 
     The validation result is that of the fit the network comes from; test images, where there are any, are
     evaluated here and only here.
 
     Args:
-        cfg: the run's config.
+        config: the run's config.
         lab: the finished recipe.
         network: what the method returned.
         wall_seconds: duration of this process's part of the run.
     """
     session = lab.session
-    network = network.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
+    network, trainer = session.compute.place(network), session.training.trainer
     origin = lab.origins.get(network)
     record = lab.fits.get(origin.step) if origin else None
     best, last = (record["best"], record["last"]) if record else (None, None)
     reported = _reported(session, network, origin.file if origin else None, best, last)
-    test = _evaluated(session, network, session.split.test)
-    classes = session.info.classes
+    test = _evaluated(session, network, session.data.split.test)
+    classes = session.data.info.classes
     summary: dict[str, Any] = {
         "miou": reported and reported["miou"],
-        "selected_by": f"{session.trainer.select} on the validation images" if session.split.val else "last",
+        "selected_by": f"{trainer.select} on the validation images" if session.data.split.val else "last",
         "miou_best": best and best["miou"],
         "miou_last": last and last["miou"],
         "best_iteration": best and best["iteration"],
@@ -50,24 +49,26 @@ def summarize(cfg: DictConfig, lab: Lab, network: Network, wall_seconds: float) 
     return summary | {
         "iou": _by_class(classes, reported),
         "accuracy": reported and reported["accuracy"],
-        "evaluator": asdict(session.evaluator),
-        **_split_facts(session.split),
+        "evaluator": asdict(session.training.evaluator),
+        **_split_facts(session.data.split),
         **_beginnings(lab),
-        "seed": session.seed,
-        **{key: cfg[key].name for key in ("method", "dataset", "model", "backbone")},
+        "seed": session.training.seed,
+        **{key: config[key]["name"] for key in ("method", "dataset", "model", "backbone")},
         **_work(lab, wall_seconds),
-        "device": str(session.device),
-        "threads": session.trainer.threads,
+        "device": str(session.compute.device),
+        "threads": trainer.threads,
         "checkpoint": "checkpoints/best.pt",
-        "checkpoint_last": _relative(origin.path.with_name("last.pt"), session.run_dir) if origin else None,
+        "checkpoint_last": _relative(origin.path.with_name("last.pt"), session.output.run_dir)
+        if origin
+        else None,
     }
 
 
 def _beginnings(lab: Lab) -> dict[str, Any]:
     """What the run has from other runs, with the digests of their files; nothing where it began by itself."""
     found: dict[str, Any] = {}
-    if lab.session.initial is not None:
-        found["init_from"] = lab.session.initial.record()
+    if lab.networks.initial is not None:
+        found["init_from"] = lab.networks.initial.summary()
     if lab.taken:
         keys = ("run", "step", "method", "seed", "sha256", "completed", "training_seconds")
         found["taken"] = {name: {key: fit[key] for key in keys} for name, fit in lab.taken.items()}
@@ -107,30 +108,30 @@ def keep_reported(lab: Lab, network: Network, summary: Mapping[str, Any]) -> Non
     else:
         values = bundle(
             network,
-            session.info,
-            session.network_config,
+            session.data.info,
+            session.output.network_config,
             step="run",
             iteration=lab.iterations,
             miou=summary["miou"],
         )
-    save_bundle(session.run_dir / str(summary["checkpoint"]), values)
+    save_bundle(session.output.run_dir / str(summary["checkpoint"]), values)
     samples = take_samples(
         network,
-        session.dataset,
-        session.sample_ids,
-        session.evaluator,
-        session.device,
-        precision=session.trainer.precision,
+        session.data.dataset,
+        session.data.sample_ids,
+        session.training.evaluator,
+        session.compute.device,
+        precision=session.compute.precision,
     )
-    write_samples(session.run_dir / "samples", samples, session.info)
-    session.tracker.images("val/samples", samples, lab.iterations)
+    write_samples(session.output.run_dir / "samples", samples, session.data.info)
+    session.output.tracker.images("val/samples", samples, lab.iterations)
 
 
 def _reported(
     session: Session, network: Network, file: str | None, best: Any, last: Any
 ) -> dict[str, Any] | None:
     known = {"best.pt": best, "last.pt": last}.get(file or "")
-    return known if known is not None else _evaluated(session, network, session.split.val)
+    return known if known is not None else _evaluated(session, network, session.data.split.val)
 
 
 def _evaluated(session: Session, network: Network, ids: tuple[str, ...]) -> dict[str, Any] | None:
@@ -138,11 +139,11 @@ def _evaluated(session: Session, network: Network, ids: tuple[str, ...]) -> dict
         return None
     metrics = evaluate(
         network,
-        session.dataset,
+        session.data.dataset,
         ids,
-        session.evaluator,
-        session.device,
-        precision=session.trainer.precision,
+        session.training.evaluator,
+        session.compute.device,
+        precision=session.compute.precision,
         stop=session.stop.check,
     )
     return metrics.as_dict()

@@ -14,7 +14,7 @@ from semiseg.cli import main as cli
 from semiseg.cli.eval import main
 from semiseg.config.faults import ConfigFaults
 from semiseg.errors import UserError
-from semiseg.runs.finished import open_run
+from semiseg.runs.use import open_run
 
 STEM = "eval-val-reported"
 

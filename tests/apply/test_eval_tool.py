@@ -7,8 +7,7 @@ import torch
 from semiseg.cli import main as cli
 from semiseg.cli.eval import file_stem, main
 from semiseg.errors import UserError
-from semiseg.runs.applying import change, describe, named_evaluator
-from semiseg.runs.finished import open_run
+from semiseg.runs.use import change, describe, named_evaluator, open_run
 from semiseg.settings import EvaluatorSettings
 
 TINY = (

@@ -17,7 +17,7 @@ from semiseg.data.folder import Folder
 from semiseg.data.shapes import Shapes
 from semiseg.files import read_json
 from semiseg.pseudo import above_thresholds, class_balanced_thresholds
-from semiseg.runs.finished import open_run
+from semiseg.runs.use import open_run
 
 SHAPES = Shapes(train=16, val=5, test=3, size=48)
 PICTURES = {"a.png": 0, "b.bmp": 1, "trip/a.png": 2, "c.png": 3, "c.jpg": 4}

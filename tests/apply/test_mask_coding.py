@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 from PIL import Image
 
 from semiseg.apply.mask_coding import mask_coding
@@ -27,7 +26,7 @@ LABEL = np.random.default_rng(0).choice(np.array([0, 1, 2, 255], np.uint8), (20,
 def test_the_dataset_of_the_run_reads_the_masks(own, tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
-    dataset_config = OmegaConf.create({"classes": CLASSES, "values": None, "void": [], **own})
+    dataset_config = {"classes": CLASSES, "values": None, "void": [], **own}
     for name in ("a", "b"):
         Image.new("RGB", (30, 20)).save(tmp_path / "images" / f"{name}.jpg")
         Image.new("P", (30, 20)).save(tmp_path / "masks" / f"{name}.png")
@@ -44,7 +43,7 @@ def test_the_dataset_of_the_run_reads_the_masks(own, tmp_path):
 
 
 def test_pixels_without_label_have_a_color_of_no_class():
-    dataset = OmegaConf.create({"values": ["#000000", "#ffffff"], "void": []})
+    dataset = {"values": ["#000000", "#ffffff"], "void": []}
     info = Shapes(train=4, val=1, test=1).info
     colors = ((0, 0, 0), (255, 255, 255))
     two = type(info)("two", ("rest", "vessel"), colors)

@@ -15,8 +15,8 @@ from semiseg.data.files import read_mask
 from semiseg.data.shapes import Shapes
 from semiseg.engine.metrics import ConfusionMatrix
 from semiseg.files import read_json
-from semiseg.runs.finished import open_run
 from semiseg.runs.predictor import Predictor
+from semiseg.runs.use import open_run
 
 SHAPES = Shapes(train=16, val=5, test=3, size=48)
 

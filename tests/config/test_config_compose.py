@@ -9,15 +9,14 @@ from semiseg.config.build import settings
 from semiseg.config.compose import (
     Request,
     compose,
-    differing_keys,
     draft,
-    is_harmless,
     new_run_dir,
     render_run_yaml,
     run_name,
-    settings_that_matter,
 )
+from semiseg.config.marks import is_harmless
 from semiseg.config.prepare import TOLD_THREADS, for_resume, free_threads, settle
+from semiseg.config.stored import differing_keys, settings_that_matter
 from semiseg.errors import UserError
 from semiseg.settings import DEFAULT_ITERATIONS, EvaluatorSettings, TrainerSettings
 

@@ -16,7 +16,7 @@ from semiseg.data.geometry import LongSide, RandomCrop, ScaleChoice, ScaleUnifor
 from semiseg.data.overlap import OverlapPair
 from semiseg.data.resize import resized
 from semiseg.engine.inference import predict
-from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 from semiseg.settings import EvaluatorSettings
 
 STPP = {"pad_color": (0, 0, 0), "draw_order": "xy"}
@@ -275,11 +275,10 @@ def test_dmt_resizes_cityscapes_before_it_scales() -> None:
     assert int(mask[mask != 255].sum()) == 64
 
 
-class Seen(nn.Module):
+class Seen(Backbone):
     """A backbone that keeps its last input and gives it back as all maps."""
 
-    channels = (3, 3, 3, 3)
-    output_stride = 1
+    stages = (Stage(3, 1),) * 4
     convention = InputConvention()
     out_channels = 3
 

@@ -18,7 +18,7 @@ class Fragile(Supervised):
     def run(self, lab):
         streams = labeled(lab.split.labeled, lab.augment.weak, lab.trainer.batch_size, lab.budget)
         learner = Breaking(lab.network("model"))
-        learner.name = f"{lab.session.seed} {lab.split.name}"
+        learner.name = f"{lab.seed} {lab.split.name}"
         return lab.fit("train", learner, streams).selected
 
 

@@ -22,7 +22,7 @@ def run(folder: Path, state: str, *typed: str) -> Path:
     place.config.touch()
     write_json(folder / "overrides.yaml", list(typed))
     if state == "done":
-        write_json(place.summary, {"miou": 0.25, "wall_s": 61.5})
+        place.write_summary({"miou": 0.25, "wall_s": 61.5})
     place.write_status(state)
     return folder
 

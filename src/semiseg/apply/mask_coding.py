@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo
@@ -42,7 +42,7 @@ class MaskCoding:
         return paletted(table[label], {**colors, self.unlabeled: self.unlabeled_color})
 
 
-def mask_coding(dataset: DictConfig, info: DatasetInfo) -> MaskCoding:
+def mask_coding(dataset: Mapping[str, Any], info: DatasetInfo) -> MaskCoding:
     """Return the coding in which own masks of a dataset are written.
 
     Where ``dataset.values`` and ``dataset.void`` name numbers these are used, and where they name colors the palette
@@ -52,11 +52,7 @@ def mask_coding(dataset: DictConfig, info: DatasetInfo) -> MaskCoding:
         dataset: config node of the run's dataset.
         info: classes and colors.
     """
-    own: dict[str, Any] = {
-        key: OmegaConf.to_container(dataset[key])
-        for key in ("values", "void")
-        if dataset.get(key) is not None
-    }
+    own = {key: dataset[key] for key in ("values", "void") if dataset.get(key) is not None}
     values = own.get("values")
     labels = mask_labels(info.name, info.num_classes, values, own.get("void", ()) if values else ())
     numbers, unlabeled = tuple(range(info.num_classes)), IGNORE_INDEX

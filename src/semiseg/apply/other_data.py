@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, get_args
-
-from omegaconf import DictConfig, OmegaConf
+from typing import Any, Literal, get_args
 
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request
 from semiseg.config.faults import ConfigFaults, Fault
+from semiseg.config.marks import SPLIT_KEYS
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
 from semiseg.config.prepare import checked
+from semiseg.config.stored import plain
 from semiseg.contracts.dataset import SegDataset
 from semiseg.errors import UserError, nearest
-from semiseg.runs.finished import FinishedRun
+from semiseg.runs.use import FinishedRun
 
 EvaluatedPart = Literal["val", "test", "labeled", "unlabeled"]
 PARTS = get_args(EvaluatedPart)
-SPLIT_KEYS = ("split", "split_family", "split_id", "split_lists", "unlabeled", "val_subset")
 
 
 def images_of(
@@ -47,22 +47,20 @@ def images_of(
     return dataset, ids
 
 
-def _changed(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+def _changed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     given, faults = parse(overrides)
     faults += [fault for each in given if (fault := _foreign(each))]
     if faults:
         raise ConfigFaults(faults)
-    changed = config.copy()
+    changed = copy.deepcopy(config)
     if any(each.is_group for each in given):
         other = checked(Request(("split=full", *overrides)), Checker(), settings_only=True)
-        changed.dataset = other.dataset
-        for key in SPLIT_KEYS:
-            changed[key] = other[key]
-        return changed
+        return changed | {key: plain(other)[key] for key in ("dataset", *SPLIT_KEYS)}
     if faults := [fault for each in given if (fault := _unknown(each, config))]:
         raise ConfigFaults(faults)
     for each in given:
-        OmegaConf.update(changed, each.key, each.parsed.value())
+        group, _, name = each.key.rpartition(".")
+        (changed[group] if group else changed)[name] = each.parsed.value()
     return changed
 
 
@@ -75,8 +73,8 @@ def _foreign(given: Given) -> Fault | None:
     return Fault(given.text, expected, source=COMMAND_LINE)
 
 
-def _unknown(given: Given, config: DictConfig) -> Fault | None:
-    known = [*SPLIT_KEYS, *(f"dataset.{key}" for key in config.dataset if not str(key).startswith("_"))]
+def _unknown(given: Given, config: dict[str, Any]) -> Fault | None:
+    known = [*SPLIT_KEYS, *(f"dataset.{key}" for key in config["dataset"] if not str(key).startswith("_"))]
     if given.key in known:
         return None
     expected = f"no such key of the run's dataset.\nThere are: {', '.join(known)}."

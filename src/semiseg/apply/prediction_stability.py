@@ -11,8 +11,8 @@ import torch
 
 from semiseg.contracts.dataset import Array
 from semiseg.pseudo import stability_score
-from semiseg.runs.finished import FinishedRun
 from semiseg.runs.predictor import Predictor, of_run
+from semiseg.runs.use import FinishedRun
 
 VIEW_SCALES = (0.75, 1.25)
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from semiseg.contracts.training import BatchSource, FitResult, Learner, Network
 from semiseg.engine.plan import PlanLab, PlannedLabels
-from semiseg.engine.session import Session
-from semiseg.models.build import equip, traits
+from semiseg.engine.session import Networks, Session
+from semiseg.models.build import network_state, restore_heads_and_input
 from semiseg.models.strides import safe_convolutions
 
 SIDE = 64
@@ -41,10 +41,11 @@ class FitRecorder(PlanLab):
 
     Args:
         session: Session that the recipe is walked through with.
+        networks: Where its networks come from.
     """
 
-    def __init__(self, session: Session) -> None:
-        super().__init__(session)
+    def __init__(self, session: Session, networks: Networks) -> None:
+        super().__init__(session, networks)
         self.fits: list[RecordedFit] = []
 
     def distinct_fits(self) -> list[RecordedFit]:
@@ -58,7 +59,7 @@ class FitRecorder(PlanLab):
 
     def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
         """Build a network without pretrained weights."""
-        return self.session.network("none")
+        return self.networks.build("none")
 
     def fit(
         self,
@@ -75,8 +76,8 @@ class FitRecorder(PlanLab):
         model = next(iter(learner.predictors().values()))
 
         def untrained(file: str) -> Network:
-            network = self.session.network("none")
-            equip(network, traits(model))
+            network = self.networks.build("none")
+            restore_heads_and_input(network, network_state(model))
             return network
 
         return FitResult(untrained, "best", ["snapshot"] * len(snapshots))

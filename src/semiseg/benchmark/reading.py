@@ -13,16 +13,16 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import torch
-from omegaconf import DictConfig, open_dict
 
 from semiseg.config import build
+from semiseg.config.compose import Composed
+from semiseg.config.stored import plain
 from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.contracts.training import View
 from semiseg.data.augment import Augment
-from semiseg.data.collate import collate
+from semiseg.data.collate import Item, collate
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.store import Storable, stored
-from semiseg.data.streams import Item
 from semiseg.errors import UserError
 from semiseg.splits.split import make_split
 
@@ -66,7 +66,7 @@ class StoreFill:
 
 
 def measure_reading(
-    cfg: DictConfig, images: int, rounds: int, seconds: float, report_line: Callable[[str], None]
+    cfg: Composed, images: int, rounds: int, seconds: float, report_line: Callable[[str], None]
 ) -> tuple[list[ReadingRate], list[StoreFill]]:
     """Measure what the configured dataset and augmentation give a training loop.
 
@@ -112,12 +112,11 @@ def rate_text(rate: float) -> str:
     return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
-def _with_store(cfg: DictConfig, folder: Path) -> SegDataset:
+def _with_store(cfg: Composed, folder: Path) -> SegDataset:
     """Build the configured dataset with a store in a folder, where it can have one."""
-    own = cfg.copy()
-    if "cache_dir" in own.dataset:
-        with open_dict(own):
-            own.dataset.update(cache=True, cache_dir=str(folder))
+    own = plain(cfg)
+    if "cache_dir" in own["dataset"]:
+        own["dataset"] |= {"cache": True, "cache_dir": str(folder)}
     return build.dataset(own)
 
 

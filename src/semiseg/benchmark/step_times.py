@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 
 from semiseg.app import open_session
 from semiseg.benchmark.bare_passes import (
@@ -21,6 +20,7 @@ from semiseg.benchmark.bare_passes import (
     run_passes,
 )
 from semiseg.config import build
+from semiseg.config.compose import Composed
 from semiseg.config.prepare import free_threads
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.contracts.training import Batch
@@ -28,6 +28,7 @@ from semiseg.data.palette import bit_color
 from semiseg.engine.loop import Trainer
 from semiseg.engine.signals import StopRequest
 from semiseg.engine.step import count_images, peak_memory, to_device
+from semiseg.runs.directory import RunDir
 from semiseg.splits.split import make_split
 
 IMAGES = 64
@@ -91,7 +92,7 @@ class StepTime:
     memory: int
 
 
-def measure_steps(cfg: DictConfig, rounds: int, report_line: Callable[[str], None]) -> list[StepTime]:
+def measure_steps(cfg: Composed, rounds: int, report_line: Callable[[str], None]) -> list[StepTime]:
     """Measure the fits of a method that differ in learner, networks or batches.
 
     Step and bare passes take turns. A step is what the training loop does with a batch that is there: losses,
@@ -110,8 +111,10 @@ def measure_steps(cfg: DictConfig, rounds: int, report_line: Callable[[str], Non
     dataset = SyntheticImages(info_of(cfg), (height + MARGIN, width + MARGIN))
     found = []
     with tempfile.TemporaryDirectory(prefix="semiseg-benchmark-") as folder, StopRequest() as stop:
-        session = open_session(cfg, Path(folder), dataset, make_split(dataset, LABELED), stop)
-        lab = FitRecorder(session)
+        session, networks = open_session(
+            cfg, RunDir(Path(folder)), dataset, make_split(dataset, LABELED), stop
+        )
+        lab = FitRecorder(session, networks)
         build.method(cfg).run(lab)
         for fit in lab.distinct_fits():
             stop.check()
@@ -123,16 +126,19 @@ def measure_steps(cfg: DictConfig, rounds: int, report_line: Callable[[str], Non
 def measure_fit(fit: RecordedFit, folder: Path, rounds: int) -> StepTime:
     """Measure one fit, late in its training, when losses that wait for a warm-up have begun."""
     session, total = fit.session, fit.streams.iterations
-    device = session.device
+    device = session.compute.device
     trainer = Trainer(session, fit.name, folder, 0, fit.learner, fit.streams, [])
     trainer.record.completed = max(total * 3 // 4, total - 2 * rounds - 4, 0)
     began = time.process_time()
-    batches = [fit.streams.batch(session.dataset, session.seed, fit.name, number) for number in range(2)]
+    batches = [
+        fit.streams.batch(session.data.dataset, session.training.seed, fit.name, number)
+        for number in range(2)
+    ]
     data = (time.process_time() - began) / len(batches)
-    batch: Batch = to_device(batches[0], device, session.memory_format)
+    batch: Batch = to_device(batches[0], device, session.compute.memory_format)
     passes = record_passes(fit.learner, lambda: trainer.step(batch))
     networks = list({id(each.network): each.network for each in passes}.values())
-    works = (lambda: trainer.step(batch), lambda: run_passes(passes, networks, session.autocast))
+    works = (lambda: trainer.step(batch), lambda: run_passes(passes, networks, session.compute.autocast))
     works[1]()
     taken = [[_timed(work, device) for work in works] for _ in range(rounds)]
     return StepTime(
@@ -157,7 +163,7 @@ def _timed(work: Callable[[], object], device: torch.device) -> tuple[float, flo
     return time.perf_counter() - began, time.process_time() - used
 
 
-def info_of(cfg: DictConfig) -> DatasetInfo:
+def info_of(cfg: Composed) -> DatasetInfo:
     """Classes of the configured dataset, without its files."""
     names: Sequence[str] | None = cfg.dataset.get("classes")
     if names is None:

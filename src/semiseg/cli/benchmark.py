@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
 from semiseg.cli.arguments import Parser
 from semiseg.config.check import Checker
-from semiseg.config.compose import Request
+from semiseg.config.compose import Composed, Request
 from semiseg.config.prepare import checked, set_environment
 from semiseg.errors import UserError
 from semiseg.files import write_text
@@ -34,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def settings(options: argparse.Namespace) -> DictConfig:
+def settings(options: argparse.Namespace) -> Composed:
     """Config of the overrides on the command line.
 
     Raises:

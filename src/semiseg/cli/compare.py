@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semiseg.cli.arguments import Parser
-from semiseg.cli.progress import progress
 from semiseg.errors import UserError
+from semiseg.progress_bar import progress
 
 if TYPE_CHECKING:
-    from semiseg.report.collect import RunRecord
-    from semiseg.report.compare_images import Duel
+    from semiseg.report.disagreement import NetworkComparison
+    from semiseg.report.records import RunRecord
 
 PICTURES = 8
 
@@ -26,9 +26,8 @@ def main(words: Sequence[str]) -> int:
     options = _parser().parse_args(words)
     if options.images < 1:
         raise UserError(f"--images={options.images}: expected 1 or more. --no-images predicts none.")
-    # OmegaConf takes a moment, which mistakes in the options need not.
-    from semiseg.report import compare_page as page
-    from semiseg.report.compare_facts import compare
+    # Hydra takes a moment, which mistakes in the options need not.
+    from semiseg.report.compare import MARKDOWN, compare, heading, image_table, summary, tables, write
 
     a, b = (_one_run(path) for path in (options.a, options.b))
     if a.path.resolve() == b.path.resolve():
@@ -36,17 +35,14 @@ def main(words: Sequence[str]) -> int:
     if options.output is not None:
         _claim(options.output, options.force)
     found = compare(a, b)
-    print(
-        "\n\n".join(["\n".join(page.heading(found)), *(each.text() for each in page.tables(found))]),
-        flush=True,
-    )
-    duel = _duel(a, b, options) if options.predict and a.summary and b.summary else None
-    ranked = duel.rank(_watched) if duel else []
-    if duel:
-        print(f"\n{page.verdict(duel, ranked)}\n\n{page.image_table(ranked, options.images).text()}")
+    print("\n\n".join(["\n".join(heading(found)), *(each.text() for each in tables(found))]), flush=True)
+    networks = _networks(a, b, options) if options.predict and a.summary and b.summary else None
+    if networks:
+        networks.rank(_watched)
+        print(f"\n{summary(networks)}\n\n{image_table(networks, options.images).text()}")
     if options.output is not None:
-        page.write(options.output, found, duel, ranked, options.images)
-        print(f"\nWritten to {options.output / page.MARKDOWN}")
+        write(options.output, found, networks, options.images)
+        print(f"\nWritten to {options.output / MARKDOWN}")
     return 0
 
 
@@ -56,7 +52,7 @@ def _one_run(path: Path) -> "RunRecord":
     Raises:
         UserError: there is none that can be read, or more than one.
     """
-    from semiseg.report.collect import collect
+    from semiseg.report.records import collect
 
     found = collect([path])
     if len(found) > 1:
@@ -90,17 +86,17 @@ def _claim(folder: Path, force: bool) -> None:
         )
 
 
-def _duel(a: "RunRecord", b: "RunRecord", options: Namespace) -> "Duel":
+def _networks(a: "RunRecord", b: "RunRecord", options: Namespace) -> "NetworkComparison":
     """Load both networks, and compute as the first run did."""
-    from semiseg.report.compare_images import Duel
-    from semiseg.runs.applying import chosen_device, compute_as
-    from semiseg.runs.finished import open_run
+    from semiseg.cli.network_options import chosen_device
+    from semiseg.report.disagreement import NetworkComparison
+    from semiseg.runs.use import compute_as, open_run
 
     first, second = open_run(a.path), open_run(b.path)
     device = str(chosen_device(options, first))
     compute_as(first)
     try:
-        return Duel(first, second, options.part, device, options.root)
+        return NetworkComparison(first, second, options.part, device, options.root)
     except UserError as error:
         raise UserError(f"{error} --no-images compares everything else.") from error
 

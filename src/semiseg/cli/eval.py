@@ -14,14 +14,14 @@ import torch
 from semiseg.apply.image_scores import ImageScore, ImageScores, write_scores, write_worst
 from semiseg.apply.other_data import PARTS, EvaluatedPart, images_of
 from semiseg.cli.arguments import Parser
-from semiseg.cli.progress import progress
+from semiseg.cli.network_options import add_options, chosen_device, chosen_settings
 from semiseg.contracts.dataset import SegDataset
 from semiseg.contracts.training import Network
 from semiseg.engine.evaluate import evaluate, take_samples
 from semiseg.errors import UserError
 from semiseg.files import write_json
-from semiseg.runs.applying import add_options, chosen_device, chosen_settings, compute_as, describe
-from semiseg.runs.finished import FinishedRun, open_run
+from semiseg.progress_bar import progress
+from semiseg.runs.use import FinishedRun, compute_as, describe, open_run
 from semiseg.settings import EvaluatorSettings
 from semiseg.track.console import iou_table
 
@@ -120,7 +120,7 @@ def measure(
             f"The checkpoint has the classes {', '.join(bundle['classes'])}, the dataset has "
             f"{', '.join(classes)}."
         )
-    precision = run.config.trainer.precision
+    precision = run.config["trainer"]["precision"]
     with progress("evaluate", len(ids)) as advance:
         scores = ImageScores(ids, dataset.info, advance)
         metrics = evaluate(network, dataset, ids, settings, device, precision=precision, watch=scores)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from semiseg import __version__
 from semiseg.cli.arguments import Parser
+from semiseg.cli.network_options import add_network_options, chosen_settings
 from semiseg.errors import UserError
 from semiseg.files import file_digest, replacing
-from semiseg.runs.applying import add_network_options, chosen_settings, describe
-from semiseg.runs.finished import REPORTED, FinishedRun, open_run
+from semiseg.runs.use import REPORTED, FinishedRun, describe, open_run
 
 if TYPE_CHECKING:
     from semiseg.export.graph import Format
@@ -95,7 +95,7 @@ def export(
     from semiseg.export import graph as export_network
     from semiseg.export.verification import compare
 
-    torch.set_num_threads(run.config.trainer.threads)
+    torch.set_num_threads(run.config["trainer"]["threads"])
     network, bundle = run.network(checkpoint, torch.device("cpu"))
     network.to(memory_format=torch.contiguous_format)
     network.heads.clear()
@@ -132,8 +132,8 @@ def metadata(
         "inside": describe(settings),
         "outside": outside(run),
         "evaluator": dataclasses.asdict(settings),
-        "run": config.name,
-        **{key: config[key].name for key in ("dataset", "method", "model", "backbone")},
+        "run": config["name"],
+        **{key: config[key]["name"] for key in ("dataset", "method", "model", "backbone")},
         "checkpoint": checkpoint if checkpoint in (REPORTED, "best", "last") else Path(checkpoint).name,
         "checkpoint_sha256": file_digest(run.checkpoint(checkpoint)),
         "iteration": bundle["iteration"],
@@ -145,15 +145,13 @@ def metadata(
 def outside(run: FinishedRun) -> list[str]:
     """Say what the run does to its predictions that no exported file does."""
     sentences = []
-    if run.config.dataset.get("half_size", False):
+    if run.config["dataset"].get("half_size", False):
         sentences.append(
             "The network learned from images of half the height and width (dataset.half_size): halve images before, "
             "each pixel the mean of four."
         )
-    if run.config.trainer.precision != "fp32":
-        sentences.append(
-            f"The run computed in {run.config.trainer.precision}, the exported network computes in fp32."
-        )
+    if (precision := run.config["trainer"]["precision"]) != "fp32":
+        sentences.append(f"The run computed in {precision}, the exported network computes in fp32.")
     return sentences
 
 

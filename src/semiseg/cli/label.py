@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.apply.picture_options import add_predictor_options
-from semiseg.cli.arguments import Parser
+from semiseg.cli.arguments import Parser, positive
+from semiseg.cli.network_options import add_predictor_options, chosen_predictor
 from semiseg.errors import Interrupted, UserError
-from semiseg.runs.applying import describe, positive
-from semiseg.runs.finished import open_run
+from semiseg.runs.use import describe, open_run
 
 if TYPE_CHECKING:
     from semiseg.apply.labeling_order import Labeling
@@ -53,13 +52,13 @@ def main(arguments: Sequence[str]) -> int:
     # What takes seconds to import comes after the mistakes that are found without it.
     from semiseg.apply.label_folder import RANKING, RECORD, LabelFolder
     from semiseg.apply.labeling_order import Labeling
+    from semiseg.apply.many_pictures import failures, origin
     from semiseg.apply.mask_coding import mask_coding
-    from semiseg.apply.picture_options import chosen_predictor, failures, origin
     from semiseg.engine.signals import StopRequest
 
     predictor = chosen_predictor(options, run)
     facts = origin(options.checkpoint, run, predictor)
-    coding = mask_coding(run.config.dataset, predictor.info)
+    coding = mask_coding(run.config["dataset"], predictor.info)
     folder = LabelFolder(options.output, found, coding, options.link)
     folder.open(
         options.force, _digest({**facts, "images": {name: str(path) for name, path in found.items()}})

@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semiseg.apply.picture_options import add_predictor_options
 from semiseg.cli.arguments import Parser
+from semiseg.cli.network_options import add_predictor_options, chosen_predictor
 from semiseg.errors import Interrupted, UserError
-from semiseg.runs.applying import describe
-from semiseg.runs.finished import open_run
+from semiseg.runs.use import describe, open_run
 
 if TYPE_CHECKING:
     from semiseg.apply.predict_folder import Predictions
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
     found = find_images(options.images)
     # What takes seconds to import comes after the mistakes that are found without it.
-    from semiseg.apply.picture_options import chosen_predictor, failures, origin
+    from semiseg.apply.many_pictures import failures, origin
     from semiseg.apply.predict_folder import RECORD, Predictions
 
     predictor = chosen_predictor(options, run)
@@ -71,9 +70,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _predict_all(predictor: Predictor, waiting: Mapping[str, Path], output: Predictions) -> None:
     """Predict pictures one by one, while another thread writes the former one."""
-    from semiseg.apply.picture_options import predicted
-    from semiseg.cli.progress import progress
+    from semiseg.apply.many_pictures import predicted
     from semiseg.engine.signals import StopRequest
+    from semiseg.progress_bar import progress
 
     state, done = "interrupted", 0
     try:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semiseg.cli.arguments import Parser
-from semiseg.files import write_text
-from semiseg.report import csv_table, markdown
-from semiseg.report.aggregate import SCORES, USUAL_BASELINE, study
-from semiseg.report.collect import collect
-from semiseg.report.flags import MIXABLE
-from semiseg.report.folder import FIGURES, claim, mark
-from semiseg.report.model import Figure, Study
-from semiseg.report.wording import difference, gap_closed, mean_std, metric_name, seeds
+from semiseg.report.aggregate import USUAL_BASELINE, study
+from semiseg.report.comparable import MIXABLE
+from semiseg.report.page import claim, write_report
+from semiseg.report.records import collect
+from semiseg.report.scores import PRIMARY, SCORES
+from semiseg.report.study import Study
+from semiseg.report.tables import summary_table
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -23,8 +22,8 @@ def main(arguments: Sequence[str]) -> int:
     found = study(records, options.by, options.metric, options.baseline, options.mix)
     folder = options.output or usual_folder(options.runs)
     claim(folder, options.force)
-    figures = write(found, folder, f"semiseg report {shlex.join(arguments)}")
-    print(told(found))
+    figures = write_report(found, folder, f"semiseg report {shlex.join(arguments)}")
+    print("\n".join([summary_table(found).text(), *_remarks(found)]))
     print(f"Written to {folder}: report.html, report.md, results.csv, {len(figures)} figures")
     if options.wandb is not None:
         from semiseg.report.upload import upload
@@ -33,55 +32,20 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def write(found: Study, folder: Path, command: str) -> list[Figure]:
-    """Write all files of a report into its folder and return the figures.
-
-    Args:
-        found: what is shown.
-        folder: as ``claim`` left it.
-        command: what was typed.
-    """
-    # Only now what draws, so that mistakes are answered at once.
-    from semiseg.report.gallery import find_galleries
-    from semiseg.report.page import write_html
-    from semiseg.report.plots import write_figures
-
-    galleries = find_galleries(found)
-    figures = write_figures(found, galleries, folder / FIGURES)
-    write_text(folder / "results.csv", csv_table.render(found))
-    write_text(folder / "report.md", markdown.render(found, figures, folder))
-    write_html(found, figures, galleries, folder / "report.html")
-    files = dict.fromkeys(path for figure in figures for path in (figure.path, figure.dark))
-    mark(folder, command, list(files))
-    return figures
-
-
 def usual_folder(given: Sequence[Path]) -> Path:
     """``report`` inside the folder of runs that was given; in the working directory for several or one run."""
     alone = len(given) == 1 and not (given[0] / "run.yaml").is_file()
     return (given[0] if alone else Path()) / "report"
 
 
-def told(found: Study) -> str:
-    """The main table for a terminal, runs that are left out, and notes."""
-    head = [*found.by, "n", metric_name(found.metric), "each seed"]
-    head += [f"to {found.baseline}", "gap closed"] if found.baseline else []
-    rows = [head]
-    for cell in found.cells:
-        score = cell.scores[found.metric]
-        row = [*cell.key.values(), str(score.n), mean_std(score), seeds(cell.runs, score)]
-        rows.append(
-            [*row, difference(cell.difference), gap_closed(cell.gap_closed)] if found.baseline else row
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    for flagged in found.flagged:
-        kinds = ", ".join(flag.kind if flag.kind != "state" else flag.text for flag in flagged.flags)
-        lines.append(
-            f"{'averaged in spite of' if flagged.averaged else 'not averaged'}: {flagged.run.path} ({kinds})"
-        )
-    lines += [f"{cell.label}: {note}" for cell in found.cells for note in cell.notes]
-    return "\n".join([*lines, *found.notes])
+def _remarks(found: Study) -> list[str]:
+    """Runs that are left out, and notes."""
+    lines = []
+    for each in found.flagged:
+        kinds = ", ".join(flag.kind if flag.kind != "state" else flag.text for flag in each.flags)
+        state = "averaged in spite of" if each.averaged else "not averaged"
+        lines.append(f"{state}: {each.run.path} ({kinds})")
+    return [*lines, *(f"{cell.label}: {note}" for cell in found.cells for note in cell.notes), *found.notes]
 
 
 def _parser() -> Parser:
@@ -107,9 +71,9 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--metric",
-        default="miou",
+        default=PRIMARY.key,
         metavar="NAME",
-        help=f"score to compare: {', '.join(SCORES)}, iou/CLASS or iou_test/CLASS (default: miou)",
+        help=f"score to compare: {', '.join(SCORES)}, iou/CLASS or iou_test/CLASS (default: {PRIMARY.key})",
     )
     parser.add_argument(
         "--baseline",

@@ -31,7 +31,7 @@ def main(words: Sequence[str]) -> int:
         raise UserError("--resolve goes with --cfg job.")
     # Hydra and OmegaConf take a moment, which mistakes in the options need not.
     from semiseg.config.check import Checker
-    from semiseg.config.compose import Request
+    from semiseg.config.compose import Request, as_yaml
     from semiseg.config.multirun import sweep
     from semiseg.config.prepare import checked, for_resume, settle
 
@@ -41,10 +41,8 @@ def main(words: Sequence[str]) -> int:
         return sweep(request, _run)
     request = for_resume(request)
     if options.cfg:
-        from omegaconf import OmegaConf
-
         cfg = checked(request, Checker(), settings_only=True)
-        print(OmegaConf.to_yaml(cfg, resolve=options.resolve), end="")
+        print(as_yaml(cfg, options.resolve), end="")
         return 0
     cfg = settle(checked(request, Checker()))
     from semiseg import app as train

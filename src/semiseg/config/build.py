@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config.check_keys import wrong_device
+from semiseg.config.stored import Config, plain
 from semiseg.config.targets import BadTarget, accepts, locate
 from semiseg.errors import Interrupted, UserError
 
@@ -20,62 +20,62 @@ if TYPE_CHECKING:
     from semiseg.contracts.training import Method, OptimizerSpec, Schedule
     from semiseg.data.augment import Augment
     from semiseg.engine.session import NetworkFactory
-    from semiseg.models.segmodel import SegModel
+    from semiseg.models.segmodel import Backbone, Decoder, SegModel, Stage
 
 Record = TypeVar("Record")
 
-DECODER_ARGUMENTS = ("in_channels", "output_stride")
+DECODER_ARGUMENTS = ("stages",)
 """What a decoder gets from the backbone, beside the arguments of its config node."""
 
 
-def dataset(cfg: DictConfig) -> SegDataset:
+def dataset(cfg: Config) -> SegDataset:
     """Build the dataset; raises ``UserError`` where its files are missing."""
     result: SegDataset = _built(cfg, "dataset")
     return result
 
 
-def split(cfg: DictConfig, dataset: SegDataset) -> Split:
+def split(cfg: Config, dataset: SegDataset) -> Split:
     """Divide a dataset, see ``make_split`` and ``measurable``; raises ``UserError`` where that cannot be done."""
     from semiseg.data.check import measurable
     from semiseg.splits.split import make_split
 
     made = make_split(
         dataset,
-        str(cfg.split),
-        cfg.split_family,
-        cfg.split_id,
-        cfg.unlabeled,
-        cfg.split_lists,
+        str(cfg["split"]),
+        cfg["split_family"],
+        cfg["split_id"],
+        cfg["unlabeled"],
+        cfg["split_lists"],
         cfg.get("val_subset"),
     )
     return measurable(dataset, made)
 
 
-def augment(cfg: DictConfig) -> Augment:
+def augment(cfg: Config) -> Augment:
     """Build the weak and strong views."""
     result: Augment = _built(cfg, "augment")
     return result
 
 
-def method(cfg: DictConfig) -> Method:
+def method(cfg: Config) -> Method:
     """Build the training method."""
     result: Method = _built(cfg, "method")
     return result
 
 
-def optimizer(cfg: DictConfig) -> OptimizerSpec:
+def optimizer(cfg: Config) -> OptimizerSpec:
     """Build what makes parameter groups and the optimizer."""
     result: OptimizerSpec = _built(cfg, "optimizer")
     return result
 
 
-def schedule(cfg: DictConfig) -> Schedule:
+def schedule(cfg: Config) -> Schedule:
     """Build the learning-rate schedule."""
     result: Schedule = _built(cfg, "schedule")
     return result
 
 
-def network_factory(cfg: DictConfig, info: DatasetInfo) -> NetworkFactory:
+def network_factory(cfg: Config, info: DatasetInfo) -> NetworkFactory:
     """Return a function that builds a network for the classes of a dataset.
 
     Its argument ``weights`` replaces ``backbone.weights`` where it is given; "none" suits every backbone.
@@ -89,24 +89,38 @@ def network_factory(cfg: DictConfig, info: DatasetInfo) -> NetworkFactory:
     return build
 
 
-def backbone(cfg: DictConfig, weights: str | None = None) -> Any:
+def backbone(cfg: Config, weights: str | None = None) -> Backbone:
     """Build the backbone; ``weights`` replaces ``backbone.weights``."""
-    return _built(cfg, "backbone", **_weights(cfg, weights))
+    from semiseg.models.segmodel import Backbone
+
+    made = _built(cfg, "backbone", **_weights(cfg, weights))
+    if not isinstance(made, Backbone):
+        raise UserError(
+            "expected a subclass of semiseg.models.segmodel.Backbone, which says what maps it has.",
+            key="backbone._target_",
+            value=cfg["backbone"]["_target_"],
+        )
+    return made
 
 
-def decoder_factory(cfg: DictConfig) -> Callable[..., Any]:
-    """Return a function of ``in_channels`` and ``output_stride`` that builds the decoder."""
+def decoder_factory(cfg: Config) -> Callable[[Sequence[Stage]], Decoder]:
+    """Return a function of the stages of a backbone that builds the decoder."""
 
-    def build(**shape: Any) -> Any:
-        return _built(cfg, "model", **shape)
+    def build(stages: Sequence[Stage]) -> Decoder:
+        # Called here, because Hydra would turn the stages into dicts.
+        decoder = _built(cfg, "model", _partial_=True)
+        try:
+            result: Decoder = decoder(stages=stages)
+        except Exception as error:  # a class of one's own may refuse in its own way
+            raise _reason(error, "model") from error
+        return result
 
     return build
 
 
 def settings(record: type[Record], node: Mapping[str, Any]) -> Record:
     """Turn a node (trainer, evaluator, tracker) into its record; keys that are left out take their defaults."""
-    values: Any = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
-    return record(**values)
+    return record(**plain(node))
 
 
 def device(name: str, key: str = "trainer.device") -> torch.device:
@@ -133,25 +147,24 @@ def device(name: str, key: str = "trainer.device") -> torch.device:
     return chosen
 
 
-def _weights(cfg: DictConfig, weights: str | None) -> dict[str, str]:
-    if weights is None or weights == cfg.backbone.get("weights"):
+def _weights(cfg: Config, weights: str | None) -> dict[str, str]:
+    node = cfg["backbone"]
+    if weights is None or weights == node.get("weights"):
         return {}
-    if "weights" in cfg.backbone:
+    if "weights" in node:
         return {"weights": weights}
     if weights == "none":
         return {}
-    raise UserError(f"backbone={cfg.backbone.name} takes no weights.", key="weights", value=weights)
+    raise UserError(f"backbone={node['name']} takes no weights.", key="weights", value=weights)
 
 
-def _built(cfg: DictConfig, key: str, **arguments: Any) -> Any:
+def _built(cfg: Config, key: str, **arguments: Any) -> Any:
     """Build the node ``key``; nested nodes first. Plain lists and dicts reach the constructors.
 
     Raises:
         UserError: what the node names cannot be used, or refuses its arguments.
     """
-    node = cfg[key].copy()
-    node._set_parent(cfg)
-    OmegaConf.set_struct(node, False)
+    node = plain(cfg[key])
     try:
         if not accepts(locate(node["_target_"]), "name"):
             node.pop("name", None)

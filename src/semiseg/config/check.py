@@ -14,30 +14,21 @@ from omegaconf import DictConfig
 
 from semiseg.config import build
 from semiseg.config.check_keys import check_settings, plain_values
-from semiseg.config.compose import Draft, settings_that_matter
+from semiseg.config.compose import Draft
 from semiseg.config.faults import Fault, faults_of_error
-from semiseg.config.marks import mark_of
+from semiseg.config.marks import SPLIT_KEYS, mark_of
 from semiseg.config.split_keys import require_lists
+from semiseg.config.stored import plain
 from semiseg.config.targets import BadTarget, check_node, locate
 from semiseg.errors import UserError
-from semiseg.runs.directory import RunDir
+from semiseg.runs.read import StoredRun
 from semiseg.settings import COMPONENTS, TrainerSettings
 
 if TYPE_CHECKING:
     from semiseg.contracts.dataset import Split
-    from semiseg.runs.former import Here
+    from semiseg.runs.differences import CurrentRun
 
 PUBLISHED_WEIGHTS = ("imagenet", "pretrained")
-DATA_KEYS = (
-    "dataset",
-    "split",
-    "split_family",
-    "split_id",
-    "split_lists",
-    "unlabeled",
-    "val_subset",
-    "data_roots",
-)
 TRIED: dict[str, Callable[[DictConfig], Any]] = {
     "method": build.method,
     "augment": build.augment,
@@ -83,7 +74,7 @@ class Checker:
         touched = [key for key in nodes if any(layer.sets(key) for layer in draft.layers)]
         faults = [*self._components(draft.cfg, nodes, touched), *self._device(values, wrong)]
         wrong |= {fault.key for fault in faults}
-        if not any(_any_below(key, wrong) for key in DATA_KEYS):
+        if not any(_any_below(key, wrong) for key in ("dataset", "data_roots", *SPLIT_KEYS)):
             faults += _trial("split_family", partial(require_lists, values))
             faults += _trial("dataset", partial(_divide, draft.cfg))
         if not (known or faults or elsewhere):
@@ -93,6 +84,8 @@ class Checker:
         if not (known or faults or elsewhere):
             trainer = [values["trainer"], nodes["method"], nodes["model"]]
             faults += self._once(trainer, partial(_trial, "method", partial(_suits_batches, draft.cfg)))
+            sizes = [values["trainer"], values["evaluator"], nodes["backbone"]]
+            faults += self._once(sizes, partial(_trial, "backbone", partial(_suits_sizes, draft.cfg)))
         if not (known or faults or elsewhere):
             faults += _trial("method", partial(_suits_split, draft.cfg))
         if not (known or faults or elsewhere):
@@ -176,7 +169,7 @@ def _on_meta(cfg: DictConfig, loaded: bool) -> None:
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch remarks that nothing is copied to this device
         backbone = build.backbone(cfg, None if loaded else "none")
-        build.decoder_factory(cfg)(in_channels=backbone.channels, output_stride=backbone.output_stride)
+        build.decoder_factory(cfg)(backbone.stages)
 
 
 def _suits_batches(cfg: DictConfig) -> None:
@@ -200,6 +193,20 @@ def _suits_batches(cfg: DictConfig) -> None:
             )
 
 
+def _suits_sizes(cfg: DictConfig) -> None:
+    """Find crops and windows whose sides the backbone can't take; whole images are padded for it."""
+    import torch
+
+    from semiseg.models.segmodel import require_multiple
+
+    with torch.device("meta"):
+        multiple = build.backbone(cfg, "none").size_multiple
+    crop = cfg.trainer.crop_size
+    require_multiple("trainer.crop_size", [crop] if isinstance(crop, int) else list(crop), multiple)
+    if cfg.evaluator.mode == "slide":
+        require_multiple("evaluator.window", [cfg.evaluator.window], multiple)
+
+
 def _split(cfg: DictConfig) -> Split:
     """List the dataset and divide it; no image is opened."""
     return build.split(cfg, build.dataset(cfg))
@@ -212,33 +219,33 @@ def _suits_split(cfg: DictConfig) -> None:
         method.check_split(_split(cfg))
 
 
-def _here(cfg: DictConfig) -> Here:
-    """What former runs are compared with."""
-    from semiseg.runs.former import Here
+def _here(cfg: DictConfig) -> CurrentRun:
+    """What other runs are compared with."""
+    from semiseg.runs.differences import CurrentRun
 
     dataset = build.dataset(cfg)
-    return Here(settings_that_matter(cfg), dataset, build.split(cfg, dataset))
+    return CurrentRun(plain(cfg), dataset, build.split(cfg, dataset))
 
 
 def _initial_suits(cfg: DictConfig) -> None:
     """Look at the network that this run's networks begin as; a finished run needs it no more."""
-    done = cfg.run_dir is not None and RunDir(Path(str(cfg.run_dir)).expanduser()).read_summary() is not None
+    done = cfg.run_dir is not None and StoredRun(Path(str(cfg.run_dir)).expanduser()).summary is not None
     if cfg.init_from is not None and not done:
-        from semiseg.runs.initial import open_initial
+        from semiseg.runs.reuse import find_initial
 
-        open_initial(cfg, _here(cfg))
+        find_initial(cfg, _here(cfg))
 
 
 def _given_fits_suit(cfg: DictConfig) -> None:
     """Look at the fits of other runs that the method takes; a run that has begun has them already."""
     method = build.method(cfg)
     given = method.reused_fits() if hasattr(method, "reused_fits") else []
-    begun = cfg.run_dir is not None and RunDir(Path(str(cfg.run_dir)).expanduser()).started
+    begun = cfg.run_dir is not None and StoredRun(Path(str(cfg.run_dir)).expanduser()).started
     if given and not begun:
-        from semiseg.runs.given import open_fit, require_different
+        from semiseg.runs.reuse import find_fit, require_different
 
         here = _here(cfg)
-        require_different([open_fit(each, here) for each in given], cfg.trainer.select)
+        require_different([find_fit(each, here) for each in given], cfg.trainer.select)
 
 
 def _divide(cfg: DictConfig) -> None:

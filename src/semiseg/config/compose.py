@@ -1,7 +1,7 @@
 """From the command line to one config: Hydra's composition, the rules around it, and how it is stored."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,16 +22,18 @@ from semiseg.config.layers import (
     base_60_faults,
     command_layer,
     file_layers,
-    flatten,
     own_files,
     register_local,
 )
-from semiseg.config.marks import is_harmless
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
+from semiseg.config.stored import Config, plain
 from semiseg.config.targets import complete
 from semiseg.settings import COMPONENTS, DEFAULT_ITERATIONS
 
 HYDRA_VERSION_BASE = "1.3"
+
+Composed = DictConfig
+"""A composed config; its interpolations are resolved when they are read."""
 
 
 @dataclass(frozen=True)
@@ -172,18 +174,16 @@ def settle_budget(cfg: DictConfig, command: Layer, faults: list[Fault] | None = 
     return True
 
 
-def run_name(cfg: DictConfig) -> str:
+def run_name(cfg: Config) -> str:
     """Name a run after what was chosen, without slashes; with a given ``name`` that."""
-    if cfg.name:
-        return _slug(cfg.name)
+    if cfg["name"]:
+        return _slug(cfg["name"])
     parts = (
-        cfg.dataset.name,
-        cfg.split.replace("/", "of"),
-        f"{cfg.split_family}{cfg.split_id}",
-        cfg.backbone.name,
-        cfg.model.name,
-        cfg.method.name,
-        f"s{cfg.seed}",
+        cfg["dataset"]["name"],
+        cfg["split"].replace("/", "of"),
+        f"{cfg['split_family']}{cfg['split_id']}",
+        *(cfg[group]["name"] for group in ("backbone", "model", "method")),
+        f"s{cfg['seed']}",
     )
     return "-".join(_slug(part) for part in parts)
 
@@ -199,12 +199,10 @@ def render_run_yaml(cfg: DictConfig) -> str:
     It names its own schema and keeps interpolations. The run directory stays out, so that a new run gets a
     new one, and so does a name that only follows from the other keys.
     """
-    body: dict[str, Any] = dict(_container(cfg, resolve=False))
+    body: Any = OmegaConf.to_container(cfg, resolve=False)
     for key in ("run_dir", "sweep_dir"):
         body[key] = None
-    unnamed = cfg.copy()
-    unnamed.name = None
-    if cfg.name == run_name(unnamed):
+    if cfg.name == run_name({**plain(cfg), "name": None}):
         body["name"] = None
     head = {"defaults": ["schema", {"hydra": "default"}, "_self_"]}
     return (
@@ -215,36 +213,9 @@ def render_run_yaml(cfg: DictConfig) -> str:
     )
 
 
-def settings_that_matter(cfg: DictConfig) -> dict[str, Any]:
-    """Dotted keys and values of all that a result depends on, interpolations resolved.
-
-    A key that is null says no more than one that is missing, so that a run goes on when keys have been added:
-    what may be None is None by default, in components too.
-    """
-    plain = _container(cfg, resolve=True)
-    return {
-        key: value
-        for key, value in flatten(plain).items()
-        if value is not None and not is_harmless(key, plain)
-    }
-
-
-def differing_keys(old: DictConfig, new: DictConfig) -> list[tuple[str, Any, Any]]:
-    """Keys that could change a result and differ, with their old and new value; None where one is missing.
-
-    ``trainer.threads`` counts only where the new config gives it: a resumed run takes the stored number.
-    """
-    before, after = settings_that_matter(old), settings_that_matter(new)
-    if after.get("trainer.threads") is None:
-        after["trainer.threads"] = before.get("trainer.threads")
-    keys = dict.fromkeys([*before, *after])
-    return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
-
-
-def _container(cfg: DictConfig, resolve: bool) -> Mapping[str, Any]:
-    plain = OmegaConf.to_container(cfg, resolve=resolve)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+def as_yaml(cfg: DictConfig, resolve: bool = True) -> str:
+    """Return a config as YAML."""
+    return OmegaConf.to_yaml(cfg, resolve=resolve)
 
 
 def _slug(text: Any) -> str:

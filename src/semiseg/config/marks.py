@@ -1,12 +1,20 @@
 """What a key of a config affects, asked of its declaration; lists of keys are queries of these marks."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from semiseg.config.targets import BadTarget, locate
-from semiseg.declare import Mark, declared
+from semiseg.declare import Mark, Setting, declared
 from semiseg.settings import COMPONENTS, RECORDS, RunSettings
+
+SPLIT_KEYS = tuple(
+    name
+    for name, setting in declared(RunSettings).items()
+    if setting.mark.affects == "data" and name not in COMPONENTS
+)
+"""Keys that say which images are labeled, unlabeled, and for validation."""
 
 
 def mark_of(key: str, config: Mapping[str, Any]) -> Mark:
@@ -36,9 +44,36 @@ def mark_of(key: str, config: Mapping[str, Any]) -> Mark:
     return mark
 
 
+def group_role(key: str) -> str | None:
+    """Role of the config group that a dotted key belongs to."""
+    top = declared(RunSettings).get(key.partition(".")[0])
+    return top.mark.role if top else None
+
+
 def is_harmless(key: str, config: Mapping[str, Any]) -> bool:
     """Whether a key cannot change a result, so that a run may be resumed with another value."""
     return mark_of(key, config).affects == "nothing"
+
+
+def first_fit(config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return value and default of the settings of the fit of a method that other runs may reuse.
+
+    They stand under the names that methods share. The default is what methods do that have no such setting.
+    """
+    node = config["method"]
+    return {
+        each.mark.same_as or name: (node.get(name, each.default), each.default)
+        for name, each in _settings_of(str(node["_target_"])).items()
+        if each.mark.first_fit
+    }
+
+
+@functools.cache
+def _settings_of(target: str) -> Mapping[str, Setting]:
+    try:
+        return declared(locate(target))
+    except (BadTarget, TypeError, ValueError):  # a fault that the check names
+        return {}
 
 
 def _below(outer: Mark, inner: Mark) -> Mark:
@@ -48,8 +83,5 @@ def _below(outer: Mark, inner: Mark) -> Mark:
 def _own_mark(node: Any, name: str) -> Mark:
     if not isinstance(node, Mapping) or "_target_" not in node:
         return Mark()
-    try:
-        known = declared(locate(str(node["_target_"]))).get(name)
-    except (BadTarget, TypeError, ValueError):  # a fault that the check names
-        return Mark()
+    known = _settings_of(str(node["_target_"])).get(name)
     return known.mark if known else Mark()

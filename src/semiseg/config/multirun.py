@@ -15,7 +15,7 @@ from semiseg.config.faults import ConfigFaults, Fault
 from semiseg.config.grid import Grid, expand
 from semiseg.config.prepare import set_environment, settle, stored_run
 from semiseg.errors import UserError
-from semiseg.runs.directory import RunDir
+from semiseg.runs.read import StoredRun
 from semiseg.settings import RunSettings
 from semiseg.sweep.campaign import Campaign, Run
 from semiseg.sweep.index import Index, held
@@ -47,7 +47,7 @@ def sweep(request: Request, load: Callable[[], Run]) -> int:
         _refuse_other_settings(zip(configs, jobs, strict=True))
         placed = [_placed(*each) for each in zip(drafts, jobs, strict=True)]
         missing = [
-            each for each, job in zip(placed, jobs, strict=True) if RunDir(job.folder).read_summary() is None
+            each for each, job in zip(placed, jobs, strict=True) if StoredRun(job.folder).summary is None
         ]
         _refuse_objects(missing)
         campaign = Campaign(request, Index(place), jobs if grid.closed else [], load)

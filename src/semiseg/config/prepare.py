@@ -11,7 +11,6 @@ from semiseg.config.check import Checker
 from semiseg.config.compose import (
     Request,
     compose,
-    differing_keys,
     draft,
     new_run_dir,
     run_name,
@@ -19,9 +18,10 @@ from semiseg.config.compose import (
 from semiseg.config.faults import ConfigFaults
 from semiseg.config.marks import is_harmless
 from semiseg.config.overrides import parse
+from semiseg.config.stored import differing_keys
 from semiseg.errors import UserError, shown
 from semiseg.files import file_digest
-from semiseg.runs.directory import network_file
+from semiseg.runs.read import network_file
 
 STORED = "run"
 TOLD_THREADS = os.environ.get("OMP_NUM_THREADS", "")

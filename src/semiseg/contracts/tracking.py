@@ -73,3 +73,15 @@ class Tracker(Protocol):
     def close(self, status: str) -> None:
         """End the record; ``status`` is "done", "failed" or "interrupted". Nothing may follow."""
         ...
+
+
+class Journal(Protocol):
+    """A record of a run on disk that can be cut back to where a step is resumed."""
+
+    def position(self) -> int:
+        """Return where the record ends, with everything up to there on the disk."""
+        ...
+
+    def cut(self, position: int) -> None:
+        """Drop everything after ``position``, which an earlier ``position()`` returned."""
+        ...

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from semiseg.contracts.dataset import DatasetInfo, Part
-from semiseg.data.files import FileDataset, find_root, images_by_stem
+from semiseg.data.files import Cache, CacheDir, FileDataset, Root, find_root, images_by_stem
 from semiseg.errors import UserError
 from semiseg.splits.lists import read_stems
 
@@ -47,11 +47,11 @@ class CamVid(FileDataset):
 
     def __init__(
         self,
-        root: str | None = None,
+        root: Root = None,
         *,
         skip_bad: bool = False,
-        cache: bool = True,
-        cache_dir: str | None = None,
+        cache: Cache = True,
+        cache_dir: CacheDir = None,
         name: str = "camvid",
     ) -> None:
         folder = find_root(root, name, TREE)

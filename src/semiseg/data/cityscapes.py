@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
-from semiseg.data.files import BadFileError, FileDataset, find_root, images_by_stem
+from semiseg.data.files import BadFileError, Cache, CacheDir, FileDataset, Root, find_root, images_by_stem
 from semiseg.errors import UserError
 
 Labels = Literal["labelTrainIds", "labelIds"]
@@ -65,13 +65,13 @@ class Cityscapes(FileDataset):
 
     def __init__(
         self,
-        root: str | None = None,
+        root: Root = None,
         *,
         labels: Labels | None = None,
         half_size: bool = False,
         skip_bad: bool = False,
-        cache: bool = True,
-        cache_dir: str | None = None,
+        cache: Cache = True,
+        cache_dir: CacheDir = None,
         name: str = "cityscapes",
     ) -> None:
         if labels is not None and labels not in get_args(Labels):

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -12,10 +12,14 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.data.mask_labels import label_tables, ranges
+from semiseg.declare import Mark
 from semiseg.errors import UserError
 from semiseg.splits.lists import IMAGE_SUFFIXES, require_disjoint
 
 ROOT_VARIABLE = "SEMISEG_DATA"
+Root = Annotated[str | None, Mark("machine", "place")]
+Cache = Annotated[bool, Mark("nothing")]
+CacheDir = Annotated[str | None, Mark("nothing")]
 IMAGE_MODES = frozenset(
     {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 )

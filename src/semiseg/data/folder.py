@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
-from semiseg.data.files import FileDataset, find_root
+from semiseg.data.files import Cache, CacheDir, FileDataset, Root, find_root
 from semiseg.data.folder_files import TREE, FolderFiles, find_files, images_elsewhere
 from semiseg.data.mask_colors import ColorTable
 from semiseg.data.mask_labels import mask_labels
@@ -50,7 +50,7 @@ class Folder(FileDataset):
 
     def __init__(
         self,
-        root: str | None = None,
+        root: Root = None,
         *,
         classes: Sequence[str],
         palette: Sequence[Sequence[int]] | None = None,
@@ -64,8 +64,8 @@ class Folder(FileDataset):
         unlabeled: str | None = None,
         void: Sequence[int | str] = (),
         skip_bad: bool = False,
-        cache: bool = True,
-        cache_dir: str | None = None,
+        cache: Cache = True,
+        cache_dir: CacheDir = None,
         name: str = "folder",
     ) -> None:
         info = folder_info(name, classes, palette)

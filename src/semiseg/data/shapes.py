@@ -1,7 +1,7 @@
 """The embedded dataset: textured shapes drawn on the fly, no file and no network."""
 
 import random
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from semiseg.data.drawing import (
     frame,
     rgb,
 )
+from semiseg.declare import Mark
 from semiseg.errors import UserError
 from semiseg.seeding import derive_seed
 
@@ -74,7 +75,7 @@ class Shapes:
         hue_spread: int = 25,
         clutter: int = 1,
         noise: int = 4,
-        cache: int = 1024,
+        cache: Annotated[int, Mark("nothing")] = 1024,
         name: str = "shapes",
     ) -> None:
         counts = {"train": train, "val": val, "test": test}

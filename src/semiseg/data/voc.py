@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from semiseg.contracts.dataset import DatasetInfo
-from semiseg.data.files import FileDataset, find_root, images_by_stem
+from semiseg.data.files import Cache, CacheDir, FileDataset, Root, find_root, images_by_stem
 from semiseg.data.palette import bit_color
 from semiseg.errors import UserError
 from semiseg.splits.lists import read_stems
@@ -55,13 +55,13 @@ class Voc(FileDataset):
 
     def __init__(
         self,
-        root: str | None = None,
+        root: Root = None,
         *,
         train_set: TrainSet = "trainaug",
         masks: str = "SegmentationClassAug",
         skip_bad: bool = False,
-        cache: bool = True,
-        cache_dir: str | None = None,
+        cache: Cache = True,
+        cache_dir: CacheDir = None,
         name: str = "voc",
     ) -> None:
         if train_set not in get_args(TrainSet):

@@ -8,10 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
+from semiseg.config.stored import read_config
 from semiseg.contracts.dataset import Part
 from semiseg.data.camvid import CamVid
 from semiseg.data.cityscapes import Cityscapes
@@ -77,13 +74,11 @@ def _local_roots(section: Section) -> dict[str, str]:
     if not LOCAL_CONFIG.is_file():
         return {}
     try:
-        loaded = OmegaConf.load(LOCAL_CONFIG)
-        node = loaded.get("data_roots") if isinstance(loaded, DictConfig) else None
-        roots = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else {}
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        section.problem(f"{LOCAL_CONFIG} cannot be read: {error}", "correct the file", fatal=True)
+        roots = read_config(LOCAL_CONFIG, "data_roots")
+    except UserError as error:
+        section.problem(str(error), "correct the file", fatal=True)
         return {}
-    return {str(name): str(root) for name, root in roots.items()} if isinstance(roots, dict) else {}
+    return {name: str(root) for name, root in roots.items()}
 
 
 def _inspect_dataset(section: Section, name: str, known: KnownDataset, root: str | None) -> None:

@@ -29,9 +29,8 @@ from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.engine.labeling import label_meta, label_quality
 from semiseg.engine.loop import Trainer, tidy
 from semiseg.engine.moments import snapshot_steps
-from semiseg.engine.session import Session
+from semiseg.engine.session import Networks, Session
 from semiseg.engine.steps import Origin, Step, open_step
-from semiseg.runs.given import open_fit
 from semiseg.seeding import derive_seed, seed_everything
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 
@@ -47,14 +46,20 @@ class Lab:
 
     Args:
         session: data, settings and devices of the run.
+        networks: where its networks come from.
         status: called with a step's name and the iterations of the run, when an unfinished step begins and
             whenever training state has been saved.
     """
 
     def __init__(
-        self, session: Session, status: Callable[[str, int], None] = lambda name, iterations: None
+        self,
+        session: Session,
+        networks: Networks,
+        status: Callable[[str, int], None] = lambda name, iterations: None,
     ) -> None:
         self.session = session
+        self.networks = networks
+        self.output = session.output
         self.origins: WeakKeyDictionary[Network, Origin] = WeakKeyDictionary()
         self.fits: dict[str, dict[str, Any]] = {}
         self.taken: dict[str, dict[str, Any]] = {}
@@ -66,42 +71,42 @@ class Lab:
     @property
     def dataset(self) -> SegDataset:
         """Images and masks."""
-        return self.session.dataset
+        return self.session.data.dataset
 
     @property
     def info(self) -> DatasetInfo:
         """Classes of the dataset."""
-        return self.session.info
+        return self.session.data.info
 
     @property
     def split(self) -> Split:
         """Labeled, unlabeled, validation and test ids."""
-        return self.session.split
+        return self.session.data.split
 
     @property
     def augment(self) -> Augment:
         """Weak and strong views."""
-        return self.session.augment
+        return self.session.data.augment
 
     @property
     def trainer(self) -> TrainerSettings:
         """Batch sizes and lengths."""
-        return self.session.trainer
+        return self.session.training.trainer
 
     @property
     def evaluator(self) -> EvaluatorSettings:
         """How networks are applied to whole images."""
-        return self.session.evaluator
+        return self.session.training.evaluator
 
     @property
     def budget(self) -> Budget:
         """Length of every fit."""
-        return self.session.budget
+        return self.session.training.budget
 
     @property
     def seed(self) -> int:
         """Seed of the run."""
-        return self.session.seed
+        return self.session.training.seed
 
     def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
         """Build a network whose random weights depend on (seed, tag) alone.
@@ -112,10 +117,10 @@ class Lab:
             differs_from: tag of a network that this one learns with and has to differ from; matters where both begin
                 as the network of ``init_from``.
         """
-        if self.session.initial is not None and differs_from is not None:
-            log.warning(self.session.initial.twins(tag, differs_from))
+        if self.networks.initial is not None and differs_from is not None:
+            log.warning(self.networks.initial.identical_start_warning(tag, differs_from))
         seed_everything(derive_seed(self.seed, "network", tag))
-        return self.session.fresh(tag, weights, differs_from)
+        return self.networks.fresh(tag, weights, differs_from)
 
     def fit(
         self,
@@ -140,7 +145,7 @@ class Lab:
         steps = snapshot_steps(snapshots, streams)
         step = self._step(name)
         if not step.done:
-            self.session.tracker.start_stage(name, step.index, streams.iterations)
+            self.output.tracker.start_stage(name, step.index, streams.iterations)
             offset = self.iterations
             trainer = Trainer(
                 self.session.for_fit(lr, eval_every),
@@ -173,12 +178,12 @@ class Lab:
         """
         step = self._step(name)
         if not step.done:
-            self.session.journal.cut(step.journal)
-            self.session.tracker.start_stage(name, step.index, 0)
-            former = open_fit(given, self.session.here)
-            if remark := former.remark(self.session.here):
-                log.warning(remark)
-            step.finish(former.taken(step.directory))
+            self.output.journal.cut(step.journal)
+            self.output.tracker.start_stage(name, step.index, 0)
+            fit = self.networks.find_fit(given)
+            if fit.remark is not None:
+                log.warning(fit.remark)
+            step.finish(fit.copy_to(step.directory))
         self.taken[name] = step.result
         return self._networks(step)
 
@@ -204,8 +209,8 @@ class Lab:
         step = self._step(name)
         store = step.directory / "labels"
         if not step.done:
-            self.session.tracker.start_stage(name, step.index, len(ids))
-            self.session.journal.cut(step.journal)
+            self.output.tracker.start_stage(name, step.index, len(ids))
+            self.output.journal.cut(step.journal)
             with PseudoWriter(
                 store, label_meta(self.session, name, ids), keep_confidence=keep_confidence
             ) as writer:
@@ -214,13 +219,13 @@ class Lab:
                 for image_id, (label, confidence) in self.predict(network, waiting, policy):
                     writer.write(image_id, label.cpu().numpy(), confidence.cpu().numpy())
                     finished.add(image_id)
-                    self.session.tracker.progress(len(finished))
+                    self.output.tracker.progress(len(finished))
                 labels = writer.seal()
             if isinstance(policy, SelectivePolicy):
                 chosen = policy.thresholds(labels, self.info.num_classes)
                 labels = PseudoLabels(store, thresholds=[float(value) for value in chosen])
             quality = label_quality(self.session, labels)
-            self.session.tracker.log(quality, self.iterations)
+            self.output.tracker.log(quality, self.iterations)
             result = {"kind": "label", "images": len(ids), "quality": quality}
             step.finish(result | {"thresholds": labels.thresholds})
         self.labelings[name] = step.result
@@ -237,8 +242,8 @@ class Lab:
         """
         step = self._step(name)
         if not step.done:
-            self.session.journal.cut(step.journal)
-            self.session.tracker.start_stage(name, step.index, 0)
+            self.output.journal.cut(step.journal)
+            self.output.tracker.start_stage(name, step.index, 0)
             step.finish({"kind": "memo", "value": compute()})
         return step.result["value"]
 
@@ -246,8 +251,8 @@ class Lab:
     def report(self) -> Iterator[None]:
         """Enclose what follows the recipe; a run that is killed there does all of it again, once."""
         step = self._step(REPORT)
-        self.session.journal.cut(step.journal)
-        self.session.tracker.start_stage(REPORT, step.index, 0)
+        self.output.journal.cut(step.journal)
+        self.output.tracker.start_stage(REPORT, step.index, 0)
         yield
         step.finish({"kind": "report"})
 
@@ -262,22 +267,22 @@ class Lab:
             policy: maps the network and an image ``(1, 3, H, W) uint8`` on its device to a result.
         """
         session = self.session
-        network = network.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
+        network = session.compute.place(network)
         network.eval()
         for image_id in ids:
             session.stop.check()
-            image = torch.from_numpy(session.dataset.image(image_id)).permute(2, 0, 1).unsqueeze(0)
+            image = torch.from_numpy(session.data.dataset.image(image_id)).permute(2, 0, 1).unsqueeze(0)
             with torch.inference_mode():
-                result = policy(network, image.to(session.device))
+                result = policy(network, image.to(session.compute.device))
             yield image_id, result
 
     def release(self, labels: StoredLabels) -> None:
         """Say that no later step reads these pseudo-labels: their files go, manifest and statistics stay."""
-        if not self.session.keep_pseudo_labels:
+        if not self.output.keep_pseudo_labels:
             labels.delete()
 
     def _step(self, name: str) -> Step:
-        step = open_step(self.session, self._count, name)
+        step = open_step(self.session.output, self.session.data, self._count, name)
         self._count += 1
         if not step.done:
             self._status(name, self.iterations)
@@ -291,6 +296,6 @@ class Lab:
 
     def _load(self, step: Step, file: str) -> Network:
         path = step.directory / file
-        model = self.session.restored(path)
+        model = self.networks.restored(path)
         self.origins[model] = Origin(step.name, file, path)
         return model

@@ -13,8 +13,8 @@ def label_meta(session: Session, step: str, ids: Sequence[str]) -> dict[str, Any
     """Return what stored labels have to agree in to be gone on with."""
     return {
         "step": step,
-        "settings": session.fingerprint,
-        "data": session.data_sha256,
+        "settings": session.output.fingerprint,
+        "data": session.data.sha256,
         "images": ids_sha256(ids),
     }
 
@@ -28,7 +28,11 @@ def label_quality(session: Session, labels: PseudoLabels) -> dict[str, float | N
         "pseudo/confidence": statistics["mean_confidence"],
     }
     quality = pseudo_label_quality(
-        labels, session.dataset, session.quality_ids, session.evaluator, session.device
+        labels,
+        session.data.dataset,
+        session.data.quality_ids,
+        session.training.evaluator,
+        session.compute.device,
     )
     if quality is not None:
         values |= {"pseudo/miou": quality.miou, "pseudo/accuracy": quality.accuracy}

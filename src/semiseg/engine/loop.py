@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from semiseg.contracts.training import BatchSource, Learner, Network, Progress
+from semiseg.contracts.training import BatchSource, Learner, Network, OptimizerSpec, Progress
 from semiseg.data.loading import batches
 from semiseg.engine.checkpoint import TrainingState, save_bundle
 from semiseg.engine.evaluate import evaluate, pseudo_label_quality, take_samples
@@ -18,7 +18,7 @@ from semiseg.engine.moments import evaluation_interval, is_candidate
 from semiseg.engine.session import Session
 from semiseg.engine.step import Meter, count_images, forward_backward, to_device
 from semiseg.engine.steps import FitRecord
-from semiseg.errors import Interrupted
+from semiseg.errors import Interrupted, UserError
 from semiseg.files import copy
 from semiseg.models.build import bundle
 from semiseg.seeding import derive_seed, seed_everything
@@ -51,16 +51,20 @@ class Trainer:
         journal: int = 0,
         saved: Callable[[int], None] = lambda completed: None,
     ) -> None:
-        self.session, self.name, self.directory, self.offset = session, name, directory, offset
+        self.data, self.compute, self.training = session.data, session.compute, session.training
+        self.output, self.stop = session.output, session.stop
+        self.name, self.directory, self.offset = name, directory, offset
         self.streams, self.snapshots, self.journal, self.saved = streams, snapshots, journal, saved
         self.learner = learner
-        learner.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
-        self.optimizer = session.optimizer.build(self.learner.param_groups(session.optimizer))
-        self.checkpoints = TrainingState(session.run_dir / "checkpoints")
+        session.compute.place(learner)
+        spec = session.training.optimizer
+        self.optimizer = spec.build(complete_groups(learner, spec))
+        self.checkpoints = TrainingState(session.output.run_dir / "checkpoints")
         self.record = FitRecord()
-        self.meter = Meter(session.device)
+        self.meter = Meter(session.compute.device)
+        trainer = session.training.trainer
         self.eval_every = evaluation_interval(
-            session.trainer.eval_every, streams, by_epoch=session.trainer.iterations is None
+            trainer.eval_every, streams, by_epoch=trainer.iterations is None
         )
 
     @property
@@ -73,28 +77,28 @@ class Trainer:
     def run(self) -> FitRecord:
         """Train to the end from wherever a checkpoint stands; raises ``Interrupted`` after saving."""
         saved = self.restore()
-        session, total = self.session, self.streams.iterations
+        total = self.streams.iterations
         started = time.perf_counter() - self.record.seconds
         feed = batches(
             self.streams,
-            session.dataset,
-            session.seed,
+            self.data.dataset,
+            self.training.seed,
             self.name,
             self.record.completed,
-            num_workers=session.trainer.num_workers,
-            pin_memory=session.device.type == "cuda",
+            num_workers=self.training.trainer.num_workers,
+            pin_memory=self.compute.device.type == "cuda",
         )
         while True:
             completed = self.record.completed
             self.record.seconds = time.perf_counter() - started
             if completed in self.snapshots:
                 self.save_network(f"snapshot-{completed}.pt", None)
-            due = completed % session.trainer.checkpoint_every == 0 or completed == total
+            due = completed % self.training.trainer.checkpoint_every == 0 or completed == total
             if completed > saved and due:
                 self.save()
                 saved = completed
             try:
-                session.stop.check()
+                self.stop.check()
                 if self.evaluation_due(completed, total):
                     self.evaluate()
             except Interrupted:
@@ -107,7 +111,7 @@ class Trainer:
             with self.meter.working():
                 with self.meter.waiting():
                     batch = next(feed)
-                self.step(to_device(batch, session.device, session.memory_format))
+                self.step(to_device(batch, self.compute.device, self.compute.memory_format))
             self.record.training_seconds += time.perf_counter() - began
             self.report()
         self.record.seconds = time.perf_counter() - started
@@ -116,18 +120,18 @@ class Trainer:
 
     def step(self, batch: dict[str, Any]) -> None:
         """Do one optimizer step."""
-        session, settings, iteration = self.session, self.session.trainer, self.record.completed
-        seed = derive_seed(session.seed, self.name, iteration)
+        settings, iteration = self.training.trainer, self.record.completed
+        seed = derive_seed(self.training.seed, self.name, iteration)
         seed_everything(seed)
         progress = Progress(
             iteration, self.streams.iterations, iteration // max(self.streams.iterations_per_epoch, 1), seed
         )
-        factor = session.schedule.factor(iteration, self.streams.iterations)
+        factor = self.training.schedule.factor(iteration, self.streams.iterations)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         self.learner.train()
         self.optimizer.zero_grad(set_to_none=True)
-        output = forward_backward(self.learner, batch, progress, settings.accumulate, session.autocast)
+        output = forward_backward(self.learner, batch, progress, settings.accumulate, self.compute.autocast)
         if settings.clip_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.learner.parameters(), settings.clip_grad_norm)
         self.optimizer.step()
@@ -140,34 +144,34 @@ class Trainer:
 
     def report(self) -> None:
         """Show the progress, and log the means of an interval at its end."""
-        session, completed = self.session, self.record.completed
-        session.tracker.progress(completed)
-        if completed % session.trainer.log_every and completed != self.streams.iterations:
+        completed = self.record.completed
+        self.output.tracker.progress(completed)
+        if completed % self.training.trainer.log_every and completed != self.streams.iterations:
             return
         rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
-        session.tracker.log(self.meter.read() | rates, self.offset + completed)
-        self.meter = Meter(session.device)
+        self.output.tracker.log(self.meter.read() | rates, self.offset + completed)
+        self.meter = Meter(self.compute.device)
 
     def evaluation_due(self, completed: int, total: int) -> bool:
         """Whether the network of ``completed`` steps is to be evaluated and has not been; the last always is."""
         on_schedule = completed == total or self.is_candidate(completed)
-        return bool(self.session.split.val) and on_schedule and self.record.evaluated < completed
+        return bool(self.data.split.val) and on_schedule and self.record.evaluated < completed
 
     def is_candidate(self, completed: int) -> bool:
         """Whether the network of ``completed`` steps may become the best one."""
         return is_candidate(
-            completed, self.streams.iterations, self.eval_every, self.session.trainer.eval_early
+            completed, self.streams.iterations, self.eval_every, self.training.trainer.eval_early
         )
 
     def evaluate(self) -> None:
         """Evaluate on the validation images, measure pseudo-labels, keep the best network."""
-        session, record = self.session, self.record
+        record = self.record
         measured = {name: self.measure(network) for name, network in self.learner.candidates().items()}
         chosen = max(measured, key=lambda name: (not math.isnan(measured[name].miou), measured[name].miou))
         metrics = measured[chosen]
         record.last = {"iteration": record.completed, "predictor": chosen, **metrics.as_dict()}
         values: dict[str, float | None] = {"val/miou": metrics.miou, "val/accuracy": metrics.accuracy}
-        values |= {f"val/iou/{name}": iou for name, iou in metrics.by_class(session.info.classes).items()}
+        values |= {f"val/iou/{name}": iou for name, iou in metrics.by_class(self.data.info.classes).items()}
         if len(measured) > 1:
             values |= {f"val/miou/{name}": each.miou for name, each in measured.items()}
         values |= self.pseudo_label_values()
@@ -177,48 +181,45 @@ class Trainer:
             self.save_network(f"best-{record.completed}.pt", metrics.miou)
         record.evaluated = record.completed
         record.evaluations += 1
-        session.tracker.log(values, self.offset + record.completed)
-        every = session.trainer.samples_every
+        self.output.tracker.log(values, self.offset + record.completed)
+        every = self.training.trainer.samples_every
         if every is not None and record.evaluations % every == 0:
             self.show_samples()
 
     def measure(self, network: Network) -> Metrics:
         """Evaluate a network on the validation images."""
-        session = self.session
         return evaluate(
             network,
-            session.dataset,
-            session.split.val,
-            session.evaluator,
-            session.device,
-            precision=session.trainer.precision,
-            stop=session.stop.check,
+            self.data.dataset,
+            self.data.split.val,
+            self.training.evaluator,
+            self.compute.device,
+            precision=self.compute.precision,
+            stop=self.stop.check,
         )
 
     def show_samples(self) -> None:
         """Send pictures of the fixed validation samples to the tracker."""
-        session = self.session
         samples = take_samples(
             self.predictor,
-            session.dataset,
-            session.sample_ids,
-            session.evaluator,
-            session.device,
-            precision=session.trainer.precision,
+            self.data.dataset,
+            self.data.sample_ids,
+            self.training.evaluator,
+            self.compute.device,
+            precision=self.compute.precision,
         )
-        session.tracker.images("val/samples", samples, self.offset + self.record.completed)
+        self.output.tracker.images("val/samples", samples, self.offset + self.record.completed)
 
     def pseudo_label_values(self) -> dict[str, float | None]:
         """Quality of the labels that the network would give to unlabeled images, where masks exist."""
-        session = self.session
         quality = pseudo_label_quality(
             self.predictor,
-            session.dataset,
-            session.quality_ids,
-            session.evaluator,
-            session.device,
-            precision=session.trainer.precision,
-            stop=session.stop.check,
+            self.data.dataset,
+            self.data.quality_ids,
+            self.training.evaluator,
+            self.compute.device,
+            precision=self.compute.precision,
+            stop=self.stop.check,
         )
         if quality is None:
             return {}
@@ -226,11 +227,10 @@ class Trainer:
 
     def save_network(self, name: str, miou: float | None) -> None:
         """Write the network that is kept into the step's directory."""
-        session = self.session
         values = bundle(
             self.predictor,
-            session.info,
-            session.network_config,
+            self.data.info,
+            self.output.network_config,
             step=self.name,
             iteration=self.record.completed,
             miou=miou,
@@ -247,7 +247,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "record": asdict(record),
             "meter": self.meter.state(),
-            "journal": self.session.journal.position(),
+            "journal": self.output.journal.position(),
         }
         self.checkpoints.save(self.name, state)
         self.saved(record.completed)
@@ -261,13 +261,13 @@ class Trainer:
         """Load the newest training state of this step; returns the number of completed steps."""
         state = self.checkpoints.load(self.name)
         if state is None:
-            self.session.journal.cut(self.journal)
+            self.output.journal.cut(self.journal)
             return 0
         self.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.record = FitRecord(**state["record"])
         self.meter.restore(state["meter"])
-        self.session.journal.cut(state["journal"])
+        self.output.journal.cut(state["journal"])
         return self.record.completed
 
     def finish(self) -> None:
@@ -277,6 +277,26 @@ class Trainer:
         source = f"best-{record.best['iteration']}.pt" if record.best else "last.pt"
         for suffix in (".sha256", ""):
             copy(self.directory / (source + suffix), self.directory / f"best.pt{suffix}")
+
+
+def complete_groups(learner: Learner, spec: OptimizerSpec) -> list[dict[str, Any]]:
+    """Return the parameter groups of a learner, all of whose trainable parameters are in them.
+
+    Raises:
+        UserError: one is in no group, and would stay as it is without a word.
+    """
+    groups = learner.param_groups(spec)
+    held = {id(parameter) for group in groups for parameter in group["params"]}
+    left = [name for name, each in learner.named_parameters() if each.requires_grad and id(each) not in held]
+    if left:
+        more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
+        name = type(learner).__name__
+        raise UserError(
+            f"{name}: its parameter '{left[0]}'{more} is trainable and in no group of the optimizer, so that it would "
+            f"never be trained. Attach its module to a network, freeze it with requires_grad_(False), or override "
+            f"Learner.param_groups in {name} to return a group for it."
+        )
+    return groups
 
 
 def tidy(directory: Path) -> None:

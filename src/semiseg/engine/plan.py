@@ -30,11 +30,11 @@ from semiseg.data.augment import Augment
 from semiseg.data.pseudo import Confidence, PseudoLabels
 from semiseg.engine.inference import predict
 from semiseg.engine.lab import REPORT
+from semiseg.engine.loop import complete_groups
 from semiseg.engine.moments import evaluation_interval
-from semiseg.engine.session import Session
+from semiseg.engine.session import Networks, Session
 from semiseg.engine.step import forward_backward, to_device
-from semiseg.models.build import equip, traits
-from semiseg.runs.given import open_fit
+from semiseg.models.build import network_state, restore_heads_and_input
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 
 TIMED_STEPS = 2
@@ -94,33 +94,35 @@ class PlanLab:
 
     Args:
         session: the run to plan; between two steps its ``stop`` is asked.
+        networks: where its networks come from.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, networks: Networks) -> None:
         self.session = session
+        self.networks = networks
         self.steps: list[PlannedStep] = []
-        self.dataset: SegDataset = session.dataset
-        self.info: DatasetInfo = session.info
-        self.split: Split = session.split
-        self.augment: Augment = session.augment
-        self.trainer: TrainerSettings = session.trainer
-        self.evaluator: EvaluatorSettings = session.evaluator
-        self.budget: Budget = session.budget
-        self.seed = session.seed
+        self.dataset: SegDataset = session.data.dataset
+        self.info: DatasetInfo = session.data.info
+        self.split: Split = session.data.split
+        self.augment: Augment = session.data.augment
+        self.trainer: TrainerSettings = session.training.trainer
+        self.evaluator: EvaluatorSettings = session.training.evaluator
+        self.budget: Budget = session.training.budget
+        self.seed = session.training.seed
         self._predicting = 0.0
         self._held = 0
         self._step_seconds: dict[Any, float] = {}
 
     def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
         """Build a network as ``Lab`` does; its random weights are of no account."""
-        return self.session.fresh(tag, weights, differs_from)
+        return self.networks.fresh(tag, weights, differs_from)
 
     def take(self, name: str, given: ReusedFit) -> FitResult:
         """Give the networks that would be copied."""
-        fit = open_fit(given, self.session.here)
+        fit = self.networks.find_fit(given)
         size = sum((fit.directory / file).stat().st_size for file in fit.files)
-        self._add(name, f"take '{fit.stored['name']}' of {given.run}", 0.0, kept=size)
-        load = self.session.restored
+        self._add(name, f"take '{fit.step}' of {given.run}", 0.0, kept=size)
+        load = self.networks.restored
         return FitResult(lambda file: load(fit.directory / file), self.trainer.select, fit.snapshots)
 
     def fit(
@@ -135,15 +137,16 @@ class PlanLab:
     ) -> FitResult:
         """Time a few steps, once for fits that look alike, and one evaluation."""
         session = self.session.for_fit(lr, eval_every)
-        learner.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
-        learner.train()
+        data, compute, trainer = session.data, session.compute, session.training.trainer
+        compute.place(learner).train()
+        complete_groups(learner, session.training.optimizer)
 
         def train(iteration: int) -> None:
-            batch = streams.batch(session.dataset, session.seed, name, iteration)
-            batch = to_device(batch, session.device, session.memory_format)
+            batch = streams.batch(self.dataset, self.seed, name, iteration)
+            batch = to_device(batch, compute.device, compute.memory_format)
             epoch = iteration // streams.iterations_per_epoch
             progress = Progress(iteration, streams.iterations, epoch, seed=iteration)
-            forward_backward(learner, batch, progress, session.trainer.accumulate, session.autocast)
+            forward_backward(learner, batch, progress, trainer.accumulate, compute.autocast)
 
         # Late in the fit: losses that begin after a warm-up are counted by then.
         total = streams.iterations
@@ -152,9 +155,9 @@ class PlanLab:
         if looks not in self._step_seconds:
             self._step_seconds[looks] = min(self._timed(train, iteration) for iteration in late)
         model = next(iter(learner.predictors().values()))
-        every = evaluation_interval(session.trainer.eval_every, streams, session.trainer.iterations is None)
-        evaluations = math.ceil(streams.iterations / every) if session.split.val else 0
-        watched = len(learner.candidates()) * len(session.split.val) + len(session.quality_ids)
+        every = evaluation_interval(trainer.eval_every, streams, trainer.iterations is None)
+        evaluations = math.ceil(streams.iterations / every) if data.split.val else 0
+        watched = len(learner.candidates()) * len(data.split.val) + len(data.quality_ids)
         evaluating = evaluations * watched * self._evaluation_seconds(model) if evaluations else 0.0
         network = _size(model)
         state = sum(_size(child) for child in learner.children()) * 2
@@ -168,8 +171,8 @@ class PlanLab:
         )
 
         def fresh(file: str) -> Network:
-            network = session.network("none")
-            equip(network, traits(model))
+            network = self.networks.build("none")
+            restore_heads_and_input(network, network_state(model))
             return network
 
         return FitResult(fresh, "best", ["snapshot"] * len(snapshots))
@@ -205,9 +208,7 @@ class PlanLab:
         """Time the first image and give its result to all."""
         if not ids:
             return
-        session = self.session
-        network = network.to(device=session.device, memory_format=session.memory_format)  # type: ignore[call-overload]
-        network.eval()
+        self.session.compute.place(network).eval()
         image = self._image(ids[0])
         results: list[Result] = []
         with torch.inference_mode():
@@ -217,13 +218,13 @@ class PlanLab:
 
     def release(self, labels: StoredLabels) -> None:
         """Count what is free again."""
-        if isinstance(labels, PlannedLabels) and not self.session.keep_pseudo_labels:
+        if isinstance(labels, PlannedLabels) and not self.session.output.keep_pseudo_labels:
             self._held -= labels.size
 
     def report(self, network: Network) -> None:
         """Add what follows the recipe: test images and pictures."""
-        split, pictures = self.split, self.session.sample_ids
-        network.to(device=self.session.device, memory_format=self.session.memory_format)  # type: ignore[call-overload]
+        split, pictures = self.split, self.session.data.sample_ids
+        self.session.compute.place(network)
         images = len(split.test) + len(pictures)
         seconds = images * self._evaluation_seconds(network) if images else 0.0
         self._add(REPORT, f"evaluate {len(split.test)} test images, draw {len(pictures)} pictures", seconds)
@@ -244,8 +245,8 @@ class PlanLab:
     def _timed(self, work: Callable[[int], object], argument: int) -> float:
         started = time.perf_counter()
         work(argument)
-        if self.session.device.type == "cuda":
-            torch.cuda.synchronize(self.session.device)
+        if (device := self.session.compute.device).type == "cuda":
+            torch.cuda.synchronize(device)
         return time.perf_counter() - started
 
     def _evaluation_seconds(self, model: Network) -> float:
@@ -255,7 +256,7 @@ class PlanLab:
 
     def _image(self, image_id: str) -> Tensor:
         image = torch.from_numpy(self.dataset.image(image_id)).permute(2, 0, 1).unsqueeze(0)
-        return image.to(self.session.device)
+        return image.to(self.session.compute.device)
 
 
 def _size(model: torch.nn.Module) -> int:
@@ -268,13 +269,13 @@ def _looks(learner: Learner, streams: BatchSource) -> tuple[Any, ...]:
     return type(learner).__name__, trained, *streams.parts
 
 
-def make_plan(method: Method, session: Session) -> list[PlannedStep]:
+def make_plan(method: Method, session: Session, networks: Networks) -> list[PlannedStep]:
     """Walk through the recipe of a method and return its steps, and what follows them.
 
     Raises:
         Interrupted: a stop was requested.
     """
-    lab = PlanLab(session)
+    lab = PlanLab(session, networks)
     lab.report(method.run(lab))
     return lab.steps
 

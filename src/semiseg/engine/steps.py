@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from semiseg.engine.session import Session
+from semiseg.engine.session import Data, Output
 from semiseg.errors import UserError
 from semiseg.files import read_json, write_json
 
@@ -81,13 +81,13 @@ class Step:
         self.stored = read_json(file)
 
 
-def open_step(session: Session, index: int, name: str) -> Step:
+def open_step(output: Output, data: Data, index: int, name: str) -> Step:
     """Begin a step, or go on with what is stored of it.
 
     Raises:
         UserError: what is stored comes from another recipe, other settings or other data.
     """
-    root = session.run_dir / "stages"
+    root = output.run_dir / "stages"
     directory = root / f"{index:02d}-{name}"
     others = [path.name for path in root.glob(f"{index:02d}-*") if path != directory]
     if others:
@@ -100,26 +100,26 @@ def open_step(session: Session, index: int, name: str) -> Step:
     file = directory / FILE
     if file.exists():
         stored = read_json(file)
-        _require_same(session, directory.name, stored)
+        _require_same(output, data, directory.name, stored)
         return Step(index, name, directory, stored)
     stored = {
         "name": name,
         "state": "running",
-        "fingerprint": session.fingerprint,
-        "data": session.data_sha256,
-        "journal": session.journal.position(),
+        "fingerprint": output.fingerprint,
+        "data": data.sha256,
+        "journal": output.journal.position(),
     }
     write_json(file, stored)
     return Step(index, name, directory, stored)
 
 
-def _require_same(session: Session, step: str, stored: dict[str, Any]) -> None:
-    if stored["fingerprint"] != session.fingerprint:
+def _require_same(output: Output, data: Data, step: str, stored: dict[str, Any]) -> None:
+    if stored["fingerprint"] != output.fingerprint:
         raise UserError(
             f"Step '{step}' was made with other settings; continue it with those of run.yaml, or "
             "start a new run."
         )
-    now = session.data_sha256
+    now = data.sha256
     changed = [kind for kind, digest in stored.get("data", now).items() if digest != now[kind]]
     if changed:
         raise UserError(

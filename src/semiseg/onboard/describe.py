@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml
 
-from semiseg.cli.splits import table
 from semiseg.data.folder_files import FolderFiles
 from semiseg.data.mask_labels import parse_color
 from semiseg.data.palette import bit_color
@@ -16,6 +15,7 @@ from semiseg.onboard.layout import Layout
 from semiseg.onboard.measure import Measures
 from semiseg.onboard.parts import Parts
 from semiseg.onboard.survey import Survey
+from semiseg.output import text_table
 
 SHOWN_SIZES = 5
 ALIKE = 24
@@ -92,7 +92,7 @@ def _class_table(found: Survey, classes: Classes, measures: Measures) -> list[st
         "pixels",
         *(f"{part} images" for part in parts),
     ]
-    return table(titles, rows, left=(0, 1, 2) if colors else (0, 1))
+    return text_table(titles, rows, left=(0, 1, 2) if colors else (0, 1))
 
 
 def settings(

@@ -1,52 +1,55 @@
-"""Cells against the baseline: paired differences, and the share of the gap to all labels that is closed."""
+"""Cells against the baseline: paired differences, the share of the gap to all labels that is closed, and notes."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
-from semiseg.errors import shown
-from semiseg.report.facts import differences, facts, measured_otherwise
-from semiseg.report.flags import pair_key
-from semiseg.report.keys import METHOD, of_method
-from semiseg.report.model import Cell, GapClosed, Paired
-from semiseg.report.statistics import paired
-
-FULL = "full"
-SAME_NETWORK = ("backbone.", "model.")
-"""Settings in which a cell and its baseline have to agree; a method brings others of its own."""
-
-OF_METHOD = ("method.", "trainer.unlabeled_batch_size")
-SHOWN_KEYS = 4
+from semiseg.report.comparable import (
+    FULL,
+    MEASURE,
+    METHOD,
+    facts,
+    first_few,
+    grouped,
+    measured_otherwise,
+    not_comparable,
+    of_method,
+    other_settings,
+    pair_key,
+    spelled,
+)
+from semiseg.report.records import RunRecord
+from semiseg.report.scores import GapClosed, Paired, paired
+from semiseg.report.study import SPLIT_KEY, Cell, Flagged
 
 
 def compared(cells: Sequence[Cell], baseline: str | None, metric: str) -> list[Cell]:
     """Add differences to the baseline, the gap that is closed, and what limits them.
 
     Args:
-        cells: with scores.
-        baseline: value of the key "method" of the cells to compare with; None returns the cells as they are.
-        metric: name of the score.
+        cells: Cells with scores.
+        baseline: Value of the key "method" of the cells to compare with; ``None`` returns the cells as they are.
+        metric: Key of the score.
     """
     if baseline is None:
         return list(cells)
-    known = [cell for cell in cells if cell.key["method"] == baseline and cell.runs]
-    done = []
-    for cell in cells:
-        if cell.key["method"] == baseline or not cell.runs:
-            done.append(cell)
-            continue
-        bases = _at(known, cell.key)
-        full = _at(known, {**cell.key, "split": FULL}) if "split" in cell.key else []
-        if len(bases) == 1:
-            cell = _against(cell, bases[0], full[0] if len(full) == 1 else None, metric, baseline)
-        else:
-            many = (
-                f"several cells of {baseline}, and none with its values"
-                if bases
-                else f"no averaged run of {baseline}"
-            )
-            cell = _noted(cell, f"{many} to compare with")
-        done.append(cell)
-    return done
+    bases = [cell for cell in cells if cell.key[METHOD] == baseline and cell.runs]
+    return [
+        _against(cell, bases, metric, baseline) if cell.runs and cell.key[METHOD] != baseline else cell
+        for cell in cells
+    ]
+
+
+def study_notes(cells: Sequence[Cell], flagged: Sequence[Flagged]) -> tuple[str, ...]:
+    """Say in sentences what limits a study.
+
+    Args:
+        cells: Cells of the study, compared.
+        flagged: Flagged runs of the study.
+    """
+    shown = [cell for cell in cells if cell.runs]
+    return (*_other_code(flagged), *_unlike_measures(shown), *_unlike_machines(shown))
 
 
 def _at(cells: Sequence[Cell], key: Mapping[str, str]) -> list[Cell]:
@@ -58,10 +61,16 @@ def _at(cells: Sequence[Cell], key: Mapping[str, str]) -> list[Cell]:
     return alike or found
 
 
-def _against(cell: Cell, base: Cell, full: Cell | None, metric: str, name: str) -> Cell:
-    if unlike := _not_comparable(cell, base):
+def _against(cell: Cell, bases: Sequence[Cell], metric: str, name: str) -> Cell:
+    alike = _at(bases, cell.key)
+    if len(alike) != 1:
+        many = f"several cells of {name}, and none with its values" if alike else f"no averaged run of {name}"
+        return _noted(cell, f"{many} to compare with")
+    (base,) = alike
+    if unlike := first_few(not_comparable(cell.runs[0], base.runs[0])):
         return _noted(cell, f"not compared with {name}, which differs in {unlike}")
-    cell = _noted(cell, *_other_settings(cell, base, name))
+    if others := [each for each in other_settings(cell.runs[0], base.runs[0]) if each[0] not in cell.key]:
+        cell = _noted(cell, f"other settings than {name} (its own in brackets): {spelled(others)}")
     scores = {pair_key(run): score for run, score in zip(base.runs, base.scores[metric].values, strict=True)}
     own = zip(map(pair_key, cell.runs), cell.scores[metric].values, strict=True)
     pairs = [
@@ -71,55 +80,67 @@ def _against(cell: Cell, base: Cell, full: Cell | None, metric: str, name: str) 
     if difference is None:
         return _noted(cell, f"no run shares seed and labeled images with one of {name}")
     cell = replace(cell, difference=difference)
-    if full is None or full is base or full.scores[metric].mean is None:
+    full = _at(bases, {**cell.key, SPLIT_KEY: FULL}) if SPLIT_KEY in cell.key else []
+    if len(full) != 1 or full[0] is base or (most := full[0].scores[metric].mean) is None:
         return cell
-    if unlike := _not_comparable(cell, full):
+    if unlike := first_few(not_comparable(cell.runs[0], full[0].runs[0])):
         return _noted(cell, f"{name} with all labels differs in {unlike}")
     supervised = sum(other for _, other in pairs) / len(pairs)
-    gap = _gap(difference, supervised, full.scores[metric].mean)
-    return (
-        replace(cell, gap_closed=gap)
-        if gap
-        else _noted(cell, f"all labels do not help {name}: no gap to close")
-    )
+    if most <= supervised:
+        return _noted(cell, f"all labels do not help {name}: no gap to close")
+    return replace(cell, gap_closed=_gap(difference, supervised, most))
 
 
-def _gap(difference: Paired, supervised: float, full: float | None) -> GapClosed | None:
-    """Divide a difference by the distance of the two baselines; None where all labels are not better."""
-    if full is None or full <= supervised:
-        return None
+def _gap(difference: Paired, supervised: float, full: float) -> GapClosed:
+    """Divide a difference by the distance of the two baselines."""
     distance = full - supervised
-
-    def scaled(share: float | None) -> float | None:
-        return None if share is None else share / distance
-
-    return GapClosed(
-        difference.mean / distance, scaled(difference.low), scaled(difference.high), supervised, full
-    )
-
-
-def _not_comparable(cell: Cell, other: Cell) -> str:
-    """Keys in which two cells may not differ if their scores are to be compared; "" if they do not."""
-    runs = cell.runs[0], other.runs[0]
-    unlike = differences(*(facts(run)["settings"] for run in runs))
-    return _listed([*measured_otherwise(runs), *(key for key, *_ in unlike if key.startswith(SAME_NETWORK))])
-
-
-def _other_settings(cell: Cell, base: Cell, name: str) -> list[str]:
-    own, theirs = facts(cell.runs[0]), facts(base.runs[0])
-    unlike = [each for kind in ("iterations", "settings") for each in differences(own[kind], theirs[kind])]
-    told = [
-        f"{key}={shown(mine)} ({shown(its)})"
-        for key, mine, its in unlike
-        if key not in cell.key and not key.startswith(OF_METHOD)
-    ]
-    return [f"other settings than {name} (its own in brackets): {_listed(told)}"] if told else []
-
-
-def _listed(words: Sequence[str]) -> str:
-    more = len(words) - SHOWN_KEYS
-    return ", ".join(words[:SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")
+    low, high = (None if end is None else end / distance for end in (difference.low, difference.high))
+    return GapClosed(difference.mean / distance, low, high, supervised, full)
 
 
 def _noted(cell: Cell, *notes: str) -> Cell:
     return replace(cell, notes=(*cell.notes, *notes))
+
+
+def _other_code(flagged: Sequence[Flagged]) -> Iterator[str]:
+    """Runs that nothing speaks against but their code, which a person may know to compute the same."""
+    count = sum(not each.averaged and {flag.kind for flag in each.flags} == {"code"} for each in flagged)
+    if count:
+        runs = "1 run is" if count == 1 else f"{count} runs are"
+        yield f"{runs} left out for other code alone; --mix code averages over it."
+
+
+def _unlike_measures(cells: Sequence[Cell]) -> Iterator[str]:
+    """Cells of one dataset whose scores stand side by side and cannot be compared."""
+    for name, members in grouped(cells, lambda cell: str(cell.runs[0].option("dataset"))).items():
+        if keys := measured_otherwise([cell.runs[0] for cell in members]):
+            alike = grouped(members, partial(_measures, keys))
+            parts = "; ".join(", ".join(cell.label for cell in same) for same in alike.values())
+            unlike = ", ".join(keys)
+            yield f"Scores on {name} cannot be compared across these groups, which differ in {unlike}: {parts}."
+
+
+def _measures(keys: Sequence[str], cell: Cell) -> str:
+    found = facts(cell.runs[0])
+    return str([found[kind].get(key) for kind in MEASURE for key in keys])
+
+
+def _unlike_machines(cells: Sequence[Cell]) -> Iterator[str]:
+    """What averaged runs differ in that moves the last digits of scores, or times alone."""
+    kinds = {
+        "versions of semiseg": lambda run: run.code,
+        "versions of torch": lambda run: str((run.env.get("packages") or {}).get("torch")),
+        "devices": _device,
+    }
+    for name, of in kinds.items():
+        counts = Counter(of(run) for cell in cells for run in cell.runs)
+        if len(counts) > 1:
+            parts = "; ".join(f"{each} in {number}" for each, number in counts.most_common())
+            yield f"The averaged runs are of different {name}: {parts}."
+
+
+def _device(run: RunRecord) -> str:
+    device = str(run.results.get("device"))
+    if "cuda" in device:
+        return ", ".join(run.env.get("gpus") or [])
+    return f"{device}, {run.results.get('threads')} threads"

@@ -1,5 +1,7 @@
 """The pictures of a study: the same validation images, one column a method."""
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,22 +11,21 @@ from PIL import Image
 
 from semiseg.data.palette import Color
 from semiseg.errors import UserError
-from semiseg.report.collect import RunRecord
-from semiseg.report.groups import column_name, panels
-from semiseg.report.model import Cell, Study
+from semiseg.report.records import RunRecord
+from semiseg.report.study import Cell, Study, panels
 from semiseg.track.samples import side_by_side, split_panels
 
-SHOWN = ("image", "truth")
-MAX_WIDTH = 320
+PHOTO, TRUTH = "image", "truth"
+MAX_WIDTH, MAX_COLORS, QUALITY = 320, 256, 82
 
 
 @dataclass(frozen=True)
-class Row:
+class GalleryRow:
     """One validation image.
 
     Args:
-        name: id of the image, as in the names of the files.
-        pictures: by column: "image", "truth" where there is one, then each method's prediction.
+        name: Id of the image, as in the names of the files.
+        pictures: Pictures by column: "image", "truth" where there is one, then each method's prediction.
     """
 
     name: str
@@ -36,15 +37,15 @@ class Gallery:
     """Pictures of the cells that differ in the method alone.
 
     Args:
-        name: what they share, such as the split.
-        runs: by method: the run that its pictures are of.
-        rows: only images that all of these runs show.
-        legend: color by class name; empty where no checkpoint tells it.
+        name: What they share, such as the split.
+        runs: Run of each method that its pictures are of.
+        rows: Images that all of these runs show.
+        legend: Color by class name; empty where no checkpoint tells it.
     """
 
     name: str
     runs: Mapping[str, RunRecord]
-    rows: tuple[Row, ...]
+    rows: tuple[GalleryRow, ...]
     legend: Mapping[str, Color] = field(default_factory=dict)
 
     @property
@@ -60,7 +61,7 @@ def find_galleries(study: Study) -> tuple[Gallery, ...]:
     Runs without readable pictures, and groups without any, are left out.
     """
     galleries = []
-    for name, cells in panels([cell for cell in study.cells if cell.runs]).items():
+    for name, cells in panels(study.filled).items():
         runs = _shown_runs(cells)
         pictures = {
             method: found for method, run in runs.items() if (found := _pictures(run.path / "samples"))
@@ -74,28 +75,51 @@ def find_galleries(study: Study) -> tuple[Gallery, ...]:
 
 def contact_sheet(gallery: Gallery) -> Image.Image:
     """Draw all rows below each other, each picture below its name."""
-    sheets = [side_by_side(list(row.pictures.items())) for row in gallery.rows]
-    canvas = Image.new(
-        "RGB", (max(sheet.width for sheet in sheets), sum(sheet.height for sheet in sheets)), "white"
-    )
-    top = 0
-    for sheet in sheets:
-        canvas.paste(sheet, (0, top))
-        top += sheet.height
+    return stacked([side_by_side(list(row.pictures.items())) for row in gallery.rows])
+
+
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Draw pictures below each other."""
+    width, heights = max(picture.width for picture in pictures), [picture.height for picture in pictures]
+    canvas = Image.new("RGB", (width, sum(heights)), "white")
+    for index, picture in enumerate(pictures):
+        canvas.paste(picture, (0, sum(heights[:index])))
     return canvas
 
 
+def picture_uri(picture: Image.Image, photo: bool) -> str:
+    """Picture for the page: a photograph as JPEG, any other one without loss."""
+    stream = io.BytesIO()
+    if photo:
+        picture.convert("RGB").save(stream, "jpeg", quality=QUALITY)
+    else:
+        _indexed(picture).save(stream, "png", optimize=True)
+    return data_uri(stream.getvalue(), "jpeg" if photo else "png")
+
+
+def data_uri(content: bytes, kind: str = "png") -> str:
+    """Content of a picture as an address that needs no file."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _indexed(picture: Image.Image) -> Image.Image:
+    """The same pixels in a quarter of the bytes, where there are few enough colors."""
+    values = np.asarray(picture.convert("RGB"), np.uint32)
+    packed = values[..., 0] << 16 | values[..., 1] << 8 | values[..., 2]
+    colors, indices = np.unique(packed, return_inverse=True)
+    if len(colors) > MAX_COLORS:
+        return picture
+    indexed = Image.fromarray(indices.reshape(packed.shape).astype(np.uint8), "P")
+    indexed.putpalette([int(color) >> shift & 255 for color in colors for shift in (16, 8, 0)])
+    return indexed
+
+
 def _shown_runs(cells: Sequence[Cell]) -> dict[str, RunRecord]:
-    seeds = [_seed(run) for cell in cells for run in cell.runs]
+    seeds = [run.seed for cell in cells for run in cell.runs]
     usual = max(dict.fromkeys(seeds), key=seeds.count)
     return {
-        column_name(cell.key): next((run for run in cell.runs if _seed(run) == usual), cell.runs[0])
-        for cell in cells
+        cell.column: next((run for run in cell.runs if run.seed == usual), cell.runs[0]) for cell in cells
     }
-
-
-def _seed(run: RunRecord) -> object:
-    return run.config.get("seed")
 
 
 def _pictures(folder: Path) -> dict[str, dict[str, Image.Image]]:
@@ -107,26 +131,26 @@ def _pictures(folder: Path) -> dict[str, dict[str, Image.Image]]:
                 panels = split_panels(picture.convert("RGB"))
         except (OSError, ValueError):
             continue
-        found[path.stem] = {name: _reduced(panel, name == "image") for name, panel in panels.items()}
+        found[path.stem] = {name: _reduced(panel, name == PHOTO) for name, panel in panels.items()}
     return found
 
 
-def _rows(pictures: Mapping[str, Mapping[str, Mapping[str, Image.Image]]]) -> list[Row]:
+def _rows(pictures: Mapping[str, Mapping[str, Mapping[str, Image.Image]]]) -> list[GalleryRow]:
     rows = []
     first = next(iter(pictures.values()), {})
     for name in first:
-        if not all(name in found for found in pictures.values()):
-            continue
-        shown = {panel: first[name][panel] for panel in SHOWN if panel in first[name]}
-        predictions = {method: found[name]["prediction"] for method, found in pictures.items()}
+        found = {method: samples[name] for method, samples in pictures.items() if name in samples}
         # The same name in runs on other images must not pass for the same image.
-        if all(_equal(found[name]["image"], shown["image"]) for found in pictures.values()):
-            rows.append(Row(name.split("-", 1)[-1], shown | predictions))
+        alike = all(_same(each[PHOTO], first[name][PHOTO]) for each in found.values())
+        if alike and len(found) == len(pictures):
+            shown = {panel: first[name][panel] for panel in (PHOTO, TRUTH) if panel in first[name]}
+            predictions = {method: each["prediction"] for method, each in found.items()}
+            rows.append(GalleryRow(name.split("-", 1)[-1], shown | predictions))
     return rows
 
 
-def _equal(one: Image.Image, other: Image.Image) -> bool:
-    return one.size == other.size and bool(np.array_equal(np.asarray(one), np.asarray(other)))
+def _same(one: Image.Image, other: Image.Image) -> bool:
+    return one.size == other.size and one.tobytes() == other.tobytes()
 
 
 def _reduced(picture: Image.Image, photo: bool) -> Image.Image:
@@ -140,7 +164,7 @@ def _reduced(picture: Image.Image, photo: bool) -> Image.Image:
 def _legend(runs: Sequence[RunRecord]) -> dict[str, Color]:
     """Colors of the classes from the first checkpoint that can be read."""
     for run in runs:
-        path = run.path / str((run.summary or {}).get("checkpoint"))
+        path = run.path / str(run.results.get("checkpoint"))
         if not path.is_file():
             continue
         # Only now what reads it: torch takes a while.

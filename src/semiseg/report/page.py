@@ -1,162 +1,207 @@
-"""``report.html``: the whole report as one file that needs nothing else and asks no network."""
+"""A report's folder: the page, which needs no other file and no network, Markdown, CSV and figures."""
 
-import base64
+import math
+import os
+import re
 from collections.abc import Iterator, Sequence
-from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
 from semiseg import __version__
-from semiseg.files import write_text
-from semiseg.report import page_tables
-from semiseg.report.gallery import Gallery
-from semiseg.report.model import Figure, Study
-from semiseg.report.page_elements import Html, element, joined
-from semiseg.report.page_pictures import gallery_section, viewer
-from semiseg.report.page_text import explained, glance, head_line, title
+from semiseg.errors import UserError, listed
+from semiseg.files import remove_temporaries, write_json, write_text
+from semiseg.report import scores
+from semiseg.report.comparable import measured_otherwise, ratio, short
+from semiseg.report.records import read_optional
+from semiseg.report.study import ALL, Cell, Study, StudyFigure, panels
+from semiseg.report.tables import runs_csv, seeds
 
-UNFOLDED = 8
-"""So many flagged runs are listed before the results without a click."""
+if TYPE_CHECKING:
+    from semiseg.report.gallery import Gallery
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+MARK = "report.json"
+"""Says that a folder was written by this command: by which words, and which figures are its own."""
+
+FIGURES = "figures"
+LAST = 1e300
 
 
-def write_html(study: Study, figures: Sequence[Figure], galleries: Sequence[Gallery], path: Path) -> None:
-    """Write the page; all pictures are inside.
+class Panel(NamedTuple):
+    """Cells of a panel that have the score of the study.
 
     Args:
-        study: what is shown.
-        figures: those of ``write_figures``.
-        galleries: pictures of the validation images.
-        path: the file; replaced where it exists.
+        name: Name of the panel.
+        cells: The cells, at least one.
+        unlike: What keeps their scores from being compared; empty where nothing does.
+        best: Cell with the highest mean.
     """
-    write_text(path, page(study, figures, galleries) + "\n")
+
+    name: str
+    cells: Sequence[Cell]
+    unlike: Sequence[str]
+    best: Cell
 
 
-def page(study: Study, figures: Sequence[Figure], galleries: Sequence[Gallery]) -> Html:
-    """Write the page as HTML text."""
-    parts = list(_sections(study, figures, galleries))
-    links = (element("li", element("a", name, href=f"#{anchor}")) for anchor, name, _ in parts)
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title(study)),
-        element("style", _own("page.css")),
+def claim(folder: Path, force: bool = False) -> None:
+    """Make a folder, or take one that holds a report; the figures of the earlier report are removed.
+
+    Args:
+        folder: Folder of the report.
+        force: Whether to take a folder that holds something else too; files of other names are kept.
+
+    Raises:
+        UserError: the folder holds something else, or cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        earlier = read_optional(folder / MARK, dict)
+        found = sorted(path.name for path in folder.iterdir())
+        if found and "figures" not in earlier and not force:
+            raise UserError(
+                f"{folder} holds no report but other files ({listed(found[:5])}). Choose another folder with -o, or "
+                "add --force to write into it."
+            )
+        for name in earlier.get("figures", ()):
+            (folder / FIGURES / Path(str(name)).name).unlink(missing_ok=True)
+        remove_temporaries(folder)
+        _mark(folder, "", ())
+    except OSError as error:
+        reason = "it is a file" if folder.is_file() else error.strerror
+        raise UserError(f"{folder} cannot be written: {reason}. Choose another folder with -o.") from error
+
+
+def write_report(study: Study, folder: Path, command: str) -> list[StudyFigure]:
+    """Write all files of a report into its folder and return the figures.
+
+    Args:
+        study: What is shown.
+        folder: Folder as ``claim`` left it.
+        command: Command as it was typed.
+    """
+    # Only now what draws, so that mistakes are answered at once.
+    from semiseg.report.figures import write_figures
+    from semiseg.report.gallery import find_galleries
+
+    galleries = find_galleries(study)
+    figures = write_figures(study, galleries, folder / FIGURES)
+    write_text(folder / "results.csv", runs_csv(study))
+    write_text(folder / "report.md", markdown(study, figures, folder))
+    write_text(folder / "report.html", page(study, figures, galleries))
+    _mark(folder, command, list(dict.fromkeys(path for each in figures for path in (each.path, each.dark))))
+    return figures
+
+
+def page(study: Study, figures: Sequence[StudyFigure] = (), galleries: Sequence["Gallery"] = ()) -> str:
+    """Write a study as one HTML page; all pictures are inside.
+
+    Args:
+        study: What is shown.
+        figures: Figures of ``write_figures``.
+        galleries: Pictures of the validation images.
+    """
+    from semiseg.report.gallery import data_uri, picture_uri
+
+    environment = _environment()
+    environment.filters["picture_uri"] = picture_uri
+    environment.filters["file_uri"] = lambda path: data_uri(path.read_bytes())
+    environment.filters["picture_size"] = _picture_size
+    about: dict[str, list[str]] = {}
+    for cell in study.cells:
+        for note in cell.notes:
+            about.setdefault(note, []).append(cell.label)
+    return environment.get_template("page.html.j2").render(
+        study=study,
+        figures=figures,
+        galleries=galleries,
+        panels=list(_panels(study)),
+        notes=[*study.notes, *(f"{', '.join(labels)}: {note}." for note, labels in about.items())],
+        run_names=_run_names(study),
+        options={group: _options(study, group) for group in ("dataset", "backbone", "model")},
+        version=__version__,
     )
-    body = element(
-        "body",
-        element("a", "Skip to the results", href="#results", class_="skip"),
-        element(
-            "header",
-            element("h1", title(study)),
-            element("p", head_line(study), class_="lead"),
-            element("nav", element("ul", links), aria_label="Sections"),
-        ),
-        element("main", (_section(*part) for part in parts)),
-        element("footer", element("p", f"Made by semiseg {__version__} from the files of the runs alone.")),
-        viewer() if galleries else "",
-        element("script", _own("page.js")),
+
+
+def markdown(study: Study, figures: Sequence[StudyFigure], folder: Path) -> str:
+    """Write a study as Markdown.
+
+    Args:
+        study: What is shown.
+        figures: Pictures that lie in ``folder`` or below.
+        folder: Folder where the text will be stored; links are relative to it.
+    """
+    paths = {figure.name: Path(os.path.relpath(figure.path, folder)).as_posix() for figure in figures}
+    return render_markdown("report.md.j2", study=study, figures=figures, paths=paths)
+
+
+def render_markdown(template: str, **content: Any) -> str:
+    """Fill in a template of Markdown; values stand in one line, and their signs are none of Markdown's."""
+    environment = _environment()
+    # Marked as safe, so that the escaping of HTML leaves it alone.
+    environment.finalize = lambda value: value if isinstance(value, Markup) else Markup(_escaped(str(value)))
+    return environment.get_template(template).render(**content)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("semiseg.report"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    return joined(Html("<!doctype html>\n"), element("html", head, body, lang="en"))
+    # All functions of words are filters.
+    environment.filters |= {name: each for name, each in vars(scores).items() if callable(each)}
+    environment.filters |= {"sort_key": _sort_key, "ratio": ratio, "short": short, "bracketed": _bracketed}
+    environment.globals |= {"scores": scores, "NONE": scores.NONE, "ALL": ALL, "seeds": seeds}
+    return environment
 
 
-def _sections(
-    study: Study, figures: Sequence[Figure], galleries: Sequence[Gallery]
-) -> Iterator[tuple[str, str, Html]]:
-    """Anchor, name and content of each section that there is something for."""
-    yield "glance", "At a glance", glance(study)
-    if study.flagged:
-        yield "flags", f"Flagged runs ({len(study.flagged)})", _flags(study)
-    charts = joined(_figures(figures, "ratio", "scores"), _figures(figures, "difference"))
-    yield "results", "Results", joined(page_tables.results(study), element("div", charts, class_="pair"))
-    if any(cell.published for cell in study.cells):
-        yield "published", "Published numbers", page_tables.published(study)
-    if study.classes and any(cell.iou for cell in study.cells):
-        yield "classes", "Classes", _classes(study)
-    for topic, name, text in CURVES:
-        if shown := _figures(figures, topic):
-            yield topic, name, joined(element("p", text), element("div", shown, class_="pair"))
-    if any(cell.costs for cell in study.cells if cell.runs):
-        yield "cost", "Time and memory", joined(element("p", COST_TEXT), page_tables.costs(study))
-    if galleries:
-        yield "gallery", "Pictures", gallery_section(galleries)
-    yield "runs", "Every run", page_tables.every_run(study)
-    yield "method", "How these numbers are made", explained(study)
+def _bracketed(text: str) -> Markup:
+    """Text between the brackets of a link of Markdown."""
+    return Markup(re.sub(r"([\[\]\\])", r"\\\1", " ".join(text.split())))
 
 
-CURVES = (
-    (
-        "learning",
-        "Learning curves",
-        "Validation mIoU over the iterations of the whole run. Thin: each run; with markers: their mean. A line ends "
-        "where a step of the recipe ends and another network begins.",
-    ),
-    (
-        "pseudo",
-        "Pseudo-labels",
-        "Coverage: share of pixels of unlabeled images that are learned from. Accuracy: share of them that is right, "
-        "where masks exist to compare with. Single points are pseudo-labels that a step stored, and their accuracy "
-        "is that of the pixels they cover. Lines are methods that label each batch anew; their accuracy is "
-        "that of the network on all pixels of unlabeled images.",
-    ),
-)
-COST_TEXT = (
-    "Time is what the whole run took, evaluations included, on the machine and beside whatever else ran there. "
-    "Images per second count training alone."
-)
+def _escaped(text: str) -> str:
+    return re.sub(r"([|<*_`])", r"\\\1", " ".join(text.split()))
 
 
-def _section(anchor: str, name: str, content: Html) -> Html:
-    return element("section", element("h2", name), content, id=anchor)
+def _sort_key(value: Any) -> float | str:
+    """What a column is sorted by; what is missing comes last in any order."""
+    if not isinstance(value, int | float):
+        return ""
+    return value if math.isfinite(value) else LAST
 
 
-def _flags(study: Study) -> Html:
-    left_out = sum(not each.averaged for each in study.flagged)
-    text = "They are averaged in spite of what differs, as the command asked."
-    if left_out:
-        text = (
-            f"{left_out} of them {'is' if left_out == 1 else 'are'} in no mean of this page. A run is left out where "
-            "it did not finish, or differs from the others of its cell in more than seed and partition."
-        )
-    shown = page_tables.flagged(study)
-    if len(study.flagged) > UNFOLDED:
-        shown = element("details", element("summary", "All of them, and why"), shown)
-    return joined(element("p", text), shown)
+def _picture_size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
 
 
-def _classes(study: Study) -> Html:
-    text = "IoU in percent, mean over the runs of a cell. The stronger the color, the higher."
-    validation = page_tables.classes(
-        study, [cell.iou for cell in study.cells], "IoU on the validation images"
-    )
-    content = [element("p", text), element("h3", "Validation images"), validation]
-    if any(cell.iou_test for cell in study.cells):
-        test = page_tables.classes(study, [cell.iou_test for cell in study.cells], "IoU on the test images")
-        content.append(element("details", element("summary", "Test images"), test))
-    return joined(content)
+def _options(study: Study, group: str) -> list[str]:
+    return [str(name) for name in dict.fromkeys(run.option(group) for run in study.runs) if name]
 
 
-def _figures(figures: Sequence[Figure], *topics: str) -> Html:
-    return joined(_figure(figure) for figure in figures if figure.topic in topics)
+def _run_names(study: Study) -> dict[Path, str]:
+    """Paths of all runs below the folder that holds them; names of folders alone may be moments."""
+    paths = {run.path: run.path.resolve() for _, run, _ in study.every_run()}
+    top = os.path.commonpath([path.parent for path in paths.values()])
+    return {path: whole.relative_to(top).as_posix() for path, whole in paths.items()}
 
 
-def _figure(figure: Figure) -> Html:
-    with Image.open(figure.path) as picture:
-        width, height = picture.size
-    dark = element("source", media="(prefers-color-scheme: dark)", srcset=_data_uri(figure.dark))
-    light = element("img", src=_data_uri(figure.path), alt=figure.alt, width=width, height=height)
-    note = element("p", element("small", figure.caption)) if figure.caption else ""
-    return element("figure", element("figcaption", figure.title), element("picture", dark, light), note)
+def _panels(study: Study) -> Iterator[Panel]:
+    for name, cells in panels(study.cells).items():
+        scored = [cell for cell in cells if cell.scores[study.metric].mean is not None]
+        if scored:
+            unlike = measured_otherwise([cell.runs[0] for cell in scored])
+            best = max(scored, key=lambda cell: cell.scores[study.metric].mean or 0.0)
+            yield Panel(name, scored, unlike, best)
 
 
-def _data_uri(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def _own(name: str) -> Html:
-    """A file of this package, which is ours and holds nothing to escape."""
-    return Html(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
+def _mark(folder: Path, command: str, figures: Sequence[Path]) -> None:
+    """Note that the folder holds a report, and which files in ``figures/`` the next report may remove."""
+    write_json(folder / MARK, {"command": command, "figures": [figure.name for figure in figures]})

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.errors import UserError
-from semiseg.report import csv_table
-from semiseg.report.groups import grouped, line_name
-from semiseg.report.model import Cell, Figure, Study
-from semiseg.report.wording import metric_name
+from semiseg.report.comparable import grouped
+from semiseg.report.scores import metric_name
+from semiseg.report.study import Cell, Study, StudyFigure
+from semiseg.report.tables import runs_csv
 from semiseg.track.wandb_run import LONGEST_TAG, described, start
 
 INIT_TIMEOUT, CLOSE_TIMEOUT = 60.0, 300.0
@@ -22,17 +22,17 @@ Rows = tuple[list[str], list[list[Any]]]
 
 
 def upload(
-    study: Study, figures: Sequence[Figure], folder: Path, project: str, entity: str | None, mode: str
+    study: Study, figures: Sequence[StudyFigure], folder: Path, project: str, entity: str | None, mode: str
 ) -> None:
     """Log a report as one run of job type "report", and say where it is.
 
     Args:
-        study: what the report shows.
-        figures: its figures, as files.
-        folder: the report's folder; gets ``wandb/``.
-        project: wandb project.
-        entity: user or team; None for the account's default.
-        mode: "online", which without an account or a server becomes "offline", or "offline".
+        study: What the report shows.
+        figures: Its figures, as files.
+        folder: Folder of the report; gets ``wandb/``.
+        project: Project of wandb.
+        entity: User or team; ``None`` uses the account's default.
+        mode: Mode: "online", which without an account or a server becomes "offline", or "offline".
 
     Raises:
         UserError: wandb failed; the report's own files are not touched.
@@ -63,46 +63,33 @@ def upload(
 
 def cell_rows(study: Study) -> Rows:
     """The cells with mean, sample standard deviation, paired difference and the gap that is closed; shares, 0-1."""
-    head = [
-        *study.by,
-        "split_fraction",
-        "n",
-        study.metric,
-        "std",
-        *(f"difference{end}" for end in ("", "_low", "_high", "_pairs")),
-        *(f"gap_closed{end}" for end in ("", "_low", "_high")),
-    ]
-    rows = []
+    paired, gap = ("mean", "low", "high", "pairs"), ("mean", "low", "high")
+    head = [*study.by, "split_fraction", "n", study.metric, "std"]
+    for group, names in (("difference", paired), ("gap_closed", gap)):
+        head += [group if name == "mean" else f"{group}_{name}" for name in names]
+    rows: list[list[Any]] = []
     for cell in study.cells:
-        score, paired, gap = cell.scores[study.metric], cell.difference, cell.gap_closed
-        rows.append(
-            [
-                *cell.key.values(),
-                cell.fraction,
-                score.n,
-                score.mean,
-                score.std,
-                *((paired.mean, paired.low, paired.high, paired.pairs) if paired else (None,) * 4),
-                *((gap.mean, gap.low, gap.high) if gap else (None,) * 3),
-            ]
-        )
+        score = cell.scores[study.metric]
+        compared = [getattr(cell.difference, name, None) for name in paired]
+        compared += [getattr(cell.gap_closed, name, None) for name in gap]
+        rows.append([*cell.key.values(), cell.fraction, score.n, score.mean, score.std, *compared])
     return head, rows
 
 
 def run_rows(study: Study) -> Rows:
-    """The lines of ``results.csv``; a column of numbers holds numbers, None where there is none."""
-    head, *lines = csv.reader(io.StringIO(csv_table.render(study)))
+    """The lines of ``results.csv``; a column of numbers holds numbers, ``None`` where there is none."""
+    head, *lines = csv.reader(io.StringIO(runs_csv(study)))
     columns = [_typed(column) for column in zip(*lines, strict=True)]
     return head, [list(row) for row in zip(*columns, strict=True)]
 
 
-def _content(wandb: Any, study: Study, figures: Sequence[Figure]) -> dict[str, Any]:
+def _content(wandb: Any, study: Study, figures: Sequence[StudyFigure]) -> dict[str, Any]:
     content = {
         f"report/{name}": wandb.Table(columns=head, data=rows)
         for name, (head, rows) in (("cells", cell_rows(study)), ("runs", run_rows(study)))
     }
-    lines = {name: _points(cells, study.metric) for name, cells in grouped(study.cells, line_name).items()}
-    lines = {name: points for name, points in lines.items() if points}
+    groups = grouped(study.cells, lambda cell: cell.line)
+    lines = {name: points for name, cells in groups.items() if (points := _points(cells, study.metric))}
     if lines:
         content["report/over_split_fraction"] = wandb.plot.line_series(
             [[x for x, _ in points] for points in lines.values()],
@@ -122,7 +109,7 @@ def _points(cells: Sequence[Cell], metric: str) -> list[tuple[float, float]]:
 
 
 def _tags(study: Study) -> list[str]:
-    words = ["report", *(str((run.config.get("dataset") or {}).get("name")) for run in study.runs)]
+    words = ["report", *(str(run.option("dataset")) for run in study.runs)]
     return [word[:LONGEST_TAG] for word in dict.fromkeys(words)]
 
 

@@ -1,4 +1,4 @@
-"""The run directory: its files, its lock, and what a run was made with."""
+"""The directory of a run that is being made: its files, its lock, and what the run is made with."""
 
 import hashlib
 import json
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.errors import UserError
-from semiseg.files import final_name, read_json, remove_temporaries, write_json, write_text
-from semiseg.locks import claim, holder
+from semiseg.files import final_name, remove_temporaries, write_json, write_text
+from semiseg.locks import claim
+from semiseg.runs.read import LOCK, RESOLVED, StoredRun
 
 PACKAGES = (
     "semiseg",
@@ -32,8 +33,6 @@ PACKAGES = (
     "wandb",
 )
 MAX_DIFF = 200_000
-LOCK = ".lock"
-RESOLVED = "config.resolved.yaml"
 STORES = ("checkpoints", "stages", "samples")
 FIRST_FILES = frozenset(
     {
@@ -50,52 +49,25 @@ FIRST_FILES = frozenset(
 """What a run leaves that was killed before its config was stored."""
 
 
-class RunDir:
-    """Files of one run.
+class RunDir(StoredRun):
+    """Files of a run that is being made.
 
     Args:
         path: the directory; made by ``lock``.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.config = path / "run.yaml"
-        self.plan = path / "plan.json"
+        super().__init__(path)
         self.journal = path / "metrics.jsonl"
         self.log = path / "run.log"
-        self.summary = path / "summary.json"
 
-    @property
-    def started(self) -> bool:
-        """Whether a run lives here."""
-        return self.config.exists()
-
-    def read_summary(self) -> dict[str, Any] | None:
-        """The summary of a finished run, else None."""
-        if self.read_status().get("state") != "done" or not self.summary.exists():
-            return None
-        summary: dict[str, Any] = read_json(self.summary)
-        return summary
-
-    def read_status(self) -> dict[str, Any]:
-        """The content of ``status.json``; empty before the run has begun."""
-        try:
-            status: dict[str, Any] = read_json(self.path / "status.json")
-        except (OSError, ValueError):
-            return {}
-        return status
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json``; it counts once the state is "done"."""
+        write_json(self.path / "summary.json", summary)
 
     def write_status(self, state: str, **values: Any) -> None:
         """Write ``status.json``: running, done, failed or interrupted, and where."""
         write_json(self.path / "status.json", {"state": state, "pid": os.getpid(), **values})
-
-    def read_plan(self) -> list[dict[str, Any]]:
-        """The steps that were planned when the run began; empty where that is not known."""
-        try:
-            steps: list[dict[str, Any]] = read_json(self.plan)
-        except (OSError, ValueError):
-            return []
-        return steps
 
     def begin(
         self,
@@ -117,10 +89,10 @@ class RunDir:
             return
         self.log.touch()
         write_json(self.path / "env.json", env)
-        write_json(self.plan, list(plan))
+        write_json(self.path / "plan.json", list(plan))
         write_text(self.path / "overrides.yaml", json.dumps(overrides, indent=2) + "\n")
         write_text(self.path / RESOLVED, resolved_yaml)
-        write_text(self.config, run_yaml)
+        write_text(self.path / "run.yaml", run_yaml)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -154,10 +126,6 @@ class RunDir:
                         (self.path / LOCK).unlink()
                         self.path.rmdir()
 
-    def worker(self) -> str | None:
-        """The process that holds the lock, with its machine and since when; None for nobody."""
-        return holder(self.path / LOCK)
-
     def _refuse_foreign(self) -> None:
         if self.started or not self.path.is_dir():
             return
@@ -169,30 +137,6 @@ class RunDir:
                 f"{self.path} is not empty and holds no run (found {', '.join(foreign[:5])}). "
                 "Choose another run_dir; nothing has been written."
             )
-
-
-def network_file(place: str) -> Path:
-    """Return the checkpoint of the network that a run reports; a file is returned as it is.
-
-    Args:
-        place: a run directory, or a checkpoint.
-
-    Raises:
-        UserError: there is nothing, or the run has not finished.
-    """
-    path = Path(place).expanduser()
-    if path.is_file():
-        return path
-    run = RunDir(path)
-    summary = run.read_summary()
-    if summary is not None:
-        return path / str(summary["checkpoint"])
-    if run.started:
-        state = run.read_status().get("state", "not begun")
-        raise UserError(
-            f"The run in {path} has not finished ({state}). Go on with it: semiseg train run_dir={path}"
-        )
-    raise UserError(f"{path} holds no run. Give a run directory, or one of the .pt files in its stages.")
 
 
 def environment() -> dict[str, Any]:

@@ -22,8 +22,7 @@ from semiseg.engine.inference import predict_with_confidence, to_batch
 from semiseg.engine.tiles import Tiling, predict_tiled
 from semiseg.errors import UserError
 from semiseg.pictures import Bits, gray, indexed, overlaid
-from semiseg.runs.applying import change
-from semiseg.runs.finished import REPORTED, FinishedRun, open_run
+from semiseg.runs.use import REPORTED, FinishedRun, change, open_run
 from semiseg.settings import EvaluatorSettings
 
 Picture = Path | str | Image.Image | Array
@@ -211,14 +210,14 @@ def load(run: Path | str, checkpoint: str = REPORTED, device: str = "auto") -> P
 def of_run(run: FinishedRun, checkpoint: str, device: torch.device, settings: EvaluatorSettings) -> Predictor:
     """Return a predictor with a network of a run; raises ``UserError`` where there is no such checkpoint."""
     network, bundle = run.network(checkpoint, device)
-    dataset = run.config.dataset
+    dataset = run.config["dataset"]
     colors = tuple((red, green, blue) for red, green, blue in bundle["palette"])
     return Predictor(
         network,
-        DatasetInfo(dataset.name, tuple(bundle["classes"]), colors),
+        DatasetInfo(dataset["name"], tuple(bundle["classes"]), colors),
         settings,
         device,
-        precision=run.config.trainer.precision,
+        precision=run.config["trainer"]["precision"],
         half_size=bool(dataset.get("half_size", False)),
     )
 

@@ -9,12 +9,12 @@ from semiseg.errors import UserError
 from semiseg.splits.rules import SHUFFLE_SEED, shuffled
 
 COMMON = 0.6
-"""Share of the labeled images that is in both samples."""
+"""Share of the labeled images that are in both samples."""
 
 CHAIN = ("1/8", "1/20", "1/50", "1/106")
 CHAIN_IDS = (0, 1, 2)
 SMALLEST_POOL = 106
-"""Fewer training images leave a list of the chain empty."""
+"""Number of training images below which a list of the chain would be empty."""
 
 Samples = tuple[tuple[str, ...], tuple[str, ...]]
 
@@ -34,8 +34,8 @@ def difference_maximized(
     Args:
         train_ids: all training ids, in the order of the dataset.
         labeled: the labeled ids, in the order of their list.
-        split: the share of labels as configured, for example "1/106".
-        split_id: which partition of the family.
+        split: share of labels as configured, for example "1/106".
+        split_id: number of the draw.
 
     Returns:
         The left and the right sample, each in shuffled order.
@@ -47,29 +47,21 @@ def difference_maximized(
         raise UserError(
             f"two different samples need 2 labeled images or more; split={split} has {len(labeled)}"
         )
-    name = split.replace("105.82", "106")
-    if name in CHAIN and str(split_id) in map(str, CHAIN_IDS) and len(train_ids) >= SMALLEST_POOL:
-        listed, order = _in_chain(train_ids, name, int(split_id))
-        # Lists of other families have the same names.
-        if listed == tuple(labeled):
-            return _two(order)
-    order = list(labeled)
-    random.Random(SHUFFLE_SEED).shuffle(order)
-    return _two(order)
-
-
-def _in_chain(train_ids: Sequence[str], split: str, split_id: int) -> tuple[tuple[str, ...], list[str]]:
-    """Return the list that the family "shuffled" has for a split, and its order after DMT's shuffles."""
-    generator = random.Random(SHUFFLE_SEED)
-    for number, name in product(CHAIN_IDS, CHAIN):
-        listed, _ = shuffled(train_ids, name, number)
-        order = list(listed)
-        generator.shuffle(order)
-        if (name, number) == (split, split_id):
-            break
-    return listed, order
-
-
-def _two(order: Sequence[str]) -> Samples:
+    order = _shuffled_labels(train_ids, labeled, (split.replace("105.82", "106"), str(split_id)))
     private = math.ceil((1 - COMMON) / 2 * len(order))
     return tuple(order[: len(order) - private]), tuple(order[private:])
+
+
+def _shuffled_labels(train_ids: Sequence[str], labeled: Sequence[str], key: tuple[str, str]) -> list[str]:
+    """Shuffle the labeled list of a split and split_id: by the generator of the chain, or by one of its own."""
+    generator = random.Random(SHUFFLE_SEED)
+    for number, name in product(CHAIN_IDS, CHAIN) if len(train_ids) >= SMALLEST_POOL else ():
+        order = list(shuffled(train_ids, name, number)[0])
+        # Lists of other families have the same names.
+        found = (name, str(number)) == key and order == list(labeled)
+        generator.shuffle(order)
+        if found:
+            return order
+    order = list(labeled)
+    random.Random(SHUFFLE_SEED).shuffle(order)
+    return order

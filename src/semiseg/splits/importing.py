@@ -1,27 +1,20 @@
 """``semiseg splits import``: published lists from a clone of their repository, verified and in one form."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from semiseg.errors import UserError
 from semiseg.files import write_text
-from semiseg.splits.lists import read_stems, shown
-from semiseg.splits.manifest import manifest
-from semiseg.splits.partitions import DATASETS, Family, IdList, Partition
-from semiseg.splits.published_lists import LABELED, UNLABELED, folder_of, refuse_other_lists, write_lists
-from semiseg.splits.rules import Divided, without
+from semiseg.splits.lists import LABELED, UNLABELED, read_stems, refuse_other_lists, shown, write_lists
+from semiseg.splits.manifest import Family, IdList, Partition, manifest
+from semiseg.splits.published_lists import folder_of
+from semiseg.splits.rules import without
 
 CITYSCAPES_END = "_leftImg8bit"
 ORIGIN = "ORIGIN.txt"
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A partition as a clone has it, verified."""
-
-    partition: Partition
-    lists: Divided
+ListFiles = Mapping[str, Sequence[str]]
+"""Ids by the name of their file."""
 
 
 def import_family(name: str, source: Path, target: Path, dataset: str | None = None) -> str:
@@ -30,91 +23,69 @@ def import_family(name: str, source: Path, target: Path, dataset: str | None = N
     All lists are read and verified before the first is written. Families with a rule are compared only.
 
     Args:
-        name: the family.
+        name: name of the family.
         source: a clone of the repository that publishes it, or a folder of it.
         target: root of the imported lists, see ``semiseg.splits.published_lists.folder_of``.
-        dataset: only its lists.
+        dataset: name of the only dataset whose lists are imported; ``None`` imports those of all.
 
     Raises:
         UserError: no lists there; lists that are missing or not as published, after the others have been
             imported; or other lists where these would be written.
     """
     family = manifest().families[name]
-    wanted = [each for each in family.partitions if each.file and dataset in (None, each.dataset)]
+    wanted = [each for each in manifest().of(dataset, name) if each.file]
     if not wanted:
-        raise UserError(f"{_of(name, dataset)} needs no import: no lists of it are published but its rule.")
+        what = f"{name} for {dataset}" if dataset else name
+        raise UserError(f"{what} needs no import: no lists of it are published but its rule.")
     root = _root_of(source, family, wanted)
-    found, faults = _read_all(root, family, wanted)
-    written, there, ruled = _write_all(target, found)
-    lines = [
-        *(f"known fault: {defect}" for defect in family.defects),
-        *_unverified(found),
-        f"{len(written)} partitions written to {target}" if written else "",
-        f"{len(there)} partitions were in {target} already" if there else "",
-        f"{len(ruled)} partitions are as their rule makes them: {_names(ruled)}; nothing to write"
-        if ruled
-        else "",
-    ]
-    text = "\n".join(line for line in lines if line)
+    found: dict[Partition, ListFiles] = {}
+    faults = []
+    for each in wanted:
+        try:
+            found[each] = _read(root, each)
+        except UserError as error:
+            faults.append(str(error))
+    lines = [*(f"known fault: {defect}" for defect in family.defects), *_import(found, family, target)]
     if faults:
-        raise UserError(
-            f"{text}\n{len(faults)} lists of {name} could not be imported:\n  "
-            + "\n  ".join(faults)
-            + f"\nThe lists are those of one state of the repository; in the clone: git checkout {family.origin.commit}"
-        )
-    return text
-
-
-def _of(name: str, dataset: str | None) -> str:
-    return f"{name} for {dataset}" if dataset else name
+        lines += [
+            f"{len(faults)} lists of {name} could not be imported:",
+            *(f"  {fault}" for fault in faults),
+            "The lists are those of one state of the repository; in the clone: git checkout " + family.commit,
+        ]
+        raise UserError("\n".join(lines))
+    return "\n".join(lines)
 
 
 def _root_of(source: Path, family: Family, wanted: Sequence[Partition]) -> Path:
     """Return the folder below which most files of a family are: its root in the clone, or a part of it."""
+    advice = f"Give a clone of the repository that publishes them:\n  {family.clone}"
     if not source.is_dir():
-        raise UserError(f"--from={source}: no such folder. {_advice(family)}")
+        raise UserError(f"--from={source}: no such folder. {advice}")
     parts = PurePosixPath(family.root).parts
     roots = [source.joinpath(*parts[start:]) for start in range(len(parts) + 1)]
-    counts = [sum((root / str(each.file)).is_file() for each in wanted) for root in roots]
-    if not any(counts):
+    counts = {root: sum((root / str(each.file)).is_file() for each in wanted) for root in roots}
+    if not any(counts.values()):
         example = f"{family.root}/{wanted[0].file}"
         raise UserError(
-            f"--from={source}: none of the lists of {family.name} is there, such as {example}. "
-            f"{_advice(family)}"
+            f"--from={source}: none of the lists of {family.name} is there, such as {example}. {advice}"
         )
-    return roots[counts.index(max(counts))]
+    return max(roots, key=counts.__getitem__)
 
 
-def _advice(family: Family) -> str:
-    origin = family.origin
-    branch = f" --branch {origin.branch}" if origin.branch else ""
-    return f"Give a clone of the repository that publishes them:\n  git clone{branch} {origin.repository}"
-
-
-def _read_all(root: Path, family: Family, wanted: Sequence[Partition]) -> tuple[list[_Read], list[str]]:
-    found, faults = [], []
-    for each in wanted:
-        try:
-            found.append(_Read(each, _read(root, family, each)))
-        except UserError as error:
-            faults.append(str(error))
-    return found, faults
-
-
-def _read(root: Path, family: Family, partition: Partition) -> Divided:
+def _read(root: Path, partition: Partition) -> ListFiles:
     """Read the two lists of a partition; ids that are in both stay labeled."""
     labeled = _ids(root / str(partition.file), partition, partition.labeled)
-    file = root / family.unlabeled_file(partition)
-    if partition.unlabeled.count == 0 and not file.is_file():
-        return labeled, ()
-    unlabeled = _ids(file, partition, partition.published or partition.unlabeled)
-    rest = without(unlabeled, labeled)
+    file = root / str(partition.unlabeled_file)
+    rest: tuple[str, ...] = ()
+    if partition.unlabeled.count > 0 or file.is_file():
+        rest = without(_ids(file, partition, partition.published or partition.unlabeled), labeled)
     if not partition.unlabeled.fits(rest):
         raise UserError(
-            f"{file}: {len(rest)} ids are left without those that are labeled too, expected "
-            f"{partition.unlabeled.count}"
+            f"{file}: {len(rest)} ids are left without those that are labeled too, "
+            f"expected {partition.unlabeled.count}"
         )
-    return labeled, rest
+    # The labeled list comes last: where it is, the partition is complete.
+    return {UNLABELED: rest, LABELED: labeled}
 
 
 def _ids(file: Path, partition: Partition, expected: IdList) -> tuple[str, ...]:
@@ -130,47 +101,28 @@ def _ids(file: Path, partition: Partition, expected: IdList) -> tuple[str, ...]:
     return stems
 
 
-def _write_all(
-    target: Path, found: Sequence[_Read]
-) -> tuple[list[Partition], list[Partition], list[Partition]]:
-    """Write what is not there; return the partitions written, those there already, and those made by rules."""
-    known = manifest()
-    ruled = [each.partition for each in found if known.families[known.canonical(each.partition).family].rule]
-    new: list[tuple[Partition, Path, dict[str, tuple[str, ...]]]] = []
-    there: list[Partition] = []
-    for each in found:
-        if each.partition in ruled:
-            continue
-        labeled, unlabeled = each.lists
-        # The labeled list comes last: where it is, the partition is complete.
-        lists = {UNLABELED: unlabeled, LABELED: labeled}
-        folder = folder_of(known.canonical(each.partition), target)
-        if refuse_other_lists(folder, lists):
-            there.append(each.partition)
-        else:
-            new.append((each.partition, folder, lists))
-    for partition, folder, lists in new:
-        write_lists(folder, lists)
-        _note_origin(folder.parents[1], partition)
-    return [partition for partition, _, _ in new], there, ruled
+def _import(found: dict[Partition, ListFiles], family: Family, target: Path) -> list[str]:
+    """Write lists that are not there; say what was written, what was there, and what rules make."""
+    ruled = [each for each in found if each.rule]
+    folders = {each: folder_of(each, target) for each in found if not each.rule}
+    there = [each for each, folder in folders.items() if refuse_other_lists(folder, found[each])]
+    new = [each for each in folders if each not in there]
+    for each in new:
+        write_lists(folders[each], found[each])
+        if not (origin := folders[each].parents[1] / ORIGIN).is_file():
+            write_text(origin, f"{family.repository}\ncommit {family.commit}\nlicense {family.license}\n")
+    unverified = [each for each in found if each.labeled.sha256 is None]
+    lines = (
+        (unverified, f"only the counts were verified, no hash is known: {_names(unverified)}"),
+        (new, f"{len(new)} partitions written to {target}"),
+        (there, f"{len(there)} partitions were in {target} already"),
+        (ruled, f"{len(ruled)} partitions are as their rule makes them: {_names(ruled)}; nothing to write"),
+    )
+    return [line for partitions, line in lines if partitions]
 
 
-def _note_origin(folder: Path, partition: Partition) -> None:
-    """Leave with the lists whose they are."""
-    origin = manifest().families[partition.family].origin
-    text = f"{origin.repository}\ncommit {origin.commit}\nlicense {origin.license}\n"
-    if not (folder / ORIGIN).is_file():
-        write_text(folder / ORIGIN, text)
-
-
-def _unverified(found: Sequence[_Read]) -> list[str]:
-    names = [each.partition for each in found if each.partition.labeled.sha256 is None]
-    return [f"only the counts were verified, no hash is known: {_names(names)}"] if names else []
-
-
-def _names(partitions: Sequence[Partition]) -> str:
+def _names(partitions: Iterable[Partition]) -> str:
     return "; ".join(
         f"{dataset} {shown([f'{each.split} {each.split_id}' for each in own])}"
-        for dataset in DATASETS
-        if (own := [each for each in partitions if each.dataset == dataset])
+        for dataset, own in groupby(partitions, lambda each: each.dataset)
     )

@@ -3,9 +3,14 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 from semiseg.errors import UserError
+from semiseg.files import write_text
+
+LABELED = "labeled.txt"
+UNLABELED = "unlabeled.txt"
 
 SHOWN_IDS = 10
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -63,7 +68,7 @@ def candidates(line: str) -> list[str]:
 def read_ids(path: Path, known: Iterable[str]) -> tuple[str, ...]:
     """Read an id list and return the ids that its lines name, in the order of the file.
 
-    A bare name also means the id of that name in a subfolder, where there is one alone.
+    A bare file name also stands for an id in a subfolder if only one id has this name.
 
     Args:
         path: text file with one image a line, see ``candidates``.
@@ -111,21 +116,55 @@ def require_disjoint(parts: Mapping[str, Iterable[str]], where: str) -> None:
         UserError: naming each pair of parts and the ids.
     """
     listed = {name: list(ids) for name, ids in parts.items()}
-    names = list(listed)
-    faults = [
-        f"{len(twice)} ids twice in {name}: {shown(twice)}"
-        for name in names
-        if (twice := repeated(listed[name]))
-    ]
-    for position, first in enumerate(names):
-        for second in names[position + 1 :]:
-            others = set(listed[second])
-            if both := [image_id for image_id in listed[first] if image_id in others]:
-                faults.append(f"{len(both)} ids both in {first} and in {second}: {shown(both)}")
+    faults = []
+    for name, ids in listed.items():
+        if twice := repeated(ids):
+            faults.append(f"{len(twice)} ids twice in {name}: {shown(twice)}")
+    for first, second in combinations(listed, 2):
+        others = set(listed[second])
+        if both := [image_id for image_id in listed[first] if image_id in others]:
+            faults.append(f"{len(both)} ids both in {first} and in {second}: {shown(both)}")
     if faults:
         raise UserError(
             f"{where} leaks between its parts, which would falsify results:\n  " + "\n  ".join(faults)
         )
+
+
+def refuse_other_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> bool:
+    """Compare lists with the files of a folder; return whether all are there already.
+
+    Raises:
+        UserError: a file holds other ids; nothing should replace it unasked.
+    """
+    for name, ids in lists.items():
+        if (folder / name).is_file() and read_lines(folder / name) != list(ids):
+            raise UserError(
+                f"{folder / name} holds other ids than the {len(ids)} that would be written; choose another folder, "
+                "or remove it."
+            )
+    return all((folder / name).is_file() for name in lists)
+
+
+def write_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> None:
+    """Write id lists, one id a line.
+
+    After a kill each file is whole or absent, and the last one is only there if all others are.
+
+    Args:
+        folder: made where it does not exist.
+        lists: ids by file name.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, ids in lists.items():
+            write_text(folder / name, "".join(f"{image_id}\n" for image_id in ids))
+    except OSError as error:
+        raise UserError(
+            f"lists cannot be written to {folder}: {error.strerror or error}. Choose another folder, or make room."
+        ) from error
 
 
 def _unknown_ids(path: Path, unknown: list[tuple[int, str]], pool: frozenset[str]) -> str:

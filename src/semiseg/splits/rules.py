@@ -13,6 +13,12 @@ Share = Fraction | int | Literal["full"]
 Divided = tuple[tuple[str, ...], tuple[str, ...]]
 """Labeled ids and the others."""
 
+ANY_DATASET = ("every", "shuffled")
+"""Rules for any dataset; as families they take any split."""
+
+RULES = (*ANY_DATASET, "sbd")
+"""Rules that make partitions from the dataset's own ids, so that no lists have to be imported."""
+
 SHUFFLE_SEED = 7777
 PUBLISHED_RATIOS = {Fraction(106): Fraction("105.82"), Fraction(30): Fraction("29.75")}
 
@@ -30,15 +36,14 @@ def parse_split(text: str) -> Share:
     try:
         value = Fraction(top) / Fraction(bottom) if slash else Fraction(top)
     except (ValueError, ZeroDivisionError) as error:
-        raise UserError(f"split={text}: {expected}") from error
+        raise UserError(expected, key="split", value=text) from error
     if slash and 0 < value <= 1:
         return value
     if not slash and top.isdigit() and value > 0:
         return int(value)
-    near = ""
     if not slash and 0 < value < 1:
-        near = f"; the nearest fraction is 1/{round(1 / value)}"
-    raise UserError(f"split={text}: {expected}{near}")
+        expected += f"; the nearest fraction is 1/{round(1 / value)}"
+    raise UserError(expected, key="split", value=text)
 
 
 def every(pool: Sequence[str], split: str) -> Divided:
@@ -94,9 +99,9 @@ def _count(share: Share, total: int, split: str) -> int:
         return total
     count = math.floor(total * share) if isinstance(share, Fraction) else share
     if count > total:
-        raise UserError(f"split={split}: there are only {total} training images; the largest split is full")
+        expected = f"there are only {total} training images; the largest split is full"
+        raise UserError(expected, key="split", value=split)
     if count == 0:
-        raise UserError(
-            f"split={split}: less than one of {total} training images; the smallest split is 1/{total}"
-        )
+        expected = f"less than one of {total} training images; the smallest split is 1/{total}"
+        raise UserError(expected, key="split", value=split)
     return count

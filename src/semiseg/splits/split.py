@@ -4,20 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
 from semiseg.contracts.dataset import Part, SegDataset, Split
 from semiseg.errors import UserError
-from semiseg.splits.lists import read_ids, require_disjoint, shown
-from semiseg.splits.manifest import manifest
-from semiseg.splits.partitions import OWN_RULES
+from semiseg.splits.lists import LABELED, UNLABELED, read_ids, require_disjoint, shown
+from semiseg.splits.manifest import OWN_LISTS, family_names, manifest
 from semiseg.splits.published_lists import read_imported
-from semiseg.splits.rules import Divided, every, shuffled, without
-
-Family = Literal[
-    "every", "shuffled", "list", "sbd", "cps", "cps_clean", "cac", "clean", "stpp", "u2pl", "dmtc"
-]
-UnlabeledRule = Literal["rest", "all"]
+from semiseg.splits.rules import ANY_DATASET, Divided, every, shuffled, without
 
 
 @runtime_checkable
@@ -32,9 +26,9 @@ class HasLists(Protocol):
 def make_split(
     dataset: SegDataset,
     split: str,
-    family: Family = "every",
+    family: str = "every",
     split_id: int | str = 0,
-    unlabeled: UnlabeledRule = "rest",
+    unlabeled: str = "rest",
     lists_root: str | Path | None = None,
     val_subset: str | None = None,
 ) -> Split:
@@ -52,63 +46,62 @@ def make_split(
     Images of the part "unlabeled" always join the unlabeled ones, except where a list names them.
 
     Args:
-        dataset: gives the ids, and by its name the published partitions.
-        split: see ``parse_split``.
-        family: one of ``Family``.
-        split_id: which partition of the family.
+        dataset: source of the ids; its name finds the published partitions.
+        split: share or number of labeled images, see ``parse_split``.
+        family: one of ``family_names()``.
+        split_id: number of the draw.
         unlabeled: "rest" takes the training images that are not labeled, "all" also the labeled ones (their
             masks unused), in the order of the list.
         lists_root: folder of the family "list"; of imported lists, where they are not in the usual places.
-        val_subset: small published set of validation images, "valtiny"; the others then are test images.
+        val_subset: name of a small published set of validation images, "valtiny"; the others then are test images.
 
     Raises:
         UserError: no such split, more images than there are, lists missing or at fault, or an id in two parts.
     """
-    _refuse_unknown(family, unlabeled)
-    if family == "list":
+    families = family_names()
+    if family not in families:
+        near = get_close_matches(str(family), families, n=1, cutoff=0.0)[0]
+        expected = f"expected one of {', '.join(families)}; nearest: {near}"
+        raise UserError(expected, key="split_family", value=family)
+    if unlabeled not in ("rest", "all"):
+        expected = "expected rest (images without label) or all (labeled ones too)"
+        raise UserError(expected, key="unlabeled", value=unlabeled)
+    if family == OWN_LISTS:
         made = _from_lists(dataset, split, str(split_id), lists_root)
-    elif family in OWN_RULES:
-        made = _made(dataset, _by_rule(dataset, family, split, str(split_id)), split, family, split_id)
     else:
-        made = _published(dataset, split, family, str(split_id), lists_root)
+        made = _from_family(dataset, split, family, str(split_id), lists_root)
     if val_subset is not None:
         made = _with_subset(dataset, made, val_subset)
-    require_disjoint(
-        {"labeled": made.labeled, "unlabeled": made.unlabeled, "val": made.val, "test": made.test},
-        f"split {split}",
-    )
+    parts = {"labeled": made.labeled, "unlabeled": made.unlabeled, "val": made.val, "test": made.test}
+    require_disjoint(parts, f"split {split}")
     if unlabeled == "all":
         used = {*made.labeled, *made.unlabeled}
-        everything = (image_id for part in get_args(Part) for image_id in dataset.ids(part))
-        return replace(made, unlabeled=tuple(image_id for image_id in everything if image_id in used))
+        made = replace(made, unlabeled=tuple(each for each in _all_ids(dataset) if each in used))
     return made
 
 
-def _refuse_unknown(family: str, unlabeled: str) -> None:
-    if family not in get_args(Family):
-        near = get_close_matches(str(family), get_args(Family), n=1, cutoff=0.0)[0]
-        raise UserError(
-            f"expected one of {', '.join(get_args(Family))}; nearest: {near}",
-            key="split_family",
-            value=family,
-        )
-    if unlabeled not in get_args(UnlabeledRule):
-        raise UserError(
-            "expected rest (images without label) or all (labeled ones too)", key="unlabeled", value=unlabeled
-        )
-
-
-def _made(dataset: SegDataset, divided: Divided, split: str, family: str, split_id: int | str) -> Split:
-    labeled, rest = divided
+def _from_family(
+    dataset: SegDataset, split: str, family: str, split_id: str, lists_root: str | Path | None
+) -> Split:
+    if family in ANY_DATASET:
+        labeled, rest = _by_rule(dataset, family, split, split_id)
+    else:
+        partition = manifest().find(dataset.info.name, family, split, split_id)
+        split = partition.split
+        if partition.rule:
+            labeled, rest = _by_rule(dataset, partition.rule, *partition.stored_as[1:])
+        else:
+            labeled, rest = read_imported(partition, _all_ids(dataset), lists_root)
     rest = (*rest, *dataset.ids("unlabeled"))
-    return Split(labeled, rest, dataset.ids("val"), dataset.ids("test"), split, family, str(split_id))
+    return Split(labeled, rest, dataset.ids("val"), dataset.ids("test"), split, family, split_id)
 
 
 def _by_rule(dataset: SegDataset, rule: str, split: str, split_id: str) -> Divided:
     pool = dataset.ids("train")
     if rule == "sbd":
         if not isinstance(dataset, HasLists):
-            raise UserError(f"split_family=sbd: needs VOC's list train.txt; {dataset.info.name} has none")
+            expected = f"needs VOC's list train.txt; {dataset.info.name} has none"
+            raise UserError(expected, key="split_family", value="sbd")
         labeled = dataset.listed("train")
         return labeled, without(pool, labeled)
     if rule == "shuffled":
@@ -116,45 +109,17 @@ def _by_rule(dataset: SegDataset, rule: str, split: str, split_id: str) -> Divid
             raise UserError("expected the number of a shuffle: 0, 1, 2, ...", key="split_id", value=split_id)
         return shuffled(pool, split, int(split_id))
     if split_id != "0":
-        raise UserError(
-            "the family every has one partition, split_id=0; take split_family=shuffled for several",
-            key="split_id",
-            value=split_id,
-        )
+        expected = "the family every has one partition, split_id=0; take split_family=shuffled for several"
+        raise UserError(expected, key="split_id", value=split_id)
     return every(pool, split)
-
-
-def _published(
-    dataset: SegDataset, split: str, family: str, split_id: str, lists_root: str | Path | None
-) -> Split:
-    known = manifest()
-    partition = known.find(dataset.info.name, family, split, split_id)
-    source = known.canonical(partition)
-    if rule := known.families[source.family].rule:
-        divided = _by_rule(dataset, rule, source.split, source.split_id)
-    else:
-        divided = read_imported(source, _all_ids(dataset), lists_root)
-    return _made(dataset, divided, partition.split, family, split_id)
 
 
 def _with_subset(dataset: SegDataset, made: Split, name: str) -> Split:
     """Validate on a subset; the other validation images become the test images."""
-    subsets = manifest().subsets
-    if name not in subsets:
-        raise UserError(f"expected {', '.join(subsets)} or null", key="val_subset", value=name)
-    chosen = subsets[name].get(dataset.info.name)
-    if chosen is None:
-        raise UserError(
-            f"is of dataset={' and '.join(subsets[name])}, not of {dataset.info.name}",
-            key="val_subset",
-            value=name,
-        )
+    chosen = manifest().subset(dataset.info.name, name)
     if missing := without(chosen, made.val):
-        raise UserError(
-            f"{len(missing)} of its images are not for validation: {shown(missing)}",
-            key="val_subset",
-            value=name,
-        )
+        expected = f"{len(missing)} of its images are not for validation: {shown(missing)}"
+        raise UserError(expected, key="val_subset", value=name)
     return replace(made, val=chosen, test=without(made.val, chosen))
 
 
@@ -165,31 +130,30 @@ def _all_ids(dataset: SegDataset) -> Sequence[str]:
 def _from_lists(dataset: SegDataset, split: str, split_id: str, lists_root: str | Path | None) -> Split:
     if lists_root is None:
         raise UserError("split_family=list needs split_lists=FOLDER, the folder with labeled.txt")
-    folder, named = _list_folder(Path(lists_root).expanduser(), split, split_id)
+    root = Path(lists_root).expanduser()
+    folder = _list_folder(root, split, split_id)
     known = _all_ids(dataset)
-    labeled = read_ids(folder / "labeled.txt", known)
+    labeled = read_ids(folder / LABELED, known)
     if not labeled:
-        raise UserError(f"{folder / 'labeled.txt'} names no image")
-    own_val = folder / "val.txt"
+        raise UserError(f"{folder / LABELED} names no image")
+    own_val, own_rest = folder / "val.txt", folder / UNLABELED
     val = read_ids(own_val, known) if own_val.is_file() else dataset.ids("val")
-    own_rest = folder / "unlabeled.txt"
     if own_rest.is_file():
         rest = read_ids(own_rest, known)
     else:
-        taken = {*labeled, *val}
-        rest = tuple(i for i in (*dataset.ids("train"), *dataset.ids("unlabeled")) if i not in taken)
-    name = split if named else str(len(labeled))
-    return Split(labeled, rest, val, dataset.ids("test"), name, "list", split_id)
+        rest = without((*dataset.ids("train"), *dataset.ids("unlabeled")), (*labeled, *val))
+    # The name of a subfolder tells the split.
+    name = str(len(labeled)) if folder == root else split
+    return Split(labeled, rest, val, dataset.ids("test"), name, OWN_LISTS, split_id)
 
 
-def _list_folder(root: Path, split: str, split_id: str) -> tuple[Path, bool]:
-    """Return the folder that holds labeled.txt, and whether its name tells the split."""
-    if (root / "labeled.txt").is_file():
-        return root, False
+def _list_folder(root: Path, split: str, split_id: str) -> Path:
+    """Return the folder that holds labeled.txt: the root, or its subfolder for this split."""
     slugs = dict.fromkeys((split.replace("/", "of"), split.replace("/", "_")))
-    tried = [root / slug / below for slug in slugs for below in (split_id, f"split_{split_id}", "") if slug]
-    found = next((folder for folder in tried if (folder / "labeled.txt").is_file()), None)
+    below = (split_id, f"split_{split_id}", "")
+    tried = [root, *(root / slug / each for slug in slugs if slug for each in below)]
+    found = next((folder for folder in tried if (folder / LABELED).is_file()), None)
     if found is None:
-        places = "\n".join(f"  {folder / 'labeled.txt'}" for folder in [root, *tried])
+        places = "\n".join(f"  {folder / LABELED}" for folder in tried)
         raise UserError(f"split_family=list: no list of labeled images at any of\n{places}")
-    return found, True
+    return found

@@ -11,7 +11,7 @@ from typing import Any
 from semiseg.errors import UserError
 from semiseg.files import read_json, write_json
 from semiseg.locks import claim
-from semiseg.runs.directory import RunDir
+from semiseg.runs.read import StoredRun
 from semiseg.sweep.job import Job, own_overrides
 
 VERSION = 1
@@ -64,7 +64,11 @@ class Index:
             for name, values in stored.get("jobs", {}).items()
         }
         for folder in sorted(directory.iterdir()):
-            if folder.name not in self.jobs and JOB_FOLDER.fullmatch(folder.name) and RunDir(folder).started:
+            if (
+                folder.name not in self.jobs
+                and JOB_FOLDER.fullmatch(folder.name)
+                and StoredRun(folder).started
+            ):
                 self.jobs[folder.name] = Entry(_typed(folder))
         for name, entry in self.jobs.items():
             look(directory / name, entry)
@@ -101,12 +105,12 @@ class Index:
 
 def look(folder: Path, entry: Entry) -> None:
     """Bring an entry to what the run directory says, which knows best."""
-    place = RunDir(folder)
-    if summary := place.read_summary():
+    place = StoredRun(folder)
+    if summary := place.summary:
         entry.state, entry.metric = "done", summary.get("miou")
         entry.seconds = entry.seconds or float(summary.get("wall_s") or 0)
         return
-    state = place.read_status().get("state", "waiting")
+    state = place.status.get("state", "waiting")
     if state in ("failed", "interrupted"):
         entry.state = state
     elif entry.state == "done":  # its results were removed
@@ -122,7 +126,7 @@ def held(directory: Path) -> Iterator[None]:
     Raises:
         UserError: it cannot be made or written, is a run directory, or another sweep works in it.
     """
-    if RunDir(directory).started:
+    if StoredRun(directory).started:
         raise UserError(
             f"sweep_dir={directory} is the directory of a single run. Choose another one for the sweep, or go on "
             f"with the run: semiseg train run_dir={directory}"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-from semiseg.runs.directory import RunDir
+from semiseg.runs.read import StoredRun
 from semiseg.sweep.job import Job
 
 LAST_LINES = 20
@@ -90,10 +90,10 @@ class Foreign:
 
     def working(self) -> bool:
         """Whether it is still there."""
-        return RunDir(self.job.folder).worker() is not None
+        return StoredRun(self.job.folder).worker() is not None
 
 
 def worker(job: Job) -> Foreign | None:
     """The process that works in a job's run directory already."""
-    owner = RunDir(job.folder).worker()
+    owner = StoredRun(job.folder).worker()
     return Foreign(job, owner) if owner else None

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from semiseg.config.compose import run_name, settings_that_matter
+from semiseg.config.compose import run_name
+from semiseg.config.marks import mark_of
+from semiseg.config.stored import Config, plain, settings_that_matter
 from semiseg.contracts.dataset import Split
 from semiseg.files import read_json
 from semiseg.runs.directory import fingerprint
@@ -23,11 +23,6 @@ LONGEST_TAG = 64
 """Letters of a tag; wandb refuses a whole run for a longer one."""
 
 NAMED = ("method", "dataset", "backbone", "model")
-PLACES = ("seed", "dataset.root", "trainer.threads")
-"""Keys that runs of one group may differ in."""
-
-STARTS = ("init_sha256", "method.baseline")
-"""Networks to start from belong to a seed each; a group knows whether there is one."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Identity:
     config: dict[str, Any]
 
 
-def identity(cfg: DictConfig, split: Split, run_dir: Path) -> Identity:
+def identity(cfg: Config, split: Split, run_dir: Path) -> Identity:
     """Describe a run.
 
     Args:
@@ -57,19 +52,18 @@ def identity(cfg: DictConfig, split: Split, run_dir: Path) -> Identity:
         split: its images.
         run_dir: its directory; may hold ``env.json``, and lie in that of a sweep.
     """
-    names = {f"{key}_name": cfg[key].name for key in NAMED}
+    names = {f"{key}_name": cfg[key]["name"] for key in NAMED}
     sweep = sweep_name(run_dir)
-    words = [cfg.dataset.name, cfg.split, cfg.method.name, cfg.backbone.name, cfg.model.name, *cfg.tags]
+    chosen = [cfg[key]["name"] for key in ("method", "backbone", "model")]
+    words = [cfg["dataset"]["name"], cfg["split"], *chosen, *cfg["tags"]]
     if sweep is not None:
         words.append(f"sweep:{sweep}")
-    resolved = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(resolved, dict)
     return Identity(
         group=_group(cfg),
         name=run_name(cfg),
         tags=[word[:LONGEST_TAG] for word in dict.fromkeys(map(str, words)) if word],
         config={
-            **{str(key): value for key, value in resolved.items()},
+            **plain(cfg),
             **_machine(run_dir),
             **names,
             "split_fraction": split.fraction,
@@ -147,16 +141,19 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _group(cfg: DictConfig) -> str:
-    """The run's name without its seed, and a hash of all settings: others of the same name are not averaged in."""
-    unnamed = cfg.copy()
-    unnamed.name = None
+def _group(cfg: Config) -> str:
+    """The run's name without its seed, and a hash of all settings: others of the same name are not averaged in.
+
+    Of another run to start from, which belongs to a seed, a group knows whether there is one.
+    """
+    config = plain(cfg)
     matters = {
-        key: value is not None if key in STARTS else value
-        for key, value in settings_that_matter(cfg).items()
-        if key not in PLACES
+        key: value is not None if mark_of(key, config).role == "run" else value
+        for key, value in settings_that_matter(config).items()
+        if key != "seed" and mark_of(key, config).affects != "machine"
     }
-    return f"{run_name(unnamed).removesuffix(f'-s{cfg.seed}')}-{fingerprint(matters)[:6]}"
+    name = run_name({**config, "name": None}).removesuffix(f"-s{config['seed']}")
+    return f"{name}-{fingerprint(matters)[:6]}"
 
 
 def _machine(run_dir: Path) -> dict[str, Any]:

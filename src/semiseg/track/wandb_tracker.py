@@ -7,16 +7,12 @@ import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from omegaconf import DictConfig
-
-from semiseg.contracts.dataset import DatasetInfo
+from semiseg.config.stored import Config
+from semiseg.contracts.dataset import DatasetInfo, Split
 from semiseg.contracts.tracking import Sample
 from semiseg.track.wandb_run import described, identity, start, stored_id
-
-if TYPE_CHECKING:
-    from semiseg.engine.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -184,20 +180,22 @@ class WandbTracker:
             self._fail(described(error))
 
 
-def wandb_tracker(cfg: DictConfig, session: Session) -> WandbTracker:
+def wandb_tracker(config: Config, split: Split, info: DatasetInfo, run_dir: Path) -> WandbTracker:
     """Start the tracker of a run.
 
     Args:
-        cfg: the checked config of the run.
-        session: the run; its directory may hold ``env.json``.
+        config: the checked config of the run.
+        split: its images.
+        info: its classes.
+        run_dir: its directory; may hold ``env.json``.
     """
-    known = identity(cfg, session.split, session.run_dir)
+    known, tracker = identity(config, split, run_dir), config["tracker"]
     return WandbTracker(
-        session.run_dir,
-        mode=cfg.tracker.mode,
-        info=session.info,
-        project=cfg.tracker.project,
-        entity=cfg.tracker.entity,
+        run_dir,
+        mode=tracker["mode"],
+        info=info,
+        project=tracker["project"],
+        entity=tracker["entity"],
         **vars(known),
     )
 

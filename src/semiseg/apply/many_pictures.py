@@ -1,0 +1,68 @@
+"""What ``predict`` and ``label`` share: predictions of many pictures, what they depend on, and pictures that fail."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semiseg.data.files import BadFileError, read_image
+from semiseg.errors import UserError
+from semiseg.files import file_digest
+from semiseg.runs.use import FinishedRun
+
+if TYPE_CHECKING:
+    from semiseg.runs.predictor import Prediction, Predictor
+
+SHOWN_FAILURES = 50
+
+
+def origin(checkpoint: str, run: FinishedRun, predictor: Predictor) -> dict[str, Any]:
+    """Return what predictions depend on, as plain values."""
+    return {
+        "run": str(run.path.resolve()),
+        "checkpoint": checkpoint,
+        "checkpoint_sha256": file_digest(run.checkpoint(checkpoint)),
+        "classes": list(predictor.classes),
+        "palette": [list(color) for color in predictor.palette],
+        "evaluator": dataclasses.asdict(predictor.settings),
+        "tiles": None if predictor.tiling is None else dataclasses.asdict(predictor.tiling),
+        "half_size": predictor.half_size,
+        "precision": predictor.precision,
+        "device": str(predictor.device),
+    }
+
+
+def predicted(
+    predictor: Predictor, path: Path, between: Callable[[], None], failed: dict[str, str]
+) -> Prediction | None:
+    """Predict a picture, or note in ``failed`` why that cannot be; ``between`` as for ``Predictor.predict``."""
+    import torch
+
+    try:
+        image = read_image(path)
+    except BadFileError as error:
+        failed[str(path)] = error.reason
+        return None
+    except Exception as error:  # a decoder may raise anything
+        failed[str(path)] = f"cannot be decoded ({type(error).__name__}: {error})"
+        return None
+    try:
+        return predictor.predict(image, between)
+    except UserError as error:
+        failed[str(path)] = " ".join(str(error).split())
+    except (torch.OutOfMemoryError, MemoryError):
+        height, width = image.shape[:2]
+        failed[str(path)] = (
+            f"{width}x{height} pixels do not fit into memory; try --tile 1024, or a smaller one"
+        )
+    return None
+
+
+def failures(failed: Mapping[str, str], total: int, record: Path) -> str:
+    """Say for a person which pictures could not be predicted, and why; ``record`` lists all of them."""
+    lines = [f"  {path}: {reason}" for path, reason in list(failed.items())[:SHOWN_FAILURES]]
+    if len(failed) > SHOWN_FAILURES:
+        lines.append(f"  and {len(failed) - SHOWN_FAILURES} more, in {record}")
+    return "\n".join([f"{len(failed)} of {total} images could not be predicted:", *lines])

@@ -1,0 +1,84 @@
+"""Configs as plain values: composed ones, and those that runs have stored; and what a result depends on in them."""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from semiseg.config.layers import flatten
+from semiseg.config.marks import is_harmless
+from semiseg.config.targets import complete
+from semiseg.declare import declared
+from semiseg.errors import UserError
+from semiseg.settings import COMPONENTS, RECORDS
+
+Config = Mapping[str, Any]
+"""A config, composed or of plain values."""
+
+
+def plain(cfg: Config) -> dict[str, Any]:
+    """Return a config, or a node of one, as plain values with interpolations resolved."""
+    values: Any = OmegaConf.to_container(cfg, resolve=True) if isinstance(cfg, DictConfig) else cfg
+    return {str(key): value for key, value in values.items()}
+
+
+def read_config(path: Path, node: str | None = None) -> dict[str, Any]:
+    """Read a YAML file as it is read where configs are composed, in which 1e-3 is a number.
+
+    Args:
+        path: the file.
+        node: key of the node to read alone; one that is missing is empty.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        loaded = OmegaConf.load(path)
+        if isinstance(loaded, ListConfig):
+            raise UserError(f"{path} cannot be read: it holds a list in place of keys.")
+        found = loaded if node is None else loaded.get(node)
+        return plain(found) if isinstance(found, DictConfig) else {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def completed(stored: Config) -> dict[str, Any]:
+    """Return a stored config with the declared defaults of settings that its version of semiseg did not write."""
+    filled = copy.deepcopy(plain(stored))
+    for key in COMPONENTS:
+        complete(filled.get(key), key)
+    for key, record in RECORDS.items():
+        if isinstance(filled.get(key), dict):
+            defaults = {name: setting.default for name, setting in declared(record).items()}
+            filled[key] = {**defaults, **filled[key]}
+    return filled
+
+
+def settings_that_matter(cfg: Config) -> dict[str, Any]:
+    """Dotted keys and values of all that a result depends on, interpolations resolved.
+
+    A key that is null says no more than one that is missing, so that a run goes on when keys have been added:
+    what may be None is None by default, in components too.
+    """
+    values = plain(cfg)
+    return {
+        key: value
+        for key, value in flatten(values).items()
+        if value is not None and not is_harmless(key, values)
+    }
+
+
+def differing_keys(old: Config, new: Config) -> list[tuple[str, Any, Any]]:
+    """Keys that could change a result and differ, with their old and new value; None where one is missing.
+
+    ``trainer.threads`` counts only where the new config gives it: a resumed run takes the stored number.
+    """
+    before, after = settings_that_matter(old), settings_that_matter(new)
+    if after.get("trainer.threads") is None:
+        after["trainer.threads"] = before.get("trainer.threads")
+    keys = dict.fromkeys([*before, *after])
+    return [(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]

@@ -1,0 +1,293 @@
+"""What two runs differ in: settings, environment, results, classes and images; as tables and as files."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from semiseg.config.marks import mark_of
+from semiseg.errors import shown
+from semiseg.files import read_json, replacing, write_json, write_text
+from semiseg.report.comparable import differences, matters, must_agree
+from semiseg.report.page import render_markdown
+from semiseg.report.records import RunRecord, number
+from semiseg.report.scores import BY_CLASS, BY_CLASS_TEST, CLASS_SCORE, SCORES, percent
+from semiseg.report.tables import TextTable, csv_text
+
+if TYPE_CHECKING:
+    from semiseg.report.disagreement import NetworkComparison
+
+ABSENT = "-"
+JSON, MARKDOWN, CSV, PICTURES = "comparison.json", "comparison.md", "images.csv", "pictures"
+LISTS = ("config", "environment", "results", "classes", "classes_test")
+COLUMNS = ("id", "pixels", "differ", "right_a", "right_b", "only_a", "only_b", "picture")
+
+QUANTITIES = {
+    **{score.key: (f"{score.compared}, %", 100, 2) for score in SCORES.values()},
+    "best_iteration": ("iteration of the best", 1, 0),
+    "iterations": ("iterations in all", 1, 0),
+    "split_fraction": ("labeled share, %", 100, 2),
+    "train_images_per_s": ("training images/s", 1, 1),
+    "wall_s": ("duration, s", 1, 0),
+}
+"""Numbers of ``summary.json`` that are set side by side: name for people, factor and decimals."""
+
+
+@dataclass(frozen=True)
+class ChangedValue:
+    """A value that two runs do not share.
+
+    Args:
+        key: Dotted name.
+        a: Value of the first run; ``None`` where it has none.
+        b: Value of the second.
+        matters: Whether a result can depend on it.
+    """
+
+    key: str
+    a: Any
+    b: Any
+    matters: bool = True
+
+
+@dataclass(frozen=True)
+class NumberPair:
+    """A number of both runs.
+
+    Args:
+        name: What was measured, or the class.
+        a: Number of the first run; ``None`` where it has none. IoU and accuracy are shares, 0-1.
+        b: Number of the second.
+        change: The second less the first.
+    """
+
+    name: str
+    a: float | None
+    b: float | None
+    change: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the files of two runs say about them.
+
+    Args:
+        a: The first run.
+        b: The second run.
+        cautions: Why the numbers do not tell which is better, a sentence each.
+        config: Settings that differ, those that cannot change a result last.
+        environment: Versions, devices, threads and code states that differ.
+        results: Numbers of both summaries.
+        classes: IoU on the validation images by class.
+        classes_test: IoU on the test images by class; empty where there are none.
+    """
+
+    a: RunRecord
+    b: RunRecord
+    cautions: list[str]
+    config: list[ChangedValue]
+    environment: list[ChangedValue]
+    results: list[NumberPair]
+    classes: list[NumberPair]
+    classes_test: list[NumberPair]
+
+
+def compare(a: RunRecord, b: RunRecord) -> Comparison:
+    """Compare two runs by their files, whatever state they are in."""
+    results = _pairs(a.results, b.results, QUANTITIES)
+    classes, classes_test = (
+        _pairs(*(run.results.get(key) or {} for run in (a, b))) for key in (BY_CLASS, BY_CLASS_TEST)
+    )
+    environment = [ChangedValue(*each) for each in differences(_environment(a), _environment(b))]
+    results = [pair for pair in results if (pair.a, pair.b) != (None, None)]
+    return Comparison(a, b, _cautions(a, b), _changed(a, b), environment, results, classes, classes_test)
+
+
+def heading(found: Comparison) -> list[str]:
+    """Say which runs these are, and what speaks against comparing their numbers."""
+    named = [f"{letter}: {run.path} ({run.state})" for letter, run in (("A", found.a), ("B", found.b))]
+    return [*named, *(f"Caution: {reason}" for reason in found.cautions)]
+
+
+def tables(found: Comparison) -> list[TextTable]:
+    """Tables of all that the runs' files say; those with nothing in them are left out."""
+    changed = {
+        "Settings that differ": [each for each in found.config if each.matters],
+        "Settings that differ and cannot change a result": [
+            each for each in found.config if not each.matters
+        ],
+        "Environment": found.environment,
+    }
+    laid = [
+        TextTable(("", "A", "B"), [(each.key, _text(each.a), _text(each.b)) for each in values], title)
+        for title, values in changed.items()
+    ]
+    rows = [_numbers(pair, *QUANTITIES[pair.name]) for pair in found.results]
+    laid.append(TextTable(("", "A", "B", "B - A"), rows, "Results", True))
+    for images, pairs in (("validation", found.classes), ("test", found.classes_test)):
+        rows = [_numbers(pair, pair.name, 100, 2) for pair in pairs]
+        title = f"{CLASS_SCORE} on the {images} images, %"
+        laid.append(TextTable(("class", "A", "B", "B - A"), rows, title, True))
+    return [table for table in laid if table.rows]
+
+
+def summary(networks: "NetworkComparison") -> str:
+    """Sum the disagreement up over all images, each pixel counted once."""
+    ranked = networks.ranked
+    pixels = max(sum(each.pixels for each in ranked), 1)
+    differ = sum(each.pixels * each.differ for each in ranked) / pixels
+    kind = {"val": "validation", "test": "test"}[networks.part]
+    text = f"{len(ranked)} {kind} images"
+    text += f" ({networks.left_out} that only one of the runs has are left out)" if networks.left_out else ""
+    text += f": the networks name other classes for {_share(differ)} % of the pixels."
+    if any(each.only_a is None for each in ranked):
+        return text
+    a, b = (sum(each.pixels * getattr(each, key) for each in ranked) / pixels for key in ("only_a", "only_b"))
+    return f"{text} A alone is right on {_share(a)} %, B alone on {_share(b)} %, neither on {_share(differ - a - b)} %."
+
+
+def image_table(networks: "NetworkComparison", count: int) -> TextTable:
+    """Show the images where most pixels differ."""
+    head = ("image", "differ %", "A right %", "B right %", "only A %", "only B %")
+    rows = [
+        (each.id, *map(_share, (each.differ, each.right_a, each.right_b, each.only_a, each.only_b)))
+        for each in networks.ranked[:count]
+    ]
+    return TextTable(head, rows, "Images where they disagree most", True)
+
+
+def write(folder: Path, found: Comparison, networks: "NetworkComparison | None", count: int) -> None:
+    """Write a comparison into an existing folder; what an earlier one left there is replaced.
+
+    Args:
+        folder: Folder that gets comparison.md, comparison.json and, with networks, images.csv and pictures/.
+        found: What the runs' files say.
+        networks: Networks that have ranked the images; ``None`` where nothing was predicted.
+        count: Number of images that are drawn.
+    """
+    _remove_earlier(folder)
+    text = {"heading": heading(found), "tables": tables(found), "summary": "", "pictures": {}}
+    images: dict[str, Any] | None = None
+    if networks is not None:
+        pictures = _draw(folder / PICTURES, networks, count)
+        rows = [asdict(each) | {"picture": pictures.get(each.id)} for each in networks.ranked]
+        images = {"part": networks.part, "left_out": networks.left_out, "ranked": rows}
+        text |= {"summary": summary(networks), "images": image_table(networks, count), "pictures": pictures}
+        write_text(folder / CSV, csv_text(COLUMNS, rows))
+    runs = {
+        letter: {"path": str(run.path), "name": run.name, "state": run.state}
+        for letter, run in (("a", found.a), ("b", found.b))
+    }
+    lists = {key: [asdict(each) for each in getattr(found, key)] for key in LISTS}
+    write_json(folder / JSON, {**runs, "cautions": found.cautions, **lists, "images": images})
+    write_text(folder / MARKDOWN, render_markdown("compare.md.j2", **text))
+
+
+def _draw(folder: Path, networks: "NetworkComparison", count: int) -> dict[str, str]:
+    """Draw images; return the path of each id's picture, as seen from above the folder."""
+    folder.mkdir(exist_ok=True)
+    paths = {}
+    for index, image_id in enumerate([each.id for each in networks.ranked[:count]], start=1):
+        name = f"{index:02d}-{re.sub(r'[^A-Za-z0-9_.-]+', '_', image_id)}.png"
+        with replacing(folder / name) as file:
+            networks.picture(image_id).save(file, format="PNG")
+        paths[image_id] = f"{folder.name}/{name}"
+    return paths
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove the pictures of an earlier comparison, which its list names; new ones may be called otherwise."""
+    try:
+        earlier = read_json(folder / JSON)["images"]["ranked"]
+        names = [Path(each["picture"]).name for each in earlier if each["picture"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for name in names:
+        (folder / PICTURES / name).unlink(missing_ok=True)
+
+
+def _changed(a: RunRecord, b: RunRecord) -> list[ChangedValue]:
+    """Settings that differ, those that cannot change a result last; where the runs lie is left out."""
+    unlike = differences(dict(_leaves(a.config)), dict(_leaves(b.config)))
+    found = [
+        ChangedValue(*each, any(matters(each[0], run.config) for run in (a, b)))
+        for each in unlike
+        if mark_of(each[0], a.config).role != "identity"
+    ]
+    named = {each.key.removesuffix(".name") for each in found if each.key.endswith(".name")}
+    # Another option is another class: its name says so already.
+    found = [each for each in found if each.key.removesuffix("._target_") not in named]
+    return sorted(found, key=lambda each: not each.matters)
+
+
+def _pairs(a: Mapping[str, Any], b: Mapping[str, Any], names: Iterable[str] = ()) -> list[NumberPair]:
+    """Numbers of two runs by these names, or by all names that either has, in the order of the first."""
+    found = [(name, number(a, name), number(b, name)) for name in names or dict.fromkeys([*a, *b])]
+    return [NumberPair(name, x, y, None if x is None or y is None else y - x) for name, x, y in found]
+
+
+def _cautions(a: RunRecord, b: RunRecord) -> list[str]:
+    """Say why the numbers of two runs do not tell which is better, each reason in one sentence."""
+    found = [f"{run.path} has not finished ({run.state})." for run in (a, b) if run.summary is None]
+    first, second = a.results, b.results
+    if a.option("dataset") != b.option("dataset"):
+        found.append(f"Other datasets: {a.option('dataset')} and {b.option('dataset')}.")
+    # A run that has not finished says in its config how it evaluates.
+    evaluators = [run.results.get("evaluator") or run.config.get("evaluator") or {} for run in (a, b)]
+    unlike = [key for key, *_ in differences(*evaluators)]
+    if keys := [key for key in unlike if must_agree(mark_of(f"evaluator.{key}", a.config))]:
+        found.append(f"Evaluated in other ways: evaluator.{', evaluator.'.join(keys)}.")
+    if not (first and second):
+        return found
+    hashes = [results.get("split_sha256") or {} for results in (first, second)]
+    for kind in ("labeled", "unlabeled"):
+        if hashes[0].get(kind) != hashes[1].get(kind):
+            found.append(f"Trained on other {kind} images: {_split(first)} and {_split(second)}.")
+    if a.validation_sha256() != b.validation_sha256():
+        found.append("Selected on other validation images.")
+    if first.get("iterations") != second.get("iterations"):
+        found.append(
+            f"Trained for other lengths: {first.get('iterations')} and {second.get('iterations')} iterations."
+        )
+    return found
+
+
+def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values at any depth; a list of plain values is one value."""
+    if isinstance(node, Mapping) and node:
+        for name, value in node.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list) and any(isinstance(item, Mapping) for item in node):
+        for index, item in enumerate(node):
+            yield from _leaves(item, f"{key}[{index}]")
+    else:
+        yield key, node
+
+
+def _environment(run: RunRecord) -> dict[str, Any]:
+    known = {key: value for key, value in run.env.items() if key not in ("git", "command")}
+    git = run.env.get("git") or {}
+    diff = git.get("diff")
+    # Tells changes apart without showing them.
+    changes = f"changes {sha256(diff.encode()).hexdigest()[:8]}" if diff else None if diff is None else "none"
+    return dict(_leaves(known)) | {"git.commit": git.get("commit"), "git.uncommitted": changes}
+
+
+def _split(results: Mapping[str, Any]) -> str:
+    return f"split {results.get('split')} {results.get('split_family')} {results.get('split_id')}"
+
+
+def _text(value: Any) -> str:
+    return ABSENT if value is None else shown(value)
+
+
+def _numbers(pair: NumberPair, name: str, factor: int, decimals: int) -> list[str]:
+    numbers = (pair.a, pair.b, pair.change)
+    a, b, change = (ABSENT if each is None else f"{each * factor:.{decimals}f}" for each in numbers)
+    return [name, a, b, f"+{change}" if pair.change and pair.change > 0 else change]
+
+
+def _share(value: float | None) -> str:
+    return ABSENT if value is None else percent(value, 2)

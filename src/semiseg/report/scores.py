@@ -1,0 +1,215 @@
+"""Scores: what they are called, their means, differences and intervals, and how these are written for people.
+
+Scores are shares between 0 and 1 as in ``summary.json``; only what is shown to people is in percent.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+CONFIDENCE = 0.95
+NONE = "–"
+
+
+class Score(NamedTuple):
+    """A number of ``summary.json`` that says how good a network is.
+
+    Args:
+        key: Key there.
+        name: Name for people.
+        compared: Name where two runs stand side by side.
+        column: Name beside the score that a study compares; empty where it does not stand there.
+    """
+
+    key: str
+    name: str
+    compared: str
+    column: str = ""
+
+
+PRIMARY = Score("miou", "mIoU", "mIoU, reported network")
+CLASS_SCORE = "IoU"
+"""What ``BY_CLASS`` holds for each class."""
+
+BY_CLASS, BY_CLASS_TEST = "iou", "iou_test"
+LOGGED = f"val/{PRIMARY.key}"
+"""Key of the primary score in ``metrics.jsonl``."""
+
+SCORES = {
+    score.key: score
+    for score in (
+        PRIMARY,
+        Score(
+            f"{PRIMARY.key}_best",
+            f"{PRIMARY.name} of the best checkpoint",
+            f"{PRIMARY.name}, best network",
+            "best",
+        ),
+        Score(
+            f"{PRIMARY.key}_last",
+            f"{PRIMARY.name} of the last checkpoint",
+            f"{PRIMARY.name}, last network",
+            "last",
+        ),
+        Score(
+            f"{PRIMARY.key}_test",
+            f"{PRIMARY.name} on the test images",
+            f"{PRIMARY.name} on test images",
+            "test",
+        ),
+        Score("accuracy", "pixel accuracy", "pixel accuracy"),
+    )
+}
+BESIDE = tuple(score for score in SCORES.values() if score.column)
+
+COSTS = {
+    "train_images_per_s": ("images per second", 1.0),
+    "wall_s": ("minutes", 1 / 60),
+    "memory_gib": ("peak memory (GiB)", 1.0),
+}
+"""Costs that are shown: the label, and what to multiply values with."""
+
+
+@dataclass(frozen=True)
+class Average:
+    """A quantity over the runs of a cell.
+
+    Args:
+        values: Value of each run, in the order of ``Cell.runs``; ``None`` where a run has none.
+        mean: Mean of those that there are; ``None`` where there is none.
+        std: Sample standard deviation (n - 1); ``None`` for fewer than two.
+        n: Number of values that there are.
+    """
+
+    values: tuple[float | None, ...]
+    mean: float | None
+    std: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Mean difference to the baseline over runs with the same seed and the same labeled images.
+
+    Args:
+        mean: Mean of the differences, a share.
+        low: Lower end of the 95 % confidence interval; ``None`` for one pair.
+        high: Upper end.
+        pairs: Number of pairs.
+        std: Sample standard deviation of the differences; ``None`` for one pair.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    pairs: int
+    std: float | None = None
+
+
+@dataclass(frozen=True)
+class GapClosed:
+    """Share of the way from the baseline at this ratio to the baseline with all labels.
+
+    Args:
+        mean: 0 is the baseline at this ratio, 1 all labels.
+        low: Lower end of the interval of the paired difference, on this scale; ``None`` for one pair.
+        high: Upper end.
+        baseline: Mean of the baseline at this ratio over the pairs, a share.
+        full: Mean of the baseline with all labels, a share.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    baseline: float
+    full: float
+
+
+def average(values: Sequence[float | None]) -> Average:
+    """Mean and sample standard deviation (n - 1) of the finite values; others become ``None``."""
+    kept = tuple(value if value is not None and math.isfinite(value) else None for value in values)
+    known = [value for value in kept if value is not None]
+    std = stdev(known) if len(known) > 1 else None
+    return Average(kept, fmean(known) if known else None, std, len(known))
+
+
+def paired(pairs: Sequence[tuple[float, float]]) -> Paired | None:
+    """Mean of first minus second with its confidence interval by Student's distribution.
+
+    The interval is mean ± t(0.975, n - 1) · s / √n with the sample standard deviation s of the differences.
+
+    Args:
+        pairs: (value, baseline) of each seed and partition.
+
+    Returns:
+        ``None`` without pairs; without an interval for one pair.
+    """
+    found = average([value - base for value, base in pairs])
+    if found.mean is None or found.std is None:
+        return None if found.mean is None else Paired(found.mean, None, None, found.n)
+    # Only now, since it takes a moment, which help and mistakes need not.
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(found.n - 1, (1 + CONFIDENCE) / 2)) * found.std / math.sqrt(found.n)
+    return Paired(found.mean, found.mean - half, found.mean + half, found.n, found.std)
+
+
+def metric_name(metric: str) -> str:
+    """Name of a score, for example "mIoU" or "IoU of road on the test images"."""
+    group, _, name = metric.partition("/")
+    if name:
+        return f"{CLASS_SCORE} of {name}" + (" on the test images" if group == BY_CLASS_TEST else "")
+    return SCORES[metric].name if metric in SCORES else metric
+
+
+def percent(value: float | None, decimals: int = 1) -> str:
+    """Share in percent without the sign."""
+    return NONE if value is None else f"{value * 100:.{decimals}f}"
+
+
+def points(value: float) -> str:
+    """Difference of shares in percentage points, with its sign; a true minus."""
+    text = f"{value * 100:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def mean_std(score: Average | None) -> str:
+    """Mean and standard deviation, for example "44.1 ± 0.6"; the mean alone for one value."""
+    if score is None or score.mean is None:
+        return NONE
+    return percent(score.mean) + ("" if score.std is None else f" ± {percent(score.std)}")
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Confidence interval in percentage points, for example "[−0.2, +2.6]"; empty where there is none."""
+    return "" if low is None or high is None else f"[{points(low)}, {points(high)}]"
+
+
+def difference(found: Paired | None) -> str:
+    """Paired difference with its interval."""
+    return NONE if found is None else f"{points(found.mean)} {interval(found.low, found.high)}".strip()
+
+
+def gap_closed(found: GapClosed | None) -> str:
+    """Share of the gap that is closed, in percent, with its interval."""
+    if found is None:
+        return NONE
+    ends = "" if found.low is None else f" [{_whole(found.low)}, {_whole(found.high)}]"
+    return f"{_whole(found.mean)} %{ends}"
+
+
+def quantity(score: Average | None, factor: float = 1.0) -> str:
+    """Mean and standard deviation of a cost, with three digits."""
+    if score is None or score.mean is None:
+        return NONE
+    return _digits(score.mean * factor) + ("" if score.std is None else f" ± {_digits(score.std * factor)}")
+
+
+def _whole(value: float | None) -> str:
+    return percent(value, 0).replace("-", "−")
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

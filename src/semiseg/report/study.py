@@ -1,0 +1,201 @@
+"""Study: what a report says, as plain values; made by ``aggregate``, shown by the other modules of this package."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from semiseg.report.comparable import METHOD, grouped, of_method
+from semiseg.report.records import RunRecord
+from semiseg.report.scores import Average, GapClosed, Paired
+
+SPLIT_KEY = "split"
+ALL = "all runs"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something about a run that a reader has to know.
+
+    Args:
+        kind: Kind: "state", "repeat", or a kind of facts such as "split"; see ``comparable.KINDS``.
+        text: What is found and what was expected.
+        averaged: Whether the run counts in the mean in spite of it, because the command asked for that.
+    """
+
+    kind: str
+    text: str
+    averaged: bool = False
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """A run with what is to be known about it.
+
+    Args:
+        run: The run.
+        key: Key of the cell that it belongs to; empty where it left no config.
+        flags: Flags, at least one.
+    """
+
+    run: RunRecord
+    key: Mapping[str, str]
+    flags: tuple[Flag, ...]
+
+    @property
+    def averaged(self) -> bool:
+        """Whether it counts in the mean of its cell."""
+        return all(flag.averaged for flag in self.flags)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number that the preset of the runs names.
+
+    Args:
+        value: The number as a share, as ours.
+        source: Where it stands.
+        preset: Name of the preset.
+    """
+
+    value: float
+    source: str
+    preset: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Runs that differ in nothing but seed and partition, and their averages.
+
+    Args:
+        key: Value of each key of ``Study.by``, in that order.
+        runs: Runs that are averaged, ordered by seed and split_id; may be empty.
+        scores: Averages by key: the metric of the study and all of ``scores.SCORES``.
+        iou: Averages by class, of the reported network on the validation images.
+        iou_test: Averages by class on the test images; empty where there are none.
+        costs: Averages of "iterations", "train_images_per_s", "wall_s" (seconds), "memory_gib" (peak).
+        pseudo: Last "pseudo/coverage" and "pseudo/accuracy" of each run, as ``curves`` reads them; only those
+            that there are.
+        fraction: Share of labeled images; ``None`` where runs differ in it or there are none.
+        difference: Difference to the baseline at the same other keys; ``None`` for the baseline itself, or
+            without pairs.
+        gap_closed: ``None`` without the baseline at this ratio and with all labels, or where all labels do not
+            help.
+        published: What is published for these settings.
+        notes: What limits the comparison of this cell with others.
+    """
+
+    key: Mapping[str, str]
+    runs: tuple[RunRecord, ...]
+    scores: Mapping[str, Average]
+    iou: Mapping[str, Average] = field(default_factory=dict)
+    iou_test: Mapping[str, Average] = field(default_factory=dict)
+    costs: Mapping[str, Average] = field(default_factory=dict)
+    pseudo: Mapping[str, Average] = field(default_factory=dict)
+    fraction: float | None = None
+    difference: Paired | None = None
+    gap_closed: GapClosed | None = None
+    published: tuple[Published, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Name for people: the values of the key."""
+        return " ".join(self.key.values())
+
+    @property
+    def line(self) -> str:
+        """Name of the line that it is a point of: all of its key but the split."""
+        return self._named(lambda name: name != SPLIT_KEY)
+
+    @property
+    def panel(self) -> str:
+        """Name of the panel that it is a line of: all of its key but the method and its settings."""
+        return self._named(lambda name: not of_method(name))
+
+    @property
+    def column(self) -> str:
+        """Name within its panel."""
+        return self._named(of_method)
+
+    def _named(self, chosen: Callable[[str], bool]) -> str:
+        return " ".join(value for name, value in self.key.items() if chosen(name)) or ALL
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that a report shows.
+
+    Args:
+        by: Keys whose values make a cell.
+        metric: Key of the score that is compared.
+        baseline: Method that the others are compared with; ``None`` for no comparison.
+        cells: Cells ordered by key, ratios by their size.
+        flagged: Runs that are left out, or averaged on request in spite of a difference.
+        classes: Names of the classes, in the dataset's order; of all datasets one after the other.
+        notes: What concerns the whole study.
+    """
+
+    by: tuple[str, ...]
+    metric: str
+    baseline: str | None
+    cells: tuple[Cell, ...]
+    flagged: tuple[Flagged, ...]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> tuple[RunRecord, ...]:
+        """All runs that are averaged, cell by cell."""
+        return tuple(run for cell in self.cells for run in cell.runs)
+
+    @property
+    def filled(self) -> tuple[Cell, ...]:
+        """Cells with runs."""
+        return tuple(cell for cell in self.cells if cell.runs)
+
+    @property
+    def left_out(self) -> int:
+        """Number of runs that are not averaged."""
+        return sum(not each.averaged for each in self.flagged)
+
+    def is_baseline(self, cell: Cell) -> bool:
+        """Whether the other cells are compared with this one."""
+        return self.baseline is not None and cell.key.get(METHOD) == self.baseline
+
+    def every_run(self) -> list[tuple[Mapping[str, str], RunRecord, Flagged | None]]:
+        """All runs with the key of their cell and what is to be known about them, averaged ones first."""
+        flagged = {each.run.path: each for each in self.flagged}
+        averaged = [(cell.key, run, flagged.get(run.path)) for cell in self.cells for run in cell.runs]
+        return averaged + [(each.key, each.run, each) for each in self.flagged if not each.averaged]
+
+
+@dataclass(frozen=True)
+class StudyFigure:
+    """A figure as files, PNG or for a contact sheet JPEG.
+
+    Args:
+        name: Its topic and what it is of, for example "ratio", "learning-1of64" or "gallery-1of64".
+        path: File for light pages.
+        title: Title of one line.
+        alt: What is to be seen, with its numbers where they are few.
+        dark: File for dark pages; the same one where there is no other.
+        caption: What its signs mean.
+    """
+
+    name: str
+    path: Path
+    title: str
+    alt: str
+    dark: Path
+    caption: str = ""
+
+    @property
+    def topic(self) -> str:
+        """First part of the name: "ratio", "difference", "classes", "cost", "learning", "pseudo" or "gallery"."""
+        return self.name.split("-", 1)[0]
+
+
+def panels(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Put cells of one panel together, those of few labels first."""
+    found = grouped(cells, lambda cell: cell.panel)
+    return dict(sorted(found.items(), key=lambda item: min(cell.fraction or 2.0 for cell in item[1])))

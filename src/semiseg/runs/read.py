@@ -1,0 +1,142 @@
+"""A run on disk, as it is read: its config, its state, what it came to."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from semiseg.config.stored import completed, read_config, settings_that_matter
+from semiseg.errors import UserError, nearest
+from semiseg.files import read_json
+from semiseg.locks import holder
+
+LOCK = ".lock"
+RESOLVED = "config.resolved.yaml"
+"""The config of a run with all interpolations resolved."""
+
+
+class StoredRun:
+    """The directory of a run, begun or not; state and summary are read anew each time.
+
+    Args:
+        path: the directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def started(self) -> bool:
+        """Whether a run lives here."""
+        return (self.path / "run.yaml").exists()
+
+    @property
+    def has_config(self) -> bool:
+        """Whether the config is there."""
+        return (self.path / RESOLVED).is_file()
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The config as it was written; raises ``UserError`` where it cannot be read."""
+        return read_config(self.path / RESOLVED)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Dotted keys and values of all that the result depends on, see ``settings_that_matter``.
+
+        Settings that an earlier version did not know have their defaults, so that runs do not differ by them.
+        """
+        return settings_that_matter(completed(self.config))
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """The content of ``status.json``; empty before the run has begun."""
+        status: dict[str, Any] = self._read("status.json", {})
+        return status
+
+    @property
+    def state(self) -> str:
+        """State in words, for messages."""
+        return str(self.status.get("state", "not begun"))
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """The summary of a finished run, else ``None``."""
+        if self.status.get("state") != "done" or not (self.path / "summary.json").exists():
+            return None
+        summary: dict[str, Any] = read_json(self.path / "summary.json")
+        return summary
+
+    @property
+    def plan(self) -> list[dict[str, Any]]:
+        """The steps that were planned when the run began; empty where that is not known."""
+        steps: list[dict[str, Any]] = self._read("plan.json", [])
+        return steps
+
+    @property
+    def env(self) -> dict[str, Any]:
+        """Versions, machine and state of the code when the run began; empty where that is not known."""
+        env: dict[str, Any] = self._read("env.json", {})
+        return env
+
+    def worker(self) -> str | None:
+        """The process that holds the lock, with its machine and since when; ``None`` for nobody."""
+        return holder(self.path / LOCK)
+
+    def _read(self, name: str, otherwise: Any) -> Any:
+        try:
+            return read_json(self.path / name)
+        except (OSError, ValueError):
+            return otherwise
+
+
+def find_run(key: str, value: str) -> StoredRun:
+    """Find the directory of a run, finished or not.
+
+    Args:
+        key: the key that names it, such as ``method.baseline``.
+        value: the directory.
+
+    Raises:
+        UserError: there is no run.
+    """
+    run = StoredRun(Path(value).expanduser())
+    if not run.has_config:
+        raise UserError(
+            f"{key}={value}: no run is there ({RESOLVED} is missing). Give the directory that `semiseg train` "
+            f"printed.{_hint(run.path)}"
+        )
+    return run
+
+
+def network_file(place: str) -> Path:
+    """Return the checkpoint of the network that a run reports; a file is returned as it is.
+
+    Args:
+        place: a run directory, or a checkpoint.
+
+    Raises:
+        UserError: there is nothing, or the run has not finished.
+    """
+    path = Path(place).expanduser()
+    if path.is_file():
+        return path
+    run = StoredRun(path)
+    if (summary := run.summary) is not None:
+        return path / str(summary["checkpoint"])
+    if run.started:
+        raise unfinished(run)
+    raise UserError(f"{path} holds no run. Give a run directory, or one of the .pt files in its stages.")
+
+
+def unfinished(run: StoredRun) -> UserError:
+    """Return the error that a run has not finished."""
+    return UserError(
+        f"The run in {run.path} has not finished ({run.state}). Go on with it: semiseg train run_dir={run.path}"
+    )
+
+
+def _hint(path: Path) -> str:
+    """Name the run beside a missing one that is called most alike."""
+    runs = [found.parent.name for found in path.parent.glob(f"*/{RESOLVED}")] if path.parent.is_dir() else []
+    near = nearest(path.name, runs)
+    return f" Did you mean {path.parent / near}?" if near else ""

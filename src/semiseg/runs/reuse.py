@@ -1,0 +1,376 @@
+"""Networks of other runs that a run begins with.
+
+A finished fit takes the place of one that a recipe would train (``method.baseline``); a stored network, that of weights
+of a backbone alone (``init_from``).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from semiseg.config import build
+from semiseg.config.stored import Config, completed, settings_that_matter
+from semiseg.config.targets import BadTarget, locate
+from semiseg.contracts.dataset import ids_sha256
+from semiseg.contracts.training import Network, ReusedFit
+from semiseg.engine.checkpoint import load_bundle
+from semiseg.engine.steps import FILE
+from semiseg.errors import UserError
+from semiseg.files import copy, file_digest, read_json
+from semiseg.models.build import restore_heads_and_input
+from semiseg.models.weights import load_state
+from semiseg.runs.differences import (
+    CurrentRun,
+    data_differences,
+    differences_of,
+    listed_differences,
+    network_differences,
+    split_differences,
+    training_differences,
+)
+from semiseg.runs.read import StoredRun, find_run, network_file
+
+BASELINE = "method.baseline"
+INITIAL = "init_from"
+CLASSIFIER = "classifier."
+HEADS = "heads."
+
+
+@dataclass(frozen=True)
+class StoredFit:
+    """A finished fit of another run.
+
+    Args:
+        given: the key and the value by which its run was named, for messages.
+        run: the run.
+        directory: of the step.
+        stored: content of its ``step.json``.
+        here: the run that takes it.
+    """
+
+    given: str
+    run: StoredRun
+    directory: Path
+    stored: dict[str, Any]
+    here: CurrentRun
+
+    @property
+    def step(self) -> str:
+        """Name of its step."""
+        return str(self.stored["name"])
+
+    @property
+    def files(self) -> list[str]:
+        """Its networks."""
+        return list(dict.fromkeys(["best.pt", "last.pt", *self.snapshots]))
+
+    @property
+    def snapshots(self) -> list[str]:
+        """The networks kept on its way; equal names where a short fit kept one of them twice."""
+        return list(self.stored["result"].get("snapshots", []))
+
+    @cached_property
+    def remark(self) -> str | None:
+        """How it was trained otherwise than a fit of this run would be; ``None`` where it was not."""
+        found = training_differences(self.run, self.here)
+        return f"{self.given} was trained otherwise: {listed_differences(found)}." if found else None
+
+    def digest(self, select: str) -> str:
+        """The sha256 of its best or last network."""
+        return file_digest(self.directory / f"{select}.pt")
+
+    def copy_to(self, directory: Path) -> dict[str, Any]:
+        """Copy its networks into a step of this run; returns that step's result.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        digests = {}
+        for name in self.files:
+            load_bundle(self.directory / name)
+            for suffix in (".sha256", ""):
+                copy(self.directory / (name + suffix), directory / (name + suffix))
+            digests[name] = file_digest(directory / name)
+        result = self.stored["result"]
+        return {
+            "kind": "taken",
+            "run": str(self.run.path.resolve()),
+            "step": self.step,
+            "method": self.run.settings.get("method.name"),
+            "seed": self.run.settings.get("seed"),
+            "sha256": digests,
+            **{key: result[key] for key in ("completed", "best", "last", "training_seconds")},
+            "snapshots": self.snapshots,
+        }
+
+
+def find_fit(wanted: ReusedFit, here: CurrentRun) -> StoredFit:
+    """Find a finished fit, and see that it is one that this run could have made.
+
+    Raises:
+        UserError: there is no such fit, or it has learned other images or classes, or has another network, or
+            lacks the snapshots.
+    """
+    run = find_run(BASELINE, wanted.run)
+    given = f"{BASELINE}={wanted.run}"
+    directory, stored = _finished_step(run, given, wanted)
+    fit = StoredFit(given, run, directory, stored, here)
+    differing = [*data_differences(run, here), *network_differences(run.settings, here)]
+    if fit.step == wanted.step:
+        differing += differences_of(wanted.must_match, run, here)
+    if differing:
+        raise UserError(
+            f"{given}: is no baseline of this run: {listed_differences(differing)}. Give "
+            f"{wanted.accepted_runs} with the data and the network of this run, or set it to null to train one."
+        )
+    _require_same_images(fit)
+    if wanted.snapshots:
+        _require_snapshots(fit, wanted)
+    bundle = load_bundle(fit.directory / "best.pt")
+    if tuple(bundle["classes"]) != here.dataset.info.classes:
+        raise UserError(
+            f"{given}: its classes are {', '.join(bundle['classes'])}; those of this run are "
+            f"{', '.join(here.dataset.info.classes)}."
+        )
+    return fit
+
+
+def require_different(fits: Sequence[StoredFit], select: str) -> None:
+    """Refuse the same network for two networks that learn from each other.
+
+    Args:
+        fits: of all of them.
+        select: "best" or "last", which of their networks is handed on.
+
+    Raises:
+        UserError: two of them are equal.
+    """
+    seen: dict[str, StoredFit] = {}
+    for fit in fits:
+        twin = seen.setdefault(fit.digest(select), fit)
+        if twin is not fit:
+            raise UserError(
+                f"{fit.given}: both networks of this method would begin as the same one and never correct each "
+                f"other. Give a run of the same method, or two of different seeds: {BASELINE}=[RUN_A,RUN_B]."
+            )
+
+
+def _finished_step(run: StoredRun, given: str, wanted: ReusedFit) -> tuple[Path, dict[str, Any]]:
+    steps = dict(_steps(run))
+    name = wanted.step
+    if wanted.supervised and _learns_from_labeled_alone(run):
+        name = next((name for name, (_, stored) in steps.items() if _is_fit(stored)), name)
+    if name not in steps:
+        found = f"has the steps {', '.join(steps)}" if steps else "has not begun a step"
+        raise UserError(
+            f"{given}: is a run of method={run.settings.get('method.name')} and {found}, none of them such a "
+            f"baseline. Give {wanted.accepted_runs}."
+        )
+    directory, stored = steps[name]
+    if stored["state"] != "done":
+        raise UserError(
+            f"{given}: its fit '{name}' has not finished. Go on with it first: semiseg train run_dir={run.path}"
+        )
+    if "data" not in stored:
+        raise UserError(
+            f"{given}: its fit '{name}' does not say from which images it has learned; an earlier version "
+            "of semiseg stored it. Train it again."
+        )
+    return directory, stored
+
+
+def _learns_from_labeled_alone(run: StoredRun) -> bool:
+    """Whether the method of a run needs no unlabeled images, so that its fit is a baseline of others."""
+    try:
+        return not getattr(locate(str(run.settings.get("method._target_"))), "needs_unlabeled", True)
+    except BadTarget:
+        return False
+
+
+def _is_fit(stored: Mapping[str, Any]) -> bool:
+    return bool(stored["state"] != "done" or stored["result"]["kind"] == "fit")
+
+
+def _steps(run: StoredRun) -> Iterator[tuple[str, tuple[Path, dict[str, Any]]]]:
+    for file in sorted((run.path / "stages").glob(f"*/{FILE}")):
+        stored = read_json(file)
+        yield stored["name"], (file.parent, stored)
+
+
+def _require_same_images(fit: StoredFit) -> None:
+    """Refuse a fit that has learned other labels, or was selected on other validation images."""
+    hashes = fit.stored["data"]
+    kinds = [kind for kind in ("labeled", "val") if hashes[kind] != ids_sha256(getattr(fit.here.split, kind))]
+    if kinds:
+        differing = split_differences(fit.run, fit.here)
+        why = listed_differences(differing) if differing else "the lists of images differ"
+        raise UserError(
+            f"{fit.given}: its {' and '.join(kinds)} images are others ({why}). Give a run with the images of "
+            "this one."
+        )
+
+
+def _require_snapshots(fit: StoredFit, wanted: ReusedFit) -> None:
+    kept = fit.run.settings.get("method.snapshots") if fit.snapshots else None
+    if kept is None or list(kept) != list(wanted.snapshots):
+        fractions = ",".join(f"{each:g}" for each in wanted.snapshots)
+        said = f"at {kept} of its training" if kept else "none"
+        raise UserError(
+            f"{fit.given}: the networks kept on its way are needed at [{fractions}] of its training; it kept "
+            f"{said}. Give a run of method=stpp, or of method=supervised with method.snapshots=[...] as here."
+        )
+
+
+@dataclass(frozen=True)
+class StoredNetwork:
+    """A stored network that the networks of a run begin as.
+
+    Args:
+        given: the key and the value by which it was named, for messages.
+        file: the checkpoint.
+        sha256: its digest.
+        same_classes: whether its classes are those of this run, so that its classifier is of use.
+        remarks: what a person should know about it.
+    """
+
+    given: str
+    file: Path
+    sha256: str
+    same_classes: bool
+    remarks: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """What a summary says about it."""
+        return {
+            "file": str(self.file.resolve()),
+            "sha256": self.sha256,
+            "classifier": self.same_classes,
+            "remarks": list(self.remarks),
+        }
+
+    def identical_start_warning(self, tag: str, other: str) -> str:
+        """Say what keeps two networks of a method apart that begin as this one."""
+        return (
+            f"{self.given}: networks '{other}' and '{tag}' learn from each other, so that they must not begin as "
+            f"twins: the classifier of '{tag}' keeps its random weights."
+        )
+
+    def load(self, network: Network, whole: bool = True) -> Network:
+        """Give a fresh network these weights, and return it; auxiliary heads of the file are left out.
+
+        Args:
+            network: of the same structure.
+            whole: False leaves its classifier as it is.
+
+        Raises:
+            UserError: the file is missing, damaged, or another one than the run began with.
+        """
+        values = _read(self.given, self.file, self.sha256)
+        state = {key: value for key, value in values["state_dict"].items() if not key.startswith(HEADS)}
+        if not (self.same_classes and whole):
+            state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
+            state |= {f"{CLASSIFIER}{key}": value for key, value in network.classifier.state_dict().items()}
+        restore_heads_and_input(network, {"convention": values["convention"]})
+        load_state(network, state, f"The network of {self.given}", "the network of this run")
+        return network
+
+
+def find_initial(cfg: Config, here: CurrentRun) -> StoredNetwork | None:
+    """Look at the network that ``init_from`` names; ``None`` where it names none.
+
+    Args:
+        cfg: the run's config.
+        here: the run's settings, data and split.
+
+    Raises:
+        UserError: there is no such network, it is of another structure, or it has learned from images that this
+            run validates or tests on.
+    """
+    place, sha256 = cfg.get(INITIAL), cfg.get("init_sha256")
+    if place is None:
+        return None
+    given = f"{INITIAL}={place}"
+    file = network_file(str(place))
+    sha256 = str(sha256 or file_digest(file))
+    values = _read(given, file, sha256)
+    _require_same_network(given, values["config"], here)
+    same = tuple(values["classes"]) == here.dataset.info.classes
+    remarks = [] if same else [f"{given}: the classifier keeps its random weights, because classes differ."]
+    if heads := values.get("heads"):
+        remarks.append(f"{given}: its heads are not used: {', '.join(heads)}.")
+    if remark := _learned_remark(given, file, here):
+        remarks.append(remark)
+    return StoredNetwork(given, file, sha256, same, tuple(remarks))
+
+
+def _read(given: str, file: Path, sha256: str) -> dict[str, Any]:
+    values = load_bundle(file)
+    if file_digest(file) != sha256:
+        raise UserError(
+            f"{given}: {file} is another network than this run began with (sha256 {sha256[:12]}). Put it back, or "
+            "start a new run."
+        )
+    if missing := {"state_dict", "convention", "classes", "config"} - values.keys():
+        raise UserError(
+            f"{given}: {file} holds no network of semiseg, it lacks {', '.join(sorted(missing))}. Give a run, or "
+            "one of the .pt files in its stages."
+        )
+    return values
+
+
+def _require_same_network(given: str, there: Mapping[str, Any], here: CurrentRun) -> None:
+    network = {part: there[part] for part in ("backbone", "model")}
+    if differing := network_differences(settings_that_matter(completed(network)), here):
+        raise UserError(
+            f"{given}: has another network: {listed_differences(differing)}. Take its settings here, or its "
+            "backbone alone: backbone.weights=FILE."
+        )
+
+
+def _learned_remark(given: str, file: Path, here: CurrentRun) -> str | None:
+    """Say which images of this run the network has learned with labels that this run does not have.
+
+    Raises:
+        UserError: some of them are for validation or test.
+    """
+    learned = _learned(file, here)
+    if learned is None:
+        return (
+            f"{given}: cannot tell which images it has learned from; see to it that this run tests on others."
+        )
+    measured = learned & {*here.split.val, *here.split.test}
+    if measured:
+        raise UserError(
+            f"{given}: has learned from {len(measured)} images that this run measures its result on, for example "
+            f"{min(measured)}. Give a network that has not seen them."
+        )
+    hidden = learned & {*here.split.unlabeled} - {*here.split.labeled}
+    if not hidden:
+        return None
+    return (
+        f"{given}: has learned the labels of {len(hidden)} images that are unlabeled in this run, whose result is "
+        "not one of so few labels."
+    )
+
+
+def _learned(file: Path, here: CurrentRun) -> set[str] | None:
+    """Ids of this dataset whose labels a network has learned, itself or as one that it began as.
+
+    Returns:
+        None where that cannot be told: there is no run, or its split can't be made again.
+    """
+    run = next((run for folder in file.parents if (run := StoredRun(folder)).has_config), None)
+    if run is None:
+        return None
+    try:
+        began = run.config.get(INITIAL)
+        learned = set() if began is None else _learned(network_file(str(began)), here)
+        if learned is None or run.settings.get("dataset.name") != here.settings.get("dataset.name"):
+            return learned
+        split = build.split(run.config, here.dataset)
+    except UserError:
+        return None
+    hashes = (run.summary or {}).get("split_sha256") or {}
+    return learned | {*split.labeled} if split.sha256["labeled"] == hashes.get("labeled") else None
