@@ -204,7 +204,7 @@ def test_an_unfinished_or_damaged_baseline_is_refused(
     ("overrides", "words"),
     [
         (("method=dmt", "method.baseline=[one]"), "one for each of the 2 networks"),
-        (("method=supervised", "method.snapshots=[0,1]"), "fractions of the training above 0"),
+        (("method=supervised", "method.snapshots=[0,1]"), "expected a list [a number above 0 and at most 1, ...] or null"),
     ],
 )
 def test_values_out_of_range_are_refused(
