@@ -30,6 +30,7 @@ CHOICES = {
     "st": ("method=st", "method.scales=[1.0]"),
     "stpp": ("method=stpp", "method.scales=[1.0]"),
     "dmt": ("method=dmt", "method.ratios=[1.0]"),
+    "dmtc": ("method=dmtc", "method.ratios=[1.0]", "method.contrast.channels=6"),
     "cps": ("method=cps",),
 }
 
@@ -158,6 +159,7 @@ def test_the_plan_names_what_is_taken(
         ("supervised", CHOICES["dmt"], ["the same one", "method.baseline=[RUN_A,RUN_B]"]),
         ("supervised", (*CHOICES["dmt"], "method.difference=data"), ["has the steps train", "method=dmt"]),
         ("supervised", ("method=dmtc",), ["has the steps train", "method=dmtc"]),
+        ("dmtc", CHOICES["dmt"], ["method.contrast.channels 6 there and null here"]),
         (
             "cps",
             CHOICES["st"],

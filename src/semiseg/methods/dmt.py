@@ -126,7 +126,7 @@ class DMT(LabeledLossSettings):
                 key="method.variant",
                 value="online",
             )
-        if len(runs := self._given_runs) not in (0, self.partners):
+        if self.baseline is not None and len(runs := self._given_runs) != self.partners:
             yield UserError(
                 f"give one run of method={self.METHOD}, or one for each of the {self.partners} networks.",
                 key="method.baseline",
