@@ -18,12 +18,12 @@ from semiseg.contracts.training import (
     StoredLabels,
     StreamBatch,
 )
-from semiseg.engine.inference import predict
 from semiseg.errors import UserError
 from semiseg.losses import dynamic_mutual_loss
 from semiseg.methods.supervised import LabeledLoss
 from semiseg.pseudo import class_balanced_thresholds, confident_labels, label_image
 from semiseg.settings import EvaluatorSettings
+from semiseg.tasks.inference import predict
 
 if TYPE_CHECKING:
     from semiseg.losses.mutual import Variant as Weighting

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from semiseg.contracts.dataset import Split
 from semiseg.contracts.training import FitResult, Lab, Network, ReusedFit, StoredLabels
 from semiseg.data.epochs import labeled, mixed
-from semiseg.engine.inference import predict, predict_labels
 from semiseg.errors import UserError
 from semiseg.methods.supervised import LabeledLoss, NormGroups, SupervisedLearner
 from semiseg.pseudo import stability_score
 from semiseg.settings import EvaluatorSettings, TrainerSettings
+from semiseg.tasks.inference import predict, predict_labels
 
 
 class MultiScaleLabeling:
