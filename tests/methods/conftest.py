@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from semiseg.contracts.dataset import DatasetInfo
+from semiseg.contracts.dataset import DatasetInfo, Split
 from semiseg.contracts.training import Budget, Progress, SelectivePolicy
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.models.segmodel import InputConvention, SegModel
@@ -161,11 +161,11 @@ class NotebookLab:
     def __init__(self, labeled: int, unlabeled: int) -> None:
         self.dataset = Pictures()
         self.info = Pictures.info
-        self.split = SimpleNamespace(
+        self.split = Split(
             labeled=tuple(f"l{index}" for index in range(labeled)),
             unlabeled=tuple(f"u{index}" for index in range(unlabeled)),
+            val=(),
             name="1/4",
-            split_id="0",
         )
         self.augment = SimpleNamespace(weak=whole, strong=inverted)
         self.trainer = SimpleNamespace(batch_size=2, unlabeled_batch_size=3, precision="fp32", accumulate=1)
@@ -176,7 +176,7 @@ class NotebookLab:
         self.networks: list[str] = []
         self.weights: dict[str, str | None] = {}
         self.differs_from: dict[str, str | None] = {}
-        self.mious: dict[str, float] = {}
+        self.scores: dict[str, float] = {}
         self.learners: dict[str, Any] = {}
         self.streams: dict[str, Any] = {}
         self.fits: dict[str, Any] = {}
@@ -200,7 +200,7 @@ class NotebookLab:
         primary = next(iter(learner.predictors().values()))
         self.fits[name] = SimpleNamespace(
             selected=copy.deepcopy(primary),
-            miou=self.mious.get(name),
+            score=self.scores.get(name),
             snapshots=[build_model(seed) for seed, _ in enumerate(snapshots)],
             asked=snapshots,
         )

@@ -116,7 +116,9 @@ def test_the_supervised_baseline_takes_groups_too(make_lab: Make) -> None:
 @pytest.mark.parametrize("size", [0, 1])
 @pytest.mark.parametrize("method", [SelfTraining, Supervised])
 def test_small_groups_are_refused(method: Any, size: int) -> None:
-    with pytest.raises(UserError, match=f"bn_group_size={size}: give 2 images or more"):
+    with pytest.raises(
+        UserError, match=f"bn_group_size={size}: expected a whole number of at least 2 or null"
+    ):
         method(bn_group_size=size)
 
 

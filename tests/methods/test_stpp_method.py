@@ -1,6 +1,7 @@
 """The recipes of ST and ST++ and their labeling."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from semiseg.errors import UserError
-from semiseg.methods.stpp import MultiScaleLabeling, SelfTraining
+from semiseg.methods.stpp import SelfTraining
 
 Make = Callable[..., Any]
 
@@ -78,7 +79,7 @@ def test_labeled_images_stay_weak_and_balance_the_others(make_lab: Make) -> None
 
 def test_labeled_images_among_the_unlabeled_keep_their_true_labels(make_lab: Make) -> None:
     lab = make_lab(labeled=3, unlabeled=4)
-    lab.split.unlabeled = lab.split.labeled + lab.split.unlabeled
+    lab.split = replace(lab.split, unlabeled=lab.split.labeled + lab.split.unlabeled)
     SelfTraining(plus=False, scales=[1.0]).run(lab)
     assert lab.labelings["label"][1].ids == ("u0", "u1", "u2", "u3")
 
@@ -125,6 +126,6 @@ def test_labeling_sums_softmax_maps_of_all_passes(make_model: Make) -> None:
             for flip in (False, True):
                 logits = model(scaled.flip(3)).softmax(1).flip(3) if flip else model(scaled).softmax(1)
                 total += F.interpolate(logits, size=(11, 13), mode="bilinear", align_corners=True)
-    label, confidence = MultiScaleLabeling([0.5, 1.0, 1.5], flip=True)(model, images)
+    label, confidence = SelfTraining(scales=[0.5, 1.0, 1.5]).label_image(model, images)
     torch.testing.assert_close(confidence, total[0].max(0).values / 6)
     assert torch.equal(label, total[0].argmax(0).to(torch.uint8))

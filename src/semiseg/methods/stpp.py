@@ -1,7 +1,7 @@
 """Self-training ST and ST++ (arXiv 2106.05095): a teacher labels, a fresh student learns with strong views."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -9,135 +9,65 @@ from torch import Tensor, nn
 from semiseg.contracts.dataset import Split
 from semiseg.contracts.training import FitResult, Lab, Network, ReusedFit, StoredLabels
 from semiseg.data.epochs import labeled, mixed
+from semiseg.declare import Gt, Le, Lt, Mark, record
 from semiseg.errors import UserError
-from semiseg.methods.supervised import LabeledLoss, NormGroups, SupervisedLearner
+from semiseg.methods.supervised import FirstFit, GroupSize, LabeledLossSettings, NormGroups, SupervisedLearner
 from semiseg.pseudo import stability_score
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 from semiseg.tasks.inference import predict, predict_labels
 
 
-class MultiScaleLabeling:
-    """Label images by the mean probability over several scales and mirrored copies, every pixel.
-
-    Scaled sides are rounded down, every resize is bilinear with aligned corners, and logits go through softmax
-    before they are resized to the image.
-
-    Args:
-        scales: factors of the image's size.
-        flip: predict the mirrored image too, at every scale.
-
-    Raises:
-        UserError: no scale, or one that is not above 0.
-    """
-
-    def __init__(self, scales: Sequence[float] = (0.5, 0.75, 1.0, 1.5, 2.0), flip: bool = True) -> None:
-        if not scales or min(scales) <= 0:
-            raise UserError(
-                "give factors of the image size above 0.", key="method.scales", value=list(scales)
-            )
-        self.settings = EvaluatorSettings(scales=list(scales), flip=flip)
-
-    def __call__(self, network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Label one image.
-
-        Args:
-            network: the labeler.
-            images: ``(1, 3, H, W) uint8``.
-
-        Returns:
-            Labels ``(H, W) uint8`` and their mean probability ``(H, W) float32``.
-        """
-        confidence, label = predict(network, images, self.settings)[0].max(0)
-        return label.to(torch.uint8), confidence
-
-
-class SelfTraining:
+@record
+class SelfTraining(LabeledLossSettings):
     """ST, and with ``plus`` ST++, which learns from the images of stable predictions first.
 
     Every fit trains a fresh network with a fresh optimizer and schedule, for the same number of epochs, on
-    batches of ``trainer.batch_size + trainer.unlabeled_batch_size`` images. Masks of unlabeled images are never
-    read (the published code opens them to print a score).
-
-    Args:
-        plus: ST++: rank the unlabeled images by stability, label and learn the reliable ones first.
-        scales: image sizes of the labeling passes.
-        flip: label with mirrored images too.
-        snapshots: when the teacher is kept for the ranking, as fractions of its training; the last one judges.
-        reliable_fraction: share of the unlabeled images that counts as reliable.
-        double_below: use a labeled list of fewer images twice per epoch of the teacher.
-        teacher_augment: "weak" as published, or "strong" for the teacher too. The students see labeled
-            images in the weak and unlabeled ones in the strong view.
-        bn_group_size: see ``NormGroups``. 8 repeats the published runs, whose batches of 16 were halved by
-            ``DataParallel``. None, the default, takes the whole batch: the statistics are less noisy, the
-            running ones see every image, and any batch size will do.
-        loss: "ce" as published, or "ohem" for all fits.
-        ohem_threshold: probability of the (pseudo-)label above which OHEM leaves a pixel out.
-        ohem_min_kept: pixels of a batch that OHEM keeps at least; None: 5/64 of them.
-        baseline: directory of a run of the same images and network whose supervised fit is the teacher; it has
-            to have kept its network at ``snapshots`` where these are needed. None: a teacher is trained.
-        name: name of the option in the config.
-
-    Raises:
-        UserError: a setting out of range.
+    batches of ``trainer.batch_size + trainer.unlabeled_batch_size`` images. The students see labeled images in the
+    weak and unlabeled ones in the strong view. Masks of unlabeled images are never read (the published code opens
+    them to print a score).
     """
+
+    plus: bool = True
+    """Whether the unlabeled images are ranked by stability, and the reliable ones labeled and learned first: ST++."""
+    scales: Sequence[Annotated[float, Gt(0)]] = (0.5, 0.75, 1.0, 1.5, 2.0)
+    """Scales of the labeling passes, factors of the image's size."""
+    flip: bool = True
+    """Whether the mirrored image is predicted too, at every scale of the labeling passes."""
+    snapshots: Sequence[Annotated[float, Gt(0), Le(1)]] = (1 / 3, 2 / 3, 1.0)
+    """Fractions of the teacher's training at which it is kept for the ranking, in rising order; the last one judges."""
+    reliable_fraction: Annotated[float, Gt(0), Lt(1)] = 0.5
+    """Share of the unlabeled images that counts as reliable, published 0.5; method=st learns from all at once."""
+    double_below: Annotated[int, FirstFit] = 200
+    """Number of labeled images below which the teacher uses the list twice per epoch."""
+    teacher_augment: Annotated[Literal["weak", "strong"], FirstFit] = "weak"
+    """View of the teacher's images: "weak" as published, or "strong"."""
+    bn_group_size: GroupSize = None
+    """Number of images whose statistics batch norm takes together. Published: 8, as ``DataParallel`` halves batches of
+    16. ``null`` takes the whole batch, with less noise, running statistics of every image, and any batch size."""
+    baseline: Annotated[str | None, Mark(role="run")] = None
+    """Run of the same images and network whose supervised fit is the teacher, kept at ``snapshots`` for ST++; ``null``
+    trains a teacher."""
 
     needs_unlabeled: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        plus: bool = True,
-        scales: Sequence[float] = (0.5, 0.75, 1.0, 1.5, 2.0),
-        flip: bool = True,
-        snapshots: Sequence[float] = (1 / 3, 2 / 3, 1.0),
-        reliable_fraction: float = 0.5,
-        double_below: int = 200,
-        teacher_augment: Literal["weak", "strong"] = "weak",
-        bn_group_size: int | None = None,
-        loss: Literal["ce", "ohem"] = "ce",
-        ohem_threshold: float = 0.7,
-        ohem_min_kept: int | None = None,
-        baseline: str | None = None,
-        name: str = "stpp",
-    ) -> None:
-        if not 0 < reliable_fraction < 1:
-            raise UserError(
-                "give a share between 0 and 1, published is 0.5; method=st learns from all images at once.",
-                key="method.reliable_fraction",
-                value=reliable_fraction,
-            )
-        if (
-            len(snapshots) < 2
-            or list(snapshots) != sorted(snapshots)
-            or not 0 < snapshots[0] <= snapshots[-1] <= 1
-        ):
-            raise UserError(
-                "give at least 2 fractions of the teacher's training in rising order, above 0 and at most 1.",
+    def conflicts(self) -> Iterator[UserError]:
+        """Find what is wrong with the lists as a whole."""
+        if not self.scales:
+            yield UserError("give factors of the image size above 0.", key="method.scales", value=[])
+        if len(self.snapshots) < 2 or list(self.snapshots) != sorted(self.snapshots):
+            yield UserError(
+                "give at least 2 fractions of the teacher's training in rising order.",
                 key="method.snapshots",
-                value=list(snapshots),
+                value=list(self.snapshots),
             )
-        if teacher_augment not in ("weak", "strong"):
-            raise UserError("choose weak or strong.", key="method.teacher_augment", value=teacher_augment)
-        self.plus = plus
-        self.labeling = MultiScaleLabeling(scales, flip)
-        self.snapshots = tuple(snapshots)
-        self.reliable_fraction = reliable_fraction
-        self.double_below = double_below
-        self.teacher_augment = teacher_augment
-        self.groups = NormGroups(bn_group_size)
-        self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
-        self.given = None if baseline is None else self._given(baseline)
-        self.name = name
 
     def reused_fits(self) -> list[ReusedFit]:
         """The teacher, where it comes from another run."""
-        return [] if self.given is None else [self.given]
-
-    def _given(self, run: str) -> ReusedFit:
-        suits = "a run of method=stpp" if self.plus else "a run of method=supervised, st or stpp"
-        return ReusedFit(
-            run, "teacher", suits, supervised=True, snapshots=self.snapshots if self.plus else ()
-        )
+        if self.baseline is None:
+            return []
+        runs = "a run of method=stpp" if self.plus else "a run of method=supervised, st or stpp"
+        snapshots = self.snapshots if self.plus else ()
+        return [ReusedFit(self.baseline, "teacher", runs, supervised=True, snapshots=snapshots)]
 
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
         """Labeled and pseudo-labeled images together, for the teacher too.
@@ -147,7 +77,7 @@ class SelfTraining:
         """
         both = "trainer.batch_size + trainer.unlabeled_batch_size"
         size = trainer.batch_size + trainer.unlabeled_batch_size
-        self.groups.check(size, trainer, both)
+        NormGroups(self.bn_group_size).check(size, trainer, both)
         return {both: size}
 
     def check_split(self, split: Split) -> None:
@@ -159,8 +89,8 @@ class SelfTraining:
         ids = split.never_labeled
         if not ids:
             raise UserError(
-                f"method={self.name} labels images that are unlabeled and not labeled, and this leaves "
-                "none. Label fewer (split=1/8), or take method=supervised.",
+                f"method={'stpp' if self.plus else 'st'} labels images that are unlabeled and not labeled, and this "
+                "leaves none. Label fewer (split=1/8), or take method=supervised.",
                 key="split",
                 value=split.name,
             )
@@ -178,6 +108,7 @@ class SelfTraining:
         return student.selected
 
     def _stpp(self, lab: Lab) -> Network:
+        # The stages 1 to 6 of the published code: main.py, main().
         teacher = self._teacher(lab, self.snapshots)
 
         def rank() -> dict[str, Any]:
@@ -193,8 +124,9 @@ class SelfTraining:
         return student.selected
 
     def _teacher(self, lab: Lab, snapshots: Sequence[float] = ()) -> FitResult:
-        if self.given is not None:
-            return lab.take("teacher", self.given)
+        if self.baseline is not None:
+            (given,) = self.reused_fits()
+            return lab.take("teacher", given)
         view = lab.augment.strong if self.teacher_augment == "strong" else lab.augment.weak
         streams = labeled(
             lab.split.labeled, view, _batch_size(lab), lab.budget, double_below=self.double_below
@@ -202,7 +134,7 @@ class SelfTraining:
         return lab.fit("teacher", self._learner(lab, "teacher"), streams, snapshots)
 
     def _label(self, lab: Lab, step: str, by: FitResult, ids: Sequence[str]) -> StoredLabels:
-        return lab.label(step, by.selected, ids, self.labeling, keep_confidence=False)
+        return lab.label(step, by.selected, ids, self.label_image, keep_confidence=False)
 
     def _student(self, lab: Lab, step: str, *pseudo: StoredLabels) -> FitResult:
         streams = mixed(
@@ -211,8 +143,26 @@ class SelfTraining:
         return lab.fit(step, self._learner(lab, step), streams)
 
     def _learner(self, lab: Lab, tag: str) -> SupervisedLearner:
-        network = self.groups.apply(lab.network(tag), _batch_size(lab), lab.trainer)
-        return SupervisedLearner(network, self.loss)
+        network = NormGroups(self.bn_group_size).apply(lab.network(tag), _batch_size(lab), lab.trainer)
+        return SupervisedLearner(network, self.labeled_loss)
+
+    def label_image(self, network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Label one image by the mean probability over several scales and mirrored copies, every pixel.
+
+        Scaled sides are rounded down, every resize is bilinear with aligned corners, and logits go through softmax
+        before they are resized to the image.
+
+        Args:
+            network: labeler.
+            images: ``(1, 3, H, W) uint8``.
+
+        Returns:
+            Labels ``(H, W) uint8`` and their mean probability ``(H, W) float32``.
+        """
+        # published code: main.py, label(); model/semseg/base.py, BaseNet.forward()
+        settings = EvaluatorSettings(scales=list(self.scales), flip=self.flip)
+        confidence, label = predict(network, images, settings)[0].max(0)
+        return label.to(torch.uint8), confidence
 
     def split_by_stability(self, scores: Mapping[str, float]) -> dict[str, Any]:
         """Cut the images into reliable ones and the rest.
@@ -226,6 +176,7 @@ class SelfTraining:
         Raises:
             UserError: one of the two parts would be empty.
         """
+        # published code: main.py, select_reliable()
         ranked = sorted(scores, key=lambda image_id: scores[image_id], reverse=True)
         reliable = int(len(ranked) * self.reliable_fraction)
         if not 0 < reliable < len(ranked):

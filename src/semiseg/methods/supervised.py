@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import Annotated, ClassVar, Literal, cast
 
 from torch import Tensor
 
@@ -17,47 +17,58 @@ from semiseg.contracts.training import (
     SumCount,
 )
 from semiseg.data.epochs import labeled
+from semiseg.declare import Ge, Gt, Le, Lt, Mark, record
 from semiseg.engine.ema import EMA
 from semiseg.errors import UserError
 from semiseg.losses import cross_entropy, ohem_cross_entropy
 from semiseg.models.grouped_norm import group_batch_norm
 from semiseg.settings import TrainerSettings
 
+FirstFit = Mark(first_fit=True)
+"""Mark of the settings of a fit that other runs may reuse (``method.baseline``)."""
+
 
 @dataclass(frozen=True)
 class LabeledLoss:
-    """The loss of labeled pixels.
+    """Loss of labeled pixels.
 
     Args:
         kind: "ce", cross entropy, or "ohem", cross entropy of the hard pixels alone.
-        threshold: "ohem" keeps pixels whose true class has at most this probability.
-        min_kept: "ohem" keeps at least so many pixels of a batch; None: 5/64 of them, the published share.
-
-    Raises:
-        UserError: another kind, a threshold outside 0-1 or a negative ``min_kept``.
+        threshold: largest probability of the true class of a hard pixel.
+        min_kept: number of pixels of a batch that are hard at least; ``None`` keeps the published share of 5/64.
     """
 
     kind: Literal["ce", "ohem"] = "ce"
     threshold: float = 0.7
     min_kept: int | None = None
 
-    def __post_init__(self) -> None:
-        if self.kind not in ("ce", "ohem"):
-            raise UserError("choose ce or ohem.", key="method.loss", value=self.kind)
-        if not 0 < self.threshold <= 1:
-            raise UserError(
-                "give a probability above 0, at most 1.", key="method.ohem_threshold", value=self.threshold
-            )
-        if self.min_kept is not None and self.min_kept < 0:
-            raise UserError(
-                "give a number of pixels, or null.", key="method.ohem_min_kept", value=self.min_kept
-            )
-
     def __call__(self, logits: Tensor, target: Tensor) -> SumCount:
         """Return the sum of the losses of ``(N, C, H, W)`` logits and the number of pixels in it."""
         if self.kind == "ohem":
+            # published code of CPS: furnace/seg_opr/loss_opr.py, ProbOhemCrossEntropy2d
             return ohem_cross_entropy(logits, target, self.threshold, self.min_kept, reduction="sum_count")
         return cross_entropy(logits, target, reduction="sum_count")
+
+
+@record
+class LabeledLossSettings:
+    """Settings of the loss of labeled pixels, for methods to inherit."""
+
+    loss: Annotated[Literal["ce", "ohem"], FirstFit] = "ce"
+    """Loss of labeled pixels: "ce", cross entropy, or "ohem", of the hard ones alone, as CPS takes it on Cityscapes."""
+    ohem_threshold: Annotated[float, Gt(0), Le(1), FirstFit] = 0.7
+    """Probability of the true class above which "ohem" leaves a pixel out."""
+    ohem_min_kept: Annotated[Annotated[int, Ge(0)] | None, FirstFit] = None
+    """Number of pixels of a batch that "ohem" keeps at least; ``null`` keeps the published share of 5/64."""
+
+    @property
+    def labeled_loss(self) -> LabeledLoss:
+        """The loss that they describe."""
+        return LabeledLoss(self.loss, self.ohem_threshold, self.ohem_min_kept)
+
+
+GroupSize = Annotated[Annotated[int, Ge(2)] | None, FirstFit]
+"""Number of images of a batch that share the statistics of batch norm; ``None`` takes the whole batch."""
 
 
 @dataclass(frozen=True)
@@ -67,29 +78,18 @@ class NormGroups:
     The running statistics are those of the first group, as ``DataParallel`` keeps those of its first device.
 
     Args:
-        size: images a group; None: the whole batch.
-
-    Raises:
-        UserError: fewer than 2.
+        size: number of images of a group; ``None`` takes the whole batch.
     """
 
     size: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.size is not None and self.size < 2:
-            raise UserError(
-                "give 2 images or more (ST++: 8), or null for all of them.",
-                key="method.bn_group_size",
-                value=self.size,
-            )
 
     def check(self, batch_size: int, trainer: TrainerSettings, given: str) -> None:
         """Require that the groups of a pass through the network are equal.
 
         Args:
-            batch_size: images a step.
-            trainer: says in how many passes.
-            given: the keys that the batch size follows from.
+            batch_size: number of images a step.
+            trainer: settings that say in how many passes.
+            given: keys that the batch size follows from.
 
         Raises:
             UserError: they are not.
@@ -112,14 +112,52 @@ class NormGroups:
         return network
 
 
+@record
+class Supervised(LabeledLossSettings):
+    """Train on the labeled images alone."""
+
+    augment: Annotated[Literal["weak", "strong"], Mark(first_fit=True, same_as="teacher_augment")] = "weak"
+    """View of the images: "weak", or "strong" to add the photometric changes and cutout of ``augment``."""
+    double_below: Annotated[int, FirstFit] = 0
+    """Number of images below which the list is used twice per epoch; ST++'s baseline: 200."""
+    bn_group_size: GroupSize = None
+    """Number of images whose statistics batch norm takes together; ST++'s baseline: 8 of 16. ``null`` takes the whole
+    batch."""
+    ema_decay: Annotated[Annotated[float, Ge(0), Lt(1)] | None, FirstFit] = None
+    """Decay of the moving average of the network that is reported, for example 0.99; ``null`` reports the network."""
+    snapshots: Sequence[Annotated[float, Gt(0), Le(1)]] | None = None
+    """Fractions of the training at which the network is kept too, for method=stpp method.baseline=THIS_RUN; ``null``
+    keeps none."""
+
+    needs_unlabeled: ClassVar[bool] = False
+
+    def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
+        """Labeled images.
+
+        Raises:
+            UserError: batch norm can't be taken over equal groups of them.
+        """
+        NormGroups(self.bn_group_size).check(trainer.batch_size, trainer, "trainer.batch_size")
+        return {"trainer.batch_size": trainer.batch_size}
+
+    def run(self, lab: Lab) -> Network:
+        """Train one network and return it."""
+        view = lab.augment.strong if self.augment == "strong" else lab.augment.weak
+        batch_size = lab.trainer.batch_size
+        streams = labeled(lab.split.labeled, view, batch_size, lab.budget, double_below=self.double_below)
+        network = NormGroups(self.bn_group_size).apply(lab.network("model"), batch_size, lab.trainer)
+        learner = SupervisedLearner(network, self.labeled_loss, self.ema_decay)
+        return lab.fit("train", learner, streams, self.snapshots or ()).selected
+
+
 class SupervisedLearner(Learner):
     """One network on one stream of images with labels, true ones or pseudo-labels.
 
     Args:
-        model: the network.
-        loss: the loss of the valid pixels.
-        ema_decay: follow the network with an exponential moving average, which is then what is evaluated and
-            reported; None: no average.
+        model: network.
+        loss: loss of the valid pixels; ``None`` takes cross entropy.
+        ema_decay: decay of an exponential moving average of the network, which is then evaluated and reported;
+            ``None`` takes no average.
     """
 
     def __init__(
@@ -147,76 +185,3 @@ class SupervisedLearner(Learner):
         if self.average is None:
             return {"model": self.model}
         return {"average": cast(Network, self.average.teacher), "model": self.model}
-
-
-class Supervised:
-    """Train on the labeled images alone.
-
-    Args:
-        augment: "weak", or "strong" to add the photometric augmentation and cutout of ``augment``.
-        loss: "ce" or "ohem"; the baselines of CPS on Cityscapes use OHEM.
-        ohem_threshold: probability of the true class above which OHEM leaves a pixel out.
-        ohem_min_kept: pixels of a batch that OHEM keeps at least; None: 5/64 of them.
-        double_below: use a list of fewer images twice per epoch (ST++'s baseline: 200); 0: never.
-        bn_group_size: see ``NormGroups``; ST++'s baseline: 8 of 16. None: the whole batch.
-        ema_decay: report an exponential moving average of the network, for example 0.99; None: the network.
-        snapshots: fractions of the training at which the network is kept too, for ST++ to begin with this run:
-            ``[0.3333333333333333, 0.6666666666666666, 1.0]``; None: it is not.
-        name: name of the option in the config.
-
-    Raises:
-        UserError: an unknown choice or a value out of range.
-    """
-
-    needs_unlabeled: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        *,
-        augment: Literal["weak", "strong"] = "weak",
-        loss: Literal["ce", "ohem"] = "ce",
-        ohem_threshold: float = 0.7,
-        ohem_min_kept: int | None = None,
-        double_below: int = 0,
-        bn_group_size: int | None = None,
-        ema_decay: float | None = None,
-        snapshots: Sequence[float] | None = None,
-        name: str = "supervised",
-    ) -> None:
-        if augment not in ("weak", "strong"):
-            raise UserError("choose weak or strong.", key="method.augment", value=augment)
-        self.augment = augment
-        self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
-        if ema_decay is not None and not 0 <= ema_decay < 1:
-            raise UserError(
-                "give a share from 0 to below 1, for example 0.99.", key="method.ema_decay", value=ema_decay
-            )
-        if not all(0 < fraction <= 1 for fraction in snapshots or ()):
-            raise UserError(
-                "give fractions of the training above 0, at most 1.",
-                key="method.snapshots",
-                value=list(snapshots or ()),
-            )
-        self.snapshots = tuple(snapshots or ())
-        self.double_below = double_below
-        self.groups = NormGroups(bn_group_size)
-        self.ema_decay = ema_decay
-        self.name = name
-
-    def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
-        """Labeled images.
-
-        Raises:
-            UserError: batch norm can't be taken over equal groups of them.
-        """
-        self.groups.check(trainer.batch_size, trainer, "trainer.batch_size")
-        return {"trainer.batch_size": trainer.batch_size}
-
-    def run(self, lab: Lab) -> Network:
-        """Train one network and return it."""
-        view = lab.augment.strong if self.augment == "strong" else lab.augment.weak
-        batch_size = lab.trainer.batch_size
-        streams = labeled(lab.split.labeled, view, batch_size, lab.budget, double_below=self.double_below)
-        network = self.groups.apply(lab.network("model"), batch_size, lab.trainer)
-        learner = SupervisedLearner(network, self.loss, self.ema_decay)
-        return lab.fit("train", learner, streams, self.snapshots).selected
