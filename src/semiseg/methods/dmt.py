@@ -27,13 +27,13 @@ from semiseg.contracts.training import (
 )
 from semiseg.data.epochs import labeled, unlabeled_and_labeled
 from semiseg.declare import Ge, Gt, Le, Lt, Mark, record
-from semiseg.engine.inference import predict
 from semiseg.errors import UserError
 from semiseg.losses import dynamic_mutual_loss
 from semiseg.methods.supervised import FirstFit, LabeledLossSettings
 from semiseg.pseudo import class_balanced_thresholds, confident_labels, label_image
 from semiseg.settings import Count, EvaluatorSettings, TrainerSettings
 from semiseg.splits.dms import difference_maximized
+from semiseg.tasks.inference import predict
 
 if TYPE_CHECKING:
     from semiseg.losses.mutual import Variant as Weighting
