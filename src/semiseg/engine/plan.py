@@ -34,7 +34,7 @@ from semiseg.engine.loop import complete_groups
 from semiseg.engine.moments import evaluation_interval
 from semiseg.engine.session import Networks, Session
 from semiseg.engine.step import forward_backward, to_device
-from semiseg.models.build import equip, traits
+from semiseg.models.build import network_state, restore_heads_and_input
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 
 TIMED_STEPS = 2
@@ -174,7 +174,7 @@ class PlanLab:
 
         def fresh(file: str) -> Network:
             network = self.networks.build("none")
-            equip(network, traits(model))
+            restore_heads_and_input(network, network_state(model))
             return network
 
         return FitResult(fresh, "best", ["snapshot"] * len(snapshots))
