@@ -5,7 +5,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,6 +17,8 @@ from semiseg.config import build
 from semiseg.config.compose import Composed, as_yaml, render_run_yaml
 from semiseg.config.stored import plain, settings_that_matter
 from semiseg.contracts.dataset import SegDataset, Split
+from semiseg.contracts.score_names import ScoreNames
+from semiseg.contracts.task import Task
 from semiseg.contracts.tracking import Tracker
 from semiseg.data.check import CheckReport, check_files
 from semiseg.data.store import stored
@@ -33,9 +35,10 @@ from semiseg.runs.directory import RunDir, environment, fingerprint
 from semiseg.runs.reuse import find_fit, find_initial
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 from semiseg.splits.published_lists import unlike_published
-from semiseg.summary import as_float, keep_reported, summarize
+from semiseg.summary import keep_reported, summarize
 from semiseg.tasks.evaluate import quality_ids
 from semiseg.tasks.samples import sample_ids
+from semiseg.tasks.segmentation import Segmentation
 from semiseg.track.console import ConsoleTracker, render_summary
 from semiseg.track.jsonl import JsonlTracker
 from semiseg.track.multi import MultiTracker
@@ -53,7 +56,7 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
         plan_only: print what would be done and how long it would take, and stop.
 
     Returns:
-        mIoU of the reported network on the validation images, NaN where there are none.
+        Primary score of the reported network on the validation images, NaN where there are none.
 
     Raises:
         UserError: bad data, or a directory that cannot be used.
@@ -63,7 +66,7 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
     place = RunDir(Path(cfg.run_dir).expanduser())
     if (finished := place.summary) is not None and not plan_only:
         print(render_summary(finished, place.path))
-        return as_float(finished["miou"])
+        return _score(finished)
     torch.set_num_threads(cfg.trainer.threads)
     torch.use_deterministic_algorithms(cfg.trainer.deterministic)
     torch.backends.cudnn.benchmark = not cfg.trainer.deterministic
@@ -72,8 +75,9 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
         if not plan_only:
             stack.enter_context(place.lock())
             stack.enter_context(_log_file(place.log))
-        dataset, report = open_data(cfg, stop, filled=not plan_only)
-        session, networks = open_session(cfg, place, dataset, report.split, stop)
+        task = Segmentation()
+        dataset, report = open_data(cfg, task, stop, filled=not plan_only)
+        session, networks = open_session(cfg, task, place, dataset, report.split, stop)
         stack.callback(session.output.tracker.close, "planned")
         if plan_only:
             print(render_plan(_planned(cfg, session, networks)))
@@ -90,11 +94,14 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
         return _guarded(place, cfg, session, networks, report)
 
 
-def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple[SegDataset, CheckReport]:
+def open_data(
+    cfg: Composed, task: Task, stop: StopRequest, *, filled: bool = True
+) -> tuple[SegDataset, CheckReport]:
     """Build the dataset and its split, and decode every file once in the life of its store.
 
     Args:
         cfg: the config.
+        task: says which size masks have.
         stop: asked between two files.
         filled: False decodes nothing ahead into the store, and reads what is not there from the files.
 
@@ -108,13 +115,13 @@ def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple
     if unlike := unlike_published(dataset.info.name, name, split.labeled):
         log.warning("split_family=%s split=%s split_id=%s is %s.", *name, unlike)
     dataset = stored(dataset, split, stop.check, filled=filled)
-    report = check_files(dataset, split, lambda done, total: stop.check())
+    report = check_files(dataset, split, lambda done, total: stop.check(), task.label_size)
     stop.check()
     return dataset, report
 
 
 def open_session(
-    cfg: Composed, place: RunDir, dataset: SegDataset, split: Split, stop: StopRequest
+    cfg: Composed, task: Task, place: RunDir, dataset: SegDataset, split: Split, stop: StopRequest
 ) -> tuple[Session, Networks]:
     """Build what all steps of the run share, and what makes its networks; nothing that it logs is kept yet."""
     nowhere = JsonlTracker(Path(os.devnull))
@@ -151,7 +158,7 @@ def open_session(
     networks = Networks(
         build.network_factory(cfg, dataset.info), initial, lambda wanted: find_fit(wanted, here)
     )
-    return Session(data, _compute(trainer), training, output, stop), networks
+    return Session(task, data, _compute(trainer), training, output, stop), networks
 
 
 def _compute(trainer: TrainerSettings) -> Compute:
@@ -197,7 +204,7 @@ def _guarded(
             summary = _recipe(place, cfg, Lab(session, networks, status), report)
         state = "done"
         print(render_summary(summary, place.path), flush=True)
-        return as_float(summary["miou"])
+        return _score(summary)
     except Interrupted as request:
         state, error = "interrupted", request.reason
         print(f"Stopped ({request.reason}). To go on: semiseg train run_dir={place.path}", flush=True)
@@ -228,12 +235,19 @@ def _recipe(place: RunDir, cfg: Composed, lab: Lab, report: CheckReport) -> dict
     return summary
 
 
+def _score(summary: Mapping[str, Any]) -> float:
+    """The primary score of a run, NaN where there is none."""
+    score = ScoreNames.of(summary).value(summary)
+    return math.nan if score is None else float(score)
+
+
 def _kept(place: RunDir, cfg: Composed, session: Session) -> Output:
     """Return the output of a session with a journal and trackers that keep what is logged."""
     journal = JsonlTracker(place.journal)
-    trackers: list[Tracker] = [journal, ConsoleTracker(len(place.plan) or None)]
+    trackers: list[Tracker] = [journal, ConsoleTracker(session.task.names.primary, len(place.plan) or None)]
     if cfg.tracker.mode != "disabled":
-        trackers.append(wandb_tracker(plain(cfg), session.data.split, session.data.info, place.path))
+        data, names = session.data, session.task.names
+        trackers.append(wandb_tracker(plain(cfg), data.split, data.info, names, place.path))
     return replace(session.output, journal=journal, tracker=MultiTracker(trackers))
 
 
