@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from semiseg.app import open_session
+from semiseg.assembly import open_session
 from semiseg.benchmark.bare_passes import (
     FitRecorder,
     RecordedFit,
