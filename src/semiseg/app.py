@@ -20,7 +20,6 @@ from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.contracts.tracking import Tracker
 from semiseg.data.check import CheckReport, check_files
 from semiseg.data.store import stored
-from semiseg.engine.evaluate import quality_ids
 from semiseg.engine.failures import explained
 from semiseg.engine.lab import Lab
 from semiseg.engine.plan import PlannedStep, make_plan, render_plan
@@ -35,10 +34,11 @@ from semiseg.runs.reuse import find_fit, find_initial
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 from semiseg.splits.published_lists import unlike_published
 from semiseg.summary import as_float, keep_reported, summarize
+from semiseg.tasks.evaluate import quality_ids
+from semiseg.tasks.samples import sample_ids
 from semiseg.track.console import ConsoleTracker, render_summary
 from semiseg.track.jsonl import JsonlTracker
 from semiseg.track.multi import MultiTracker
-from semiseg.track.samples import sample_ids
 from semiseg.track.wandb_tracker import wandb_tracker
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ from semiseg.config.stored import Config
 from semiseg.contracts.dataset import Split
 from semiseg.contracts.training import Network
 from semiseg.engine.checkpoint import load_bundle, save_bundle
-from semiseg.engine.evaluate import evaluate, take_samples
 from semiseg.engine.lab import Lab
 from semiseg.engine.session import Session
 from semiseg.models.build import bundle
-from semiseg.track.samples import write_samples
+from semiseg.tasks.evaluate import evaluate, take_samples
+from semiseg.tasks.samples import write_samples
 
 
 def summarize(config: Config, lab: Lab, network: Network, wall_seconds: float) -> dict[str, Any]:

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from semiseg.cli.progress import progress
+from semiseg.progress_bar import progress
 
 
 def test_lines_where_there_is_no_terminal(capsys, monkeypatch):

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.benchmark.bare_passes import describe_passes, record_passes, run_passes
-from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 
 
-class Backbone(nn.Module):
-    channels = (4, 4, 4, 4)
-    output_stride = 4
+class Patches(Backbone):
+    stages = (Stage(4, 4),) * 4
     convention = InputConvention()
 
     def __init__(self) -> None:
@@ -52,9 +51,7 @@ class Two(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.student, self.teacher = (
-            SegModel(Backbone(), Decoder(), nn.Conv2d(4, 3, 1), 3) for _ in range(2)
-        )
+        self.student, self.teacher = (SegModel(Patches(), Decoder(), nn.Conv2d(4, 3, 1), 3) for _ in range(2))
         self.student.attach("side", Head())
         self.teacher.eval()
 

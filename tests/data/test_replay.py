@@ -9,9 +9,10 @@ import torch
 
 from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.contracts.training import Budget
+from semiseg.data.collate import Item
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.geometry import RandomCrop
-from semiseg.data.streams import Item, Stream, Streams
+from semiseg.data.streams import Stream, Streams
 from semiseg.data.views import Weak
 
 VIEW = Weak(RandomCrop(16, resize=None))

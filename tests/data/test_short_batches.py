@@ -10,13 +10,13 @@ import torch
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.contracts.training import Budget, View
 from semiseg.data.augment import Photometric
-from semiseg.data.collate import collate
+from semiseg.data.collate import Item, collate
 from semiseg.data.cutout import Cutout
 from semiseg.data.epochs import labeled, unlabeled_and_labeled
 from semiseg.data.geometry import RandomCrop, ScaleUniform
 from semiseg.data.loading import batches
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
-from semiseg.data.streams import Item, Stream, Streams
+from semiseg.data.streams import Stream, Streams
 from semiseg.data.views import Strong, Weak, WeakStrong
 from semiseg.errors import UserError
 

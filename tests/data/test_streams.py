@@ -12,11 +12,12 @@ import torch
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.contracts.training import Budget
+from semiseg.data.collate import Item
 from semiseg.data.epochs import Unlabeled, labeled, mixed, separate
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.overlap import OverlapPair
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
-from semiseg.data.streams import Item, Stream, Streams
+from semiseg.data.streams import Stream, Streams
 from semiseg.data.views import OverlapCrops, Weak, WeakStrong
 from semiseg.engine.step import count_images, micro_batches, to_device
 from semiseg.errors import UserError

@@ -7,14 +7,13 @@ from torch import nn
 from semiseg.engine.ema import EMA
 from semiseg.engine.optim import SGD, AdamW
 from semiseg.errors import UserError
-from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 
 
-class Pixels(nn.Module):
+class Pixels(Backbone):
     """A backbone of one convolution with batch norm."""
 
-    channels = (4, 4, 4, 4)
-    output_stride = 1
+    stages = (Stage(4, 1),) * 4
     convention = InputConvention()
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from semiseg.contracts.training import Progress
 from semiseg.methods.cac import CAC, HEAD, CACLearner, FeatureBank
-from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 
 pytestmark = pytest.mark.golden("CAC loss")
 
@@ -22,9 +22,8 @@ EXPECTED = [
 ]
 
 
-class StubBackbone(nn.Module):
-    channels = (CHANNELS,) * 4
-    output_stride = 8
+class StubBackbone(Backbone):
+    stages = (Stage(CHANNELS, 8),) * 4
     convention = InputConvention()
 
 

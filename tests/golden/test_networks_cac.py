@@ -13,7 +13,7 @@ from semiseg.engine.optim import SGD
 from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv3plus_cac import DeepLabV3PlusCAC
 from semiseg.models.heads import Projector
-from semiseg.models.resnet import ResNet
+from semiseg.models.resnet import ResNet, pyramid
 from semiseg.models.segmodel import SegModel
 
 pytestmark = pytest.mark.golden("CAC network")
@@ -115,7 +115,7 @@ def test_optimizer_groups() -> None:
 
 def test_initialization() -> None:
     torch.manual_seed(0)
-    decoder = DeepLabV3PlusCAC((256, 512, 1024, 2048), output_stride=16)
+    decoder = DeepLabV3PlusCAC(pyramid((256, 512, 1024, 2048), 16))
     classifier = decoder.make_classifier(21)
     assert decoder.branches[2][0].weight.std().item() == pytest.approx(math.sqrt(2 / (2048 * 9)), rel=0.01)
     assert decoder.fuse[0][0].weight.std().item() == pytest.approx(math.sqrt(2 / (304 * 9)), rel=0.01)

@@ -10,7 +10,7 @@ from torch import nn
 from semiseg.engine.optim import SGD
 from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
-from semiseg.models.resnet import ResNet
+from semiseg.models.resnet import ResNet, pyramid
 from semiseg.models.segmodel import SegModel
 
 pytestmark = pytest.mark.golden("CPS network")
@@ -94,7 +94,7 @@ def test_optimizer_groups() -> None:
 
 def test_initialization_of_the_head() -> None:
     torch.manual_seed(0)
-    decoder = DeepLabV3PlusCPS((256, 512, 1024, 2048), output_stride=16)
+    decoder = DeepLabV3PlusCPS(pyramid((256, 512, 1024, 2048), 16))
     classifier = decoder.make_classifier(21)
     assert decoder.branches[2].weight.std().item() == pytest.approx(math.sqrt(2 / (2048 * 9)), rel=0.01)
     assert classifier.weight.std().item() == pytest.approx(math.sqrt(2 / 256), rel=0.05)

@@ -12,7 +12,7 @@ from semiseg.engine.optim import SGD
 from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv2 import DeepLabV2, DilatedSum
 from semiseg.models.heads import RepresentationHead
-from semiseg.models.resnet import ResNet
+from semiseg.models.resnet import ResNet, pyramid
 from semiseg.models.segmodel import SegModel
 
 pytestmark = pytest.mark.golden("DMT network")
@@ -130,7 +130,7 @@ def test_convs_that_are_not_summed_change_nothing() -> None:
 
 def test_initialization() -> None:
     torch.manual_seed(0)
-    classifier = DeepLabV2((256, 512, 1024, 2048), output_stride=8).make_classifier(21)
+    classifier = DeepLabV2(pyramid((256, 512, 1024, 2048), 8)).make_classifier(21)
     bound = 1 / math.sqrt(2048 * 9)
     for conv in classifier.convs:
         assert bound * 0.999 < conv.weight.abs().max().item() <= bound

@@ -16,7 +16,7 @@ from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.pspnet import PSPNet
-from semiseg.models.resnet import ResNet
+from semiseg.models.resnet import ResNet, pyramid
 from semiseg.models.segmodel import SegModel
 
 pytestmark = pytest.mark.golden("ST++ networks")
@@ -294,9 +294,7 @@ def test_optimizer_groups(decoder: str, tensors: int, multiplier: int) -> None:
 
 def test_initialization_of_deeplabv2() -> None:
     torch.manual_seed(0)
-    classifier = DeepLabV2(
-        (256, 512, 1024, 2048), output_stride=8, branches=4, init="normal"
-    ).make_classifier(21)
+    classifier = DeepLabV2(pyramid((256, 512, 1024, 2048), 8), branches=4, init="normal").make_classifier(21)
     for conv in classifier.convs:
         assert conv.weight.std().item() == pytest.approx(0.01, rel=0.01)
         assert abs(conv.weight.mean().item()) < 1e-4

@@ -15,9 +15,9 @@ from semiseg.data.cutout import Cutout
 from semiseg.data.geometry import LongSide, RandomCrop, ScaleChoice, ScaleUniform
 from semiseg.data.overlap import OverlapPair
 from semiseg.data.resize import resized
-from semiseg.engine.inference import predict
-from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 from semiseg.settings import EvaluatorSettings
+from semiseg.tasks.inference import predict
 
 STPP = {"pad_color": (0, 0, 0), "draw_order": "xy"}
 CPS_SCALES = ScaleChoice([0.5, 0.75, 1, 1.5, 1.75, 2.0])
@@ -275,11 +275,10 @@ def test_dmt_resizes_cityscapes_before_it_scales() -> None:
     assert int(mask[mask != 255].sum()) == 64
 
 
-class Seen(nn.Module):
+class Seen(Backbone):
     """A backbone that keeps its last input and gives it back as all maps."""
 
-    channels = (3, 3, 3, 3)
-    output_stride = 1
+    stages = (Stage(3, 1),) * 4
     convention = InputConvention()
     out_channels = 3
 

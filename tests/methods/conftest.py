@@ -17,19 +17,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from semiseg.contracts.dataset import DatasetInfo, Split
 from semiseg.contracts.training import Budget, Progress, SelectivePolicy
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 from semiseg.settings import EvaluatorSettings
 
 CLASSES = 4
 
 
-class PixelBackbone(nn.Module):
+class PixelBackbone(Backbone):
     """Looks at one pixel at a time and keeps the size of the image."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.channels = (8, 8, 8, 8)
-        self.output_stride = 1
+        self.stages = (Stage(8, 1),) * 4
         self.convention = InputConvention()
         self.conv = nn.Conv2d(3, 8, 1, bias=False)
         self.norm = nn.BatchNorm2d(8)

@@ -9,9 +9,7 @@ import torch.nn.functional as F
 
 from semiseg.contracts.training import Progress
 from semiseg.errors import UserError
-from semiseg.methods.cps import CPS
-from semiseg.methods.cps_learner import CPSLearner
-from semiseg.methods.supervised import LabeledLoss
+from semiseg.methods.cps import CPS, CPSLearner
 
 Make = Callable[..., Any]
 PROGRESS = Progress(iteration=3, total=10, epoch=0, seed=123)
@@ -19,8 +17,7 @@ STREAMS = {False: ("labeled", "unlabeled"), True: ("labeled", "unlabeled", "unla
 
 
 def make_learner(make_model: Make, cutmix: bool, **options: Any) -> CPSLearner:
-    options = {"weight": 1.0, "labeled_in_cps": not cutmix} | options
-    return CPSLearner(make_model(0), make_model(1), cutmix=cutmix, **options)
+    return CPSLearner(make_model(0), make_model(1), CPS(cutmix=cutmix, **options))
 
 
 def watch(learner: CPSLearner, batch: dict[str, Any]) -> list[tuple[str, str, bool, bool]]:
@@ -152,7 +149,7 @@ def test_masks_are_a_function_of_the_seed_of_the_iteration(make_model: Make, mak
 def test_a_step_never_waits_for_the_device(
     cutmix: bool, make_model: Make, make_batch: Make, wait_counter: Any
 ) -> None:
-    learner, batch = make_learner(make_model, cutmix, loss=LabeledLoss("ohem")), make_batch(*STREAMS[cutmix])
+    learner, batch = make_learner(make_model, cutmix, loss="ohem"), make_batch(*STREAMS[cutmix])
     with wait_counter:
         learner(batch, PROGRESS).total.backward()
     assert wait_counter.seen == []
@@ -240,12 +237,11 @@ def test_published_order_of_unlabeled_images_is_the_same_in_all_epochs(make_lab:
     ],
 )
 def test_labeled_images_in_the_unlabeled_term(
-    switches: dict[str, Any], expected: bool, make_lab: Make
+    switches: dict[str, Any], expected: bool, make_model: Make, make_batch: Make
 ) -> None:
-    lab = make_lab(labeled=4, unlabeled=4)
-    CPS(**switches).run(lab)
-    learner = lab.learners["train"]
-    assert learner.labeled_in_cps == expected
+    learner = make_learner(make_model, **switches)
+    output = learner(make_batch(*STREAMS[switches["cutmix"]]), PROGRESS)
+    assert output.losses["cps"].count == 4 * 16 * 16 * (2 if expected else 1)
     assert list(learner.predictors()) == ["branch_1", "branch_2"]
 
 
@@ -255,3 +251,13 @@ def test_labeled_images_in_the_unlabeled_term(
 def test_bad_settings_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(arguments))):
         CPS(**arguments)
+
+
+def test_all_bad_settings_are_named_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        CPS(weight=-1, gradient_scale=0, report="best")  # type: ignore[arg-type]
+    assert [(error.key, error.value) for error in caught.value.errors] == [
+        ("weight", -1),
+        ("gradient_scale", 0),
+        ("report", "best"),
+    ]

@@ -17,8 +17,7 @@ from semiseg.cli import main
 from semiseg.contracts.training import Progress
 from semiseg.engine import loop
 from semiseg.errors import Interrupted, UserError
-from semiseg.methods.cps import CPS
-from semiseg.methods.cps_learner import CPSLearner
+from semiseg.methods.cps import CPS, CPSLearner
 from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.segmodel import SegModel
@@ -50,8 +49,8 @@ def network(seed: int) -> SegModel:
 
 
 def learner(cutmix: bool, **options: Any) -> CPSLearner:
-    options = {"weight": 1.5, "labeled_in_cps": not cutmix} | options
-    return CPSLearner(network(0), network(1), cutmix=cutmix, **options).double().train()
+    method = CPS(cutmix=cutmix, weight=1.5, **options)
+    return CPSLearner(network(0), network(1), method).double().train()
 
 
 @pytest.mark.parametrize("teacher_mode", ["train", "eval"])
@@ -100,7 +99,7 @@ def test_merging_needs_streams_of_equal_size() -> None:
 
 
 def test_unknown_reports_are_refused() -> None:
-    with pytest.raises(UserError, match=r"method\.report=mean: choose first or better"):
+    with pytest.raises(UserError, match=r"report=mean: expected one of: first, better"):
         CPS(report="mean")  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from semiseg.contracts.training import Batch, Learner, Progress
 from semiseg.engine.step import micro_batches
 from semiseg.methods.cac import CAC, HEAD, CACLearner, FeatureBank
-from semiseg.methods.cps_learner import CPSLearner
+from semiseg.methods.cps import CPS, CPSLearner
 from semiseg.models.heads import Projector
 from semiseg.pseudo import box_masks, own_rows, step_generator, torch_generator
 from semiseg.seeding import derive_seed
@@ -61,7 +61,7 @@ def test_cps_mixes_the_same_images_on_every_number_of_ranks(
     batch = make_batch("labeled", "unlabeled", "unlabeled_2")
 
     def mixtures(count: int) -> Tensor:
-        learner = CPSLearner(make_model(0), make_model(1), cutmix=True, weight=1.0, labeled_in_cps=False)
+        learner = CPSLearner(make_model(0), make_model(1), CPS())
         passes: list[Tensor] = []
         learner.branch_1.register_forward_pre_hook(lambda _, arguments: passes.append(arguments[0]))
         on_ranks(learner, batch, count)

@@ -8,7 +8,13 @@ from torch import nn
 
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.errors import UserError
-from semiseg.models.build import bundle, equip, from_bundle, segmentation_model, traits
+from semiseg.models.build import (
+    bundle,
+    from_bundle,
+    network_state,
+    restore_heads_and_input,
+    segmentation_model,
+)
 from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
@@ -91,7 +97,7 @@ def test_heads_travel_along() -> None:
             assert torch.equal(again.heads[name](features), model.heads[name](features))
         images = torch.randint(0, 256, (1, 3, 33, 33), dtype=torch.uint8)
         assert torch.equal(again(images), model(images))
-    assert traits(again) == traits(model)
+    assert network_state(again) == network_state(model)
 
 
 def test_a_fresh_network_is_equipped_like_another() -> None:
@@ -99,7 +105,7 @@ def test_a_fresh_network_is_equipped_like_another() -> None:
     model.attach("projector", Projector(16, 4, 5))
     model.set_convention(InputConvention("BGR", 1.0, (1.0, 2.0, 3.0), (1.0, 1.0, 1.0)))
     fresh = network()
-    equip(fresh, traits(model))
+    restore_heads_and_input(fresh, network_state(model))
     fresh.load_state_dict(model.state_dict())
     assert fresh.convention == model.convention
     images = torch.randint(0, 256, (1, 3, 33, 33), dtype=torch.uint8)
@@ -163,6 +169,7 @@ def damaged(change: dict[str, Any]) -> dict[str, Any]:
         ({"config": {"backbone": {"_target_": "os.system", "command": "true"}, "model": DECODER}}, "refused"),
         ({"config": {"backbone": TINY, "model": {"_target_": "nowhere.Decoder"}}}, "can't be imported"),
         ({"config": {"backbone": {"_target_": "Tiny"}, "model": DECODER}}, "can't be imported"),
+        ({"config": {"backbone": {"_target_": "torch.nn.Identity"}, "model": DECODER}}, "Backbone.*refused"),
         ({"config": {"backbone": {**TINY, "width": 4}, "model": DECODER}}, "another shape"),
         ({"heads": {"extra": {"_target_": "os.system", "command": "true"}}}, "refused"),
         ({"heads": {"extra": {"_target_": "torch.nn.Identity"}}}, "head 'extra' cannot be built"),

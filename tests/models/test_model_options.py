@@ -59,7 +59,7 @@ def test_published_networks_by_config_keys(name: str) -> None:
     with torch.device("meta"):
         model: SegModel = build.network_factory(cfg, CLASSES)()
     assert sum(p.numel() for p in model.parameters()) == parameters
-    assert model.backbone.output_stride == stride
+    assert model.backbone.stages[-1].stride == stride
     assert [block.conv2.dilation[0] for block in model.backbone.layer4] == LAST_DILATIONS[stride]
     assert [block.conv2.dilation[0] for block in model.backbone.layer3][:2] == [1, 2 if stride == 8 else 1]
 

@@ -17,7 +17,7 @@ from semiseg.models.deeplabv3plus_cac import DeepLabV3PlusCAC
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.heads import Projector, RepresentationHead
 from semiseg.models.pspnet import PSPNet, region_means
-from semiseg.models.resnet import ResNet
+from semiseg.models.resnet import ResNet, pyramid
 from semiseg.models.segmodel import InputConvention, SegModel
 from semiseg.models.tiny import Tiny
 
@@ -66,7 +66,7 @@ def test_shapes(backbone: str, decoder: str, output_stride: int) -> None:
         for height, width in SIZES:
             batch = torch.empty(2, 3, height, width, dtype=torch.uint8)
             maps = model.backbone(model.normalize(batch))
-            assert tuple(m.shape[1] for m in maps) == model.backbone.channels
+            assert tuple(m.shape[1] for m in maps) == tuple(stage.channels for stage in model.backbone.stages)
             assert maps[0].shape[-2:] == (-(-height // 4), -(-width // 4))
             assert maps[-1].shape[-2:] == (-(-height // output_stride), -(-width // output_stride))
             features = model.decoder(maps)
@@ -196,7 +196,10 @@ def test_equal_seeds_give_equal_networks() -> None:
 
 def test_dropout_is_active_in_training_only() -> None:
     model = small()
-    features = [torch.randn(2, c, s, s) for c, s in zip(model.backbone.channels, (12, 6, 6, 6), strict=True)]
+    features = [
+        torch.randn(2, stage.channels, s, s)
+        for stage, s in zip(model.backbone.stages, (12, 6, 6, 6), strict=True)
+    ]
     with torch.no_grad():
         model.decoder.eval()
         assert torch.equal(model.decoder(features), model.decoder(features))
@@ -207,10 +210,10 @@ def test_dropout_is_active_in_training_only() -> None:
 def test_usual_rates_follow_the_output_stride() -> None:
     for stride, rates in ((8, (12, 24, 36)), (16, (6, 12, 18)), (32, (3, 6, 9))):
         with torch.device("meta"):
-            plain = DeepLabV3Plus((8, 8, 8, 8), output_stride=stride)
-            cps = DeepLabV3PlusCPS((8, 8, 8, 8), output_stride=stride)
-            cac = DeepLabV3PlusCAC((8, 8, 8, 8), output_stride=stride)
-            classifier = DeepLabV2((8, 8, 8, 8), output_stride=stride).make_classifier(3)
+            plain = DeepLabV3Plus(pyramid([8] * 4, stride))
+            cps = DeepLabV3PlusCPS(pyramid([8] * 4, stride))
+            cac = DeepLabV3PlusCAC(pyramid([8] * 4, stride))
+            classifier = DeepLabV2(pyramid([8] * 4, stride)).make_classifier(3)
         assert tuple(branch[0].dilation[0] for branch in plain.branches[1:]) == rates
         assert tuple(branch.dilation[0] for branch in cps.branches[1:]) == rates
         assert tuple(branch[0].dilation[0] for branch in cac.branches[1:]) == rates
@@ -220,29 +223,27 @@ def test_usual_rates_follow_the_output_stride() -> None:
 
 
 @pytest.mark.parametrize("decoder", [DECODERS[name] for name in DECODERS if name != "pspnet"])
-@pytest.mark.parametrize(
-    "arguments", [{"output_stride": 4}, {"output_stride": 8, "rates": [0]}, {"output_stride": 8, "rates": []}]
-)
-def test_bad_rates(decoder: Callable[..., nn.Module], arguments: dict[str, object]) -> None:
+@pytest.mark.parametrize(("stride", "rates"), [(4, None), (8, [0]), (8, [])])
+def test_bad_rates(decoder: Callable[..., nn.Module], stride: int, rates: list[int] | None) -> None:
     with pytest.raises(UserError, match=r"model\.rates"):
-        decoder((8, 8, 8, 8), **arguments)
+        decoder(pyramid([8] * 4, stride), rates=rates)
 
 
 @pytest.mark.parametrize(
     ("build", "named"),
     [
-        (lambda: DeepLabV2((8, 8, 8, 8), output_stride=8, branches=0), r"model\.branches=0"),
-        (lambda: DeepLabV2((8, 8, 8, 8), output_stride=8, branches=5), r"model\.branches=5"),
-        (lambda: DeepLabV2((8, 8, 8, 8), output_stride=8, init="gauss"), r"model\.init=gauss"),  # type: ignore[arg-type]
-        (lambda: PSPNet((8, 8, 8, 8), output_stride=8, pools=[]), r"model\.pools=\[\]"),
-        (lambda: PSPNet((8, 8, 8, 8), output_stride=8, pools=[0, 1]), r"model\.pools=\[0, 1\]"),
-        (lambda: PSPNet((8, 8, 8, 8), output_stride=8, channels=0), r"model\.channels=0"),
-        (lambda: PSPNet((8, 8, 8, 8), output_stride=8, dropout=1), r"model\.dropout=1"),
+        (lambda: DeepLabV2(pyramid([8] * 4, 8), branches=0), r"model\.branches=0"),
+        (lambda: DeepLabV2(pyramid([8] * 4, 8), branches=5), r"model\.branches=5"),
+        (lambda: DeepLabV2(pyramid([8] * 4, 8), init="gauss"), r"model\.init=gauss"),  # type: ignore[arg-type]
+        (lambda: PSPNet(pyramid([8] * 4, 8), pools=[]), r"model\.pools=\[\]"),
+        (lambda: PSPNet(pyramid([8] * 4, 8), pools=[0, 1]), r"model\.pools=\[0, 1\]"),
+        (lambda: PSPNet(pyramid([8] * 4, 8), channels=0), r"model\.channels=0"),
+        (lambda: PSPNet(pyramid([8] * 4, 8), dropout=1), r"model\.dropout=1"),
         (
-            lambda: DeepLabV3PlusCAC((8, 8, 8, 8), output_stride=8, classifier_dropout=2),
+            lambda: DeepLabV3PlusCAC(pyramid([8] * 4, 8), classifier_dropout=2),
             "classifier_dropout=2",
         ),
-        (lambda: DeepLabV3PlusCAC((8, 8, 8, 8), output_stride=8, aspp_dropout=-1), "aspp_dropout=-1"),
+        (lambda: DeepLabV3PlusCAC(pyramid([8] * 4, 8), aspp_dropout=-1), "aspp_dropout=-1"),
     ],
 )
 def test_bad_arguments(build: Callable[[], nn.Module], named: str) -> None:
@@ -278,8 +279,8 @@ def test_region_means_of_large_maps_in_bfloat16() -> None:
 
 def test_the_pyramid_of_cac_is_resized_without_aligned_corners() -> None:
     torch.manual_seed(0)
-    aligned = PSPNet((8, 8, 8, 8), output_stride=8, pool_channels=2, channels=4).eval()
-    plain = PSPNet((8, 8, 8, 8), output_stride=8, pool_channels=2, channels=4, align_corners=False).eval()
+    aligned = PSPNet(pyramid([8] * 4, 8), pool_channels=2, channels=4).eval()
+    plain = PSPNet(pyramid([8] * 4, 8), pool_channels=2, channels=4, align_corners=False).eval()
     plain.load_state_dict(aligned.state_dict())
     maps = [torch.randn(1, 8, 12, 12)]
     with torch.no_grad():

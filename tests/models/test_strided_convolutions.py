@@ -20,7 +20,7 @@ from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.resnet import ResNet
-from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 from semiseg.models.strides import safe_convolutions
 from semiseg.models.tiny import Tiny
 
@@ -65,11 +65,10 @@ class Subclass(nn.Conv2d):
         return F.conv2d(input, self.weight - 1, self.bias, self.stride, self.padding, self.dilation)
 
 
-class Foreign(nn.Module):
+class Foreign(Backbone):
     """A backbone from outside whose every map comes from a convolution of another kind."""
 
-    channels = (4, 5, 6, 7)
-    output_stride = 32
+    stages = (Stage(4, 4), Stage(5, 8), Stage(6, 16), Stage(7, 32))
     convention = InputConvention()
 
     def __init__(self) -> None:

@@ -10,6 +10,7 @@ import torch
 from semiseg.errors import UserError
 from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
+from semiseg.models.pspnet import PSPNet
 from semiseg.models.timm_backbone import Timm
 
 timm = pytest.importorskip("timm")
@@ -26,7 +27,7 @@ def test_shapes(name: str, output_stride: int) -> None:
         model = segmentation_model(Timm(name, output_stride=output_stride), SMALL, 3)
         batch = torch.empty(2, 3, 64, 96, dtype=torch.uint8)
         maps = model.backbone(model.normalize(batch))
-        assert tuple(m.shape[1] for m in maps) == model.backbone.channels
+        assert tuple(m.shape[1] for m in maps) == tuple(stage.channels for stage in model.backbone.stages)
         assert maps[0].shape[-2:] == (16, 24)
         assert maps[-1].shape[-2:] == (64 // output_stride, 96 // output_stride)
         assert model(batch).shape == (2, 3, 64, 96)
@@ -35,7 +36,23 @@ def test_shapes(name: str, output_stride: int) -> None:
 def test_maps_with_channels_last_are_turned() -> None:
     with torch.device("meta"):
         backbone = Timm("swin_tiny_patch4_window7_224", output_stride=32)
-        assert tuple(m.shape[1] for m in backbone(torch.empty(1, 3, 224, 224))) == backbone.channels
+        maps = backbone(torch.empty(1, 3, 224, 224))
+        assert [m.shape[1] for m in maps] == [stage.channels for stage in backbone.stages]
+
+
+@pytest.mark.parametrize(("name", "patch"), [("vit_tiny_patch16_224", 16), ("vit_small_patch14_dinov2", 14)])
+def test_a_plain_transformer_takes_multiples_of_its_patches(name: str, patch: int) -> None:
+    with torch.device("meta"):
+        backbone = Timm(name, output_stride=patch)
+        assert [stage.stride for stage in backbone.stages] == [patch] * 4
+        assert backbone.size_multiple == patch
+        maps = backbone(torch.empty(1, 3, 3 * patch, 5 * patch))
+        assert {tuple(m.shape) for m in maps} == {(1, backbone.stages[0].channels, 3, 5)}
+        with pytest.raises(UserError, match=f"have {patch}, {patch}, {patch}, {patch}"):
+            segmentation_model(backbone, SMALL, 3)
+        model = segmentation_model(backbone, partial(PSPNet, pool_channels=8, channels=16), 3)
+        batch = torch.empty(2, 3, 3 * patch, 5 * patch, dtype=torch.uint8)
+        assert model(batch).shape == (2, 3, 3 * patch, 5 * patch)
 
 
 def test_odd_size_and_gradient() -> None:

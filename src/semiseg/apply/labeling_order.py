@@ -12,12 +12,12 @@ import numpy as np
 from semiseg.apply.label_folder import LabelFolder, Rank
 from semiseg.apply.many_pictures import predicted
 from semiseg.apply.prediction_stability import Stability
-from semiseg.cli.progress import progress
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
 from semiseg.data.files import read_image
 from semiseg.data.pseudo import Confidence
 from semiseg.data.pseudo_files import INDEX
 from semiseg.files import read_json, write_json
+from semiseg.progress_bar import progress
 from semiseg.pseudo import PseudoLabels, PseudoWriter, class_balanced_thresholds
 from semiseg.runs.predictor import Predictor
 from semiseg.runs.use import FinishedRun

@@ -20,10 +20,9 @@ from semiseg.config.stored import plain
 from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.contracts.training import View
 from semiseg.data.augment import Augment
-from semiseg.data.collate import collate
+from semiseg.data.collate import Item, collate
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.store import Storable, stored
-from semiseg.data.streams import Item
 from semiseg.errors import UserError
 from semiseg.splits.split import make_split
 

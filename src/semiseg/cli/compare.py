@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semiseg.cli.arguments import Parser
-from semiseg.cli.progress import progress
 from semiseg.errors import UserError
+from semiseg.progress_bar import progress
 
 if TYPE_CHECKING:
     from semiseg.report.disagreement import NetworkComparison

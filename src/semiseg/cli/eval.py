@@ -15,14 +15,14 @@ from semiseg.apply.image_scores import ImageScore, ImageScores, write_scores, wr
 from semiseg.apply.other_data import PARTS, EvaluatedPart, images_of
 from semiseg.cli.arguments import Parser
 from semiseg.cli.network_options import add_options, chosen_device, chosen_settings
-from semiseg.cli.progress import progress
 from semiseg.contracts.dataset import SegDataset
 from semiseg.contracts.training import Network
-from semiseg.engine.evaluate import evaluate, take_samples
 from semiseg.errors import UserError
 from semiseg.files import write_json
+from semiseg.progress_bar import progress
 from semiseg.runs.use import FinishedRun, compute_as, describe, open_run
 from semiseg.settings import EvaluatorSettings
+from semiseg.tasks.evaluate import evaluate, take_samples
 from semiseg.track.console import iou_table
 
 WORST = 8

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semiseg.cli.arguments import Parser
-from semiseg.cli.progress import progress
 from semiseg.config.searchpath import conf_dir, is_shipped
 from semiseg.data.check import BadFilesError
 from semiseg.data.folder import Folder
@@ -22,6 +21,7 @@ from semiseg.onboard.names import find_names, given_names
 from semiseg.onboard.parts import VAL_SHARE, find_parts
 from semiseg.onboard.survey import Survey, survey
 from semiseg.output import collected_messages
+from semiseg.progress_bar import progress
 
 DESCRIPTION = """\
 Look at a folder of images, of which some have masks: find the layout, the classes in the masks (numbers or colors),

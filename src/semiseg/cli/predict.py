@@ -71,8 +71,8 @@ def main(arguments: Sequence[str]) -> int:
 def _predict_all(predictor: Predictor, waiting: Mapping[str, Path], output: Predictions) -> None:
     """Predict pictures one by one, while another thread writes the former one."""
     from semiseg.apply.many_pictures import predicted
-    from semiseg.cli.progress import progress
     from semiseg.engine.signals import StopRequest
+    from semiseg.progress_bar import progress
 
     state, done = "interrupted", 0
     try:

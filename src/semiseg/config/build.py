@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.errors import InstantiationException
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from semiseg.contracts.training import Method, OptimizerSpec, Schedule
     from semiseg.data.augment import Augment
     from semiseg.engine.session import NetworkFactory
-    from semiseg.models.segmodel import SegModel
+    from semiseg.models.segmodel import Backbone, Decoder, SegModel, Stage
 
 Record = TypeVar("Record")
 
-DECODER_ARGUMENTS = ("in_channels", "output_stride")
+DECODER_ARGUMENTS = ("stages",)
 """What a decoder gets from the backbone, beside the arguments of its config node."""
 
 
@@ -89,16 +89,31 @@ def network_factory(cfg: Config, info: DatasetInfo) -> NetworkFactory:
     return build
 
 
-def backbone(cfg: Config, weights: str | None = None) -> Any:
+def backbone(cfg: Config, weights: str | None = None) -> Backbone:
     """Build the backbone; ``weights`` replaces ``backbone.weights``."""
-    return _built(cfg, "backbone", **_weights(cfg, weights))
+    from semiseg.models.segmodel import Backbone
+
+    made = _built(cfg, "backbone", **_weights(cfg, weights))
+    if not isinstance(made, Backbone):
+        raise UserError(
+            "expected a subclass of semiseg.models.segmodel.Backbone, which says what maps it has.",
+            key="backbone._target_",
+            value=cfg["backbone"]["_target_"],
+        )
+    return made
 
 
-def decoder_factory(cfg: Config) -> Callable[..., Any]:
-    """Return a function of ``in_channels`` and ``output_stride`` that builds the decoder."""
+def decoder_factory(cfg: Config) -> Callable[[Sequence[Stage]], Decoder]:
+    """Return a function of the stages of a backbone that builds the decoder."""
 
-    def build(**shape: Any) -> Any:
-        return _built(cfg, "model", **shape)
+    def build(stages: Sequence[Stage]) -> Decoder:
+        # Called here, because Hydra would turn the stages into dicts.
+        decoder = _built(cfg, "model", _partial_=True)
+        try:
+            result: Decoder = decoder(stages=stages)
+        except Exception as error:  # a class of one's own may refuse in its own way
+            raise _reason(error, "model") from error
+        return result
 
     return build
 

@@ -84,6 +84,8 @@ class Checker:
         if not (known or faults or elsewhere):
             trainer = [values["trainer"], nodes["method"], nodes["model"]]
             faults += self._once(trainer, partial(_trial, "method", partial(_suits_batches, draft.cfg)))
+            sizes = [values["trainer"], values["evaluator"], nodes["backbone"]]
+            faults += self._once(sizes, partial(_trial, "backbone", partial(_suits_sizes, draft.cfg)))
         if not (known or faults or elsewhere):
             faults += _trial("method", partial(_suits_split, draft.cfg))
         if not (known or faults or elsewhere):
@@ -167,7 +169,7 @@ def _on_meta(cfg: DictConfig, loaded: bool) -> None:
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch remarks that nothing is copied to this device
         backbone = build.backbone(cfg, None if loaded else "none")
-        build.decoder_factory(cfg)(in_channels=backbone.channels, output_stride=backbone.output_stride)
+        build.decoder_factory(cfg)(backbone.stages)
 
 
 def _suits_batches(cfg: DictConfig) -> None:
@@ -189,6 +191,20 @@ def _suits_batches(cfg: DictConfig) -> None:
                 f"{given} too few images go through the network at once: model={cfg.model.name} pools whole "
                 f"images, and its batch norm needs {smallest} of them."
             )
+
+
+def _suits_sizes(cfg: DictConfig) -> None:
+    """Find crops and windows whose sides the backbone can't take; whole images are padded for it."""
+    import torch
+
+    from semiseg.models.segmodel import require_multiple
+
+    with torch.device("meta"):
+        multiple = build.backbone(cfg, "none").size_multiple
+    crop = cfg.trainer.crop_size
+    require_multiple("trainer.crop_size", [crop] if isinstance(crop, int) else list(crop), multiple)
+    if cfg.evaluator.mode == "slide":
+        require_multiple("evaluator.window", [cfg.evaluator.window], multiple)
 
 
 def _split(cfg: DictConfig) -> Split:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from numpy.typing import NDArray
@@ -109,6 +109,20 @@ class StepOutput:
         return sum(terms[1:], terms[0])
 
 
+class Part(NamedTuple):
+    """Parameters of a network that belong together.
+
+    Args:
+        name: "backbone.stem", "backbone.c1", ..., "decoder", "classifier", "heads.NAME".
+        group: group of the optimizer, "backbone" or "head".
+        parameters: the parameters; each one is in one part only.
+    """
+
+    name: str
+    group: Literal["backbone", "head"]
+    parameters: tuple[nn.Parameter, ...]
+
+
 class Network(nn.Module):
     """A network that normalizes its own input: backbone, decoder, classifier and auxiliary heads.
 
@@ -121,12 +135,24 @@ class Network(nn.Module):
     decoder: nn.Module
     classifier: nn.Module
     heads: nn.ModuleDict
+    sources: dict[str, str]
+    """Map that each head reads, see ``attach``."""
     convention: Any
     """Input that the weights want; ``semiseg.models.segmodel.InputConvention``."""
 
     @property
     def feature_channels(self) -> int:
         """Channels D of the decoder's feature map."""
+        raise NotImplementedError
+
+    @property
+    def coarsest_stride(self) -> int:
+        """Pixels of an image from one position of the backbone's last map to the next."""
+        raise NotImplementedError
+
+    @property
+    def size_multiple(self) -> int:
+        """What height and width of the images have to be multiples of; 1 for all but transformers."""
         raise NotImplementedError
 
     def encode(self, images: Tensor) -> list[Tensor]:
@@ -149,8 +175,22 @@ class Network(nn.Module):
         """Return logits ``(N, K, H, W)`` of ``(N, 3, H, W)`` RGB images 0-255, uint8 or float."""
         return self.classify(self.features(images), images.shape[-2:])
 
-    def attach(self, name: str, head: nn.Module) -> None:
-        """Add an auxiliary head; it is trained, saved and loaded with the network."""
+    def attach(self, name: str, head: nn.Module, source: str = "features") -> None:
+        """Add an auxiliary head; it is trained, saved and loaded with the network.
+
+        Args:
+            name: key of the head in ``heads``.
+            head: module with ``in_channels`` and ``config``.
+            source: map that it reads: "features", the decoder's, or "c1", "c2", ..., a backbone's.
+        """
+        raise NotImplementedError
+
+    def apply_head(self, name: str, maps: Sequence[Tensor], features: Tensor) -> Tensor:
+        """Return what a head makes of its source, of which ``encode`` and ``decode`` gave the maps."""
+        raise NotImplementedError
+
+    def parts(self) -> list[Part]:
+        """Return all parameters by part, in the order of ``parameters()``."""
         raise NotImplementedError
 
     def set_convention(self, convention: Any) -> None:

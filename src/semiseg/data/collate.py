@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import Array, Confidence, SegDataset
-from semiseg.contracts.training import DrawKey, StoredLabels, StreamBatch, ViewData
+from semiseg.contracts.training import DrawKey, StoredLabels, StreamBatch, View, ViewData
 from semiseg.errors import UserError
 
-if TYPE_CHECKING:
-    from semiseg.data.streams import Item
+
+@dataclass(frozen=True)
+class Item:
+    """One entry of a stream.
+
+    Args:
+        id: image id.
+        labels: "true" for the dataset's mask, or a store of pseudo-labels; with ``None`` no mask is opened.
+        view: view of the image.
+    """
+
+    id: str
+    labels: Literal["true"] | StoredLabels | None
+    view: View
 
 
 def collate(dataset: SegDataset, items: Sequence[Item], key: DrawKey) -> StreamBatch:

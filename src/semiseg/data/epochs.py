@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from semiseg.contracts.training import Budget, StoredLabels, View
-from semiseg.data.streams import Item, Stream, Streams
+from semiseg.data.collate import Item
+from semiseg.data.streams import Stream, Streams
 from semiseg.errors import UserError
 
 

@@ -11,25 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import SegDataset
-from semiseg.contracts.training import Batch, StoredLabels, View
-from semiseg.data.collate import collate
+from semiseg.contracts.training import Batch
+from semiseg.data.collate import Item, collate
 from semiseg.errors import UserError
 from semiseg.seeding import derive_seed
-
-
-@dataclass(frozen=True)
-class Item:
-    """One entry of a stream.
-
-    Args:
-        id: image id.
-        labels: "true" for the dataset's mask, or a store of pseudo-labels; with ``None`` no mask is opened.
-        view: view of the image.
-    """
-
-    id: str
-    labels: Literal["true"] | StoredLabels | None
-    view: View
 
 
 @dataclass(frozen=True)

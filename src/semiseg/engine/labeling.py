@@ -5,8 +5,8 @@ from typing import Any
 
 from semiseg.contracts.dataset import IGNORE_INDEX, ids_sha256
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.engine.evaluate import pseudo_label_quality
 from semiseg.engine.session import Session
+from semiseg.tasks.evaluate import pseudo_label_quality
 
 
 def label_meta(session: Session, step: str, ids: Sequence[str]) -> dict[str, Any]:

@@ -12,8 +12,6 @@ import torch
 from semiseg.contracts.training import BatchSource, Learner, Network, OptimizerSpec, Progress
 from semiseg.data.loading import batches
 from semiseg.engine.checkpoint import TrainingState, save_bundle
-from semiseg.engine.evaluate import evaluate, pseudo_label_quality, take_samples
-from semiseg.engine.metrics import Metrics
 from semiseg.engine.moments import evaluation_interval, is_candidate
 from semiseg.engine.session import Session
 from semiseg.engine.step import Meter, count_images, forward_backward, to_device
@@ -22,6 +20,8 @@ from semiseg.errors import Interrupted, UserError
 from semiseg.files import copy
 from semiseg.models.build import bundle
 from semiseg.seeding import derive_seed, seed_everything
+from semiseg.tasks.evaluate import evaluate, pseudo_label_quality, take_samples
+from semiseg.tasks.metrics import Metrics
 
 
 class Trainer:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from torch import nn
 
 from semiseg.contracts.training import Network
 from semiseg.declare import Ge, Gt, Lt, record
@@ -24,7 +23,7 @@ def parameter_groups(
     """Split trained parameters into backbone and head and, with ``decay="conv"``, by weight decay.
 
     Args:
-        model: the network; everything outside ``model.backbone`` is head.
+        model: the network, which says by ``parts`` what belongs to its backbone; all else is head.
         lr: rate of the backbone.
         weight_decay: L2 factor.
         head_multiplier: the head's rate is ``lr * head_multiplier`` (10 in ST++ and CAC, 1 in CPS).
@@ -33,17 +32,15 @@ def parameter_groups(
     Returns:
         Non-empty groups with ``params``, ``lr``, ``initial_lr``, ``weight_decay`` and ``name``.
     """
-    exempt = set(_undecayed(model)) if decay == "conv" else set()
+    parts = model.parts()
     groups = []
-    for part, rate in (("backbone", lr), ("head", lr * head_multiplier)):
+    for group, rate in (("backbone", lr), ("head", lr * head_multiplier)):
+        trained = [
+            each for part in parts if part.group == group for each in part.parameters if each.requires_grad
+        ]
         for suffix, factor in (("", weight_decay), ("_no_decay", 0.0)):
-            params = [
-                parameter
-                for name, parameter in model.named_parameters()
-                if parameter.requires_grad
-                and name.startswith("backbone.") == (part == "backbone")
-                and (name in exempt) == bool(suffix)
-            ]
+            exempt = bool(suffix)
+            params = [each for each in trained if (decay == "conv" and each.ndim <= 1) == exempt]
             if params:
                 groups.append(
                     {
@@ -51,16 +48,10 @@ def parameter_groups(
                         "lr": rate,
                         "initial_lr": rate,
                         "weight_decay": factor,
-                        "name": part + suffix,
+                        "name": group + suffix,
                     }
                 )
     return groups
-
-
-def _undecayed(model: nn.Module) -> Iterator[str]:
-    for name, parameter in model.named_parameters():
-        if parameter.ndim <= 1:
-            yield name
 
 
 @record

@@ -28,14 +28,14 @@ from semiseg.contracts.training import (
 )
 from semiseg.data.augment import Augment
 from semiseg.data.pseudo import Confidence, PseudoLabels
-from semiseg.engine.inference import predict
 from semiseg.engine.lab import REPORT
 from semiseg.engine.loop import complete_groups
 from semiseg.engine.moments import evaluation_interval
 from semiseg.engine.session import Networks, Session
 from semiseg.engine.step import forward_backward, to_device
-from semiseg.models.build import equip, traits
+from semiseg.models.build import network_state, restore_heads_and_input
 from semiseg.settings import EvaluatorSettings, TrainerSettings
+from semiseg.tasks.inference import predict
 
 TIMED_STEPS = 2
 
@@ -172,7 +172,7 @@ class PlanLab:
 
         def fresh(file: str) -> Network:
             network = self.networks.build("none")
-            equip(network, traits(model))
+            restore_heads_and_input(network, network_state(model))
             return network
 
         return FitResult(fresh, "best", ["snapshot"] * len(snapshots))

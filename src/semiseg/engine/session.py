@@ -15,7 +15,7 @@ from semiseg.data.augment import Augment
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.signals import StopRequest
 from semiseg.errors import UserError
-from semiseg.models.build import equip
+from semiseg.models.build import restore_heads_and_input
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -254,6 +254,6 @@ class Networks:
         """
         bundle = load_bundle(path)
         model = self.build("none")
-        equip(model, bundle)
+        restore_heads_and_input(model, bundle)
         model.load_state_dict(bundle["state_dict"])
         return model

@@ -17,9 +17,9 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from semiseg.contracts.training import Network
-from semiseg.engine.inference import labels_and_probabilities
 from semiseg.errors import UserError
 from semiseg.settings import EvaluatorSettings
+from semiseg.tasks.inference import labels_and_probabilities
 
 Format = Literal["onnx", "torch"]
 INPUT = "images"
@@ -60,7 +60,7 @@ def smallest_side(network: Network, settings: EvaluatorSettings) -> int:
     ``torch.export`` traces one pixel and several apart, so no map may shrink to one, in the smallest view neither;
     and what is reflected has to be there.
     """
-    stride = int(network.backbone.output_stride)  # type: ignore[arg-type]
+    stride = network.coarsest_stride
     needed = 2 * stride
     if settings.resize_to is not None:
         return 2

@@ -1,94 +1,67 @@
-"""Cross pseudo supervision (CPS, arXiv 2106.01226): two networks teach each other, with or without CutMix."""
+"""Cross pseudo supervision (CPS, arXiv 2106.01226): two networks teach each other, with or without CutMix.
 
-from typing import ClassVar, Literal
+"Published code" below is that of the authors, github.com/charlesCXK/TorchSemiSeg, in ``exp.voc/voc8.res50v3+.CPS``
+and ``exp.voc/voc8.res50v3+.CPS+CutMix``.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from torch import Tensor
 
 from semiseg.contracts.dataset import Split
-from semiseg.contracts.training import Lab, Network
+from semiseg.contracts.training import Batch, Lab, Learner, LossTerm, Network, Progress, StepOutput, SumCount
 from semiseg.data.epochs import Unlabeled, separate
+from semiseg.declare import Ge, Gt, record
 from semiseg.errors import UserError
-from semiseg.methods.cps_learner import CPSLearner, TeacherMode
-from semiseg.methods.supervised import LabeledLoss
+from semiseg.losses import cross_entropy, cross_pseudo_loss
+from semiseg.methods.supervised import LabeledLossSettings
+from semiseg.models.grouped_norm import group_batch_norm
+from semiseg.pseudo import box_masks, own_rows, step_generator
 from semiseg.settings import TrainerSettings
 
+STATISTICS_STRIDE = 4
+"""Stride of the pixels that logged statistics look at, in both directions: a sixteenth of the cost."""
 
-class CPS:
+
+@record
+class CPS(LabeledLossSettings):
     """Cross pseudo supervision.
 
     The defaults are the paper's method; the behavior of the published code that deviates from it is in switches:
     ``same_image=True``, ``reshuffle_unlabeled=False``, ``nominal_lengths=True`` and ``gradient_scale=1/W``
     (W = 4 GPUs on VOC, 8 on Cityscapes), all on in a run that repeats published numbers.
-
-    Args:
-        cutmix: learn from CutMix mixtures of two unlabeled images.
-        weight: lambda of the unlabeled term. Published: VOC 1.5, with CutMix 1; Cityscapes 6, with CutMix 5.
-        labeled_in_cps: count labeled images in the unlabeled term; None as published: without CutMix only.
-        gradient_scale: factor of the whole loss. The published code divides gradients by the number W of
-            GPUs once too often; 1/W repeats that, and equals lr / W with weight_decay * W under SGD.
-        same_image: mix two augmentations of the same image, as the published code does by an equal seed of
-            both samplers; False mixes two images, as the paper says.
-        reshuffle_unlabeled: draw a new order of unlabeled images each epoch; the published code does not.
-        nominal_lengths: take total // ratio for the number of labeled images, as the published code does,
-            which is one off the length of its lists; matters for the iterations of an epoch alone.
-        merge: take labeled and unlabeled images, of equal number, through a network at once. Losses and
-            running statistics equal those of separate passes, in float64 bit for bit; dropout draws
-            otherwise. It pays where a pass is small: with two crops a stream on ResNet-50, a step on a CPU
-            took 0.85 of the time at 160 pixels and 1.02 at 320.
-        report: the network that is kept and reported: "first" as published, or "better", the one of both that
-            an evaluation on the validation images finds better, at twice the time of evaluations. The mean
-            of both is no choice: what a run reports is one network, which every tool can load.
-        teacher_mode: mode of the networks while they label CutMix images; "train" as published, then these
-            passes update the running statistics too; "eval" uses running statistics and no dropout.
-        loss: "ce", or "ohem" as published for Cityscapes; the unlabeled term is cross entropy always.
-        ohem_threshold: probability of the true class above which OHEM leaves a pixel out.
-        ohem_min_kept: pixels of a batch that OHEM keeps at least; None: 5/64 of them, the published share.
-        name: name of the option in the config.
-
-    Raises:
-        UserError: an unknown choice or a factor out of range.
     """
 
-    needs_unlabeled: ClassVar[bool] = True
+    cutmix: bool = True
+    """Whether to learn from CutMix mixtures of two unlabeled images."""
+    weight: Annotated[float, Ge(0)] = 1.0
+    """Weight lambda of the unlabeled term. Published: VOC 1.5, with CutMix 1; Cityscapes 6, with CutMix 5."""
+    labeled_in_cps: bool | None = None
+    """Whether labeled images count in the unlabeled term; ``null`` counts them without CutMix only, as published."""
+    gradient_scale: Annotated[float, Gt(0)] = 1.0
+    """Factor of the whole loss. 1/W repeats the published code on W GPUs, which divides gradients by W once too often;
+    under SGD that equals lr / W with weight_decay * W."""
+    same_image: bool = False
+    """Whether two augmentations of one image are mixed, as in the published code, whose two samplers have one seed."""
+    reshuffle_unlabeled: bool = True
+    """Whether unlabeled images come in a new order each epoch; in the published code they do not."""
+    nominal_lengths: bool = False
+    """Whether labeled images are counted as total // ratio, as in the published code, one off the length of its lists;
+    matters for the iterations of an epoch alone."""
+    merge: bool = False
+    """Whether two streams of equal size go through a network at once, with statistics apart: equal losses and running
+    statistics, other draws of dropout. Saves time where a pass is small (0.85 of it with two crops of 160 pixels)."""
+    report: Literal["first", "better"] = "first"
+    """Network that is kept and reported: the "first", as published, or the one that is "better" on the validation
+    images, at twice the time of evaluations."""
+    teacher_mode: Literal["train", "eval"] = "train"
+    """Mode of the networks while they label CutMix images: "train" as published updates running statistics too, "eval"
+    uses them, without dropout."""
 
-    def __init__(
-        self,
-        *,
-        cutmix: bool = True,
-        weight: float = 1.0,
-        labeled_in_cps: bool | None = None,
-        gradient_scale: float = 1.0,
-        same_image: bool = False,
-        reshuffle_unlabeled: bool = True,
-        nominal_lengths: bool = False,
-        merge: bool = False,
-        report: Literal["first", "better"] = "first",
-        teacher_mode: TeacherMode = "train",
-        loss: Literal["ce", "ohem"] = "ce",
-        ohem_threshold: float = 0.7,
-        ohem_min_kept: int | None = None,
-        name: str = "cps",
-    ) -> None:
-        if weight < 0:
-            raise UserError("give 0 or more, for example 1.5.", key="method.weight", value=weight)
-        if gradient_scale <= 0:
-            raise UserError(
-                "give a factor above 0, for example 0.25.", key="method.gradient_scale", value=gradient_scale
-            )
-        if teacher_mode not in ("train", "eval"):
-            raise UserError("choose train or eval.", key="method.teacher_mode", value=teacher_mode)
-        if report not in ("first", "better"):
-            raise UserError("choose first or better.", key="method.report", value=report)
-        self.cutmix = cutmix
-        self.weight = weight
-        self.labeled_in_cps = not cutmix if labeled_in_cps is None else labeled_in_cps
-        self.gradient_scale = gradient_scale
-        self.same_image = same_image
-        self.reshuffle_unlabeled = reshuffle_unlabeled
-        self.nominal_lengths = nominal_lengths
-        self.merge = merge
-        self.report = report
-        self.teacher_mode: TeacherMode = teacher_mode
-        self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
-        self.name = name
+    needs_unlabeled: ClassVar[bool] = True
 
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
         """Labeled and unlabeled images, which pass through the networks apart.
@@ -122,18 +95,8 @@ class CPS:
 
     def run(self, lab: Lab) -> Network:
         """Train both networks together and return the first, or the better one."""
-        learner = CPSLearner(
-            lab.network("branch_1"),
-            lab.network("branch_2", differs_from="branch_1"),
-            cutmix=self.cutmix,
-            weight=self.weight,
-            labeled_in_cps=self.labeled_in_cps,
-            gradient_scale=self.gradient_scale,
-            loss=self.loss,
-            teacher_mode=self.teacher_mode,
-            merge=self.merge,
-            better=self.report == "better",
-        )
+        branches = lab.network("branch_1"), lab.network("branch_2", differs_from="branch_1")
+        learner = CPSLearner(*branches, self)
         ids, view = lab.split.unlabeled, lab.augment.weak
         unlabeled = {"unlabeled": Unlabeled(ids, view)}
         if self.cutmix:
@@ -149,3 +112,130 @@ class CPS:
             nominal_lengths=self.nominal_lengths,
         )
         return lab.fit("train", learner, streams).selected
+
+
+class CPSLearner(Learner):
+    """One step of CPS on the streams "labeled" and "unlabeled", with CutMix also "unlabeled_2".
+
+    Every stream goes through each network by itself, as published, so that batch norm never mixes streams. The
+    order in which a network's running statistics see them is labeled, unlabeled; with CutMix first, second,
+    mixed, labeled. ``merge`` makes one pass of each two, under a batch norm that keeps them apart.
+
+    Args:
+        branch_1: network that is evaluated.
+        branch_2: its partner, with other initial weights.
+        method: settings; with ``merge`` the batch norms of both networks are converted.
+    """
+
+    def __init__(self, branch_1: Network, branch_2: Network, method: CPS) -> None:
+        super().__init__()
+        self.branch_1 = branch_1
+        self.branch_2 = branch_2
+        self.method = method
+        if method.merge:
+            group_batch_norm(branch_1, 2)
+            group_batch_norm(branch_2, 2)
+
+    def predictors(self) -> dict[str, Network]:
+        """Both networks; the first is the published choice."""
+        return {"branch_1": self.branch_1, "branch_2": self.branch_2}
+
+    def candidates(self) -> dict[str, Network]:
+        """The first network, or both."""
+        return self.predictors() if self.method.report == "better" else super().candidates()
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Compute L = L_sup,1 + L_sup,2 + weight * L_cps."""
+        method, target = self.method, batch["labeled"]["label"]
+        labeled, cps, scalars = (
+            self._cutmix_step(batch, progress) if method.cutmix else self._plain_step(batch)
+        )
+        if method.labeled_in_cps or (method.labeled_in_cps is None and not method.cutmix):
+            cps = cps.plus(cross_pseudo_loss(*labeled, reduction="sum_count"))
+        # Published code: train.py divides all losses by the number of GPUs before DDP averages the gradients.
+        losses = {
+            f"supervised_{branch}": LossTerm(*method.labeled_loss(logits, target), method.gradient_scale)
+            for branch, logits in enumerate(labeled, start=1)
+        }
+        losses["cps"] = LossTerm(*cps, method.gradient_scale * method.weight)
+        return StepOutput(losses, scalars)
+
+    def _plain_step(self, batch: Batch) -> tuple[list[Tensor], SumCount, dict[str, Tensor]]:
+        """Return the logits of the labeled images, L_cps of the unlabeled ones, and statistics."""
+        labeled, unlabeled = [], []
+        for branch in (self.branch_1, self.branch_2):
+            known, unknown = self._pass(branch, batch["labeled"]["image"], batch["unlabeled"]["image"])
+            labeled.append(known)
+            unlabeled.append(unknown)
+        # CE(p_1, argmax p_2) + CE(p_2, argmax p_1). Published code: CPS, train.py
+        cps = cross_pseudo_loss(*unlabeled, reduction="sum_count")
+        return labeled, cps, _statistics(*(_thin(logits) for logits in unlabeled))
+
+    def _cutmix_step(
+        self, batch: Batch, progress: Progress
+    ) -> tuple[list[Tensor], SumCount, dict[str, Tensor]]:
+        """Return the logits of the labeled images, L_cps of the mixed ones, and statistics."""
+        first, second = batch["unlabeled"]["image"], batch["unlabeled_2"]["image"]
+        mask = _masks(first, progress)
+        labels, teachers = [], []
+        for branch in (self.branch_1, self.branch_2):
+            with torch.no_grad(), self._teaching(branch):
+                logits, logits_2 = self._pass(branch, first, second)
+            # The label of mixed logits is the mixture of the labels: every pixel comes from one image.
+            labels.append(torch.where(mask[:, 0], logits_2.max(1).indices, logits.max(1).indices))
+            teachers.append(torch.where(_thin(mask), _thin(logits_2), _thin(logits)))
+        mixed = torch.where(mask, second, first)
+        known = batch["labeled"]["image"]
+        if self.method.merge:
+            both = [self._pass(branch, mixed, known) for branch in (self.branch_1, self.branch_2)]
+            students, labeled = ([pair[index] for pair in both] for index in (0, 1))
+        else:
+            students = [branch(mixed) for branch in (self.branch_1, self.branch_2)]
+            labeled = [branch(known) for branch in (self.branch_1, self.branch_2)]
+        # CE(p_1(mixed), labels_2) + CE(p_2(mixed), labels_1). Published code: CPS+CutMix, train.py
+        total_1, count = cross_entropy(students[0], labels[1], reduction="sum_count")
+        total_2, _ = cross_entropy(students[1], labels[0], reduction="sum_count")
+        return labeled, SumCount(total_1 + total_2, count), _statistics(*teachers)
+
+    def _pass(self, branch: Network, one: Tensor, other: Tensor) -> list[Tensor]:
+        """Logits of two batches of images, whose statistics stay apart."""
+        if not self.method.merge:
+            return [branch(one), branch(other)]
+        return list(branch(torch.cat([one, other])).chunk(2))
+
+    @contextmanager
+    def _teaching(self, branch: Network) -> Iterator[None]:
+        """Let a network label in its teaching mode."""
+        training = branch.training
+        branch.train(training and self.method.teacher_mode == "train")
+        try:
+            yield
+        finally:
+            branch.train(training)
+
+
+def _masks(images: Tensor, progress: Progress) -> Tensor:
+    """CutMix masks for a batch of images, on their device without waiting for it."""
+    # Published code: CPS+CutMix, mask_gen.py, BoxMaskGenerator
+    height, width = images.shape[-2:]
+    total, rows = own_rows(progress, len(images))
+    masks = box_masks(step_generator(progress, "cutmix"), total, (height, width))[rows]
+    if images.device.type == "cuda":
+        masks = masks.pin_memory()
+    return masks.to(images.device, non_blocking=True)
+
+
+def _thin(maps: Tensor) -> Tensor:
+    """The pixels that statistics look at, without gradient."""
+    return maps.detach()[..., ::STATISTICS_STRIDE, ::STATISTICS_STRIDE]
+
+
+def _statistics(logits_1: Tensor, logits_2: Tensor) -> dict[str, Tensor]:
+    """Scalars to log about the unlabeled pixels, from the logits of both networks."""
+    confidence_1, labels_1 = logits_1.float().softmax(1).max(1)
+    confidence_2, labels_2 = logits_2.float().softmax(1).max(1)
+    return {
+        "unlabeled_used": torch.ones_like(confidence_1[0, 0, 0]),
+        "unlabeled_confidence": (confidence_1.mean() + confidence_2.mean()) / 2,
+        "branch_agreement": (labels_1 == labels_2).float().mean(),
+    }

@@ -4,54 +4,40 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.contracts.training import Network
 from semiseg.errors import UserError
 from semiseg.models.convert import load_head
-from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.models.segmodel import FEATURES, Backbone, Decoder, InputConvention, SegModel, Stage
 from semiseg.models.weights import load_state
 
 FORMAT = 1
 
 
-class Decoder(Protocol):
-    """What turns a backbone's maps into one; an ``nn.Module``."""
-
-    out_channels: int
-
-    def __call__(self, features: Sequence[Tensor]) -> Tensor:
-        """Map ``[c1, c2, c3, c4]`` to a feature map ``(N, out_channels, h, w)``."""
-        ...
-
-    def make_classifier(self, num_classes: int) -> nn.Module:
-        """Return the module that maps this feature map to logits ``(N, num_classes, h, w)``."""
-        ...
-
-
-DecoderFactory = Callable[..., Any]
-"""Called with ``in_channels`` (of c1..c4) and ``output_stride``; returns a ``Decoder``."""
-
-
-def segmentation_model(backbone: nn.Module, decoder: DecoderFactory, num_classes: int) -> SegModel:
+def segmentation_model(
+    backbone: Backbone, decoder: Callable[[Sequence[Stage]], Decoder], num_classes: int
+) -> SegModel:
     """Return a segmentation network with a fresh decoder and classifier.
 
     Where the file of the backbone's weights holds these too and they fit, they are loaded.
 
     Args:
         backbone: see ``semiseg.models.segmodel.Backbone``.
-        decoder: a decoder class or ``functools.partial`` of one.
-        num_classes: K, the ignored label not counted.
+        decoder: class of the decoder or ``functools.partial`` of one, called with the stages of the backbone.
+        num_classes: number of classes K, the ignored label not counted.
+
+    Raises:
+        UserError: the backbone lacks a map that the decoder needs.
     """
-    head = decoder(in_channels=backbone.channels, output_stride=backbone.output_stride)
+    head = decoder(backbone.stages)
     model = SegModel(backbone, head, head.make_classifier(num_classes), num_classes)
-    initial = getattr(backbone, "initial", None)
-    if initial is not None:
+    if (initial := backbone.read_weights()) is not None:
         load_head(model, initial)
-        backbone.initial = None  # type: ignore[assignment]
     return model
 
 
@@ -72,21 +58,30 @@ def bundle(model: Network, info: DatasetInfo, config: Mapping[str, Any], **extra
         **_plain(extra),
         "format": FORMAT,
         "state_dict": {key: value.detach().to("cpu", copy=True) for key, value in model.state_dict().items()},
-        **traits(model),
+        **network_state(model),
         "classes": list(info.classes),
         "palette": [list(color) for color in info.palette],
         "config": {part: _plain(config[part]) for part in ("backbone", "model")},
     }
 
 
-def traits(model: Network) -> dict[str, Any]:
-    """Return what a network has beyond its config: its input convention and its heads, as plain values."""
-    heads = {name: _plain(head.config()) for name, head in model.heads.items()}  # type: ignore[operator]
-    return {"convention": model.convention.as_dict(), "heads": heads}
+def network_state(model: Network) -> dict[str, Any]:
+    """Return what a network has beyond its config, as plain values: its input convention and its heads.
+
+    ``sources`` names the map that a head reads, where that is not the decoder's.
+    """
+    state: dict[str, Any] = {
+        "convention": model.convention.as_dict(),
+        "heads": {name: _plain(head.config()) for name, head in model.heads.items()},  # type: ignore[operator]
+    }
+    # Left out where it is empty, as it is in the checkpoints of before there were sources.
+    if sources := {name: model.sources[name] for name in model.heads if model.sources[name] != FEATURES}:
+        state["sources"] = sources
+    return state
 
 
-def equip(model: Network, values: Mapping[str, Any]) -> None:
-    """Give a fresh network the input convention and the heads of ``traits`` or of a bundle.
+def restore_heads_and_input(model: Network, values: Mapping[str, Any]) -> None:
+    """Give a fresh network the input convention and the heads of ``network_state`` or of a bundle.
 
     The heads have fresh weights.
 
@@ -94,10 +89,11 @@ def equip(model: Network, values: Mapping[str, Any]) -> None:
         UserError: a class that it names is no ``nn.Module`` class, or does not suit the network.
     """
     model.set_convention(InputConvention.from_dict(values["convention"]))
+    sources = values.get("sources", {})
     for name, node in values.get("heads", {}).items():
         head_type, options = _component(node)
         try:
-            model.attach(name, head_type(**options))
+            model.attach(name, head_type(**options), sources.get(name, FEATURES))
         except (TypeError, ValueError) as error:
             raise UserError(f"The checkpoint's head {name!r} cannot be built: {error}.") from error
 
@@ -120,21 +116,21 @@ def from_bundle(values: Mapping[str, Any]) -> SegModel:
         raise UserError(
             f"The checkpoint has format {values['format']}; this version of semiseg reads format {FORMAT}."
         )
-    backbone_type, options = _component(values["config"]["backbone"])
+    backbone_type, options = _component(values["config"]["backbone"], Backbone)
     decoder_type, decoder_options = _component(values["config"]["model"])
     if "weights" in options:
         options["weights"] = "none"
     backbone = backbone_type(**options)
-    model = segmentation_model(
-        backbone, lambda **shape: decoder_type(**shape, **decoder_options), len(values["classes"])
-    )
-    equip(model, values)
+    model = segmentation_model(backbone, partial(decoder_type, **decoder_options), len(values["classes"]))
+    restore_heads_and_input(model, values)
     load_state(model, values["state_dict"], "The checkpoint", "the network that its own config describes")
     return model.eval()
 
 
-def _component(node: Mapping[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Return the class and the arguments of a config node; refuse what is not a network class."""
+def _component(
+    node: Mapping[str, Any], kind: type[nn.Module] = nn.Module
+) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the class and the arguments of a config node; refuse what is not a network class of a kind."""
     target = str(node.get("_target_", ""))
     options = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}
     module, _, name = target.rpartition(".")
@@ -145,8 +141,10 @@ def _component(node: Mapping[str, Any]) -> tuple[Callable[..., Any], dict[str, A
             f"The checkpoint's network class {target!r} can't be imported ({error}). "
             "If it is your own, start from the directory that it lies in."
         ) from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UserError(f"The checkpoint names {target!r}, which is not a network class; refused.")
+    if not (isinstance(found, type) and issubclass(found, kind)):
+        raise UserError(
+            f"The checkpoint names {target!r}, which is not a network class ({kind.__name__}); refused."
+        )
     return found, options
 
 

@@ -7,27 +7,29 @@ from torch import Tensor, nn
 
 from semiseg.errors import UserError
 from semiseg.models.deeplabv3plus import pyramid_rates
+from semiseg.models.segmodel import Decoder, Stage
 
 Init = Literal["default", "normal"]
 USUAL_RATES = {8: (6, 12, 18, 24), 16: (3, 6, 9, 12), 32: (2, 3, 4, 6)}
 
 
-class DeepLabV2(nn.Module):
-    """No decoder: c4 goes into a classifier that sums dilated 3x3 convs (DMT section 1.2, ST++ 4.4).
+class DeepLabV2(Decoder):
+    """No decoder: the last map goes into a classifier that sums dilated 3x3 convs (arXiv 1606.00915, section 3.2).
 
-    The originals stand on ResNet-101 with output stride 8. The published DMT and DMTC return after the
-    second of their four convs (``branches=2``); ST++ sums all four and draws their weights from
-    N(0, 0.01^2) (``branches=4 init=normal``). Both then load weights trained on COCO.
+    In the forms of DMT and DMTC, which have one network (MohammadDehghan/DMTC, ``models/segmentation/deeplab.py``,
+    ``ASPP_V2``), and of ST++ (LiheYoung/ST-PlusPlus, ``model/semseg/deeplabv2.py``). The originals stand on
+    ResNet-101 with output stride 8. The published DMT and DMTC return after the second of their four convs
+    (``branches=2``); ST++ sums all four and draws their weights from N(0, 0.01^2) (``branches=4 init=normal``).
+    Both then load weights trained on COCO.
 
     Args:
-        in_channels: channels of c1..c4; only those of c4 matter.
-        output_stride: stride of c4; only chooses the default rates.
-        branches: how many of the convs are summed, from the first; the others exist and stay frozen, so
+        stages: stages of the backbone; only the last one matters, and its stride chooses the default rates.
+        branches: number of the convs that are summed, from the first; the others exist and stay frozen, so
             that a state dict fits either way.
         init: first weights of the convs, "default" as PyTorch draws them or "normal"; biases are PyTorch's.
-        rates: dilations, one a conv; None: 6, 12, 18, 24 at output stride 8 (the original), half of it at
-            16, about a quarter at 32.
-        name: name of the option in the config; not used by the network.
+        rates: dilations, one a conv; ``None`` takes 6, 12, 18, 24 at output stride 8 (the original), half of it
+            at 16, about a quarter at 32.
+        name: name of the option in the config; a message names the decoder by it.
 
     Raises:
         UserError: no default rates for this output stride, or a value out of range.
@@ -35,31 +37,31 @@ class DeepLabV2(nn.Module):
 
     def __init__(
         self,
-        in_channels: Sequence[int],
+        stages: Sequence[Stage],
         *,
-        output_stride: int,
         branches: int = 2,
         init: Init = "default",
         rates: Sequence[int] | None = None,
         name: str = "",
     ) -> None:
-        super().__init__()
-        self.name = name
-        self.rates = pyramid_rates(rates, output_stride, USUAL_RATES)
+        super().__init__(stages, name)
+        self.rates = pyramid_rates(rates, stages[-1].stride, USUAL_RATES)
         if not 1 <= branches <= len(self.rates):
             raise UserError(
-                f"model.branches={branches}: there are {len(self.rates)} convs, one for each of "
-                f"model.rates={list(self.rates)}; give how many of them are summed, for example 2."
+                f"there are {len(self.rates)} convs, one for each of model.rates={list(self.rates)}; give how many of "
+                "them are summed, for example 2.",
+                key="model.branches",
+                value=branches,
             )
         if init not in get_args(Init):
-            raise UserError(f"model.init={init}: choose one of {', '.join(get_args(Init))}.")
+            raise UserError(f"choose one of {', '.join(get_args(Init))}.", key="model.init", value=init)
         self.branches = branches
         self.init = init
-        self.out_channels = in_channels[-1]
+        self.out_channels = stages[-1].channels
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return c4."""
-        return features[-1]
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the last map."""
+        return maps[-1]
 
     def make_classifier(self, num_classes: int) -> nn.Module:
         """Return the sum of dilated convs."""
@@ -70,10 +72,10 @@ class DilatedSum(nn.Module):
     """Sum of parallel 3x3 convs with bias, each with its own dilation and padding.
 
     Args:
-        in_channels: of the map.
-        out_channels: of the result.
+        in_channels: channels of the map.
+        out_channels: channels of the result.
         rates: dilations, one a conv.
-        branches: how many convs are summed, from the first; the others are frozen.
+        branches: number of convs that are summed, from the first; the others are frozen.
         init: see ``DeepLabV2``.
     """
 
@@ -93,6 +95,7 @@ class DilatedSum(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(N, in_channels, h, w)`` to ``(N, out_channels, h, w)``."""
+        # Published code: the loop of ASPP_V2.forward, which returns inside of it (branches=2).
         result: Tensor = self.convs[0](features)
         for conv in self.convs[1 : self.branches]:
             result = result + conv(features)

@@ -8,40 +8,45 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.errors import UserError
+from semiseg.models.segmodel import Decoder, Stage
 
 RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 
 
-class DeepLabV3Plus(nn.Module):
-    """Atrous spatial pyramid on c4, refined by c1 (ST++ section 4.2).
+class DeepLabV3Plus(Decoder):
+    """Atrous spatial pyramid on the last map, refined by c1 (Chen et al., arXiv 1802.02611, section 3.1).
 
-    Maps c1..c4 to ``(N, channels, h, w)`` at c1's size. The pyramid: a 1x1 conv, one dilated 3x3 conv a
-    rate, and the global mean, each with batch norm and ReLU; concatenated, projected, channel dropout. It
-    is resized (``align_corners=True``) and joined behind a reduced c1; then two 3x3 convs and dropout.
+    In the form of ST++: LiheYoung/ST-PlusPlus, ``model/semseg/deeplabv3plus.py``.
+
+    Gives ``(N, channels, h, w)`` at the size of c1, the map of stride 4. The pyramid: a 1x1 conv, one dilated
+    3x3 conv a rate, and the global mean, each with batch norm and ReLU; concatenated, projected, channel
+    dropout. It is resized (``align_corners=True``) and joined behind a reduced c1; then two 3x3 convs and
+    dropout.
 
     Args:
-        in_channels: channels of c1..c4.
-        output_stride: stride of c4; only chooses the default rates.
-        rates: dilations of the pyramid; None: 12, 24, 36 at output stride 8 (the original), half of it at
-            16, a quarter at 32.
-        channels: of each branch and of the result.
-        low_channels: that c1 is reduced to.
+        stages: stages of the backbone; the stride of the last one chooses the default rates.
+        rates: dilations of the pyramid; ``None`` takes 12, 24, 36 at output stride 8 (the original), half of it
+            at 16, a quarter at 32.
+        channels: channels of each branch and of the result.
+        low_channels: channels that c1 is reduced to.
         aspp_dropout: probability of dropping a whole channel of the pyramid.
         dropout: probability of dropping an element of the result.
-        name: name of the option in the config; not used by the network.
+        name: name of the option in the config; a message names the decoder by it.
 
     Raises:
-        UserError: no default rates for this output stride, or a value out of range.
+        UserError: the backbone has no map of stride 4, there are no default rates for its last one, or a value
+            is out of range.
     """
+
+    needs: ClassVar[tuple[int, ...]] = (4,)
 
     smallest_batch: ClassVar[int] = 2
     """Images of a training batch that batch norm over the global mean needs."""
 
     def __init__(
         self,
-        in_channels: Sequence[int],
+        stages: Sequence[Stage],
         *,
-        output_stride: int,
         rates: Sequence[int] | None = None,
         channels: int = 256,
         low_channels: int = 48,
@@ -49,13 +54,12 @@ class DeepLabV3Plus(nn.Module):
         dropout: float = 0.1,
         name: str = "",
     ) -> None:
-        super().__init__()
+        super().__init__(stages, name)
         check_channels(channels=channels, low_channels=low_channels)
         check_probabilities(aspp_dropout=aspp_dropout, dropout=dropout)
-        low, high = in_channels[0], in_channels[-1]
-        self.name = name
+        low, high = stages[self.needed[0]].channels, stages[-1].channels
         self.out_channels = channels
-        self.branches = atrous_branches(high, channels, pyramid_rates(rates, output_stride))
+        self.branches = atrous_branches(high, channels, pyramid_rates(rates, stages[-1].stride))
         self.pool = pooled_branch(high, channels)
         self.project = nn.Sequential(
             conv_bn_relu((len(self.branches) + 1) * channels, channels), nn.Dropout2d(aspp_dropout)
@@ -67,9 +71,10 @@ class DeepLabV3Plus(nn.Module):
             nn.Dropout(dropout),
         )
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return the feature map ``(N, channels, h, w)`` at c1's size."""
-        low, high = features[0], features[-1]
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the feature map ``(N, channels, h, w)`` at the size of the map of stride 4."""
+        low, high = maps[self.needed[0]], maps[-1]
+        # Published code: DeepLabV3Plus.base_forward in model/semseg/deeplabv3plus.py.
         context = self.project(pyramid_maps(self.branches, self.pool, high))
         context = F.interpolate(context, low.shape[-2:], mode="bilinear", align_corners=True)
         result: Tensor = self.fuse(torch.cat([self.reduce(low), context], 1))
@@ -110,14 +115,14 @@ def check_channels(**channels: int) -> None:
     """Refuse numbers of channels below 1; they are given by their names below ``model``."""
     for key, value in channels.items():
         if value < 1:
-            raise UserError(f"model.{key}={value}: give a number of channels of at least 1.")
+            raise UserError("give a number of channels of at least 1.", key=f"model.{key}", value=value)
 
 
 def check_probabilities(**probabilities: float) -> None:
     """Refuse probabilities of dropping out of range; they are given by their names below ``model``."""
     for key, value in probabilities.items():
         if not 0 <= value < 1:
-            raise UserError(f"model.{key}={value}: give a probability from 0 to less than 1.")
+            raise UserError("give a probability from 0 to less than 1.", key=f"model.{key}", value=value)
 
 
 def pyramid_rates(
@@ -131,12 +136,16 @@ def pyramid_rates(
     if rates is not None:
         if not rates or min(rates) < 1:
             raise UserError(
-                f"model.rates={list(rates)}: give dilations of at least 1, for example [6, 12, 18], or null."
+                "give dilations of at least 1, for example [6, 12, 18], or null.",
+                key="model.rates",
+                value=list(rates),
             )
         return tuple(rates)
     if output_stride not in usual:
         raise UserError(
-            f"model.rates=null: there are usual dilations for output strides {', '.join(map(str, usual))}, "
-            f"not for {output_stride}. Give them, for example model.rates=[6,12,18]."
+            f"there are usual dilations for output strides {', '.join(map(str, usual))}, not for {output_stride}. "
+            "Give them, for example model.rates=[6,12,18].",
+            key="model.rates",
+            value=None,
         )
     return usual[output_stride]

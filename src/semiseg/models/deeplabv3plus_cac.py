@@ -16,43 +16,48 @@ from semiseg.models.deeplabv3plus import (
     pyramid_maps,
     pyramid_rates,
 )
+from semiseg.models.segmodel import Decoder, Stage
 
 
-class DeepLabV3PlusCAC(nn.Module):
-    """Atrous spatial pyramid on c4, refined by c1, with dropout in three places (CAC section B1).
+class DeepLabV3PlusCAC(Decoder):
+    """Atrous spatial pyramid on the last map, refined by c1, with dropout in three places.
 
-    Maps c1..c4 to ``(N, channels, h, w)`` at c1's size. The pyramid is that of ``DeepLabV3Plus``; here
-    elements are dropped, not channels, also between the last two convs and before the classifier, and the
-    pyramid comes before the reduced c1. The original runs on ResNet with plain stem, output stride 16 and
-    multi-grid (1, 2, 4).
+    In the form of CAC (Lai et al., arXiv 2106.14133): dvlab-research/Context-Aware-Consistency,
+    ``models/modeling/aspp.py`` and ``decoder.py``; the classifier is in ``models/model.py``.
+
+    Gives ``(N, channels, h, w)`` at the size of c1, the map of stride 4. The pyramid is that of
+    ``DeepLabV3Plus``; here elements are dropped, not channels, also between the last two convs and before the
+    classifier, and the pyramid comes before the reduced c1. The original runs on ResNet with plain stem, output
+    stride 16 and multi-grid (1, 2, 4).
 
     Conv weights start Kaiming-normal (fan-in, ReLU gain), also the classifier's; its bias keeps PyTorch's
     default.
 
     Args:
-        in_channels: channels of c1..c4.
-        output_stride: stride of c4; only chooses the default rates.
-        rates: dilations of the pyramid; None: 6, 12, 18 at output stride 16 (the original), twice that at
-            8, half at 32.
-        channels: of each branch and of the result.
-        low_channels: that c1 is reduced to.
+        stages: stages of the backbone; the stride of the last one chooses the default rates.
+        rates: dilations of the pyramid; ``None`` takes 6, 12, 18 at output stride 16 (the original), twice that
+            at 8, half at 32.
+        channels: channels of each branch and of the result.
+        low_channels: channels that c1 is reduced to.
         aspp_dropout: probability of dropping an element of the pyramid.
-        dropout: the same between the last two convs.
-        classifier_dropout: the same before the classifier.
-        name: name of the option in the config; not used by the network.
+        dropout: probability of the same between the last two convs.
+        classifier_dropout: probability of the same before the classifier.
+        name: name of the option in the config; a message names the decoder by it.
 
     Raises:
-        UserError: no default rates for this output stride, or a value out of range.
+        UserError: the backbone has no map of stride 4, there are no default rates for its last one, or a value
+            is out of range.
     """
+
+    needs: ClassVar[tuple[int, ...]] = (4,)
 
     smallest_batch: ClassVar[int] = 2
     """Images of a training batch that batch norm over the global mean needs."""
 
     def __init__(
         self,
-        in_channels: Sequence[int],
+        stages: Sequence[Stage],
         *,
-        output_stride: int,
         rates: Sequence[int] | None = None,
         channels: int = 256,
         low_channels: int = 48,
@@ -61,14 +66,13 @@ class DeepLabV3PlusCAC(nn.Module):
         classifier_dropout: float = 0.1,
         name: str = "",
     ) -> None:
-        super().__init__()
+        super().__init__(stages, name)
         check_channels(channels=channels, low_channels=low_channels)
         check_probabilities(aspp_dropout=aspp_dropout, dropout=dropout, classifier_dropout=classifier_dropout)
-        low, high = in_channels[0], in_channels[-1]
-        self.name = name
+        low, high = stages[self.needed[0]].channels, stages[-1].channels
         self.out_channels = channels
         self.classifier_dropout = classifier_dropout
-        self.branches = atrous_branches(high, channels, pyramid_rates(rates, output_stride))
+        self.branches = atrous_branches(high, channels, pyramid_rates(rates, stages[-1].stride))
         self.pool = pooled_branch(high, channels)
         self.project = nn.Sequential(
             conv_bn_relu((len(self.branches) + 1) * channels, channels), nn.Dropout(aspp_dropout)
@@ -83,9 +87,10 @@ class DeepLabV3PlusCAC(nn.Module):
             if isinstance(part, nn.Conv2d):
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return the feature map ``(N, channels, h, w)`` at c1's size."""
-        low, high = features[0], features[-1]
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the feature map ``(N, channels, h, w)`` at the size of the map of stride 4."""
+        low, high = maps[self.needed[0]], maps[-1]
+        # Published code: models/modeling/aspp.py up to the dropout, then Decoder.forward of decoder.py.
         context = self.project(pyramid_maps(self.branches, self.pool, high))
         context = F.interpolate(context, low.shape[-2:], mode="bilinear", align_corners=True)
         result: Tensor = self.fuse(torch.cat([context, self.reduce(low)], 1))

@@ -8,52 +8,56 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.models.deeplabv3plus import check_channels, conv_bn_relu, pyramid_rates
+from semiseg.models.segmodel import Decoder, Stage
 
 
-class DeepLabV3PlusCPS(nn.Module):
-    """Atrous spatial pyramid with one joint batch norm and an added image branch (CPS, spec A1).
+class DeepLabV3PlusCPS(Decoder):
+    """Atrous spatial pyramid with one joint batch norm and an added image branch.
 
-    Maps c1..c4 to ``(N, channels, h, w)`` at c1's size. The pyramid's convs (1x1 and one 3x3 a rate) share
-    a batch norm over their concatenation; the global mean's branch is added, not concatenated; activations
-    there are leaky (slope 0.01). No dropout. The original runs on ResNet with deep stem, output stride 16
-    and multi-grid (1, 2, 4).
+    In the form of CPS (Chen et al., arXiv 2106.01226): charlesCXK/TorchSemiSeg,
+    ``exp.voc/voc8.res50v3+.CPS+CutMix/network.py``.
+
+    Gives ``(N, channels, h, w)`` at the size of c1, the map of stride 4. The pyramid's convs (1x1 and one 3x3 a
+    rate) share a batch norm over their concatenation; the global mean's branch is added, not concatenated;
+    activations there are leaky (slope 0.01). No dropout. The original runs on ResNet with deep stem, output
+    stride 16 and multi-grid (1, 2, 4).
 
     Conv weights start Kaiming-normal (fan-in, ReLU gain), also the classifier's; its bias keeps PyTorch's
     default.
 
     Args:
-        in_channels: channels of c1..c4.
-        output_stride: stride of c4; only chooses the default rates.
-        rates: dilations of the pyramid; None: 6, 12, 18 at output stride 16 (the original), twice that at
-            8, half at 32.
-        channels: of each branch and of the result.
-        low_channels: that c1 is reduced to.
-        name: name of the option in the config; not used by the network.
+        stages: stages of the backbone; the stride of the last one chooses the default rates.
+        rates: dilations of the pyramid; ``None`` takes 6, 12, 18 at output stride 16 (the original), twice that
+            at 8, half at 32.
+        channels: channels of each branch and of the result.
+        low_channels: channels that c1 is reduced to.
+        name: name of the option in the config; a message names the decoder by it.
 
     Raises:
-        UserError: no default rates for this output stride, or a value out of range.
+        UserError: the backbone has no map of stride 4, there are no default rates for its last one, or a value
+            is out of range.
     """
+
+    needs: ClassVar[tuple[int, ...]] = (4,)
 
     smallest_batch: ClassVar[int] = 2
     """Images of a training batch that batch norm over the global mean needs."""
 
     def __init__(
         self,
-        in_channels: Sequence[int],
+        stages: Sequence[Stage],
         *,
-        output_stride: int,
         rates: Sequence[int] | None = None,
         channels: int = 256,
         low_channels: int = 48,
         name: str = "",
     ) -> None:
-        super().__init__()
+        super().__init__(stages, name)
         check_channels(channels=channels, low_channels=low_channels)
-        low, high = in_channels[0], in_channels[-1]
-        self.name = name
+        low, high = stages[self.needed[0]].channels, stages[-1].channels
         self.out_channels = channels
         self.branches = nn.ModuleList([nn.Conv2d(high, channels, 1, bias=False)])
-        for rate in pyramid_rates(rates, output_stride):
+        for rate in pyramid_rates(rates, stages[-1].stride):
             self.branches.append(nn.Conv2d(high, channels, 3, padding=rate, dilation=rate, bias=False))
         joint = len(self.branches) * channels
         self.project = nn.Sequential(
@@ -75,9 +79,10 @@ class DeepLabV3PlusCPS(nn.Module):
             if isinstance(part, nn.Conv2d):
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return the feature map ``(N, channels, h, w)`` at c1's size."""
-        low, high = features[0], features[-1]
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the feature map ``(N, channels, h, w)`` at the size of the map of stride 4."""
+        low, high = maps[self.needed[0]], maps[-1]
+        # Published code: ASPP.forward, whose image branch is added, then Head.forward.
         context = self.project(torch.cat([branch(high) for branch in self.branches], 1)) + self.pool(high)
         context = F.interpolate(self.activate(context), low.shape[-2:], mode="bilinear", align_corners=True)
         result: Tensor = self.fuse(torch.cat([context, self.reduce(low)], 1))

@@ -1,4 +1,4 @@
-"""Auxiliary heads: maps that a method needs beside logits, on the same decoder features."""
+"""Auxiliary heads: maps that a method needs beside logits, made of the decoder's features or of a backbone's map."""
 
 from typing import Any, Protocol
 
@@ -15,20 +15,20 @@ class Head(Protocol):
         ...
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Map decoder features ``(N, in_channels, h, w)`` to ``(N, out_channels, h, w)``."""
+        """Map ``(N, in_channels, h, w)`` to ``(N, out_channels, h, w)``."""
         ...
 
 
 class Projector(nn.Module):
-    """Two 1x1 convs with a ReLU between and no batch norm (CAC, arXiv 2106.14133).
+    """Two 1x1 convs with a ReLU between and no batch norm (CAC, arXiv 2106.14133; its ``models/model.py``).
 
     Its result is not normalized; CAC compares it after L2 normalization over channels. Weights and biases
     start as PyTorch's default.
 
     Args:
-        in_channels: of the decoder's features.
+        in_channels: channels of the map that it reads.
         hidden: channels between.
-        out_channels: of the result.
+        out_channels: channels of the result.
 
     Raises:
         ValueError: a number of channels below 1.
@@ -53,14 +53,16 @@ class Projector(nn.Module):
 
 
 class RepresentationHead(nn.Module):
-    """A 3x3 conv without bias, batch norm, ReLU and a 1x1 conv (DMTC; the original has 150 channels).
+    """A 3x3 conv without bias, batch norm, ReLU and a 1x1 conv; the original has 150 channels.
+
+    MohammadDehghan/DMTC, ``representation`` in ``models/segmentation/deeplab.py``.
 
     Its result is not normalized. Weights and biases start as PyTorch's default.
 
     Args:
-        in_channels: of the decoder's features, 2048 with DeepLabV2 on ResNet-101.
+        in_channels: channels of the map that it reads, 2048 with DeepLabV2 on ResNet-101.
         hidden: channels between.
-        out_channels: of the result.
+        out_channels: channels of the result.
 
     Raises:
         ValueError: a number of channels below 1.

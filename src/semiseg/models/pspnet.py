@@ -9,28 +9,29 @@ from torch import Tensor, nn
 
 from semiseg.errors import UserError
 from semiseg.models.deeplabv3plus import check_channels, check_probabilities, conv_bn_relu
+from semiseg.models.segmodel import Decoder, Stage
 
 
-class PSPNet(nn.Module):
-    """Means of c4 over grids of regions, joined behind c4 (PSPNet, arXiv 1612.01105; ST++ section 4.3).
+class PSPNet(Decoder):
+    """Means of the last map over grids of regions, joined behind it (Zhao et al., arXiv 1612.01105, section 3.2).
 
-    Maps c1..c4 to ``(N, channels, h, w)`` at c4's size. The means of each grid go through a 1x1 conv, batch
-    norm and ReLU, and are resized to c4; then a 3x3 conv and dropout. No auxiliary loss. The original of
-    ST++ stands on a plain stem with output stride 8; that of CAC on a deep stem, and it has
-    ``align_corners=False``.
+    In the forms of ST++ (LiheYoung/ST-PlusPlus, ``model/semseg/pspnet.py``) and of CAC
+    (dvlab-research/Context-Aware-Consistency, ``models/encoder.py``). Gives ``(N, channels, h, w)`` at the size
+    of the last map, c4. The means of each grid go through a 1x1 conv, batch norm and ReLU, and are resized to
+    c4; then a 3x3 conv and dropout. No auxiliary loss. The original of ST++ stands on a plain stem with output
+    stride 8; that of CAC on a deep stem, and it has ``align_corners=False``.
 
     Args:
-        in_channels: channels of c1..c4; only those of c4 matter.
-        output_stride: not used; c4 may have any.
+        stages: stages of the backbone; only the last one matters, of any stride.
         pools: sides of the grids.
-        pool_channels: of each grid's branch.
-        channels: of the result.
+        pool_channels: channels of each grid's branch.
+        channels: channels of the result.
         dropout: probability of dropping an element of the result.
-        align_corners: of the resize from grids to c4; True in ST++, False in CAC.
-        name: name of the option in the config; not used by the network.
+        align_corners: way of the resize from grids to c4; True in ST++, False in CAC.
+        name: name of the option in the config; a message names the decoder by it.
 
     Raises:
-        UserError: a value out of range.
+        UserError: a value is out of range.
     """
 
     smallest_batch: ClassVar[int] = 2
@@ -38,9 +39,8 @@ class PSPNet(nn.Module):
 
     def __init__(
         self,
-        in_channels: Sequence[int],
+        stages: Sequence[Stage],
         *,
-        output_stride: int,
         pools: Sequence[int] = (1, 2, 3, 6),
         pool_channels: int = 512,
         channels: int = 512,
@@ -48,13 +48,14 @@ class PSPNet(nn.Module):
         align_corners: bool = True,
         name: str = "",
     ) -> None:
-        super().__init__()
+        super().__init__(stages, name)
         check_channels(pool_channels=pool_channels, channels=channels)
         check_probabilities(dropout=dropout)
         if not pools or min(pools) < 1:
-            raise UserError(f"model.pools={list(pools)}: give sides of at least 1, for example [1, 2, 3, 6].")
-        high = in_channels[-1]
-        self.name = name
+            raise UserError(
+                "give sides of at least 1, for example [1, 2, 3, 6].", key="model.pools", value=list(pools)
+            )
+        high = stages[-1].channels
         self.out_channels = channels
         self.align_corners = align_corners
         self.pools = tuple(pools)
@@ -63,17 +64,18 @@ class PSPNet(nn.Module):
             conv_bn_relu(high + len(self.pools) * pool_channels, channels, 3), nn.Dropout(dropout)
         )
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Return the feature map ``(N, channels, h, w)`` at c4's size."""
-        high = features[-1]
-        maps = [high]
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the feature map ``(N, channels, h, w)`` at the size of the last map."""
+        # Published code: PyramidPooling in model/semseg/pspnet.py, _PSPModule.forward in models/encoder.py.
+        high = maps[-1]
+        joined = [high]
         for branch, means in zip(self.branches, region_means(high, self.pools), strict=True):
-            maps.append(
+            joined.append(
                 F.interpolate(
                     branch(means), high.shape[-2:], mode="bilinear", align_corners=self.align_corners
                 )
             )
-        result: Tensor = self.fuse(torch.cat(maps, 1))
+        result: Tensor = self.fuse(torch.cat(joined, 1))
         return result
 
     def make_classifier(self, num_classes: int) -> nn.Module:

@@ -11,9 +11,9 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
 from semiseg.declare import Mark
 from semiseg.errors import UserError
-from semiseg.models.convert import Converted, load_backbone, read_converted
+from semiseg.models.convert import load_backbone, read_converted
 from semiseg.models.formats import CONVENTIONS
-from semiseg.models.segmodel import InputConvention
+from semiseg.models.segmodel import Backbone, Converted, InputConvention, Stage
 from semiseg.models.weights import State, coco_file, published_file
 
 Block = type[BasicBlock] | type[Bottleneck]
@@ -26,30 +26,31 @@ BLOCKS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
 STRIDES = {8: (1, 2, 1, 1), 16: (1, 2, 2, 1), 32: (1, 2, 2, 2)}
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """ResNet-18, 34, 50 or 101 without pooling and classifier.
 
     Maps normalized images ``(N, 3, H, W)`` to the outputs c1..c4 of its four layers; c1 has stride 4 and
     c4 ``output_stride``. Where a layer loses its stride, its 3x3 convs see every second pixel instead and
-    those that follow are dilated, so that the same weights compute the same features on a denser grid
-    (ST++ section 4.1: dilations 1, 2, 2 and 2, 4, 4 at output stride 8).
+    those that follow are dilated, so that the same weights compute the same features on a denser grid:
+    dilations 1, 2, 2 and 2, 4, 4 at output stride 8 (LiheYoung/ST-PlusPlus, ``model/backbone/resnet.py``).
 
     State-dict names are torchvision's; the deep stem's are ``conv1.0 conv1.1 conv1.3 conv1.4 conv1.6 bn1``.
     Convs start from Kaiming-normal weights (fan-out), batch norms from 1 and 0.
 
     Args:
-        depth: 18, 34, 50 or 101.
-        output_stride: 8, 16 or 32.
-        stem: "plain" (7x7 conv, 64 channels) or "deep" (three 3x3 convs of 64, 64 and 128 channels, CPS).
+        depth: number of layers: 18, 34, 50 or 101.
+        output_stride: stride of c4: 8, 16 or 32.
+        stem: first layers, "plain" (7x7 conv, 64 channels) or "deep" (three 3x3 convs of 64, 64 and 128 channels,
+            CPS).
         multi_grid: factors of the last layer's dilation, one a block, first block included: CPS has
-            (1, 2, 4) at output stride 16, that is dilations 2, 4, 8. None: the rule above.
-        weights: "none"; "imagenet", torchvision's V1 file; "coco", AdvSemiSeg's DeepLabV2 that was trained
-            on COCO, for ResNet-101; or the path of a file in one of the formats of ``convert``. Decoder and
-            classifier of a file are loaded too where they fit the network that is built on this one. The
-            COCO file is of a ResNet with its strides in the first 1x1 convs and another dilation and
-            pooling; DMT and ST++ run it in this one nevertheless, and so does this.
-        convention: the input that the network gets, "imagenet" (RGB, 0-1, ImageNet's mean and deviation) or
-            "coco" (BGR, 0-255, mean alone); None: that of the weights, ImageNet's for "none". ST++ has
+            (1, 2, 4) at output stride 16, that is dilations 2, 4, 8. ``None`` keeps the rule above.
+        weights: first weights: "none"; "imagenet", torchvision's V1 file; "coco", AdvSemiSeg's DeepLabV2 that was
+            trained on COCO, for ResNet-101; or the path of a file in one of the formats of ``convert``. Decoder
+            and classifier of a file are loaded too where they fit the network that is built on this one. The COCO
+            file is of a ResNet with its strides in the first 1x1 convs and another dilation and pooling; DMT and
+            ST++ run it in this one nevertheless, and so does this.
+        convention: input that the network gets, "imagenet" (RGB, 0-1, ImageNet's mean and deviation) or
+            "coco" (BGR, 0-255, mean alone); ``None`` takes that of the weights, ImageNet's for "none". ST++ has
             weights=coco with convention=imagenet. A checkpoint of DST-CBC or DMTC does not tell.
         name: name of the option in the config; not used by the network.
 
@@ -77,10 +78,7 @@ class ResNet(nn.Module):
         _check(depth, output_stride, stem, multi_grid, convention)
         block, counts = BLOCKS[depth]
         self.depth, self.stem, self.name = depth, stem, name
-        self.output_stride = output_stride
         self.convention = InputConvention() if convention is None else CONVENTIONS[convention]
-        self.initial: Converted | None = None
-        """What was read with the weights of this network, for the parts that are built on it."""
         inputs = 64 if stem == "plain" else 128
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False) if stem == "plain" else _deep_stem()
         self.bn1 = nn.BatchNorm2d(inputs)
@@ -99,12 +97,13 @@ class ResNet(nn.Module):
             width = 64 * 2 ** (number - 1)
             self.add_module(f"layer{number}", residual_layer(block, inputs, width, stride, dilations))
             inputs = width * block.expansion
-        self.channels = tuple(64 * 2**power * block.expansion for power in range(4))
+        self.stages = pyramid([64 * 2**power * block.expansion for power in range(4)], output_stride)
         initialize(self)
-        if weights != "none":
-            self.initial = self._load(weights)
+        self._weights_file = None if weights == "none" else self._file(weights)
+        if (found := self.read_weights()) is not None:
+            self._load(found)
             if convention is None:
-                self.convention = _convention(self.initial)
+                self.convention = _convention(found)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return c1..c4 of a normalized image ``(N, 3, H, W)``."""
@@ -115,8 +114,16 @@ class ResNet(nn.Module):
             maps.append(x)
         return maps
 
-    def _load(self, weights: str) -> Converted:
-        found = read_converted(self._file(weights))
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return its modules by the stage that they belong to."""
+        layers = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return {"stem": [self.conv1, self.bn1], **{f"c{n}": [layer] for n, layer in enumerate(layers, 1)}}
+
+    def read_weights(self) -> Converted | None:
+        """Read the file of the first weights, for the parts that are built on this network too."""
+        return None if self._weights_file is None else read_converted(self._weights_file)
+
+    def _load(self, found: Converted) -> None:
         kind = _describe(found.backbone)
         load_backbone(
             self,
@@ -124,19 +131,25 @@ class ResNet(nn.Module):
             target=f"ResNet-{self.depth} with a {self.stem} stem",
             hint="Choose the backbone that it was made for (backbone=NAME, backbone.stem=plain|deep).",
         )
-        return found
 
     def _file(self, weights: str) -> str | Path:
         if weights == "imagenet" and self.stem == "deep":
             raise UserError(
-                "backbone.weights=imagenet: there is no published file for the deep stem. "
-                "Give your own with backbone.weights=PATH, or use backbone.stem=plain."
+                "there is no published file for the deep stem. Give your own with backbone.weights=PATH, or use "
+                "backbone.stem=plain.",
+                key="backbone.weights",
+                value=weights,
             )
         if weights == "imagenet":
             return published_file(
                 torchvision.models.get_model_weights(f"resnet{self.depth}")["IMAGENET1K_V1"].url
             )
         return coco_file() if weights == "coco" else weights
+
+
+def pyramid(channels: Sequence[int], output_stride: int) -> tuple[Stage, ...]:
+    """Return stages from stride 4 on, each of twice the stride of the one before up to the output stride."""
+    return tuple(Stage(each, min(4 * 2**power, output_stride)) for power, each in enumerate(channels))
 
 
 def residual_layer(
@@ -146,10 +159,10 @@ def residual_layer(
 
     Args:
         block: torchvision's BasicBlock or Bottleneck.
-        inputs: input channels.
+        inputs: number of input channels.
         width: channels of the 3x3 convs.
-        stride: of the first block.
-        dilations: for each block, those of its first and second 3x3 conv; a Bottleneck has only the first.
+        stride: stride of the first block.
+        dilations: pair for each block, of its first and second 3x3 conv; a Bottleneck has only the first.
     """
     blocks = []
     outputs = width * block.expansion
@@ -196,12 +209,16 @@ def _check(
         ("convention", convention or "null", ("null", *CONVENTIONS)),
     ):
         if value not in allowed:
-            raise UserError(f"backbone.{key}={value}: choose one of {', '.join(map(str, allowed))}.")
+            raise UserError(
+                f"choose one of {', '.join(map(str, allowed))}.", key=f"backbone.{key}", value=value
+            )
     count = BLOCKS[depth][1][3]
     if multi_grid is not None and (len(multi_grid) != count or min(multi_grid) < 1):
         raise UserError(
-            f"backbone.multi_grid={list(multi_grid)}: the last layer of ResNet-{depth} has {count} blocks; "
-            f"give {count} factors of at least 1, for example {[1, 2, 4][:count]}, or null."
+            f"the last layer of ResNet-{depth} has {count} blocks; give {count} factors of at least 1, for example "
+            f"{[1, 2, 4][:count]}, or null.",
+            key="backbone.multi_grid",
+            value=list(multi_grid),
         )
 
 

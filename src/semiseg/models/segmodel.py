@@ -1,15 +1,22 @@
 """A segmentation network that normalizes its own input and returns logits at input size."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semiseg.contracts.training import Network
+from semiseg.contracts.training import Network, Part
+from semiseg.errors import UserError
 from semiseg.models.strides import safe_convolutions
+from semiseg.models.weights import State
+
+FEATURES = "features"
+"""The source of a head that reads the decoder's feature map."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -38,46 +45,140 @@ class InputConvention:
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "InputConvention":
+    def from_dict(cls, values: dict[str, Any]) -> InputConvention:
         """Inverse of ``as_dict``."""
         return cls(values["order"], values["scale"], tuple(values["mean"]), tuple(values["std"]))
 
 
-class Backbone(Protocol):
-    """A feature extractor.
+@dataclass(frozen=True)
+class Converted:
+    """The tensors of a weights file, named as in the parts of ``SegModel``.
 
-    ``channels`` are those of the returned maps c1..c4 (c1 at stride 4); ``output_stride`` is the stride of
-    c4; ``convention`` is the input that its weights were trained with.
+    Args:
+        format: whose format it is, in words.
+        backbone: entries of ``ResNet``, or of whatever backbone a file of semiseg comes from.
+        decoder: entries of the decoder that the format belongs to; empty where there is none.
+        classifier: entries of that decoder's classifier.
+        convention: the input that the weights were trained with; None where the file does not tell.
+        left_out: number of entries that have no place, by the first word of their names.
+        source: where they come from, for messages.
     """
 
-    channels: tuple[int, int, int, int]
-    output_stride: int
-    convention: InputConvention
+    format: str
+    backbone: State
+    decoder: State = field(default_factory=dict)
+    classifier: State = field(default_factory=dict)
+    convention: InputConvention | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    source: str = ""
 
-    def __call__(self, x: Tensor) -> list[Tensor]:
-        """Map a normalized image ``(N, 3, H, W)`` to c1..c4."""
-        ...
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the maps that a backbone returns.
+
+    Args:
+        channels: number of channels.
+        stride: pixels of the image from one position of the map to the next.
+    """
+
+    channels: int
+    stride: int
+
+
+class Backbone(nn.Module):
+    """A feature extractor; its subclasses set what is named here."""
+
+    stages: tuple[Stage, ...]
+    """The maps c1, c2, ... that it returns, from fine to coarse."""
+
+    convention: InputConvention
+    """The input that its weights were trained with."""
+
+    size_multiple: int = 1
+    """What height and width of an image have to be multiples of: the patch size of a transformer."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map a normalized image ``(N, 3, H, W)`` to one map a stage."""
+        raise NotImplementedError
+
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return its modules by the stage that they belong to ("stem", "c1", ...), in order of registration."""
+        return {}
+
+    def read_weights(self) -> Converted | None:
+        """Return all that the file of its first weights holds; None where there is no file with more of use."""
+        return None
+
+
+class Decoder(nn.Module):
+    """What makes one feature map of those of a backbone.
+
+    Args:
+        stages: stages of the backbone.
+        name: name of the option in the config; a message names the decoder by it.
+
+    Raises:
+        UserError: the backbone lacks a map that the decoder ``needs``.
+    """
+
+    needs: ClassVar[tuple[int, ...]] = ()
+    """Strides of the maps that it reads, beside the last map of whatever stride."""
+
+    smallest_batch: ClassVar[int] = 1
+    """Images of a training batch that it needs."""
+
+    out_channels: int
+    """Channels of its feature map."""
+
+    def __init__(self, stages: Sequence[Stage], name: str = "") -> None:
+        super().__init__()
+        self.name = name
+        strides = [stage.stride for stage in stages]
+        shown = ", ".join(map(str, strides))
+        if lacking := [stride for stride in self.needs if stride not in strides]:
+            raise UserError(
+                f"needs a map of stride {lacking[0]}, and those of the backbone have {shown}. Choose a backbone with "
+                "a pyramid, such as resnet50 or timm's convnext_tiny, or a model that reads the last map alone, "
+                "such as pspnet.",
+                key="model",
+                value=name or type(self).__name__,
+            )
+        self.needed = tuple(strides.index(stride) for stride in self.needs)
+        """Where the maps that it needs are among those of the backbone."""
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Turn the maps of all stages into a feature map ``(N, out_channels, h, w)``."""
+        raise NotImplementedError
+
+    def make_classifier(self, num_classes: int) -> nn.Module:
+        """Return the module that maps this feature map to logits ``(N, num_classes, h, w)``."""
+        raise NotImplementedError
 
 
 class SegModel(Network):
     """Backbone, decoder, classifier and auxiliary heads.
 
     ``heads`` is empty until something is attached; predictions never use it. A method that needs more than
-    logits calls ``features = model.features(images)``, ``model.classify(features, size)`` and
-    ``model.heads[name](features)``.
+    logits takes the steps of ``forward`` one by one: ``maps = model.encode(images)``,
+    ``features = model.decode(maps)``, ``model.classify(features, size)``, and ``model.apply_head(name, maps,
+    features)``, or ``model.heads[name](features)`` for a head on the features.
 
     Args:
         backbone: see ``Backbone``.
-        decoder: maps ``[c1, c2, c3, c4]`` to one feature map ``(N, D, h, w)``; has ``out_channels``.
-        classifier: maps that to logits ``(N, K, h, w)``.
-        num_classes: K.
-        align_corners: of the last bilinear resize; True in all published methods here.
+        decoder: see ``Decoder``.
+        classifier: maps ``(N, D, h, w)`` to logits ``(N, K, h, w)``.
+        num_classes: number of classes K.
+        align_corners: way of the last bilinear resize; True in all published methods here.
     """
+
+    backbone: Backbone
+    decoder: Decoder
 
     def __init__(
         self,
-        backbone: nn.Module,
-        decoder: nn.Module,
+        backbone: Backbone,
+        decoder: Decoder,
         classifier: nn.Module,
         num_classes: int,
         align_corners: bool = True,
@@ -89,37 +190,73 @@ class SegModel(Network):
         self.num_classes = num_classes
         self.align_corners = align_corners
         self.heads = nn.ModuleDict()
+        self.sources: dict[str, str] = {}
         self.register_buffer("mean", torch.empty(0), persistent=False)
         self.register_buffer("std", torch.empty(0), persistent=False)
-        convention = backbone.convention
-        assert isinstance(convention, InputConvention)
-        self.set_convention(convention)
+        self.set_convention(backbone.convention)
 
     @property
     def feature_channels(self) -> int:
         """D, the channels of the decoder's feature map."""
-        return int(self.decoder.out_channels)  # type: ignore[arg-type]
+        return self.decoder.out_channels
 
-    def attach(self, name: str, head: nn.Module) -> None:
-        """Add an auxiliary head; it is trained, saved and loaded with the network, as part of its head.
+    @property
+    def coarsest_stride(self) -> int:
+        """Pixels of an image from one position of the backbone's last map to the next."""
+        return self.backbone.stages[-1].stride
+
+    @property
+    def size_multiple(self) -> int:
+        """What height and width of the images have to be multiples of; 1 for all but transformers."""
+        return self.backbone.size_multiple
+
+    def attach(self, name: str, head: nn.Module, source: str = FEATURES) -> None:
+        """Add an auxiliary head; it is trained, saved and loaded with the network, in the group ``head``.
 
         Args:
-            name: its key in ``heads``.
-            head: see ``semiseg.models.heads.Head``; maps ``(N, D, h, w)`` to anything.
+            name: key of the head in ``heads``.
+            head: see ``semiseg.models.heads.Head``; maps ``(N, C, h, w)`` to anything.
+            source: map that it reads: "features", the decoder's with C = D, or "c1", "c2", ..., a backbone's.
 
         Raises:
-            ValueError: the name is taken, the head expects another number of channels than D, or it can't be
-                saved because it has no ``config``.
+            ValueError: the name is taken, there is no such source, the head expects another number of channels
+                than it has, or the head can't be saved because it has no ``config``.
         """
         if name in self.heads:
             raise ValueError(f"the network has a head {name!r} already; use it, or delete it first")
         if not (hasattr(head, "in_channels") and hasattr(head, "config")):
             raise ValueError(f"head {name!r} ({type(head).__name__}) needs in_channels and config()")
-        if head.in_channels != self.feature_channels:
-            raise ValueError(
-                f"head {name!r} takes {head.in_channels} channels; the decoder gives {self.feature_channels}"
-            )
+        channels = self.feature_channels if source == FEATURES else self._stage(source).channels
+        if head.in_channels != channels:
+            giver = "the decoder" if source == FEATURES else source
+            raise ValueError(f"head {name!r} takes {head.in_channels} channels; {giver} gives {channels}")
         self.heads[name] = head
+        self.sources[name] = source
+
+    def apply_head(self, name: str, maps: Sequence[Tensor], features: Tensor) -> Tensor:
+        """Return what a head makes of its source, of which ``encode`` and ``decode`` gave the maps."""
+        source = self.sources[name]
+        result: Tensor = self.heads[name](features if source == FEATURES else maps[_index(source)])
+        return result
+
+    def parts(self) -> list[Part]:
+        """Return all parameters by part, in the order of ``parameters()``."""
+        backbone = self.backbone.part_modules()
+        places: list[tuple[str, Literal["backbone", "head"], list[nn.Module]]] = [
+            *((f"backbone.{name}", "backbone", modules) for name, modules in backbone.items()),
+            ("backbone", "backbone", [self.backbone]),
+            ("decoder", "head", [self.decoder]),
+            ("classifier", "head", [self.classifier]),
+            *((f"heads.{name}", "head", [head]) for name, head in self.heads.items()),
+            ("network", "head", [self]),
+        ]
+        found, taken = [], set()
+        for name, group, modules in places:
+            own = [each for module in modules for each in module.parameters() if each not in taken]
+            taken.update(own)
+            if own:
+                found.append(Part(name, group, tuple(own)))
+        return found
 
     def set_convention(self, convention: InputConvention) -> None:
         """Normalize from now on as other weights want it."""
@@ -139,7 +276,7 @@ class SegModel(Network):
         return normalized
 
     def encode(self, images: Tensor) -> list[Tensor]:
-        """Return the backbone's maps of ``(N, 3, H, W)`` RGB images 0-255, uint8 or float."""
+        """Return the backbone's maps c1, c2, ... of ``(N, 3, H, W)`` RGB images 0-255, uint8 or float."""
         with safe_convolutions(images.device):
             maps: list[Tensor] = self.backbone(self.normalize(images))
         return maps
@@ -157,3 +294,41 @@ class SegModel(Network):
         if logits.dtype in (torch.bfloat16, torch.float16):
             logits = logits.float()  # 8 bits of mantissa tie neighboring classes and blunt the confidence
         return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=self.align_corners)
+
+    def _stage(self, source: str) -> Stage:
+        stages = {f"c{number}": stage for number, stage in enumerate(self.backbone.stages, 1)}
+        if source not in stages:
+            raise ValueError(f"source {source!r}: there are {', '.join([FEATURES, *stages])}")
+        return stages[source]
+
+
+def require_multiple(key: str, sides: Sequence[int], multiple: int) -> None:
+    """Refuse a size that a backbone can't take.
+
+    Args:
+        key: where the size was given, for the message.
+        sides: height and width, or one number for both.
+        multiple: see ``Backbone.size_multiple``.
+
+    Raises:
+        UserError: a side is no multiple.
+    """
+    if all(side % multiple == 0 for side in sides):
+        return
+    below = [max(side // multiple, 1) * multiple for side in sides]
+    above = [-(-side // multiple) * multiple for side in sides]
+    nearest = " or ".join(dict.fromkeys((_size(below), _size(above))))
+    raise UserError(
+        f"the backbone takes sides that are multiples of {multiple} pixels. Give {nearest}.",
+        key=key,
+        value=_size(sides),
+    )
+
+
+def _size(sides: Sequence[int]) -> str:
+    return str(sides[0]) if len(set(sides)) == 1 else f"[{','.join(map(str, sides))}]"
+
+
+def _index(source: str) -> int:
+    """Return the place of a stage's map, of c1, c2, and so on."""
+    return int(source.removeprefix("c")) - 1

@@ -1,4 +1,4 @@
-"""Any convolutional or hierarchical backbone of the timm library."""
+"""Any backbone of the timm library that gives maps: convolutional, hierarchical, or a plain transformer."""
 
 import difflib
 import logging
@@ -7,27 +7,31 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from semiseg.declare import Mark
 from semiseg.errors import UserError
-from semiseg.models.segmodel import InputConvention
+from semiseg.models.segmodel import Backbone, InputConvention, Stage
 from semiseg.models.weights import load_state, read_state
+
+PLAIN_TRANSFORMERS = ("vision_transformer", "deit", "eva")
+"""Modules of timm whose networks have one stride, and take images of any size that their patches fill."""
 
 INSTALL = 'pip install "semiseg[timm]"'
 
 
-class Timm(nn.Module):
+class Timm(Backbone):
     """A timm network that returns its last four feature maps.
 
-    Maps normalized images ``(N, 3, H, W)`` to c1..c4, c1 at stride 4 and c4 at ``output_stride``.
-    ``channels`` and ``convention`` (mean, std) are what timm says of the network.
+    Maps normalized images ``(N, 3, H, W)`` to c1..c4, c4 at ``output_stride``; H and W are multiples of the patch
+    size of a plain transformer, whose four maps all have this stride. ``stages`` and ``convention`` (mean, std)
+    are what timm says of the network.
 
     Args:
         name: timm's name, for example ``tf_efficientnet_lite0``.
-        output_stride: stride of c4; below 32 only for networks that timm can dilate.
-        weights: "none", "pretrained" (fetched once by timm) or the path of a .safetensors or .pth file in
-            timm's names for exactly this network, classifier included or not.
+        output_stride: stride of c4; another one than the network's own only where timm can dilate it.
+        weights: first weights: "none", "pretrained" (fetched once by timm) or the path of a .safetensors or .pth
+            file in timm's names for exactly this network, classifier included or not.
 
     Raises:
         UserError: timm is not installed, does not know the name or can't build it with this stride; or
@@ -39,18 +43,21 @@ class Timm(nn.Module):
     ) -> None:
         super().__init__()
         self.name = name
-        self.output_stride = output_stride
         overlay = {} if weights in ("none", "pretrained") else {"state_dict": _checked_state(name, weights)}
         self.net = _create(name, output_stride, pretrained=weights != "none", overlay=overlay)
         info = self.net.feature_info
         strides = tuple(info.reduction())
-        if strides[0] != 4 or len(strides) != 4 or strides[-1] != output_stride:
+        if strides[-1] != output_stride:
             raise UserError(
-                f"backbone.name={name}: its last four maps have strides {', '.join(map(str, strides))}; "
-                f"needed are 4 first and backbone.output_stride={output_stride} last. "
-                "Choose a network with a pyramid, such as convnext_tiny or tf_efficientnet_lite0."
+                f"the last four maps of {name} have strides {', '.join(map(str, strides))}. Give "
+                f"backbone.output_stride={strides[-1]}, or choose a network that timm can dilate, such as "
+                "convnext_tiny or tf_efficientnet_lite0.",
+                key="backbone.output_stride",
+                value=output_stride,
             )
-        self.channels = tuple(info.channels())
+        self.stages = tuple(map(Stage, info.channels(), strides))
+        if len(set(strides)) == 1:
+            self.size_multiple = output_stride
         self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         known = _timm().get_pretrained_cfg(name)
         self.convention = InputConvention("RGB", 255.0, tuple(known.mean), tuple(known.std))
@@ -72,7 +79,9 @@ def _timm() -> Any:
 def _create(name: str, output_stride: int, pretrained: bool, overlay: dict[str, Any]) -> Any:
     timm = _timm()
     _check_name(name)
-    stride = {} if output_stride == 32 else {"output_stride": output_stride}
+    options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
+    if timm.models.is_model_in_modules(name, PLAIN_TRANSFORMERS):
+        options = {"dynamic_img_size": True}
     try:
         with _without_warnings():
             net = timm.create_model(
@@ -81,7 +90,7 @@ def _create(name: str, output_stride: int, pretrained: bool, overlay: dict[str, 
                 pretrained_cfg_overlay=overlay,
                 features_only=True,
                 out_indices=(-4, -3, -2, -1),
-                **stride,
+                **options,
             )
     except (OSError, RuntimeError) as error:
         if not pretrained or overlay:
@@ -94,8 +103,10 @@ def _create(name: str, output_stride: int, pretrained: bool, overlay: dict[str, 
         ) from error
     except (TypeError, ValueError, NotImplementedError, AssertionError, IndexError) as error:
         raise UserError(
-            f"backbone.name={name}: timm can't give its features at backbone.output_stride={output_stride} "
-            f"({error}). Try backbone.output_stride=32, or another network."
+            f"timm can't give its features at backbone.output_stride={output_stride} ({error}). Try "
+            "backbone.output_stride=32, or another network.",
+            key="backbone.name",
+            value=name,
         ) from error
     net.pretrained_cfg.pop("state_dict", None)
     return net
@@ -120,8 +131,9 @@ def _check_name(name: str) -> None:
     near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
     nearest = f" Did you mean {', '.join(near)}?" if near else ""
     raise UserError(
-        f"backbone.name={name}: timm {timm.__version__} has no network of this name.{nearest} "
-        "timm.list_models() lists them all."
+        f"timm {timm.__version__} has no network of this name.{nearest} timm.list_models() lists them all.",
+        key="backbone.name",
+        value=name,
     )
 
 

@@ -4,11 +4,11 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from semiseg.errors import UserError
-from semiseg.models.resnet import STRIDES, initialize, residual_layer
-from semiseg.models.segmodel import InputConvention
+from semiseg.models.resnet import STRIDES, initialize, pyramid, residual_layer
+from semiseg.models.segmodel import Backbone, InputConvention
 
 
-class Tiny(nn.Module):
+class Tiny(Backbone):
     """Four layers of one residual block each, about 200 000 parameters at the default width.
 
     Maps normalized images ``(N, 3, H, W)`` to c1..c4 with ``2, 3, 4, 5`` times ``width`` channels, c1 at
@@ -16,8 +16,8 @@ class Tiny(nn.Module):
     choose a decoder with small dilation rates.
 
     Args:
-        width: channels of the stem.
-        output_stride: 8, 16 or 32.
+        width: number of channels of the stem.
+        output_stride: stride of c4: 8, 16 or 32.
         name: name of the option in the config; not used by the network.
 
     Raises:
@@ -28,24 +28,25 @@ class Tiny(nn.Module):
         super().__init__()
         if output_stride not in STRIDES:
             raise UserError(
-                f"backbone.output_stride={output_stride}: choose one of {', '.join(map(str, STRIDES))}."
+                f"choose one of {', '.join(map(str, STRIDES))}.",
+                key="backbone.output_stride",
+                value=output_stride,
             )
         if width < 1:
             raise UserError(
-                f"backbone.width={width}: give a number of channels of at least 1, for example 16."
+                "give a number of channels of at least 1, for example 16.", key="backbone.width", value=width
             )
         self.name = name
-        self.output_stride = output_stride
         self.convention = InputConvention()
-        self.channels = (2 * width, 3 * width, 4 * width, 5 * width)
+        self.stages = pyramid([2 * width, 3 * width, 4 * width, 5 * width], output_stride)
         self.stem = nn.Sequential(
             nn.Conv2d(3, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
         layers, inputs, dilation = [], width, 1
-        for outputs, stride in zip(self.channels, (2, *STRIDES[output_stride][1:]), strict=True):
+        for stage, stride in zip(self.stages, (2, *STRIDES[output_stride][1:]), strict=True):
             first, dilation = dilation, dilation * (2 if stride == 1 else 1)
-            layers.append(residual_layer(BasicBlock, inputs, outputs, stride, [(first, dilation)]))
-            inputs = outputs
+            layers.append(residual_layer(BasicBlock, inputs, stage.channels, stride, [(first, dilation)]))
+            inputs = stage.channels
         self.layers = nn.ModuleList(layers)
         initialize(self)
 
@@ -57,3 +58,7 @@ class Tiny(nn.Module):
             x = layer(x)
             maps.append(x)
         return maps
+
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return its modules by the stage that they belong to."""
+        return {"stem": [self.stem], **{f"c{number}": [layer] for number, layer in enumerate(self.layers, 1)}}

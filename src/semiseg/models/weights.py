@@ -157,9 +157,11 @@ def coco_file() -> Path:
     path = _local(COCO)
     if not path.is_file():
         raise UserError(
-            f"backbone.weights=coco: {path} is not there. Its server is gone, so nothing is fetched: get a copy of "
-            f"{COCO} (the documentation of voldemortX/DST-CBC names one) and put it there, or give its place with "
-            "backbone.weights=PATH. It is for backbone=resnet101 backbone.stem=plain."
+            f"{path} is not there. Its server is gone, so nothing is fetched: get a copy of {COCO} (the documentation "
+            "of voldemortX/DST-CBC names one) and put it there, or give its place with backbone.weights=PATH. It is "
+            "for backbone=resnet101 backbone.stem=plain.",
+            key="backbone.weights",
+            value="coco",
         )
     return path
 

@@ -7,8 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semiseg.contracts.dataset import IGNORE_INDEX, Array
-from semiseg.data.pseudo import Confidence
+from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence
 
 KEEP_ALL = 1e-5
 """Threshold of a class with too few pixels to choose among."""

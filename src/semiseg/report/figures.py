@@ -9,10 +9,10 @@ import matplotlib.style
 from matplotlib.figure import Figure
 
 from semiseg.files import replacing
-from semiseg.report import drawing
+from semiseg.report import plotting
 from semiseg.report.comparable import grouped
-from semiseg.report.drawing import STYLES, Lines, Looks
 from semiseg.report.gallery import Gallery, contact_sheet
+from semiseg.report.plotting import STYLES, Lines, Looks
 from semiseg.report.records import RunCurves, curves, mean_curve
 from semiseg.report.scores import (
     CLASS_SCORE,
@@ -66,7 +66,7 @@ def _number_figures(study: Study, write: Write) -> Iterator[StudyFigure]:
     if not cells:
         return
     looks = {
-        name: drawing.line_look(index)
+        name: plotting.line_look(index)
         for index, name in enumerate(dict.fromkeys(cell.line for cell in cells))
     }
     yield _scores(write, study, cells, looks)
@@ -89,7 +89,7 @@ def _scores(write: Write, study: Study, cells: Sequence[Cell], looks: Looks) -> 
             "scores",
             name,
             alt,
-            lambda canvas: drawing.draw_averages(
+            lambda canvas: plotting.draw_averages(
                 canvas.subplots(), study.filled, looks, averages, 100, f"{name} (%)"
             ),
             _rows_size(study.filled),
@@ -105,7 +105,7 @@ def _scores(write: Write, study: Study, cells: Sequence[Cell], looks: Looks) -> 
         "ratio",
         f"{name} against the share of labeled images",
         alt,
-        lambda canvas: drawing.draw_ratio(canvas, lines, looks, study.metric, reference),
+        lambda canvas: plotting.draw_ratio(canvas, lines, looks, study.metric, reference),
         caption=caption,
     )
 
@@ -118,7 +118,7 @@ def _difference(write: Write, study: Study, looks: Looks) -> Iterator[StudyFigur
             "difference",
             f"Difference of {metric_name(study.metric)} to {study.baseline}",
             f"Difference to {study.baseline} in percentage points, 95 % interval in brackets. {parts}",
-            lambda canvas: drawing.draw_difference(canvas, rows, looks),
+            lambda canvas: plotting.draw_difference(canvas, rows, looks),
             _rows_size(rows),
             "Paired by seed and labeled images, with 95 % confidence intervals; hollow where a single pair has none.",
         )
@@ -139,7 +139,7 @@ def _classes(write: Write, study: Study) -> Iterator[StudyFigure]:
         "classes",
         f"{CLASS_SCORE} of each class on the validation images (%)",
         f"Heat map of the {CLASS_SCORE} of {len(study.classes)} classes in percent. {parts}",
-        lambda canvas: drawing.draw_classes(canvas, cells, study.classes),
+        lambda canvas: plotting.draw_classes(canvas, cells, study.classes),
         (1.6 + 0.78 * len(cells), FRAME + 0.29 * len(study.classes)),
     )
 
@@ -159,7 +159,7 @@ def _curve_figures(
             f"learning-{_stem(name)}",
             f"Learning curves{suffix}",
             _curves_alt(f"{PRIMARY.name} on the validation images", scores),
-            lambda canvas: drawing.draw_learning(canvas, scores, looks),
+            lambda canvas: plotting.draw_learning(canvas, scores, looks),
         )
     coverage, accuracy = lines("coverage"), lines("accuracy")
     if coverage:
@@ -167,7 +167,7 @@ def _curve_figures(
             f"pseudo-{_stem(name)}",
             f"Pseudo-labels{suffix}",
             f"{_curves_alt('Coverage', coverage)} {_curves_alt('Accuracy', accuracy)}".strip(),
-            lambda canvas: drawing.draw_pseudo(canvas, coverage, accuracy, looks),
+            lambda canvas: plotting.draw_pseudo(canvas, coverage, accuracy, looks),
             (WIDTH, HEIGHT + 1.3),
         )
 
@@ -181,7 +181,7 @@ def _costs(write: Write, study: Study, looks: Looks) -> StudyFigure:
         "cost",
         "Throughput, time and memory of training",
         f"Costs of training. {_each(study.filled, costs)}",
-        lambda canvas: drawing.draw_costs(canvas, study.filled, looks),
+        lambda canvas: plotting.draw_costs(canvas, study.filled, looks),
         (WIDTH + 2.2, _rows_size(study.filled)[1]),
     )
 

@@ -19,7 +19,7 @@ from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.steps import FILE
 from semiseg.errors import UserError
 from semiseg.files import copy, file_digest, read_json
-from semiseg.models.build import equip
+from semiseg.models.build import restore_heads_and_input
 from semiseg.models.weights import load_state
 from semiseg.runs.differences import (
     CurrentRun,
@@ -272,7 +272,7 @@ class StoredNetwork:
         if not (self.same_classes and whole):
             state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
             state |= {f"{CLASSIFIER}{key}": value for key, value in network.classifier.state_dict().items()}
-        equip(network, {"convention": values["convention"]})
+        restore_heads_and_input(network, {"convention": values["convention"]})
         load_state(network, state, f"The network of {self.given}", "the network of this run")
         return network
 

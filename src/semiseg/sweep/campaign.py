@@ -19,7 +19,7 @@ from semiseg.errors import Interrupted, RunFailed, UserError
 from semiseg.sweep.index import Index, look
 from semiseg.sweep.job import Job, job_of, own_overrides
 from semiseg.sweep.machine import cuda_devices, environment
-from semiseg.sweep.schedule import Schedule
+from semiseg.sweep.scheduler import Schedule
 from semiseg.sweep.screen import Screen
 
 Run = Callable[[DictConfig, list[str]], float]

@@ -14,7 +14,7 @@ from semiseg.files import read_json, write_json
 from semiseg.sweep.index import Index, look
 from semiseg.sweep.job import Job
 from semiseg.sweep.process import Child
-from semiseg.sweep.schedule import STOPPED
+from semiseg.sweep.scheduler import STOPPED
 from semiseg.sweep.screen import Screen
 
 if TYPE_CHECKING:

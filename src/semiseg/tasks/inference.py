@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from semiseg.contracts.dataset import Array
 from semiseg.contracts.training import Network
 from semiseg.errors import UserError
-from semiseg.models.segmodel import InputConvention
+from semiseg.models.segmodel import InputConvention, require_multiple
 
 if TYPE_CHECKING:
     from semiseg.settings import EvaluatorSettings
@@ -197,10 +197,11 @@ def _logits(
 
     height, width = images.shape[-2:]
     if settings.mode == "whole":
-        margins = _margins(height, width, settings)
+        margins = _margins(height, width, settings, network.size_multiple)
         return _cropped(forward(_pad(images, margins, settings.pad_value)), margins), 1.0
 
     window = settings.window
+    require_multiple("evaluator.window", [window], network.size_multiple)
     left, right, top, bottom = _centered(height, width, window, window)
     if max(height, width) <= window:
         # One window: zeros after normalization. Below: zeros before it. Both as CPS evaluates.
@@ -221,18 +222,23 @@ def _logits(
     return total[inner], hits[inner]
 
 
-def _margins(height: int, width: int, settings: EvaluatorSettings) -> tuple[int, int, int, int]:
-    """Pixels to add left, right, top and bottom of a whole image."""
+def _margins(
+    height: int, width: int, settings: EvaluatorSettings, size_multiple: int
+) -> tuple[int, int, int, int]:
+    """Pixels to add left, right, top and bottom of a whole image: the settings' and then what the network needs."""
     to = settings.pad_to
+    left, right, top, bottom = 0, 0, 0, 0
     match settings.pad:
         case "size":
-            return 0, _larger(to - width, 0), 0, _larger(to - height, 0)
+            right, bottom = _larger(to - width, 0), _larger(to - height, 0)
         case "multiple":
-            return 0, -width % to, 0, -height % to
+            right, bottom = -width % to, -height % to
         case "center":
-            return _centered(height, width, to, to)
-        case _:
-            return 0, 0, 0, 0
+            left, right, top, bottom = _centered(height, width, to, to)
+    if size_multiple > 1:
+        right += -(left + width + right) % size_multiple
+        bottom += -(top + height + bottom) % size_multiple
+    return left, right, top, bottom
 
 
 def _centered(height: int, width: int, to_height: int, to_width: int) -> tuple[int, int, int, int]:

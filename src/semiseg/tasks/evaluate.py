@@ -15,16 +15,16 @@ from torch import Tensor
 from semiseg.contracts.dataset import Array, SegDataset
 from semiseg.contracts.tracking import Sample
 from semiseg.contracts.training import Network
-from semiseg.engine.inference import (
+from semiseg.errors import Interrupted, UserError
+from semiseg.seeding import derive_seed
+from semiseg.tasks.inference import (
     evaluating,
     predict_labels,
     predict_with_confidence,
     resized,
     to_batch,
 )
-from semiseg.engine.metrics import ConfusionMatrix, Metrics
-from semiseg.errors import Interrupted, UserError
-from semiseg.seeding import derive_seed
+from semiseg.tasks.metrics import ConfusionMatrix, Metrics
 
 if TYPE_CHECKING:
     from semiseg.settings import EvaluatorSettings
