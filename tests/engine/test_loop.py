@@ -51,7 +51,7 @@ def test_a_stop_inside_an_evaluation_saves_first(tmp_path: Path, monkeypatch: py
 
     whole, run = tmp_path / "whole", tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", stopped)
+        patch.setattr(loop.Trainer, "measure", stopped)
         assert main(["train", f"run_dir={run}", *TINY]) == 143
     record = torch.load(run / "checkpoints/last.pt", weights_only=True)["record"]
     assert (record["completed"], record["evaluated"]) == (3, 0)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from semiseg.engine.inference import predict, predict_labels
 from torch import Tensor, nn
 
 from semiseg.contracts.dataset import DatasetInfo
@@ -38,6 +37,7 @@ from semiseg.models.segmodel import (
 )
 from semiseg.models.tiny import Tiny
 from semiseg.settings import EvaluatorSettings
+from semiseg.tasks.inference import predict, predict_labels
 
 PATCH = 14
 INFO = DatasetInfo("toy", ("sky", "road", "car"), ((0, 0, 255), (128, 128, 128), (255, 0, 0)))
