@@ -74,7 +74,7 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_steps(
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", stopped)
+        patch.setattr(loop.Trainer, "measure", stopped)
         assert main(["train", f"run_dir={run}", *TINY]) == 143
     for name in ("run.yaml", "config.resolved.yaml"):
         text = (run / name).read_text()
