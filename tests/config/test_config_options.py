@@ -1,6 +1,5 @@
 """Every option and preset that comes with semiseg composes, passes the checks and can be built."""
 
-import inspect
 import re
 from pathlib import Path
 
@@ -11,11 +10,11 @@ from omegaconf import DictConfig
 from semiseg.config import build
 from semiseg.config.check import Checker
 from semiseg.config.compose import Draft, Request, compose, draft
-from semiseg.config.schema import SETTINGS
 from semiseg.config.searchpath import conf_dir, options, shipped_root
-from semiseg.config.targets import locate, parameters
+from semiseg.config.targets import locate
 from semiseg.contracts.dataset import DatasetInfo
-from semiseg.settings import COMPONENTS, PRESETS
+from semiseg.declare import declared, fits
+from semiseg.settings import COMPONENTS, PRESETS, RECORDS
 
 EXTRA = {
     **{("backbone", f"resnet{depth}"): ("backbone.weights=none",) for depth in (18, 34, 50, 101)},
@@ -26,7 +25,7 @@ EXTRA = {
     ("dataset", "cityscapes"): ("dataset.root=cityscapes",),
     ("experiments", "camvid_cpu"): ("dataset.root=data", "backbone.weights=none"),
 }
-GROUPS = (*COMPONENTS, *SETTINGS, *PRESETS)
+GROUPS = (*COMPONENTS, *RECORDS, *PRESETS)
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
 OPTIONS += [("experiments", path.stem) for path in sorted((shipped_root() / "experiments").glob("*.yaml"))]
 INFO = DatasetInfo("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
@@ -145,8 +144,8 @@ def test_null_says_the_same_as_no_key() -> None:
     unlike = {
         f"{target}.{each.name}"
         for target in targets
-        for each in parameters(locate(target)).values()
-        if "None" in str(each.annotation) and each.default not in (None, inspect.Parameter.empty)
+        for each in declared(locate(target)).values()
+        if fits(None, each.hint) and each.default is not None and not each.required
     }
     # Other images are told by their ids.
     assert unlike == {"semiseg.data.folder.Folder.test"}
