@@ -110,7 +110,7 @@ class EvaluatorSettings:
 class TrackerSettings:
     """Where numbers go beside metrics.jsonl."""
 
-    name: str = "default"
+    name: Annotated[str, Mark(role="label")] = "default"
     """Name of the option."""
     mode: Literal["offline", "online", "disabled"] = "offline"
     """Mode of wandb: "offline" writes files, "online" needs an account, "disabled" does neither."""

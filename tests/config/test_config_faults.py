@@ -121,9 +121,9 @@ COMPONENTS = [
     ("method.weight=-1", "method.weight=-1 (from command line) give 0 or more"),
     ("optimizer.lr=abc", "optimizer.lr=abc (from command line) expected a number above 0."),
     ("~optimizer.lr", "optimizer.lr (from command line) missing; SGD needs it."),
-    ("dataset.size=big", "dataset.size=big (from command line) expected a whole number."),
+    ("dataset.size=big", "dataset.size=big (from command line) expected a whole number of at least 32"),
     ("backbone.depth=18", "Tiny takes no depth."),
-    ("model.rates=3", "model.rates=3 (from command line) expected a list [a whole number, ...] or null."),
+    ("model.rates=3", "model.rates=3 (from command line) expected dilations of at least 1, such as"),
     (
         "augment.weak.resize.hgh=3",
         "ScaleUniform takes no hgh. Did you mean high?",
@@ -175,8 +175,11 @@ COMPONENTS = [
         "schedule=cosine schedule.warmup=2",
         "schedule.warmup=2 (from command line) expected a number of at least 0 and at most 1.",
     ),
-    ("model.channels=0", "model.channels=0 (from command line) give a number of channels of at least 1."),
-    ("model.dropout=1.5", "model.dropout=1.5 (from command line) give a probability"),
+    ("model.channels=0", "model.channels=0 (from command line) expected a whole number of at least 1."),
+    (
+        "model.dropout=1.5",
+        "model.dropout=1.5 (from command line) expected a number of at least 0 and below 1.",
+    ),
     (
         "split=full unlabeled=all method=st",
         "split=full (from command line) method=st labels images that are unlabeled and not labeled",

@@ -11,7 +11,8 @@ from hydra.utils import instantiate
 
 from semiseg.config.check_keys import wrong_device
 from semiseg.config.stored import Config, plain
-from semiseg.config.targets import BadTarget, accepts, locate
+from semiseg.config.targets import BadTarget, locate
+from semiseg.declare import accepts
 from semiseg.errors import Interrupted, UserError, UserErrors
 
 if TYPE_CHECKING:
