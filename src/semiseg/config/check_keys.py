@@ -70,6 +70,15 @@ def plain_values(cfg: DictConfig) -> tuple[dict[str, Any], list[Fault]]:
     return plain(cfg, ""), faults
 
 
+def resolves(cfg: DictConfig) -> bool:
+    """Whether every interpolation of a config finds its key and value."""
+    try:
+        OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException:
+        return False
+    return True
+
+
 def _unresolved(path: str, error: OmegaConfBaseException) -> list[Fault]:
     cause: BaseException | None = error
     while cause is not None:
