@@ -66,7 +66,7 @@ def _explained(word: str, config: Mapping[str, Any], found: Draft) -> Iterator[s
         yield from _about(name, value)
         keys = [key for layer in found.layers[1:] for key in layer.values]
         for key in dict.fromkeys(keys):
-            yield f"  {key}={shown(OmegaConf.select(found.cfg, key))}"
+            yield f"  {key}={shown(_value(key, config))}"
     elif name in GROUPS and value:
         yield from _about(name, value)
         yield from _below(name, config[name], config)
@@ -112,9 +112,7 @@ def _entry(key: str, config: Mapping[str, Any]) -> Iterator[str]:
         everywhere = [*flatten(config), *declared(RunSettings), *GROUPS, TOP]
         near = nearest(key, everywhere)
         raise UserError(f"there is no key {key}." + (f" Did you mean {near}?" if near else ""))
-    value = config
-    for name in key.split("."):
-        value = value.get(name, setting.default) if isinstance(value, Mapping) else setting.default
+    value = _value(key, config, setting.default)
     nodes = isinstance(value, Mapping) or (
         isinstance(value, list) and any(isinstance(each, Mapping) for each in value)
     )
@@ -125,6 +123,13 @@ def _entry(key: str, config: Mapping[str, Any]) -> Iterator[str]:
     effect = EFFECTS.get(mark_of(key, config).affects or "")
     kind = f"{setting.expected[:1].upper()}{setting.expected[1:]}"
     yield from _wrapped(f"{kind}; {effect}." if effect else f"{kind}.", 6)
+
+
+def _value(key: str, config: Mapping[str, Any], default: Any = None) -> Any:
+    value: Any = config
+    for name in key.split("."):
+        value = value.get(name, default) if isinstance(value, Mapping) else default
+    return value
 
 
 def _setting(key: str, config: Mapping[str, Any]) -> Setting | None:
