@@ -9,9 +9,9 @@ from PIL import Image
 
 import semiseg
 from semiseg.data.shapes import Shapes
-from semiseg.engine.evaluate import evaluate
 from semiseg.errors import UserError
 from semiseg.runs.use import open_run
+from semiseg.tasks.evaluate import evaluate
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,7 @@ def is_branch(state: dict[str, torch.Tensor], run: Path, number: int) -> bool:
 @pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[tuple[float, float]]], None]:
     """Set what successive evaluations of both branches find."""
-    measure = loop.evaluate
+    measure = loop.Trainer.measure
 
     def patch(pairs: list[tuple[float, float]]) -> None:
         queue = [miou for pair in pairs for miou in pair]
@@ -145,7 +145,7 @@ def results(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[tuple[float, floa
             object.__setattr__(metrics, "miou", queue.pop(0))
             return metrics
 
-        monkeypatch.setattr(loop, "evaluate", found)
+        monkeypatch.setattr(loop.Trainer, "measure", found)
 
     return patch
 

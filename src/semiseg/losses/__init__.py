@@ -1,9 +1,9 @@
 """Losses as pure functions of logits, features and labels.
 
-All of them compute in float32 at least (autocast or not), read nothing back to the host unless they say so,
+All of them compute in float32 at least (autocast or not), read nothing back from the device unless they say so,
 run under ``torch.compile(fullgraph=True)``, and are 0 with zero gradient where nothing is valid. By default
 they return a mean; ``reduction="sum_count"`` returns ``(sum, count)``, two scalars whose quotient is that mean,
-for callers that join batches or ranks before dividing.
+for callers that add up batches or ranks before dividing.
 """
 
 from semiseg.contracts.training import SumCount

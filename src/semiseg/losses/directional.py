@@ -1,6 +1,6 @@
 """Directional contrast between two views of the same pixels (CAC)."""
 
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from semiseg.contracts.training import SumCount
 from semiseg.errors import UserError
-from semiseg.losses.cross_entropy import Reduction
+from semiseg.losses.reduction import Reduction, reduced, reducible
 
 Normalizer = Literal["anchors", "overlap"]
 NORMALIZERS: tuple[Normalizer, ...] = ("anchors", "overlap")
@@ -17,46 +17,7 @@ _TILE = {"cpu": 2**21}
 _ACCELERATOR_TILE = 2**26
 
 
-@overload
-def directional_contrast(
-    features_1: Tensor,
-    features_2: Tensor,
-    labels_1: Tensor,
-    labels_2: Tensor,
-    confidence_1: Tensor,
-    confidence_2: Tensor,
-    bank_features: Tensor,
-    bank_labels: Tensor,
-    temperature: float = ...,
-    positive_threshold: float = ...,
-    normalizer: Normalizer = ...,
-    eps: float = ...,
-    max_block: int = ...,
-    *,
-    valid: Tensor | None = ...,
-    bank_valid: Tensor | None = ...,
-    reduction: Literal["mean"] = ...,
-) -> tuple[Tensor, Tensor]: ...
-@overload
-def directional_contrast(
-    features_1: Tensor,
-    features_2: Tensor,
-    labels_1: Tensor,
-    labels_2: Tensor,
-    confidence_1: Tensor,
-    confidence_2: Tensor,
-    bank_features: Tensor,
-    bank_labels: Tensor,
-    temperature: float = ...,
-    positive_threshold: float = ...,
-    normalizer: Normalizer = ...,
-    eps: float = ...,
-    max_block: int = ...,
-    *,
-    valid: Tensor | None = ...,
-    bank_valid: Tensor | None = ...,
-    reduction: Literal["sum_count"],
-) -> tuple[SumCount, SumCount]: ...
+@reducible(tuple[Tensor, Tensor], tuple[SumCount, SumCount])
 def directional_contrast(
     features_1: Tensor,
     features_2: Tensor,
@@ -75,7 +36,7 @@ def directional_contrast(
     valid: Tensor | None = None,
     bank_valid: Tensor | None = None,
     reduction: Reduction = "mean",
-) -> tuple[Tensor, Tensor] | tuple[SumCount, SumCount]:
+) -> tuple[Tensor | SumCount, Tensor | SumCount]:
     """Pull the less confident of two views of a pixel to the other one, away from other classes (CAC).
 
     L_1 is over the pixels where view 1 learns: ``confidence_1 < confidence_2`` and view 2 above the threshold.
@@ -84,9 +45,9 @@ def directional_contrast(
     ``n_j = f1_i . bank_j / temperature``, and m the largest of p and of *all* n_j among the first ``max_block``
     entries. L_2 swaps the views. This is the loss of CAC (arXiv 2106.14133) as its authors' code has it.
 
-    Gradient reaches the view that learns alone (``features_1`` from L_1, ``features_2`` from L_2), m included;
-    its target, the bank, labels and confidences get none. A pixel learns in one direction at most, so that one
-    pass over the bank serves both losses, and the gradient is found in that pass: nothing of size M x N is kept.
+    Gradient reaches only the view that learns (``features_1`` from L_1, ``features_2`` from L_2), m included;
+    its target, the bank, labels and confidences get none. A pixel learns in one direction at most, so one pass
+    over the bank serves both losses, and the gradient is computed in that pass: nothing of size M x N is kept.
 
     Features of length 1 below a temperature of about 0.025 may overflow float32 beyond the first block.
 
@@ -94,19 +55,19 @@ def directional_contrast(
         features_1: anchors ``(M, D)`` of view 1, of length 1.
         features_2: anchors of view 2; row i shows the same place as row i of view 1.
         labels_1: classes ``(M,)`` that view 1 predicts, integers.
-        labels_2: the same of view 2.
-        confidence_1: probabilities ``(M,)`` of these classes.
-        confidence_2: the same of view 2.
+        labels_2: classes ``(M,)`` that view 2 predicts.
+        confidence_1: probabilities ``(M,)`` of ``labels_1``.
+        confidence_2: probabilities ``(M,)`` of ``labels_2``.
         bank_features: negatives ``(N, D)``, of length 1; N may be 0.
-        bank_labels: their predicted classes ``(N,)``.
-        temperature: divisor of the cosines; CAC 0.1.
-        positive_threshold: confidence that the target has to exceed; CAC 0.75.
-        normalizer: what the sums are divided by: the "anchors" that learn in a direction, as in the authors'
-            code, or all valid positions of the "overlap", as in the paper.
+        bank_labels: predicted classes ``(N,)`` of the negatives.
+        temperature: divisor of the cosines. CAC: 0.1.
+        positive_threshold: confidence that the target has to exceed. CAC: 0.75.
+        normalizer: divisor of the sums: the number of "anchors" that learn in a direction, as in the authors'
+            code, or of all valid positions of the "overlap", as in the paper.
         eps: both constants of the formula.
-        max_block: entries of the bank that are compared at once, and that m looks at; CAC 8000.
-        valid: ``(M,) bool``, rows that count; None: all. Lets M be the same in every step.
-        bank_valid: ``(N,) bool``, entries that exist; None: all. For a bank that is partly filled.
+        max_block: number of entries of the bank that are compared at once, and that m is taken from. CAC: 8000.
+        valid: ``(M,) bool``, rows that count, so that M can be the same in every step; ``None`` counts all.
+        bank_valid: ``(N,) bool``, entries that exist, for a bank that is partly filled; ``None`` takes all.
         reduction: ``"mean"`` or ``"sum_count"``.
 
     Returns:
@@ -122,6 +83,7 @@ def directional_contrast(
         raise UserError(f"temperature={temperature}, max_block={max_block}: expected numbers above 0.")
     dtype = torch.float64 if features_1.dtype == torch.float64 else torch.float32
     ones, others = features_1.to(dtype), features_2.to(dtype)
+    # published code: models/model.py, CAC.forward (the masks of both directions)
     first = confidence_1 < confidence_2
     learning = (
         first & (confidence_2 > positive_threshold),
@@ -140,14 +102,11 @@ def directional_contrast(
             (temperature, eps, max_block),
         )
     positions = torch.full_like(first, True) if valid is None else valid
-    results = [
+    loss_1, loss_2 = (
         SumCount(torch.where(rows, loss, 0.0).sum(), (rows if normalizer == "anchors" else positions).sum())
         for rows in learning
-    ]
-    if reduction == "sum_count":
-        return results[0], results[1]
-    mean_1, mean_2 = (total / count.clamp_min(1) for total, count in results)
-    return mean_1, mean_2
+    )
+    return reduced(loss_1, reduction), reduced(loss_2, reduction)
 
 
 class _Contrast(torch.autograd.Function):
@@ -185,10 +144,12 @@ class _Contrast(torch.autograd.Function):
                 energy.sub_(peak[:, None]).exp_().masked_fill_(hidden, 0.0)
                 total += energy.sum(1)
                 weighted.addmm_(energy, block)
+            # -log(e^(p-m) / (D + eps) + eps), with share = e^(p-m) / (D + eps)
             own = (positive - peak).exp()
             scale = own + total + eps
             share = own / scale
             losses[part] = -(share + eps).log()
+            # Derivative by the anchor, in closed form; ``nearest`` is the vector that m comes from.
             slope = -share / ((share + eps) * scale * temperature)
             gradients[part] = slope[:, None] * ((total + eps)[:, None] * target - weighted - eps * nearest)
         ctx.save_for_backward(gradients)

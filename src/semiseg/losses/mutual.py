@@ -1,6 +1,6 @@
-"""The dynamic mutual loss: cross entropy weighted by how a network and the labeler of its images agree."""
+"""The dynamic mutual loss of DMT: cross entropy weighted by the agreement of a network with its labeler."""
 
-from typing import Literal, NamedTuple, get_args, overload
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from semiseg.contracts.dataset import IGNORE_INDEX
 from semiseg.contracts.training import SumCount
-from semiseg.losses.cross_entropy import Reduction
+from semiseg.losses.reduction import Reduction, reduced, reducible
 
 Variant = Literal["dmt", "flip", "naive"]
 
@@ -17,8 +17,8 @@ class MutualStatistics(NamedTuple):
     """Scalars to log, without gradient.
 
     Args:
-        disagreements: valid pseudo-labeled pixels that the network predicts otherwise, int64.
-        wins: those of them where it is also more confident than the labeler, int64.
+        disagreements: number of valid pseudo-labeled pixels that the network predicts otherwise, int64.
+        wins: number of disagreements where the network is more confident than the labeler, int64.
         mean_weight: mean weight of the valid pixels.
         cross_entropy: unweighted mean cross entropy of the valid pixels ("flip": with the targets replaced).
     """
@@ -29,32 +29,7 @@ class MutualStatistics(NamedTuple):
     cross_entropy: Tensor
 
 
-@overload
-def dynamic_mutual_loss(
-    logits: Tensor,
-    target: Tensor,
-    confidence: Tensor,
-    is_pseudo: Tensor,
-    gamma_agree: float,
-    gamma_disagree: float,
-    variant: Variant = ...,
-    ignore_index: int = ...,
-    *,
-    reduction: Literal["mean"] = ...,
-) -> tuple[Tensor, MutualStatistics]: ...
-@overload
-def dynamic_mutual_loss(
-    logits: Tensor,
-    target: Tensor,
-    confidence: Tensor,
-    is_pseudo: Tensor,
-    gamma_agree: float,
-    gamma_disagree: float,
-    variant: Variant = ...,
-    ignore_index: int = ...,
-    *,
-    reduction: Literal["sum_count"],
-) -> tuple[SumCount, MutualStatistics]: ...
+@reducible(tuple[Tensor, MutualStatistics], tuple[SumCount, MutualStatistics])
 def dynamic_mutual_loss(
     logits: Tensor,
     target: Tensor,
@@ -79,20 +54,20 @@ def dynamic_mutual_loss(
     With both exponents 0 every weight is 1, that of a win too: plain cross entropy, as in the published code.
 
     Args:
-        logits: ``(N, C, H, W)`` floating point, of the network that is trained.
-        target: ``(N, H, W) int64``, classes 0 to C-1 or ``ignore_index``.
-        confidence: ``(N, H, W)`` floating point, 0 to 1: of the labeler in its label; without effect in labeled images.
-        is_pseudo: ``(N,) bool``, which images have pseudo-labels.
-        gamma_agree: exponent where both agree; a larger one learns less from unsure pixels.
-        gamma_disagree: exponent where they do not; a larger one learns less from the labeler.
-        variant: "dmt"; "flip" learns the network's own class with weight (1 - confidence) ** gamma_disagree
-            where it wins; "naive" weights its wins as other disagreements, so that with equal exponents
-            agreement is without effect.
+        logits: logits ``(N, C, H, W)`` of the network that is trained, floating point.
+        target: labels ``(N, H, W) int64``, classes 0 to C-1 or ``ignore_index``.
+        confidence: confidence ``(N, H, W)`` of the labeler in its label, 0 to 1; labeled images ignore it.
+        is_pseudo: images ``(N,) bool`` that have pseudo-labels.
+        gamma_agree: exponent where network and labeler agree; a larger one learns less from unsure pixels.
+        gamma_disagree: exponent where they disagree; a larger one learns less from the labeler.
+        variant: rule for pixels where the network wins: "dmt" gives them weight 0; "flip" learns the network's own
+            class with weight (1 - confidence) ** gamma_disagree; "naive" weights them like other disagreements, so
+            agreement does not matter where both exponents are equal.
         ignore_index: label of pixels that do not count.
         reduction: ``"mean"`` or ``"sum_count"``; the count is the number of valid pixels.
 
     Returns:
-        The loss, and what to log.
+        The loss and the statistics to log.
 
     Raises:
         ValueError: another variant, or a negative exponent.
@@ -103,6 +78,7 @@ def dynamic_mutual_loss(
     plain = gamma_agree == gamma_disagree == 0
     valid = target != ignore_index
     pseudo = is_pseudo.view(-1, *[1] * (target.ndim - 1))
+    # published code: segmentation/utils/losses.py, DynamicMutualLoss, FlipLoss and DynamicNaiveLoss
     with torch.no_grad():
         # On a CPU, max is several times faster than argmax over the channels.
         own_confidence, own_class = logits.softmax(1).max(1)
@@ -113,7 +89,7 @@ def dynamic_mutual_loss(
     loss = F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="none")
     weight = torch.ones_like(loss)
     if not plain:
-        # exp(-gamma * loss) is p(target) ** gamma.
+        # exp(-gamma * loss) is p(target) ** gamma, from the log-probabilities that the loss has already.
         exponent = torch.where(disagrees, -gamma_disagree * loss.detach(), -gamma_agree * loss.detach())
         weight = torch.where(pseudo, exponent.exp(), weight)
         if variant == "dmt":
@@ -122,14 +98,13 @@ def dynamic_mutual_loss(
             weight = torch.where(wins, ((1 - confidence) ** gamma_disagree).to(weight.dtype), weight)
     count = valid.sum()
     at_least_one = count.clamp_min(1)
-    total = (loss * weight).sum()
     statistics = MutualStatistics(
         disagrees.sum(),
         wins.sum(),
         torch.where(valid, weight, 0.0).sum() / at_least_one,
         loss.detach().sum() / at_least_one,
     )
-    return (total / at_least_one if reduction == "mean" else SumCount(total, count)), statistics
+    return reduced(SumCount((loss * weight).sum(), count), reduction), statistics
 
 
 def _check(gamma_agree: float, gamma_disagree: float, variant: str) -> None:

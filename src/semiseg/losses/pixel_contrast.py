@@ -1,9 +1,9 @@
 """Contrast of single pixels with the mean of their class and with pixels of other classes (ReCo, DMTC).
 
-Every pixel of the labels takes part, but the representation is never upsampled to them.
+The result is that of a representation upsampled to the size of the labels, which is never made: see ``Upsampled``.
 """
 
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,28 +11,28 @@ from torch import Tensor
 
 from semiseg.contracts.dataset import IGNORE_INDEX
 from semiseg.contracts.training import SumCount
-from semiseg.losses.cross_entropy import Reduction
+from semiseg.losses.reduction import Reduction, reduced, reducible
 from semiseg.losses.upsampled import Upsampled, pick, sum_of_products
 
 MIN_LENGTH = 1e-8
-"""Shorter vectors are not stretched to unit length, as in ``torch.cosine_similarity``."""
+"""Length below which vectors are not stretched to unit length, as in ``torch.cosine_similarity``."""
 
 BLOCK_ENTRIES = 2**22
-"""Similarities of queries and cells that are held at a time."""
+"""Number of similarities of queries and cells that are held at a time."""
 
 
 class PixelSample(NamedTuple):
     """Pixels to compare, numbered ``(n * H + y) * W + x``.
 
-    Rows stand for K classes: on a CPU those that are present, elsewhere all, so that the host need not know
-    which are. Rows that are not ``counted`` hold arbitrary pixels.
+    Rows stand for K classes: on a CPU those that are present, elsewhere all, so that the host need not wait
+    to know which are. Rows that are not ``counted`` hold arbitrary pixels.
 
     Args:
         prototypes: ``(K, D)`` mean representation of each class, without gradient.
-        queries: ``(K, Q) int64`` pixels that are pulled to their class's prototype.
+        queries: ``(K, Q) int64`` pixels that are pulled to the prototype of their class.
         negatives: ``(K, Q, M) int64`` pixels of other classes that each query is pushed from.
         counted: ``(K,) bool``, classes with queries and another class to differ from.
-        present: scalar int64, number of classes that have pixels; 0 where that is a single one.
+        present: number of classes that have pixels, scalar int64; 0 where there is only one.
     """
 
     prototypes: Tensor
@@ -42,36 +42,7 @@ class PixelSample(NamedTuple):
     present: Tensor
 
 
-@overload
-def pixel_contrast(
-    representation: Tensor,
-    labels: Tensor,
-    probabilities: Tensor,
-    num_queries: int = ...,
-    num_negatives: int = ...,
-    temperature: float = ...,
-    strong_threshold: float = ...,
-    generator: torch.Generator | None = ...,
-    ignore_index: int = ...,
-    *,
-    ignored_as_class_0: bool = ...,
-    reduction: Literal["mean"] = ...,
-) -> Tensor: ...
-@overload
-def pixel_contrast(
-    representation: Tensor,
-    labels: Tensor,
-    probabilities: Tensor,
-    num_queries: int = ...,
-    num_negatives: int = ...,
-    temperature: float = ...,
-    strong_threshold: float = ...,
-    generator: torch.Generator | None = ...,
-    ignore_index: int = ...,
-    *,
-    ignored_as_class_0: bool = ...,
-    reduction: Literal["sum_count"],
-) -> SumCount: ...
+@reducible(Tensor, SumCount)
 def pixel_contrast(
     representation: Tensor,
     labels: Tensor,
@@ -96,18 +67,18 @@ def pixel_contrast(
     It is the loss of ReCo (arXiv 2104.04465) in the form that DMTC has.
 
     The host waits for no other device. ``torch.compile(fullgraph=True)`` accepts no ``Generator`` among the
-    arguments: leave it None there, or draw with ``draw_pixels`` and compile ``contrast_pixels`` alone.
+    arguments: leave it ``None`` there, or draw with ``draw_pixels`` and compile ``contrast_pixels`` alone.
 
     Args:
-        representation: ``(N, D, h, w)`` floating point. It stands for its bilinear upsampling, with aligned
-            corners, to the size of the labels, and may have that size.
-        labels: ``(N, H, W) int64``, classes 0 to C-1 or ``ignore_index``.
-        probabilities: ``(N, C, H, W)`` class probabilities of the same pixels; they get no gradient.
-        num_queries: pixels drawn of each class, with replacement.
-        num_negatives: pixels drawn for each query, with replacement.
-        temperature: t, also in the choice of other classes.
-        strong_threshold: pixels whose own class has at least this probability are no queries.
-        generator: source of all draws, on the device of the labels; None: the global one.
+        representation: vectors ``(N, D, h, w)``, floating point. Its bilinear upsampling with aligned corners to
+            the size of the labels is compared; it may have that size already.
+        labels: labels ``(N, H, W) int64``, classes 0 to C-1 or ``ignore_index``.
+        probabilities: class probabilities ``(N, C, H, W)`` of the same pixels; they get no gradient.
+        num_queries: number of pixels drawn from each class, with replacement.
+        num_negatives: number of pixels drawn for each query, with replacement.
+        temperature: divisor t of the similarities, also in the choice of other classes.
+        strong_threshold: probability of its own class from which a pixel is no query.
+        generator: source of all draws, on the device of the labels; ``None`` draws from the global one.
         ignore_index: label of pixels that take no part.
         ignored_as_class_0: count ignored pixels as class 0, as the published DMTC does.
         reduction: ``"mean"`` or ``"sum_count"``; the count is the number of present classes, 0 where it is 1.
@@ -129,7 +100,7 @@ def pixel_contrast(
             ignore_index,
         )
         total = contrast_pixels(upsampled, sample, temperature)
-    return total / sample.present.clamp_min(1) if reduction == "mean" else SumCount(total, sample.present)
+    return reduced(SumCount(total, sample.present), reduction)
 
 
 @torch.no_grad()
@@ -148,13 +119,13 @@ def draw_pixels(
 
     Args:
         upsampled: the representation, float32 at least; to be used outside of autocast.
-        labels: ``(N, H, W) int64``, as all that follow explained at ``pixel_contrast``.
-        probabilities: ``(N, C, H, W)``.
-        num_queries: of each class.
-        num_negatives: of each query.
-        temperature: of the choice of other classes.
-        strong_threshold: probability from which a pixel is no query.
-        generator: source of the draws.
+        labels: labels ``(N, H, W) int64``.
+        probabilities: class probabilities ``(N, C, H, W)``.
+        num_queries: number of queries of each class.
+        num_negatives: number of negatives of each query.
+        temperature: divisor of the similarities in the choice of other classes.
+        strong_threshold: probability of its own class from which a pixel is no query.
+        generator: source of the draws; ``None`` draws from the global one.
         ignore_index: label of pixels that take no part.
     """
     classes = torch.arange(probabilities.shape[1], device=labels.device)
@@ -196,21 +167,23 @@ def contrast_pixels(upsampled: Upsampled, sample: PixelSample, temperature: floa
     keys = F.normalize(sample.prototypes, dim=1, eps=MIN_LENGTH)
     positive = torch.einsum("kqd,kd->kq", queries, keys) / temperature
     negative = _log_sum_exp(queries.flatten(0, 1), upsampled, sample.negatives.flatten(0, 1), temperature)
+    # -log(exp(s / t) / (exp(s / t) + sum_n exp(s_n / t))) of each query
     losses = torch.logaddexp(positive, negative.view_as(positive)) - positive
     return torch.where(sample.counted, losses.mean(1), 0.0).sum()
 
 
 def negative_classes(prototypes: Tensor, present: Tensor, temperature: float) -> Tensor:
-    """Return ``(C, C)`` probabilities with which queries of each class (rows) draw negatives of the others.
+    """Return the probabilities ``(C, C)`` with which queries of each class (rows) draw negatives of the others.
 
-    They go with ``exp(cosine similarity of the prototypes / temperature)``. A class itself and absent classes have
-    0, and rows without another class are 0 throughout.
+    They are proportional to ``exp(cosine similarity of the prototypes / temperature)``. A class itself and absent
+    classes have 0, and rows without another class are 0 throughout.
 
     Args:
-        prototypes: ``(C, D)``.
-        present: ``(C,) bool``.
+        prototypes: mean vectors ``(C, D)`` of the classes.
+        present: classes ``(C,) bool`` that have pixels.
         temperature: divisor of the similarities.
     """
+    # published code of DMTC: utils/module_list.py, contrastive_loss, as in ReCo
     unit = F.normalize(prototypes, dim=1, eps=MIN_LENGTH)
     itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
     similarity = (unit @ unit.mT / temperature).masked_fill(itself | ~present, -torch.inf)
@@ -218,7 +191,7 @@ def negative_classes(prototypes: Tensor, present: Tensor, temperature: float) ->
 
 
 def _rows(present: Tensor) -> Tensor:
-    """Classes to compute: all, unless it costs no waiting to read which are present."""
+    """Classes to compute: those that are present where the host can read them without waiting, else all."""
     if present.device.type == "cpu" and not torch.compiler.is_compiling():
         return present.nonzero().squeeze(1)
     return torch.arange(len(present), device=present.device)
@@ -245,8 +218,8 @@ def _log_sum_exp(queries: Tensor, upsampled: Upsampled, pixels: Tensor, temperat
 
     Args:
         queries: ``(R, D)`` unit vectors.
-        upsampled: map of the pixels, which gets no gradient.
-        pixels: ``(R, M) int64``.
+        upsampled: the representation, which gets no gradient here.
+        pixels: numbers ``(R, M) int64`` of the negatives of each query.
         temperature: divisor of the similarities.
     """
     first, shares = upsampled.corners(pixels)
@@ -259,7 +232,7 @@ def _log_sum_exp(queries: Tensor, upsampled: Upsampled, pixels: Tensor, temperat
 class _LogSumExp(torch.autograd.Function):
     """Log of the sum over m of exp(shares . (query . corners of m)), with its gradient in the same pass.
 
-    Storing the gradient, as large as the queries, spares the similarities of all queries with all cells.
+    Storing the gradient, as large as the queries, saves storing the similarities of all queries with all cells.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""What can be said of a bilinearly upsampled map without making it."""
+"""Vectors, lengths and sums of a bilinearly upsampled map, without making the map."""
 
 from collections.abc import Iterable
 
@@ -9,12 +9,12 @@ from torch import Tensor
 class Upsampled:
     """A feature map that stands for its bilinear upsampling with aligned corners.
 
-    Upsampling is linear and each pixel is a mean of four cells, so that vectors, lengths and sums of pixels follow
-    from the cells. Pixels are numbered ``(n * H + y) * W + x``, and cells alike.
+    Upsampling is linear and each pixel is a mean of four cells, so vectors, lengths and sums of pixels follow from
+    the cells. Pixels are numbered ``(n * H + y) * W + x``, and cells ``(n * h + y) * w + x``.
 
     Args:
-        values: ``(N, D, h, w)`` floating point.
-        size: ``(H, W)`` of the upsampled map.
+        values: feature map ``(N, D, h, w)``, floating point.
+        size: height and width ``(H, W)`` of the upsampled map.
     """
 
     def __init__(self, values: Tensor, size: tuple[int, int]) -> None:
@@ -24,7 +24,7 @@ class Upsampled:
         (h, w), (height, width) = values.shape[2:], size
         self._top, self._down = _positions(h, height, values)
         self._left, self._right = _positions(w, width, values)
-        # A single row or column has no neighbor, and gives none a weight.
+        # A single row or column has no neighbor, whose share is 0 there: it may point at the cell itself.
         step_x, step_y = min(w - 1, 1), w * min(h - 1, 1)
         self.steps = (0, step_x, step_y, step_x + step_y)
         self._first = self._top[:, None] * w + self._left
@@ -35,7 +35,7 @@ class Upsampled:
     def corners(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the cells ``(...) int64`` above and left of pixels, and the shares ``(..., 4)`` of their corners.
 
-        The corners are these cells plus ``steps``: itself, right of it, below, and below to the right.
+        The corners are these cells plus ``steps``: the cell itself, right of it, below, and below to the right.
         """
         area = self._size[0] * self._size[1]
         image = pixels // area
@@ -53,11 +53,11 @@ class Upsampled:
         """Sum the vectors of each group of pixels, without gradient.
 
         Args:
-            groups: ``(N, H, W) int64``, 0 to ``number - 1``, or ``number`` for pixels of no group.
-            number: of groups.
+            groups: group ``(N, H, W) int64`` of each pixel, 0 to ``number - 1``, or ``number`` for none.
+            number: number of groups.
 
         Returns:
-            ``(number, D)``.
+            Sums ``(number, D)``.
         """
         cells = self.cells.detach()
         images = torch.arange(len(groups), device=groups.device) * (self._shape[2] * self._shape[3])
@@ -95,7 +95,7 @@ def _positions(cells: int, pixels: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Cell before each of the pixels of an axis, and the share of the cell after it."""
     spacing = (cells - 1) / max(pixels - 1, 1)
     position = torch.arange(pixels, dtype=torch.float64, device=like.device) * spacing
-    # The last pixel belongs to the last pair of cells, with a share of 1.
+    # The last pixel belongs to the last pair of cells, with a share of 1, so that both cells exist.
     first = position.floor().clamp_max(max(cells - 2, 0))
     return first.long(), (position - first).to(like.dtype)
 

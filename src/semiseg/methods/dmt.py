@@ -27,13 +27,13 @@ from semiseg.contracts.training import (
 )
 from semiseg.data.epochs import labeled, unlabeled_and_labeled
 from semiseg.declare import Ge, Gt, Le, Lt, Mark, record
-from semiseg.engine.inference import predict
 from semiseg.errors import UserError
 from semiseg.losses import dynamic_mutual_loss
 from semiseg.methods.supervised import FirstFit, LabeledLossSettings
 from semiseg.pseudo import class_balanced_thresholds, confident_labels, label_image
 from semiseg.settings import Count, EvaluatorSettings, TrainerSettings
 from semiseg.splits.dms import difference_maximized
+from semiseg.tasks.inference import predict
 
 if TYPE_CHECKING:
     from semiseg.losses.mutual import Variant as Weighting
@@ -107,19 +107,19 @@ class DMT(LabeledLossSettings):
     """Name of the method in messages."""
 
     def conflicts(self) -> Iterator[UserError]:
-        """Find settings without effect."""
+        """Find settings that do not go together."""
         if not self.ratios:
-            yield UserError("give a share for each phase.", key="method.ratios", value="[]")
+            expected = "give a share above 0, at most 1, for each phase."
+            yield UserError(expected, key="method.ratios", value="[]")
         if self.partners == 1:
-            for key, expected in (("difference", "initialization"), ("weights_b", None)):
-                if (value := getattr(self, key)) != expected:
-                    yield UserError(
-                        "of a second network; needs method.partners=2.", key=f"method.{key}", value=value
-                    )
-            if self.report == "b":
-                yield UserError(
-                    "the second network; needs method.partners=2.", key="method.report", value="b"
-                )
+            for key, given, what in (
+                ("difference", self.difference == "data", "two baselines differ"),
+                ("weights_b", self.weights_b is not None, "of the second network"),
+                ("report", self.report == "b", "the second network"),
+            ):
+                if given:
+                    expected = f"{what}; needs method.partners=2."
+                    yield UserError(expected, key=f"method.{key}", value=getattr(self, key))
         elif self.variant == "online":
             yield UserError(
                 "a network that labels for itself; give method.partners=1.",

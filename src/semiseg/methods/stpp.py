@@ -10,11 +10,11 @@ from semiseg.contracts.dataset import Split
 from semiseg.contracts.training import FitResult, Lab, Network, ReusedFit, StoredLabels
 from semiseg.data.epochs import labeled, mixed
 from semiseg.declare import Gt, Le, Lt, Mark, record
-from semiseg.engine.inference import predict, predict_labels
 from semiseg.errors import UserError
 from semiseg.methods.supervised import FirstFit, GroupSize, LabeledLossSettings, NormGroups, SupervisedLearner
 from semiseg.pseudo import stability_score
 from semiseg.settings import EvaluatorSettings, TrainerSettings
+from semiseg.tasks.inference import predict, predict_labels
 
 
 @record

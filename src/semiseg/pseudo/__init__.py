@@ -1,4 +1,4 @@
-"""Pure pieces of learning from unlabeled images: labels, thresholds, CutMix masks, stability between snapshots."""
+"""Pure functions of learning from unlabeled images: labels, thresholds, CutMix masks, stability of predictions."""
 
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter, above_thresholds
 from semiseg.pseudo.class_balanced import class_balanced_thresholds, confident_labels, label_image

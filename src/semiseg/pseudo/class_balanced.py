@@ -10,7 +10,7 @@ from torch import Tensor
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence
 
 KEEP_ALL = 1e-5
-"""Threshold of a class with too few pixels to choose among."""
+"""Threshold that keeps all pixels of a class: for classes with too few to choose among."""
 
 
 def label_image(
@@ -19,9 +19,9 @@ def label_image(
     """Turn class probabilities of an image into a label and its confidence at every pixel.
 
     Args:
-        probabilities: ``(C, H, W)`` floating point, softmax over C; 255 classes at most.
-        thresholds: C values by class; where the confidence is below that of the pixel's class, the label is
-            ``ignore_index``, and the confidence stays. None keeps every label.
+        probabilities: softmax over C classes ``(C, H, W)``, floating point; 255 classes at most.
+        thresholds: smallest confidence of each class; below it the label becomes ``ignore_index`` and the
+            confidence stays. ``None`` keeps every label.
         ignore_index: label of pixels below the threshold.
 
     Returns:
@@ -39,20 +39,20 @@ def class_balanced_thresholds(
 ) -> NDArray[np.float32]:
     """Find thresholds by which each predicted class keeps the same share of its pixels (CBST; DMT).
 
-    Of every image each ``stride``-th pixel in row-major order is looked at, beginning with the first. A class with
+    Each ``stride``-th pixel of an image in row-major order is a sample, beginning with the first. A class with
     n of them gets the confidence at place ``floor(n * ratio)`` from the largest, so that one more than that
-    survives ``confidence >= threshold``; with a ratio of 1 or more the smallest one, so that the pixels not
-    looked at may still lie below; with ``n * ratio < 1``, and where there are none, 1e-5, which keeps all.
+    survives ``confidence >= threshold``; with a ratio of 1 or more the smallest one, so other
+    pixels may still lie below it; with ``n * ratio < 1``, and where there are none, 1e-5, which keeps all.
 
     Args:
-        labeled: label ``(H, W) uint8`` and confidence ``(H, W) float32`` of each image; 255 does not count. Gone
-            through once, such as ``(store.read(id) for id in store.ids)``.
+        labeled: label ``(H, W) uint8`` and confidence ``(H, W) float32`` of each image; 255 does not count. Read
+            once, such as ``(store.read(id) for id in store.ids)``.
         num_classes: number of classes C.
         ratio: share to keep, above 0.
-        stride: pixels from one sample to the next; published: 16. Four bytes of memory a sample.
+        stride: pixels from one sample to the next, each of which takes four bytes of memory. Published: 16.
 
     Returns:
-        ``(C,) float32``.
+        Thresholds ``(C,) float32``.
 
     Raises:
         ValueError: a ratio that is not above 0, or a stride below 1.
@@ -69,6 +69,7 @@ def class_balanced_thresholds(
         for values_of_class, start, end in zip(found, ends[:-1], ends[1:], strict=True):
             if end > start:
                 values_of_class.append(values[order[start:end]])
+    # published code of DMT: utils/common.py, generate_class_balanced_pseudo_labels
     thresholds = np.full(num_classes, KEEP_ALL, np.float32)
     for number, parts in enumerate(found):
         count = sum(map(len, parts))
@@ -83,13 +84,14 @@ def confident_labels(logits: Tensor, threshold: float, ignore_index: int = IGNOR
     """Label pixels by the network's own prediction where it is surer than a threshold (DMT's online ablation).
 
     Args:
-        logits: ``(N, C, H, W)`` floating point.
-        threshold: probability that has to be exceeded; published: 0.9.
+        logits: logits ``(N, C, H, W)``, floating point.
+        threshold: probability that has to be exceeded. Published: 0.9.
         ignore_index: label of the other pixels.
 
     Returns:
-        ``(N, H, W) int64``, without gradient.
+        Labels ``(N, H, W) int64``, without gradient.
     """
+    # published code of DMT: segmentation/utils/losses.py, OnlineLoss
     with torch.no_grad():
         confidence, label = logits.float().softmax(1).max(1)
         return label.masked_fill(confidence <= threshold, ignore_index)

@@ -15,20 +15,20 @@ def box_masks(
     """Draw CutMix masks; True takes the second image.
 
     Each box has ``a / boxes`` of the area with a ~ U(area_range), a random shape and position, and toggles
-    what it covers, so that overlaps cancel: with the defaults the mean share of True is about 0.25, not the
-    0.375 that one may expect. Equal to the masks of CPS for an equal NumPy generator (draw order: all areas,
-    all shapes, all positions).
+    what it covers, so overlaps cancel: with the defaults the mean share of True is about 0.25, not 0.375. The
+    masks equal those of CPS for the same NumPy generator (draw order: all areas, all shapes, all positions).
 
     Args:
         generator: source of all draws.
         n: number of masks.
         size: (height, width) in pixels.
-        boxes: boxes a mask.
+        boxes: number of boxes of a mask.
         area_range: bounds of the area of all boxes together, as a share of the image.
 
     Returns:
-        ``(n, 1, height, width) bool`` on the CPU.
+        Masks ``(n, 1, height, width) bool`` on the CPU.
     """
+    # published code of CPS: mask_gen.py, BoxMaskGenerator.generate_params
     area = generator.uniform(*area_range, size=(n, boxes))
     exponent = generator.uniform(size=(n, boxes))
     height = area**exponent

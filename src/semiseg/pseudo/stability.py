@@ -1,4 +1,4 @@
-"""How stable a prediction was while a network learned."""
+"""Stability of a prediction while a network learned."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ _NUM_LABELS = 256
 
 
 def stability_score(predictions: Sequence[Tensor]) -> Tensor:
-    """Say how stable the prediction of one image was while the network learned (ST++'s selection).
+    """Compute how stable the prediction of one image was while the network learned (ST++'s selection).
 
-    The mean over the earlier predictions of their mIoU with the last one, which plays the ground truth;
-    classes that are in neither are skipped.
+    The score is the mean mIoU of the earlier predictions with the last one, which takes the place of the ground
+    truth; classes that are in neither are skipped.
 
     Args:
         predictions: label maps ``(H, W)`` of successive snapshots, integers 0-255, the final one last.
@@ -25,6 +25,7 @@ def stability_score(predictions: Sequence[Tensor]) -> Tensor:
     """
     if len(predictions) < 2:
         raise ValueError(f"stability needs at least 2 predictions of an image, got {len(predictions)}")
+    # published code: main.py, select_reliable; the paper sums over the snapshots, which ranks images equally.
     *earlier, last = (prediction.flatten().long() for prediction in predictions)
     return torch.stack([_mean_iou(prediction, last) for prediction in earlier]).mean()
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from semiseg.contracts.score_names import MetricName, ScoreNames
 from semiseg.errors import UserError
 from semiseg.files import read_json, write_json
 from semiseg.locks import claim
@@ -29,7 +30,7 @@ class Entry:
     Args:
         overrides: what makes its config.
         state: "waiting", "running", "done", "failed", "killed" or "interrupted".
-        metric: mIoU of the reported network; None before the end, or without validation images.
+        metric: primary score of the reported network; None before the end, or without validation images.
         seconds: time that its processes have taken, over all attempts.
         exit_code: of its last process, negative for a signal; None while it runs, and where it is not known.
         log: last lines that its last process printed.
@@ -107,7 +108,7 @@ def look(folder: Path, entry: Entry) -> None:
     """Bring an entry to what the run directory says, which knows best."""
     place = StoredRun(folder)
     if summary := place.summary:
-        entry.state, entry.metric = "done", summary.get("miou")
+        entry.state, entry.metric = "done", ScoreNames.of(summary).value(summary)
         entry.seconds = entry.seconds or float(summary.get("wall_s") or 0)
         return
     state = place.status.get("state", "waiting")
@@ -117,6 +118,11 @@ def look(folder: Path, entry: Entry) -> None:
         entry.state, entry.metric = "waiting", None
     elif "running" in (state, entry.state):
         entry.state = "running" if place.worker() else "killed"
+
+
+def primary_of(folder: Path) -> MetricName:
+    """Return what the primary score of a run is called; that of segmentation before its end."""
+    return ScoreNames.of(StoredRun(folder).summary or {}).primary
 
 
 @contextmanager
