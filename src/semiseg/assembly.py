@@ -27,14 +27,11 @@ from semiseg.track.jsonl import JsonlTracker
 log = logging.getLogger(__name__)
 
 
-def open_data(
-    cfg: Composed, task: Task, stop: StopRequest, *, filled: bool = True
-) -> tuple[SegDataset, CheckReport]:
+def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple[SegDataset, CheckReport]:
     """Build the dataset and its split, and decode every file once in the life of its store.
 
     Args:
         cfg: the config.
-        task: says which size masks have.
         stop: asked between two files.
         filled: False decodes nothing ahead into the store, and reads what is not there from the files.
 
@@ -48,7 +45,7 @@ def open_data(
     if unlike := unlike_published(dataset.info.name, name, split.labeled):
         log.warning("split_family=%s split=%s split_id=%s is %s.", *name, unlike)
     dataset = stored(dataset, split, stop.check, filled=filled)
-    report = check_files(dataset, split, lambda done, total: stop.check(), task.label_size)
+    report = check_files(dataset, split, lambda done, total: stop.check())
     stop.check()
     return dataset, report
 

@@ -18,8 +18,6 @@ from semiseg.splits.lists import shown
 
 logger = logging.getLogger(__name__)
 
-LabelSize = Callable[[int, int], tuple[int, int]]
-
 SHOWN_FILES = 50
 MAX_THREADS = 16
 
@@ -108,10 +106,7 @@ class _Seen:
 
 
 def check_files(
-    dataset: SegDataset,
-    split: Split,
-    progress: Callable[[int, int], None] | None = None,
-    label_size: LabelSize = lambda height, width: (height, width),
+    dataset: SegDataset, split: Split, progress: Callable[[int, int], None] | None = None
 ) -> CheckReport:
     """Read all images of a split and the masks of its labeled, val and test ids; others' masks stay closed.
 
@@ -122,7 +117,6 @@ def check_files(
         dataset: where the images come from; its ``skip_bad`` chooses between refusing and leaving out.
         split: the ids.
         progress: called with the number of images done and of all.
-        label_size: height and width that the mask of an image must have, from those of the image.
 
     Raises:
         BadFilesError: naming all bad files, unless ``skip_bad`` is set.
@@ -134,7 +128,7 @@ def check_files(
     split = measurable(dataset, split)
     masked = frozenset((*split.labeled, *split.val, *split.test))
     ids = list(dict.fromkeys((*split.labeled, *split.unlabeled, *split.val, *split.test)))
-    seen = _inspect_all(dataset, ids, masked, progress or (lambda done, total: None), label_size)
+    seen = _inspect_all(dataset, ids, masked, progress or (lambda done, total: None))
     faults = tuple(fault for image_id in ids for fault in seen[image_id].faults)
     if faults and not dataset.skip_bad:
         raise BadFilesError(faults)
@@ -178,17 +172,13 @@ def without(split: Split, ids: set[str]) -> Split:
 
 
 def _inspect_all(
-    dataset: FileBacked,
-    ids: list[str],
-    masked: frozenset[str],
-    progress: Callable[[int, int], None],
-    label_size: LabelSize,
+    dataset: FileBacked, ids: list[str], masked: frozenset[str], progress: Callable[[int, int], None]
 ) -> dict[str, _Seen]:
     """Inspect in threads: PIL decodes outside of Python's lock."""
     seen: dict[str, _Seen] = {}
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
     try:
-        results = pool.map(lambda image_id: _inspect(dataset, image_id, image_id in masked, label_size), ids)
+        results = pool.map(lambda image_id: _inspect(dataset, image_id, image_id in masked), ids)
         for done, (image_id, result) in enumerate(zip(ids, results, strict=True), start=1):
             seen[image_id] = result
             progress(done, len(ids))
@@ -197,7 +187,7 @@ def _inspect_all(
     return seen
 
 
-def _inspect(dataset: FileBacked, image_id: str, with_mask: bool, label_size: LabelSize) -> _Seen:
+def _inspect(dataset: FileBacked, image_id: str, with_mask: bool) -> _Seen:
     image_file, mask_file = dataset.files(image_id)
     faults: list[Fault] = []
     size, mask = None, None
@@ -212,7 +202,7 @@ def _inspect(dataset: FileBacked, image_id: str, with_mask: bool, label_size: La
                 faults.append(Fault(image_id, str(mask_file or image_file), "mask missing"))
         except Exception as error:
             faults.append(_fault(image_id, mask_file or image_file, error))
-    if size is not None and mask is not None and label_size(*size) != mask[0]:
+    if size is not None and mask is not None and dataset.info.label_size(*size) != mask[0]:
         faults.append(Fault(image_id, str(mask_file), _size_mismatch(size, mask[0])))
     return _Seen(tuple(faults), mask[1] if mask else frozenset())
 
