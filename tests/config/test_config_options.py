@@ -183,7 +183,10 @@ def test_every_key_of_an_option_is_declared_with_a_text(group: str, option: str)
 
 
 def test_no_file_repeats_a_declared_default() -> None:
-    """A value is said once, by its declaration; files hold what differs from it."""
+    """A value is said once, by its declaration; files hold what differs from it.
+
+    Files of methods also show the choices that papers differ in.
+    """
     repeated = []
     for group in {*COMPONENTS, *RECORDS}:
         for path in sorted((conf_dir() / group).glob("*.yaml")):
