@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
+from omegaconf import OmegaConf
+
 from semiseg.config.check_keys import wrong_device
+from semiseg.config.schema import structured
 from semiseg.config.stored import Config, plain
 from semiseg.config.targets import BadTarget, locate
 from semiseg.declare import accepts
@@ -122,7 +125,9 @@ def decoder_factory(cfg: Config) -> Callable[[Sequence[Stage]], Decoder]:
 
 def settings(record: type[Record], node: Mapping[str, Any]) -> Record:
     """Turn a node (trainer, evaluator, tracker) into its record; keys that are left out take their defaults."""
-    return record(**plain(node))
+    typed = OmegaConf.merge(OmegaConf.structured(structured(record)), plain(node))  # reads 5 as the text "5"
+    values: Any = OmegaConf.to_container(typed)
+    return record(**values)
 
 
 def device(name: str, key: str = "trainer.device") -> torch.device:
