@@ -185,6 +185,7 @@ def test_a_resumed_run_keeps_the_branch_that_was_better(
     pairs = [(0.1, 0.9), (0.3, 0.2)]
     results(pairs)
     assert main(["train", f"run_dir={whole}", *overrides]) == 0
+    results(pairs)
     measure = loop.Trainer.measure
     calls = iter(range(10))
 
@@ -193,7 +194,6 @@ def test_a_resumed_run_keeps_the_branch_that_was_better(
             raise Interrupted("SIGTERM", 143)
         return measure(trainer, network)  # type: ignore[arg-type]
 
-    results(pairs)
     with monkeypatch.context() as patch:
         patch.setattr(loop.Trainer, "measure", stopped)
         assert main(["train", f"run_dir={run}", *overrides]) == 143

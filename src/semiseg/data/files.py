@@ -181,9 +181,9 @@ class FileDataset:
         masks: mask file of each id that should have one, whether it exists or not.
         void: values in masks beside 255 that stand for "not labeled"; they become 255.
         values: the label of each other value in masks; None where the values are the labels.
-        skip_bad: bad files are left out and recorded instead of refused; read by ``check_files``.
-        cache: keep the decoded pixels for all runs; read by ``stored``.
-        cache_dir: folder to keep them in; None: see ``cache_folder``.
+        skip_bad: whether bad files are left out and recorded instead of refused.
+        cache: whether the decoded pixels are kept for all runs.
+        cache_dir: folder that they are kept in; ``None`` takes $SEMISEG_CACHE, else the platform's folder for caches.
 
     Raises:
         UserError: an id is in two parts or twice in one; a void value is a class.
@@ -199,8 +199,8 @@ class FileDataset:
         void: tuple[int, ...] = (),
         values: Mapping[int, int] | None = None,
         skip_bad: bool = False,
-        cache: bool = True,
-        cache_dir: str | None = None,
+        cache: Cache = True,
+        cache_dir: CacheDir = None,
     ) -> None:
         require_disjoint({str(part): ids for part, ids in parts.items()}, f"dataset {info.name}")
         self.info = info

@@ -8,8 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from semiseg.config.stored import read_config
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.errors import UserError
 from semiseg.files import read_json
@@ -203,7 +202,7 @@ def read_run(path: Path) -> RunRecord:
     try:
         config = _read_config(path / RESOLVED)
         summary = _read_summary(path / "summary.json") if state == DONE else None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, UserError) as error:
         state, summary = UNREADABLE, None
         status = {**status, "error": " ".join(str(error).split())}
     overrides = tuple(map(str, read_optional(path / "overrides.yaml", list)))
@@ -289,10 +288,10 @@ def _without_directory(folder: Path) -> Iterator[RunRecord]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(plain, dict) or "method" not in plain:
+    config = read_config(path)
+    if "method" not in config:
         raise ValueError(f"{path.name} holds no config")
-    return {str(key): value for key, value in plain.items()}
+    return config
 
 
 def _read_summary(path: Path) -> dict[str, Any]:
