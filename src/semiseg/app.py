@@ -18,7 +18,7 @@ from semiseg.config.compose import Composed, as_yaml, render_run_yaml
 from semiseg.config.stored import plain, settings_that_matter
 from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.contracts.tracking import Tracker
-from semiseg.data.check import CheckReport, check_files
+from semiseg.data.file_faults import CheckReport, check_files
 from semiseg.data.store import stored
 from semiseg.engine.evaluate import quality_ids
 from semiseg.engine.failures import explained

@@ -80,7 +80,7 @@ def read_json(path: Path) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON cannot hold, by None at any depth."""
+    """Replace NaN and infinity, which JSON cannot hold, by ``None`` at any depth."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -21,7 +21,7 @@ def claim(file: TextIO) -> str | None:
         file: open for reading and appending.
 
     Returns:
-        None, or who else holds it: process, machine and time.
+        ``None``, or who else holds it: process, machine and time.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,7 +41,7 @@ def claim(file: TextIO) -> str | None:
 
 
 def holder(path: Path) -> str | None:
-    """Say who holds the lock of a file, without taking it; None for nobody."""
+    """Say who holds the lock of a file, without taking it; ``None`` for nobody."""
     with suppress(OSError), path.open(encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

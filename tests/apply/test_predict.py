@@ -11,7 +11,7 @@ from processes import Command
 from semiseg.apply.predict_folder import Predictions
 from semiseg.cli import main
 from semiseg.cli.eval import evaluate_run
-from semiseg.data.files import read_mask
+from semiseg.data.image_files import read_mask
 from semiseg.data.shapes import Shapes
 from semiseg.engine.metrics import ConfusionMatrix
 from semiseg.files import read_json

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg.data.check import check_files
+from semiseg.data.file_faults import check_files
 from semiseg.data.folder import Folder
 from semiseg.errors import UserError
 from semiseg.splits.split import make_split

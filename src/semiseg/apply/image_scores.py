@@ -31,7 +31,7 @@ class ImageScore:
         miou: mean IoU over the classes in truth or prediction, 0-1; NaN where no pixel counts.
         accuracy: share of the counted pixels that are predicted right.
         pixels: how many count.
-        iou: of each class; None for one in neither truth nor prediction.
+        iou: of each class; ``None`` for one in neither truth nor prediction.
     """
 
     id: str

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from semiseg.data.files import image_files
+from semiseg.data.image_files import image_files
 from semiseg.errors import UserError, listed, nearest
 from semiseg.splits.lists import IMAGE_SUFFIXES, without_suffix
 

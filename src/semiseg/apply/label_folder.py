@@ -16,7 +16,7 @@ from PIL import Image
 
 from semiseg.apply.mask_coding import MaskCoding
 from semiseg.contracts.dataset import Array, DatasetInfo
-from semiseg.data.files import read_image
+from semiseg.data.image_files import read_image
 from semiseg.errors import UserError
 from semiseg.files import copy, write_json, write_text
 from semiseg.pictures import PHOTO_EFFORT, gray, legend, save
@@ -39,7 +39,7 @@ class Rank:
     Args:
         name: see ``find_images``.
         confidence: mean over its pixels.
-        stability: see ``Stability``; None where it was not asked for.
+        stability: see ``Stability``; ``None`` where it was not asked for.
         labeled: share of its pixels above the thresholds.
     """
 

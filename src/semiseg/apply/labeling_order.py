@@ -13,7 +13,7 @@ from semiseg.apply.label_folder import LabelFolder, Rank
 from semiseg.apply.many_pictures import predicted
 from semiseg.apply.prediction_stability import Stability
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
-from semiseg.data.files import read_image
+from semiseg.data.image_files import read_image
 from semiseg.data.pseudo import Confidence
 from semiseg.data.pseudo_files import INDEX
 from semiseg.files import read_json, write_json
@@ -90,8 +90,8 @@ class Labeling:
 
         Args:
             keep: share of the pixels of every predicted class that keep their label.
-            first: write only so many pictures, the first of the ranking; None writes all.
-            scores: stability by name, to rank by; None ranks by confidence.
+            first: write only so many pictures, the first of the ranking; ``None`` writes all.
+            scores: stability by name, to rank by; ``None`` ranks by confidence.
             origin: what the labels depend on, for the record.
         """
         info, names = self._predictor.info, self.labels.ids

@@ -32,7 +32,7 @@ def images_of(
         part: images of validation or test, or training images with or without labels.
         overrides: config keys of the dataset and the split. Of another dataset all training images are labeled,
             unless a split is given too.
-        root: folder of the dataset; None for that of the config.
+        root: folder of the dataset; ``None`` for that of the config.
 
     Raises:
         UserError: a key or value is wrong, there is no such data, or no image in this part.

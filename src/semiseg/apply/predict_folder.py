@@ -24,8 +24,8 @@ class Predictions:
 
     Args:
         folder: where they lie.
-        opacity: share of the colors in the overlay; None writes none.
-        bits: of the confidence; None writes none.
+        opacity: share of the colors in the overlay; ``None`` writes none.
+        bits: of the confidence; ``None`` writes none.
     """
 
     def __init__(self, folder: Path, opacity: float | None, bits: Bits | None) -> None:

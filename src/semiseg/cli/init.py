@@ -8,7 +8,7 @@ from pathlib import Path
 
 from semiseg.cli.arguments import Parser
 from semiseg.config.searchpath import conf_dir, is_shipped
-from semiseg.data.check import BadFilesError
+from semiseg.data.file_faults import BadFilesError
 from semiseg.data.folder import Folder
 from semiseg.data.mask_labels import Value, parse_color
 from semiseg.errors import UserError

@@ -74,7 +74,7 @@ class Photometric:
 
         Args:
             image: ``(H, W, 3) uint8``.
-            label: ``(H, W) uint8``, or None.
+            label: ``(H, W) uint8``, or ``None``.
             seed: seed of all draws; the same seed gives the same result in every process.
 
         Raises:

@@ -44,7 +44,7 @@ class Cutout:
             raise UserError("Cutout: ratio starts at 0; expected a value above 0.")
 
     def __call__(self, image: Array, label: Array | None, seed: int) -> tuple[Array, Array | None]:
-        """Erase with probability ``p``; image ``(H, W, 3) uint8``, label ``(H, W) uint8`` or None."""
+        """Erase with probability ``p``; image ``(H, W, 3) uint8``, label ``(H, W) uint8`` or ``None``."""
         rng = np.random.RandomState(np.random.MT19937(seed))
         if rng.random_sample() >= self.p:
             return image, label

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from semiseg.data.files import image_files, images_by_stem
+from semiseg.data.image_files import image_files, images_by_stem
 from semiseg.errors import UserError
 from semiseg.splits.lists import IMAGE_SUFFIXES, shown
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import ImageOps
 
 from semiseg.contracts.dataset import Array
-from semiseg.data.files import BadFileError, open_mask
+from semiseg.data.image_files import BadFileError, open_mask
 from semiseg.data.mask_labels import color_text
 from semiseg.data.palette import Color
 

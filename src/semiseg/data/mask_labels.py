@@ -37,7 +37,7 @@ class MaskLabels:
     """The label of everything that masks may hold.
 
     Args:
-        numbers: label of each number; None where numbers are labels. Unused with colors.
+        numbers: label of each number; ``None`` where numbers are labels. Unused with colors.
         void: numbers that mean "not labeled".
         colors: label of each color of color-coded masks, 255 where it means "not labeled"; empty for others.
     """
@@ -47,7 +47,7 @@ class MaskLabels:
     colors: dict[Color, int]
 
     def palette(self) -> list[Color] | None:
-        """The first color of each class; None where masks are not color-coded."""
+        """The first color of each class; ``None`` where masks are not color-coded."""
         first = {label: color for color, label in reversed(self.colors.items())}
         return [first[label] for label in sorted(first) if label != IGNORE_INDEX] or None
 
@@ -60,7 +60,7 @@ def mask_labels(
     Args:
         name: of the dataset, for messages.
         classes: number of them.
-        values: one entry a class: what stands for it in the masks, or a list of that; None: its position.
+        values: one entry a class: what stands for it in the masks, or a list of that; ``None``: its position.
         void: what means "not labeled"; ``label_tables`` checks numbers.
 
     Raises:

@@ -51,9 +51,9 @@ class PseudoLabels:
 
     Args:
         path: directory of the store.
-        ids: the images that the store holds or will hold, where they are known without it; None: see its index.
+        ids: the images that the store holds or will hold, where they are known without it; ``None``: see its index.
         thresholds: by class; where the stored confidence is below that of the pixel's class, the label that is
-            read is 255. None: labels are read as they are stored.
+            read is 255. ``None``: labels are read as they are stored.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class PseudoLabels:
         return label
 
     def confidence(self, image_id: str) -> Confidence | None:
-        """Return the confidence ``(H, W) float32``, None where none is stored; raises as ``label`` does."""
+        """Return the confidence ``(H, W) float32``, ``None`` where none is stored; raises as ``label`` does."""
         entry = self._entry(image_id)
         if entry.confidence_crc is None:
             return None

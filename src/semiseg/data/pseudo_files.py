@@ -28,7 +28,7 @@ class Entry(NamedTuple):
         height: rows.
         width: columns.
         label_crc: CRC-32 of its bytes in the label file.
-        confidence_crc: the same for confidence; None where none is stored.
+        confidence_crc: the same for confidence; ``None`` where none is stored.
     """
 
     offset: int
@@ -51,7 +51,7 @@ def file_size(path: Path) -> int:
 
 
 def parsed_record(line: str) -> dict[str, Any] | None:
-    """Read a line of the journal; None if a kill or a crash has left only a part of it."""
+    """Read a line of the journal; ``None`` if a kill or a crash has left only a part of it."""
     try:
         record: dict[str, Any] = json.loads(line)
     except ValueError:

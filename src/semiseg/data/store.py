@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, get_args, runtime_checkable
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part, SegDataset, Split
-from semiseg.data.check import FileBacked
+from semiseg.data.file_faults import FileBacked
 from semiseg.data.store_files import CHANNELS, Entry, Kind, Parts, Stamp, cache_folder, locked, stamp
 from semiseg.data.store_fill import Wanted, elsewhere, fill, held, label_values, missing
 from semiseg.errors import UserError
@@ -55,7 +55,7 @@ class StoredDataset:
         return self._dataset.ids(part)
 
     def files(self, image_id: str) -> tuple[Path, Path | None]:
-        """Image file and mask file of an id; None where no mask is expected."""
+        """Image file and mask file of an id; ``None`` where no mask is expected."""
         return self._dataset.files(image_id)
 
     def image(self, image_id: str) -> Array:
@@ -64,7 +64,7 @@ class StoredDataset:
         return self._dataset.image(image_id) if found is None else found
 
     def mask(self, image_id: str) -> Array | None:
-        """Return the label map, ``(H, W) uint8`` with 255 ignored; None where the image has none."""
+        """Return the label map, ``(H, W) uint8`` with 255 ignored; ``None`` where the image has none."""
         found = self._read("masks", image_id)
         return self._dataset.mask(image_id) if found is None else found
 
@@ -77,7 +77,7 @@ class StoredDataset:
         return height, width
 
     def mask_content(self, image_id: str) -> tuple[tuple[int, int], frozenset[int]] | None:
-        """Height and width of a mask and the values in it; None where the image has none."""
+        """Height and width of a mask and the values in it; ``None`` where the image has none."""
         entry = self._entries["masks"].get(image_id)
         if entry is not None:
             return (entry.height, entry.width), frozenset(entry.labels)

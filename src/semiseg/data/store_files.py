@@ -79,7 +79,7 @@ def cache_folder(given: str | None) -> Path:
 
 
 def stamp(file: str) -> Stamp | None:
-    """Stamp of a file by its absolute path; None where there is none."""
+    """Stamp of a file by its absolute path; ``None`` where there is none."""
     try:
         status = os.stat(file)  # noqa: PTH116 - a path object each takes longer than the call
     except OSError:
@@ -203,7 +203,7 @@ class Parts:
         return {"folder": self.folder, "_maps": {}}
 
     def read(self, kind: Kind, entry: Entry) -> Array | None:
-        """Return a copy of an array; None where its part has been removed."""
+        """Return a copy of an array; ``None`` where its part has been removed."""
         if entry.part not in self._maps:
             try:
                 self._maps[entry.part] = np.memmap(self.folder / f"{entry.part}.bin", np.uint8, "r")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from semiseg.contracts.dataset import DatasetInfo
-from semiseg.data.files import Cache, CacheDir, FileDataset, Root, find_root, images_by_stem
+from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root, images_by_stem
 from semiseg.data.palette import bit_color
 from semiseg.errors import UserError
 from semiseg.splits.lists import read_stems

@@ -212,7 +212,7 @@ def threads() -> Section:
 
 
 def _quota() -> float | None:
-    """Number of cores whose time a container gets; None without a limit."""
+    """Number of cores whose time a container gets; ``None`` without a limit."""
     try:
         limit, period = CPU_QUOTA.read_text(encoding="ascii").split()
         return int(limit) / int(period)

@@ -12,7 +12,7 @@ from semiseg.config.stored import read_config
 from semiseg.contracts.dataset import Part
 from semiseg.data.camvid import CamVid
 from semiseg.data.cityscapes import Cityscapes
-from semiseg.data.files import ROOT_VARIABLE, FileDataset, NoFolderError
+from semiseg.data.image_files import ROOT_VARIABLE, FileDataset, NoFolderError
 from semiseg.data.store_files import cache_folder
 from semiseg.data.voc import Voc
 from semiseg.doctor.findings import Section

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from semiseg.data.files import BadFileError, image_files, read_image
 from semiseg.data.folder_files import TREE, FolderFiles, find_files
+from semiseg.data.image_files import BadFileError, image_files, read_image
 from semiseg.errors import UserError
 from semiseg.splits.lists import spread
 
@@ -55,7 +55,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Given:
-    """What is known of a layout, under the names of ``Layout``; None is to be found."""
+    """What is known of a layout, under the names of ``Layout``; ``None`` is to be found."""
 
     images: str | None = None
     masks: str | None = None
@@ -254,7 +254,7 @@ def _ends(name: str) -> Iterator[re.Match[str]]:
 
 @cache
 def _colors(path: Path) -> int | None:
-    """Number of colors of a picture; None where it cannot be read."""
+    """Number of colors of a picture; ``None`` where it cannot be read."""
     try:
         pixels = read_image(path).astype(np.int32)
     except BadFileError:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from semiseg.contracts.dataset import Array, Part
-from semiseg.data.check import check_files
+from semiseg.data.file_faults import check_files
 from semiseg.data.folder import Folder
 from semiseg.splits.split import make_split
 

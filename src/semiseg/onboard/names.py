@@ -31,7 +31,7 @@ class Named:
 
     Args:
         names: of the classes.
-        values: what stands for each in the masks, as far as that is written; else None.
+        values: what stands for each in the masks, as far as that is written; else ``None``.
         source: where it is written.
     """
 
@@ -51,7 +51,7 @@ def given_names(text: str) -> Named:
 
 
 def find_names(base: Path) -> Named | None:
-    """Read the names from a file such as classes.txt, class_dict.csv or labelmap.txt; None without one.
+    """Read the names from a file such as classes.txt, class_dict.csv or labelmap.txt; ``None`` without one.
 
     A line holds a name, and a color as "#rrggbb" or three numbers, or one number, in any order, between commas,
     colons or blanks.

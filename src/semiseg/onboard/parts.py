@@ -18,8 +18,8 @@ class Parts:
 
     Args:
         val: list, subfolder, or share of the labeled images.
-        test: list or subfolder; None: no test images.
-        listed: the file that the images drawn by a share are to be written to; None where ``val`` is no share.
+        test: list or subfolder; ``None``: no test images.
+        listed: the file that the images drawn by a share are to be written to; ``None`` where ``val`` is no share.
         notes: what was decided that may be wrong, and how to change it.
     """
 
@@ -35,7 +35,7 @@ def find_parts(root: Path, files: FolderFiles, given: str | float | None, own: P
     Args:
         root: folder of the dataset.
         files: its images and masks.
-        given: list, subfolder or share as typed; None to find one.
+        given: list, subfolder or share as typed; ``None`` to find one.
         own: list of images that were drawn, beside the dataset's config; used again where it exists.
         force: replace this list by another share.
 

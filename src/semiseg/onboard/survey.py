@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semiseg.contracts.dataset import Array
-from semiseg.data.check import BadFilesError, Fault
-from semiseg.data.files import MASK_MODES, BadFileError, open_mask, read_mask
+from semiseg.data.file_faults import BadFilesError, Fault
+from semiseg.data.image_files import MASK_MODES, BadFileError, open_mask, read_mask
 from semiseg.data.mask_colors import read_colors
 from semiseg.data.mask_labels import Value, color_text
 from semiseg.errors import UserError

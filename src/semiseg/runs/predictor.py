@@ -17,7 +17,7 @@ from PIL import Image
 from semiseg.config import build
 from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.contracts.training import Network
-from semiseg.data.files import read_image, upright_rgb
+from semiseg.data.image_files import read_image, upright_rgb
 from semiseg.engine.inference import predict_with_confidence, to_batch
 from semiseg.engine.tiles import Tiling, predict_tiled
 from semiseg.errors import UserError

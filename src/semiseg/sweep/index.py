@@ -29,9 +29,9 @@ class Entry:
     Args:
         overrides: what makes its config.
         state: "waiting", "running", "done", "failed", "killed" or "interrupted".
-        metric: mIoU of the reported network; None before the end, or without validation images.
+        metric: mIoU of the reported network; ``None`` before the end, or without validation images.
         seconds: time that its processes have taken, over all attempts.
-        exit_code: of its last process, negative for a signal; None while it runs, and where it is not known.
+        exit_code: of its last process, negative for a signal; ``None`` while it runs, and where it is not known.
         log: last lines that its last process printed.
     """
 

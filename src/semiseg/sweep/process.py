@@ -47,7 +47,7 @@ class Child:
         return time.monotonic() - self.began
 
     def poll(self) -> int | None:
-        """Exit code, negative for a signal; None while it runs."""
+        """Exit code, negative for a signal; ``None`` while it runs."""
         return self._process.poll()
 
     def stop(self, number: int) -> None:

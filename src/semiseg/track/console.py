@@ -15,8 +15,8 @@ class ConsoleTracker:
     """Shows step of the recipe, iteration, remaining time of the step, loss and mIoU.
 
     Args:
-        stages: number of steps of the recipe, None if unknown.
-        console: where to print; None for standard output.
+        stages: number of steps of the recipe, ``None`` if unknown.
+        console: where to print; ``None`` for standard output.
     """
 
     def __init__(self, stages: int | None = None, console: Console | None = None) -> None:

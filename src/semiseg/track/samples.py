@@ -38,7 +38,7 @@ def render(
 
     Args:
         image: ``(H, W, 3) uint8`` RGB.
-        truth: ``(H, W) uint8``; its panel is left out where None.
+        truth: ``(H, W) uint8``; its panel is left out where ``None``.
         prediction: ``(H, W) uint8``.
         confidence: ``(H, W) float32``, 0 (black) to 1 (white).
         info: palette of the classes.

@@ -75,7 +75,7 @@ def identity(cfg: Config, split: Split, run_dir: Path) -> Identity:
 
 
 def sweep_name(run_dir: Path) -> str | None:
-    """Name of the sweep that a run is a job of, which is its folder's; None for a single run."""
+    """Name of the sweep that a run is a job of, which is its folder's; ``None`` for a single run."""
     folder = run_dir.resolve().parent
     return folder.name if (folder / SWEEP_INDEX).is_file() else None
 

@@ -35,7 +35,7 @@ class WandbTracker:
         mode: "online" or "offline".
         info: names of the classes, for the masks.
         project: wandb project.
-        entity: user or team; None for the account's default.
+        entity: user or team; ``None`` for the account's default.
         group, name, tags, config: see ``semiseg.track.wandb_run.Identity``.
         init_timeout: seconds that wandb may take to start.
         close_timeout: seconds that ``close`` may take.

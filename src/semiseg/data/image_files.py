@@ -51,7 +51,7 @@ def find_root(root: str | Path | None, name: str, tree: str, *, also: Sequence[s
     """Return the existing folder of a dataset.
 
     Args:
-        root: ``dataset.root``; None means the folder ``name`` in the folder that SEMISEG_DATA names.
+        root: ``dataset.root``; ``None`` means the folder ``name`` in the folder that SEMISEG_DATA names.
         name: name of the dataset.
         tree: drawing of the expected files, for the message.
         also: other names that the folder in SEMISEG_DATA may have, as archives give them.
@@ -218,7 +218,7 @@ class FileDataset:
         return self._parts.get(part, ())
 
     def files(self, image_id: str) -> tuple[Path, Path | None]:
-        """Image file and mask file of an id, existing or not; None where no mask is expected."""
+        """Image file and mask file of an id, existing or not; ``None`` where no mask is expected."""
         return self._images[image_id], self._masks.get(image_id)
 
     def pixel_options(self) -> dict[str, Any]:
@@ -230,7 +230,7 @@ class FileDataset:
         return read_image(self._images[image_id])
 
     def mask(self, image_id: str) -> Array | None:
-        """Return the label map, ``(H, W) uint8`` with 255 ignored; None without mask file.
+        """Return the label map, ``(H, W) uint8`` with 255 ignored; ``None`` without mask file.
 
         Raises:
             BadFileError: the file cannot be read, or holds values that are no class.

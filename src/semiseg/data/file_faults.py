@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from semiseg.contracts.dataset import Array, DatasetInfo, SegDataset, Split
-from semiseg.data.files import BadFileError
+from semiseg.data.image_files import BadFileError
 from semiseg.errors import UserError
 from semiseg.splits.lists import shown
 
@@ -29,7 +29,7 @@ class FileBacked(SegDataset, Protocol):
     skip_bad: bool
 
     def files(self, image_id: str) -> tuple[Path, Path | None]:
-        """Image file and mask file of an id; None where no mask is expected."""
+        """Image file and mask file of an id; ``None`` where no mask is expected."""
         ...
 
 
@@ -42,7 +42,7 @@ class Indexed(FileBacked, Protocol):
         ...
 
     def mask_content(self, image_id: str) -> tuple[tuple[int, int], frozenset[int]] | None:
-        """Height, width and values of a mask; None where there is none; raises as ``mask`` does."""
+        """Height, width and values of a mask; ``None`` where there is none; raises as ``mask`` does."""
         ...
 
 
