@@ -1,6 +1,6 @@
 """``hydra/launcher=submitit_slurm``: every job of a sweep waits in the queue of a cluster.
 
-As in ``semiseg_launcher``, what is needed of semiseg comes with the task.
+As in ``semiseg_launcher``, everything of semiseg comes with the task.
 """
 
 from collections.abc import Sequence
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class SubmititLauncherConf:
-    """What ``hydra.launcher`` holds; what is null is left to the cluster.
+    """Settings of ``hydra.launcher``; the cluster decides those that are null.
 
     Args:
-        cluster: "slurm", or "local": all jobs at once on this machine, to try it out.
-        folder: scripts and logs of submitit; at the same place on the machines that run the jobs.
-        timeout_min: minutes of a job; one that reaches them saves and goes into the queue again.
-        max_num_timeout: how often it does.
+        cluster: queue: "slurm", or "local" for all jobs at once on this machine, to try it out.
+        folder: folder of submitit's scripts and logs, the same on the machines that run the jobs.
+        timeout_min: time limit of a job in minutes; a job that reaches it saves and goes into the queue again.
+        max_num_timeout: number of times that a job may do so.
         signal_delay_s: seconds before its end in which a job finishes its step and saves.
-        cpus_per_task: cores of a job.
-        gpus_per_node: GPUs of a job.
-        mem_gb: memory of a job.
-        array_parallelism: jobs at a time.
-        name: of the jobs in the queue.
-        partition: options of sbatch; so are the next five.
+        cpus_per_task: number of cores of a job.
+        gpus_per_node: number of GPUs of a job.
+        mem_gb: memory of a job in GB.
+        array_parallelism: number of jobs at a time.
+        name: name of the jobs in the queue.
+        partition, account, qos, constraint, exclude, comment: options of sbatch.
         setup: shell lines before each job, such as ``[module load python]``.
         additional_parameters: other options of sbatch, such as ``{mail-type: END}``.
     """
@@ -62,7 +62,7 @@ class SubmititLauncherConf:
 
 
 def register() -> None:
-    """Make the option known; after Hydra has imported its plugins, one of which may have an option of this name."""
+    """Register the option after Hydra has imported its plugins, one of which may have an option of this name."""
     ConfigStore.instance().store(
         group="hydra/launcher", name="submitit_slurm", node=SubmititLauncherConf, provider="semiseg"
     )
@@ -72,7 +72,7 @@ class SubmititLauncher(Launcher):
     """Hands ``semiseg train`` of every job to a queue, and waits for all of them.
 
     Args:
-        settings: see ``SubmititLauncherConf``.
+        settings: settings of ``SubmititLauncherConf``.
     """
 
     def __init__(self, **settings: Any) -> None:

@@ -49,15 +49,15 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
 
     Args:
         cfg: the checked config; ``run_dir``, ``name`` and ``trainer.threads`` are set.
-        overrides: what was given on the command line, for the record.
-        plan_only: print what would be done and how long it would take, and stop.
+        overrides: overrides of the command line, for the record.
+        plan_only: whether only a plan of the steps with their duration is printed.
 
     Returns:
         mIoU of the reported network on the validation images, NaN where there are none.
 
     Raises:
         UserError: bad data, or a directory that cannot be used.
-        RunFailed: the loss is not finite, or the machine ran out of something.
+        RunFailed: the loss is not finite, or memory or disk ran out.
         Interrupted: a signal or the time limit ended the run; its state is saved.
     """
     place = RunDir(Path(cfg.run_dir).expanduser())
@@ -91,15 +91,15 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
 
 
 def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple[SegDataset, CheckReport]:
-    """Build the dataset and its split, and decode every file once in the life of its store.
+    """Build the dataset and its split, and decode the files that its store lacks.
 
     Args:
         cfg: the config.
-        stop: asked between two files.
-        filled: False decodes nothing ahead into the store, and reads what is not there from the files.
+        stop: request to stop, checked between two files.
+        filled: whether the store is filled first; False reads images that it lacks from their files.
 
     Raises:
-        UserError: a leak, or bad files; names all of them. Or the store has no room.
+        UserError: a leak; bad files, all of which it names; or a store without room.
         Interrupted: a stop was requested.
     """
     dataset = build.dataset(cfg)
@@ -116,7 +116,7 @@ def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple
 def open_session(
     cfg: Composed, place: RunDir, dataset: SegDataset, split: Split, stop: StopRequest
 ) -> tuple[Session, Networks]:
-    """Build what all steps of the run share, and what makes its networks; nothing that it logs is kept yet."""
+    """Build the session that all steps share, and the source of its networks; nothing that it logs is kept yet."""
     nowhere = JsonlTracker(Path(os.devnull))
     config = plain(cfg)
     trainer = build.settings(TrainerSettings, cfg.trainer)
@@ -124,7 +124,7 @@ def open_session(
     initial = find_initial(config, here)
     for remark in initial.remarks if initial else ():
         log.warning(remark)
-    # A step is gone on with under the settings that its run began with, whatever keys have been added since.
+    # A step continues under the settings that its run began with, even if keys have been added since.
     begun = place.config if place.started and place.has_config else config
     output = Output(
         run_dir=place.path,
@@ -182,7 +182,7 @@ def _planned(cfg: Composed, session: Session, networks: Networks) -> list[Planne
 def _guarded(
     place: RunDir, cfg: Composed, session: Session, networks: Networks, report: CheckReport
 ) -> float:
-    """Run the recipe and leave, however it ends, a status file and closed trackers."""
+    """Run the recipe; leave a status file and closed trackers, however it ends."""
     earlier = place.status
     position: dict[str, Any] = {"step": earlier.get("step"), "iteration": earlier.get("iteration", 0)}
     state, error = "failed", None
@@ -214,7 +214,7 @@ def _guarded(
 
 
 def _recipe(place: RunDir, cfg: Composed, lab: Lab, report: CheckReport) -> dict[str, Any]:
-    """Train, summarize and store; returns the summary as a later process reads it."""
+    """Train, summarize and store; return the summary as a later process reads it."""
     session = lab.session
     reset_peak_memory(session.compute.device)
     began = time.perf_counter()
@@ -229,7 +229,7 @@ def _recipe(place: RunDir, cfg: Composed, lab: Lab, report: CheckReport) -> dict
 
 
 def _kept(place: RunDir, cfg: Composed, session: Session) -> Output:
-    """Return the output of a session with a journal and trackers that keep what is logged."""
+    """Return the output of a session with a journal and trackers that keep its log."""
     journal = JsonlTracker(place.journal)
     trackers: list[Tracker] = [journal, ConsoleTracker(len(place.plan) or None)]
     if cfg.tracker.mode != "disabled":
@@ -264,7 +264,7 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
-    """Copy log messages into the run directory, and the traceback of what ends the run."""
+    """Copy log messages into the run directory, and the traceback of an error that ends the run."""
     handler = _LogFile(path)
     root = logging.getLogger("semiseg")
     root.addHandler(handler)

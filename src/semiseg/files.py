@@ -18,13 +18,13 @@ def temporary(path: Path) -> Path:
 
 
 def final_name(name: str) -> str:
-    """Name that a file made by ``temporary`` was to get, of whichever process; other names unchanged."""
+    """Name that a file named by ``temporary`` in any process was to get; other names stay."""
     found = re.fullmatch(r"\.(.+)\.tmp-\d+", name)
     return found[1] if found else name
 
 
 def remove_temporaries(directory: Path, recursive: bool = False) -> None:
-    """Remove what killed processes left unfinished; nobody may be writing there."""
+    """Remove files that killed processes left unfinished; no process may be writing there."""
     for path in directory.rglob(".*.tmp-*") if recursive else directory.glob(".*.tmp-*"):
         path.unlink(missing_ok=True)
 
@@ -40,7 +40,7 @@ def sync_directory(directory: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that becomes ``path`` at the end of the block; an error leaves the former one.
+    """Open a file that becomes ``path`` at the end of the block; an error leaves the previous one.
 
     At any moment the old or the new file is there, whole.
     """

@@ -13,15 +13,15 @@ log = logging.getLogger(__name__)
 
 
 def claim(file: TextIO) -> str | None:
-    """Lock a file until it is closed, and write into it who holds it.
+    """Lock a file until it is closed, and write its holder into it.
 
     A file system without locks gives a warning.
 
     Args:
-        file: open for reading and appending.
+        file: file that is open for reading and appending.
 
     Returns:
-        ``None``, or who else holds it: process, machine and time.
+        ``None``, or its other holder: process, machine and time.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -30,7 +30,7 @@ def claim(file: TextIO) -> str | None:
         return file.read().strip() or "unknown process"
     except OSError as error:
         log.warning(
-            "%s cannot be locked (%s): see to it that no other process works there.",
+            "%s cannot be locked (%s): make sure that no other process uses it.",
             Path(file.name).parent,
             error.strerror,
         )
@@ -41,7 +41,7 @@ def claim(file: TextIO) -> str | None:
 
 
 def holder(path: Path) -> str | None:
-    """Say who holds the lock of a file, without taking it; ``None`` for nobody."""
+    """Return the holder of the lock of a file without taking it; ``None`` where it is free."""
     with suppress(OSError), path.open(encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -108,7 +108,7 @@ class EvaluatorSettings:
 
 @record
 class TrackerSettings:
-    """Where numbers go beside metrics.jsonl."""
+    """Where numbers go in addition to metrics.jsonl."""
 
     name: str = "default"
     """Name of the option."""

@@ -1,4 +1,4 @@
-"""What a run comes to: ``summary.json``, the reported checkpoint, the sample pictures."""
+"""The result of a run: ``summary.json``, the reported checkpoint, the sample pictures."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from semiseg.track.samples import write_samples
 
 
 def summarize(config: Config, lab: Lab, network: Network, wall_seconds: float) -> dict[str, Any]:
-    """Evaluate the reported network once more where that is needed, and collect what the run comes to.
+    """Evaluate the reported network once more where that is needed, and collect the result of the run.
 
     The validation result is that of the fit the network comes from; test images, where there are any, are
     evaluated here and only here.
@@ -26,7 +26,7 @@ def summarize(config: Config, lab: Lab, network: Network, wall_seconds: float) -
     Args:
         config: the run's config.
         lab: the finished recipe.
-        network: what the method returned.
+        network: network that the method returned.
         wall_seconds: duration of this process's part of the run.
     """
     session = lab.session
@@ -65,7 +65,7 @@ def summarize(config: Config, lab: Lab, network: Network, wall_seconds: float) -
 
 
 def _beginnings(lab: Lab) -> dict[str, Any]:
-    """What the run has from other runs, with the digests of their files; nothing where it began by itself."""
+    """Fits and weights taken from other runs, with the digests of their files; empty without any."""
     found: dict[str, Any] = {}
     if lab.networks.initial is not None:
         found["init_from"] = lab.networks.initial.summary()
@@ -87,7 +87,7 @@ def _split_facts(split: Split) -> dict[str, Any]:
 
 
 def _work(lab: Lab, wall_seconds: float) -> dict[str, Any]:
-    """What the steps did and how long it took, over all processes of the run."""
+    """Work of the steps and its duration, over all processes of the run."""
     fits = lab.fits.values()
     seconds = sum(fit["training_seconds"] for fit in fits)
     return {

@@ -16,7 +16,7 @@ from semiseg.files import replacing, write_text
 
 CORNER = "true class / predicted"
 NUMBERED = 40
-"""With more classes than this the cells have no room for numbers."""
+"""Largest number of classes at which the cells have room for numbers."""
 DARK = 0.55
 SHADES = LinearSegmentedColormap.from_list("share", ["#ffffff", "#0072b2"])
 

@@ -1,4 +1,4 @@
-"""How well a network does on each image, and pictures of those where it does worst."""
+"""Scores of a network on each image, and pictures of the worst."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ WRONG = (213, 94, 0)
 
 @dataclass(frozen=True)
 class ImageScore:
-    """How well one image is predicted.
+    """Score of one predicted image.
 
     Args:
-        id: of the image.
+        id: id of the image.
         miou: mean IoU over the classes in truth or prediction, 0-1; NaN where no pixel counts.
         accuracy: share of the counted pixels that are predicted right.
-        pixels: how many count.
-        iou: of each class; ``None`` for one in neither truth nor prediction.
+        pixels: number of pixels that count.
+        iou: IoU of each class; ``None`` for one in neither truth nor prediction.
     """
 
     id: str
@@ -45,9 +45,9 @@ class ImageScores:
     """Scores each image of an evaluation; an argument ``watch`` of ``evaluate``.
 
     Args:
-        ids: of the images, in the order of the evaluation.
+        ids: ids of the images, in the order of the evaluation.
         info: the classes.
-        done: called for each image.
+        done: function called after each image.
     """
 
     def __init__(self, ids: Sequence[str], info: DatasetInfo, done: Callable[[], None]) -> None:
@@ -57,7 +57,7 @@ class ImageScores:
         self._scores: list[ImageScore] = []
 
     def __call__(self, labels: Tensor, truth: Tensor) -> None:
-        """Take in a batch, ``(N, H, W)`` each."""
+        """Score a batch of labels and truth, ``(N, H, W)`` each."""
         for own_labels, own_truth in zip(labels, truth, strict=True):
             matrix = ConfusionMatrix(
                 self._info.num_classes, ignore_index=self._info.ignore_index, device=labels.device
@@ -88,12 +88,12 @@ def write_scores(path: Path, ranked: Sequence[ImageScore], classes: Sequence[str
 def write_worst(
     folder: Path, samples: Sequence[Sample], scores: Sequence[ImageScore], info: DatasetInfo
 ) -> None:
-    """Write a picture of each image, the worst first, and the legend; pictures of an earlier time are removed.
+    """Write a picture of each image, the worst first, and the legend; earlier pictures are removed.
 
     Args:
-        folder: made if needed.
+        folder: folder, which is made if needed.
         samples: images with their masks and predictions.
-        scores: of the same images.
+        scores: scores of the same images.
         info: names and colors of the classes.
     """
     folder.mkdir(parents=True, exist_ok=True)

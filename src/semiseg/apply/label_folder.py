@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 IMAGES, MASKS, CONFIDENCE = "images", "masks", "confidence"
 RANKING, RECORD, CLASSES, LEGEND = "ranking.csv", "label.json", "classes.txt", "legend.png"
 STORE = ".unfinished"
-"""Subfolder for labels and confidences until all thresholds are known; it marks work that can be continued."""
+"""Subfolder of labels and confidences until all thresholds are known; it marks work that can be continued."""
 ORIGIN = "origin.txt"
 
 
 @dataclass(frozen=True)
 class Rank:
-    """What is known about a labeled picture.
+    """Rank of a labeled picture.
 
     Args:
-        name: see ``find_images``.
-        confidence: mean over its pixels.
-        stability: see ``Stability``; ``None`` where it was not asked for.
+        name: name of the picture, see ``find_images``.
+        confidence: mean confidence of its pixels.
+        stability: score of ``Stability``; ``None`` where it was not computed.
         labeled: share of its pixels above the thresholds.
     """
 
@@ -53,10 +53,10 @@ class LabelFolder:
     """A folder of labeled pictures, as ``dataset=folder`` reads it.
 
     Args:
-        folder: where it lies.
-        sources: the pictures by name.
-        coding: how masks are written.
-        link: link to the pictures instead of copying them.
+        folder: path of the folder.
+        sources: picture files by name.
+        coding: numbers and colors of the masks.
+        link: whether the pictures are linked instead of copied.
     """
 
     def __init__(self, folder: Path, sources: Mapping[str, Path], coding: MaskCoding, link: bool) -> None:
@@ -66,24 +66,24 @@ class LabelFolder:
         self._coding, self._link = coding, link
 
     def image(self, name: str) -> Path:
-        """Where the picture goes; one of an extension that no dataset finds becomes a PNG."""
+        """File of the picture; one of an extension that no dataset finds becomes a PNG."""
         suffix = self._sources[name].suffix
         return self.folder / IMAGES / f"{name}{suffix if suffix.lower() in IMAGE_SUFFIXES else '.png'}"
 
     def mask(self, name: str) -> Path:
-        """Where the mask goes."""
+        """File of the mask."""
         return self.folder / MASKS / f"{name}.png"
 
     def confidence(self, name: str) -> Path:
-        """Where the confidence goes."""
+        """File of the confidence."""
         return self.folder / CONFIDENCE / f"{name}.png"
 
     def open(self, force: bool, origin: str) -> None:
         """Make the folder ready; unfinished work of the same origin is continued.
 
         Args:
-            force: replace what is there.
-            origin: hash of the pictures and of what their labels depend on.
+            force: whether existing files are replaced.
+            origin: hash of the pictures and of everything else that their labels depend on.
 
         Raises:
             UserError: files would be replaced without ``force``, which may have been corrected by hand; a picture
@@ -128,10 +128,10 @@ class LabelFolder:
         """Write ranking, names of the classes, legend and record.
 
         Args:
-            ranks: of all pictures, the one to label next first.
+            ranks: ranks of all pictures, the one to label next first.
             written: names of the pictures that were written.
             info: classes.
-            record: what the labels depend on.
+            record: origin of the labels.
         """
         write_text(self.folder / RANKING, self._ranking(ranks, set(written)))
         values = dict(zip(info.classes, self._coding.numbers, strict=True))
@@ -142,7 +142,7 @@ class LabelFolder:
         shutil.rmtree(self.store)
 
     def abandon(self) -> None:
-        """Take away what was made for pictures of which none could be labeled."""
+        """Remove the unfinished folder of pictures of which none could be labeled."""
         shutil.rmtree(self.store)
         with suppress(OSError):  # it holds something else
             self.folder.rmdir()

@@ -1,4 +1,4 @@
-"""Reading the words after a command."""
+"""Parsing of the arguments after a command."""
 
 import argparse
 from typing import Any, NoReturn
@@ -7,10 +7,10 @@ from semiseg.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports mistakes as ``UserError``, which the command line shows on one screen."""
+    """A parser that reports mistakes as ``UserError``, which the command line shows on one screen."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of leaving the process.
+        """Raise ``UserError`` instead of leaving the process.
 
         Raises:
             UserError: always; it names the mistake and the command whose help shows the options.

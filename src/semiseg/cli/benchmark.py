@@ -1,4 +1,4 @@
-"""``semiseg benchmark``: what a training step costs beside its networks, and how quickly images are read."""
+"""``semiseg benchmark``: times of training steps compared with their bare networks, and of reading images."""
 
 import argparse
 import platform
@@ -54,7 +54,7 @@ def publish(command: Sequence[str], report: Sequence[str], output: Path | None) 
 
 
 def machine() -> list[str]:
-    """What the numbers were measured on, as lines of Markdown."""
+    """Describe the machine as lines of Markdown."""
     found = environment()
     versions = ", ".join(
         f"{name} {found['packages'][name]}" for name in PACKAGES if name in found["packages"]

@@ -47,9 +47,9 @@ class Evaluation(NamedTuple):
     """A network that was measured, and the result.
 
     Args:
-        network: on its device.
-        dataset: the images and masks.
-        result: plain values: miou, iou by class, accuracy, confusion, and what was measured how.
+        network: network on its device.
+        dataset: images and masks.
+        result: plain values: miou, iou by class, accuracy, confusion, and how they were measured.
         images: scores of the images, the worst first.
     """
 
@@ -63,8 +63,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run ``semiseg eval`` with the arguments after its name; return the exit code.
 
     Raises:
-        UserError: no finished run, no such images, other classes, a network that cannot be applied so, or a folder
-            that was chosen and cannot be written.
+        UserError: no finished run, no such images, other classes, settings that do not suit the network, or a chosen
+            folder that cannot be written.
     """
     options = _parser().parse_intermixed_args(arguments)
     run = open_run(options.run)
@@ -102,11 +102,11 @@ def measure(
 
     Args:
         run: the run.
-        checkpoint: see ``FinishedRun.checkpoint``.
-        part: which images; see ``images_of``.
-        settings: how the network is applied.
-        device: where to compute.
-        root: where the dataset is now, if it has moved.
+        checkpoint: name of the network, see ``FinishedRun.checkpoint``.
+        part: part of the images, see ``images_of``.
+        settings: settings of the evaluation.
+        device: device to compute on.
+        root: folder of the dataset, if it has moved; ``None`` takes that of the run.
         overrides: config keys of another dataset or partition.
 
     Raises:
@@ -159,7 +159,7 @@ def _write_details(
     folder: Path, found: Evaluation, settings: EvaluatorSettings, device: torch.device, worst: int
 ) -> None:
     """Write the confusion matrix, the scores of the images, and pictures of the worst."""
-    # matplotlib takes a second, which faults need not.
+    # matplotlib takes a second to import, and mistakes are shown without it.
     from semiseg.apply.confusion import write_picture, write_table
 
     result, info = found.result, found.dataset.info
@@ -185,7 +185,7 @@ def _write_details(
 
 
 def file_stem(result: dict[str, Any], usual: EvaluatorSettings) -> str:
-    """Name a result after what was measured and how that differs from the run's own evaluation."""
+    """Name a result by part and network, and by its differences from the run's own evaluation."""
     settings = result["evaluator"]
     parts = ["eval", result["part"], re.sub(r"[^\w.-]+", "_", result["checkpoint"])]
     if overrides := result.get("overrides"):

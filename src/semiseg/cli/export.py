@@ -47,13 +47,13 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         UserError: no run, a file that is there already, packages that are missing, or a network or an evaluator
             that cannot be exported.
-        RunFailed: the exported network predicts otherwise than the trained one.
+        RunFailed: the exported network predicts differently from the trained one.
     """
     options = _parser().parse_args(arguments)
     run = open_run(options.run)
     settings = chosen_settings(options, run)
     target = _target(options.output, options.format, run, options.force)
-    # Torch takes seconds, which the mistakes above need not.
+    # Torch takes seconds to import, and the mistakes above are shown without it.
     from semiseg.export import graph as export_network
 
     if options.format == "onnx":
@@ -74,21 +74,21 @@ def main(arguments: Sequence[str]) -> int:
 def export(
     run: FinishedRun, checkpoint: str, settings: EvaluatorSettings, form: Format, target: Path
 ) -> tuple[list[Agreement], int]:
-    """Write a network as a file, after it was compared with its origin.
+    """Write a network as a file after comparing it with its origin.
 
     Args:
         run: the run.
-        checkpoint: see ``FinishedRun.checkpoint``.
-        settings: how the network is applied.
-        form: "onnx", or "torch" for a file of ``torch.export``.
-        target: the file, in a folder that exists; one that is there is replaced.
+        checkpoint: name of the network, see ``FinishedRun.checkpoint``.
+        settings: settings of the evaluation.
+        form: format, "onnx", or "torch" for a file of ``torch.export``.
+        target: file in a folder that exists; an existing file is replaced.
 
     Returns:
-        How they agree at each size, and the bytes of the file.
+        The agreement at each size, and the number of bytes of the file.
 
     Raises:
         UserError: no such checkpoint; a network or settings that cannot be exported; the file cannot be written.
-        RunFailed: the exported network predicts otherwise than its origin.
+        RunFailed: the exported network predicts differently from its origin.
     """
     import torch
 
@@ -116,7 +116,7 @@ def export(
 def metadata(
     run: FinishedRun, checkpoint: str, settings: EvaluatorSettings, bundle: dict[str, Any], smallest: int
 ) -> dict[str, Any]:
-    """Return what an exported file says about itself, as plain values; no path of this machine is among them."""
+    """Return the metadata of an exported file as plain values, without any path of this machine."""
     config, summary = run.config, run.summary
     return {
         "version": VERSION,
@@ -143,7 +143,7 @@ def metadata(
 
 
 def outside(run: FinishedRun) -> list[str]:
-    """Say what the run does to its predictions that no exported file does."""
+    """Describe what the run does to its predictions and no exported file does."""
     sentences = []
     if run.config["dataset"].get("half_size", False):
         sentences.append(

@@ -1,4 +1,4 @@
-"""``semiseg init``: the command."""
+"""``semiseg init``: the dataset config of a folder of images and masks."""
 
 import argparse
 import re
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run ``semiseg init`` with the arguments after its name; return the exit code.
 
     Raises:
-        UserError: there is no folder, image or mask, files cannot serve, the names do not go with the masks, or
-            the config exists already.
+        UserError: there is no folder, image or mask, files are unusable, the names do not match the masks, or the
+            config exists already.
     """
     options = _parser().parse_args(arguments)
     root = Path(options.folder).expanduser()
@@ -73,13 +73,13 @@ def main(arguments: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class _Findings:
-    """What is written, and what the next steps depend on.
+    """Findings that are written, and that the next steps depend on.
 
     Args:
-        config: of the dataset, as YAML.
-        drawn: images to validate on that a list has to keep.
+        config: config of the dataset, as YAML.
+        drawn: ids of validation images that are written to a list.
         made_up: whether the names of the classes are placeholders.
-        measures: what was counted.
+        measures: counts of the dataset.
     """
 
     config: str
@@ -89,7 +89,7 @@ class _Findings:
 
 
 def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace) -> _Findings:
-    """Look at everything and print what there is to know."""
+    """Examine the folder and print the report."""
     given = Given(options.images, options.masks, options.image_suffix, options.mask_suffix)
     layout, others = find_layout(root, given)
     files = layout.find(root)
@@ -113,7 +113,7 @@ def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace)
 
 
 def _classes(found: Survey, root: Path, options: argparse.Namespace) -> Classes:
-    """Decide on the classes; where masks that cannot be read may be why that fails, name them instead."""
+    """Decide on the classes; where that fails and some masks cannot be read, name these instead."""
     named = given_names(options.classes) if options.classes else find_names(root)
     try:
         return decide(found, named, _void(options.void))
@@ -186,7 +186,7 @@ def _parser() -> Parser:
         "those of classes.txt, class_dict.csv, labelmap.txt ... in FOLDER, else placeholders",
     )
     parser.add_argument(
-        "--void", metavar="VALUE,...", help='numbers or colors that mean "not labeled", beside 255'
+        "--void", metavar="VALUE,...", help='numbers or colors that mean "not labeled", in addition to 255'
     )
     parser.add_argument("--images", metavar="DIR", help="folder of the images below FOLDER; default: found")
     parser.add_argument("--masks", metavar="DIR", help="folder of the masks below FOLDER; default: found")

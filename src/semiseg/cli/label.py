@@ -1,4 +1,4 @@
-"""``semiseg label``: pseudo-labels of own pictures to correct by hand, and which to label next."""
+"""``semiseg label``: pseudo-labels of own pictures to correct by hand, ranked by which to label next."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     from semiseg.apply.images import find_images, large_pictures
 
     found = find_images(options.images)
-    # What takes seconds to import comes after the mistakes that are found without it.
+    # These take seconds to import, and the mistakes above are shown without them.
     from semiseg.apply.label_folder import RANKING, RECORD, LabelFolder
     from semiseg.apply.labeling_order import Labeling
     from semiseg.apply.many_pictures import failures, origin

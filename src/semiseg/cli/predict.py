@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     from semiseg.apply.images import find_images, large_pictures
 
     found = find_images(options.images)
-    # What takes seconds to import comes after the mistakes that are found without it.
+    # These take seconds to import, and the mistakes above are shown without them.
     from semiseg.apply.many_pictures import failures, origin
     from semiseg.apply.predict_folder import RECORD, Predictions
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _predict_all(predictor: Predictor, waiting: Mapping[str, Path], output: Predictions) -> None:
-    """Predict pictures one by one, while another thread writes the former one."""
+    """Predict pictures one by one, while another thread writes the previous one."""
     from semiseg.apply.many_pictures import predicted
     from semiseg.engine.signals import StopRequest
     from semiseg.progress_bar import progress

@@ -37,7 +37,7 @@ class Frame:
 
 
 def frame(size: int, center: tuple[int, int], reach: int, angle: int) -> Frame:
-    """Lay coordinates around ``center`` (x, y), up to ``reach`` pixels away, turned by ``angle`` of 64."""
+    """Return coordinates around ``center`` (x, y), up to ``reach`` pixels away, turned by ``angle`` of 64."""
     x, y = center
     rows = slice(max(0, y - reach), max(0, min(size, y + reach + 1)))
     columns = slice(max(0, x - reach), max(0, min(size, x + reach + 1)))

@@ -24,7 +24,7 @@ MAX_THREADS = 16
 
 @runtime_checkable
 class FileBacked(SegDataset, Protocol):
-    """A dataset that reads files and wants them checked, as ``FileDataset`` does."""
+    """A dataset that reads files, which can be checked, as ``FileDataset`` does."""
 
     skip_bad: bool
 
@@ -35,7 +35,7 @@ class FileBacked(SegDataset, Protocol):
 
 @runtime_checkable
 class Indexed(FileBacked, Protocol):
-    """A dataset that knows about images without reading them, as ``StoredDataset`` does."""
+    """A dataset that knows sizes and labels of images without reading them, as ``StoredDataset`` does."""
 
     def image_size(self, image_id: str) -> tuple[int, int]:
         """Height and width; raises as ``image`` does."""
@@ -51,9 +51,9 @@ class Fault:
     """A file that cannot be used.
 
     Args:
-        id: the image that it belongs to.
-        file: its path.
-        reason: what is wrong, and what was expected.
+        id: id of the image that it belongs to.
+        file: path of the file.
+        reason: description of the fault and of what was expected.
     """
 
     id: str
@@ -68,8 +68,8 @@ class BadFilesError(UserError):
     """Files that have to be repaired or left out before a run can start.
 
     Args:
-        faults: all of them; the message shows the first 50.
-        otherwise: how to go on without repairing them.
+        faults: all faults; the message shows the first 50.
+        otherwise: advice for going on without repairing them.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class BadFilesError(UserError):
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What ``check_files`` found.
+    """Result of ``check_files``.
 
     Args:
         split: the split to train with, without the images that were left out.
-        skipped: the bad files on whose account images were left out.
-        labeled_images: in how many labeled images each class occurs.
+        skipped: the bad files because of which images were left out.
+        labeled_images: number of labeled images that each class occurs in.
     """
 
     split: Split
@@ -111,12 +111,12 @@ def check_files(
     """Read all images of a split and the masks of its labeled, val and test ids; others' masks stay closed.
 
     A dataset that is not ``FileBacked`` draws its images; of it only the classes are counted. A class that
-    no labeled image holds is warned of. Test images leave the split as ``measurable`` says.
+    no labeled image holds gives a warning. Test images leave the split as ``measurable`` says.
 
     Args:
-        dataset: where the images come from; its ``skip_bad`` chooses between refusing and leaving out.
+        dataset: source of the images; its ``skip_bad`` chooses between refusing bad files and leaving them out.
         split: the ids.
-        progress: called with the number of images done and of all.
+        progress: function that gets the numbers of images done and of all; ``None`` reports nothing.
 
     Raises:
         BadFilesError: naming all bad files, unless ``skip_bad`` is set.
@@ -174,7 +174,7 @@ def without(split: Split, ids: set[str]) -> Split:
 def _inspect_all(
     dataset: FileBacked, ids: list[str], masked: frozenset[str], progress: Callable[[int, int], None]
 ) -> dict[str, _Seen]:
-    """Inspect in threads: PIL decodes outside of Python's lock."""
+    """Inspect in threads, since PIL decodes outside of Python's global lock."""
     seen: dict[str, _Seen] = {}
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
     try:

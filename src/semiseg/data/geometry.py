@@ -27,7 +27,7 @@ class Resize(Protocol):
 
     @property
     def interpolation(self) -> Interpolation:
-        """How the image is interpolated; see ``resized``."""
+        """Rule by which the image is interpolated, see ``resized``."""
         ...
 
     def size(self, height: int, width: int, rng: random.Random) -> tuple[int, int]:
@@ -214,13 +214,13 @@ class RandomCrop:
 
 @dataclass(frozen=True)
 class Placement:
-    """One draw of a ``RandomCrop``.
+    """The result of one draw of a ``RandomCrop``.
 
     Args:
         rule: rule that was drawn from.
         size: (height, width) that the image is resized to.
         top: first row of the window in the resized image.
-        left: first column.
+        left: first column of the window.
         flip: whether the image is mirrored, first or last as the rule says.
     """
 

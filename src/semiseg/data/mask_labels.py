@@ -1,4 +1,4 @@
-"""Which label each number, or each color, in masks stands for."""
+"""Labels of the numbers or colors in masks."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -34,12 +34,12 @@ def color_text(code: int) -> str:
 
 @dataclass(frozen=True)
 class MaskLabels:
-    """The label of everything that masks may hold.
+    """The labels of all numbers or colors that masks may hold.
 
     Args:
-        numbers: label of each number; ``None`` where numbers are labels. Unused with colors.
+        numbers: label of each number; with ``None`` numbers are labels. Unused with colors.
         void: numbers that mean "not labeled".
-        colors: label of each color of color-coded masks, 255 where it means "not labeled"; empty for others.
+        colors: label of each color of color-coded masks, 255 for "not labeled"; empty for other masks.
     """
 
     numbers: dict[int, int] | None
@@ -55,16 +55,16 @@ class MaskLabels:
 def mask_labels(
     name: str, classes: int, values: Sequence[Value | Sequence[Value]] | None, void: Sequence[Value]
 ) -> MaskLabels:
-    """Read what a person wrote about the values in masks.
+    """Read the settings ``dataset.values`` and ``dataset.void``.
 
     Args:
-        name: of the dataset, for messages.
-        classes: number of them.
-        values: one entry a class: what stands for it in the masks, or a list of that; ``None``: its position.
-        void: what means "not labeled"; ``label_tables`` checks numbers.
+        name: name of the dataset, for messages.
+        classes: number of classes.
+        values: number or color of each class in the masks, or a list of several; ``None`` takes its position.
+        void: numbers or colors that mean "not labeled"; ``label_tables`` checks numbers.
 
     Raises:
-        UserError: not one entry a class, something twice, numbers beside colors, no byte or no color.
+        UserError: not one entry a class, an entry twice, numbers mixed with colors, no byte or no color.
     """
     groups = [
         [entry] if isinstance(entry, int | str) else list(entry)
@@ -95,12 +95,12 @@ def mask_labels(
 
 
 def label_tables(info: DatasetInfo, void: Sequence[int], values: Mapping[int, int]) -> tuple[Array, Array]:
-    """Return two tables over the 256 values in masks: the label of each, and 1 for values that are none.
+    """Return two tables over the 256 values in masks: the label of each, and 1 for values without one.
 
     Args:
-        info: classes.
-        void: values that mean "not labeled", beside 255.
-        values: the label of each other value.
+        info: classes of the dataset.
+        void: values that mean "not labeled", in addition to 255.
+        values: label of each other value.
 
     Raises:
         UserError: a void value is a class or no byte.

@@ -23,7 +23,7 @@ from semiseg.files import remove_temporaries, sync_directory, temporary, write_t
 
 FORMAT = 1
 DECODER = f"pillow {PIL.__version__}, opencv {cv2.__version__}"
-"""What made the pixels: another version may round differently, so its files are decoded anew."""
+"""Decoders of the pixels; files of other versions, which may round differently, are decoded anew."""
 
 Kind = Literal["images", "masks"]
 CHANNELS: dict[Kind, int] = {"images": 3, "masks": 1}
@@ -35,12 +35,12 @@ logger = logging.getLogger(__name__)
 
 
 class Stamp(NamedTuple):
-    """How a changed file is known.
+    """Facts by which a changed file is recognized.
 
     Args:
         file: absolute path.
-        size: bytes.
-        mtime_ns: time of the last change.
+        size: number of bytes.
+        mtime_ns: time of the last change in nanoseconds.
     """
 
     file: str
@@ -49,13 +49,13 @@ class Stamp(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """Where the pixels of a file lie.
+    """Place of the pixels of a file.
 
     Args:
         part: name of the flat file.
-        offset: of the first byte.
-        height: rows.
-        width: columns.
+        offset: place of the first byte.
+        height: number of rows.
+        width: number of columns.
         labels: label values that occur; empty for images.
     """
 
@@ -70,7 +70,7 @@ Index = dict[Stamp, Entry]
 
 
 def cache_folder(given: str | None) -> Path:
-    """Folder of everything that can be made again: as given, else SEMISEG_CACHE, else the platform's."""
+    """Return the folder of everything that can be made again: as given, else SEMISEG_CACHE, else the platform's."""
     if given or (given := os.environ.get(CACHE_VARIABLE)):
         return Path(given).expanduser().absolute()
     if sys.platform == "darwin":
@@ -88,7 +88,7 @@ def stamp(file: str) -> Stamp | None:
 
 
 def read_index(folder: Path, kind: Kind) -> Index:
-    """What a store holds of a kind; parts that are cut off, or that another decoder made, are left out."""
+    """Read the entries of a kind; parts that are cut off, or that another decoder made, are left out."""
     index: Index = {}
     for path in sorted(folder.glob(f"{kind}-*.json")):
         index |= _read_part(path)
@@ -110,7 +110,7 @@ def _read_part(path: Path) -> Index:
 
 
 def forget(folder: Path, stamps: set[Stamp]) -> None:
-    """Take files out of the indexes, so that they are decoded anew; the caller holds the lock."""
+    """Remove files from the indexes, so that they are decoded anew; the caller holds the lock."""
     for path in folder.glob("*-*.json"):
         index = _read_part(path)
         if stamps & index.keys():
@@ -119,7 +119,7 @@ def forget(folder: Path, stamps: set[Stamp]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what kills have left and parts without a file that is still the same; the caller holds the lock."""
+    """Remove temporary files and parts whose files have all changed; the caller holds the lock."""
     remove_temporaries(folder)
     for path in folder.glob("*-*.bin"):
         listing = path.with_suffix(".json")
@@ -138,9 +138,9 @@ class PartWriter:
     """Append arrays to flat files of limited size; each is complete, synced and indexed, or not there.
 
     Args:
-        folder: of the store; the caller holds its lock.
-        kind: of the arrays.
-        limit: bytes after which the next part begins; a kill loses what the unfinished part holds.
+        folder: folder of the store; the caller holds its lock.
+        kind: kind of the arrays.
+        limit: number of bytes after which the next part begins; a kill loses the unfinished part.
     """
 
     def __init__(self, folder: Path, kind: Kind, limit: int = PART_BYTES) -> None:
@@ -159,7 +159,7 @@ class PartWriter:
         if kind is None or not issubclass(kind, OSError):
             self.seal()
         elif self._file is not None:
-            with suppress(OSError):  # closing writes what is left, which a full disk refuses again
+            with suppress(OSError):  # closing writes the rest, which a full disk refuses again
                 self._file.close()
             temporary(self._path).unlink(missing_ok=True)
 
@@ -192,7 +192,7 @@ class Parts:
     """Read arrays out of flat files through memory maps, which every process opens for itself.
 
     Args:
-        folder: of the store.
+        folder: folder of the store.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -219,8 +219,8 @@ def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Keep other processes from writing into a store; the lock of a killed process is free.
 
     Args:
-        folder: of the store.
-        waiting: called every fifth of a second while another process holds the lock; may raise.
+        folder: folder of the store.
+        waiting: function called every fifth of a second while another process holds the lock; it may raise.
     """
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
         told = False

@@ -27,7 +27,7 @@ from semiseg.data.store_files import (
 from semiseg.errors import UserError
 
 SPARE_BYTES = 256 * 2**20
-"""Room that filling a store leaves on its disk."""
+"""Bytes that filling a store leaves free on its disk."""
 
 Wanted = Mapping[Kind, Mapping[str, Stamp]]
 """Stamps of the files that a run reads, by kind and id."""
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def held(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Entry]]:
-    """What a store holds of the wanted files as they are now, by kind and id."""
+    """Entries of a store for the wanted files as they are now, by kind and id."""
     found: dict[Kind, dict[str, Entry]] = {}
     for kind, stamps in wanted.items():
         index = read_index(folder, kind)
@@ -45,7 +45,7 @@ def held(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Entry]]:
 
 
 def missing(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Stamp]]:
-    """What a store lacks of the wanted files, by kind and id; kinds of which nothing is missing are left out."""
+    """Wanted files that a store lacks, by kind and id; kinds without any are left out."""
     there = held(folder, wanted)
     lacking: dict[Kind, dict[str, Stamp]] = {
         kind: {image_id: key for image_id, key in stamps.items() if image_id not in there[kind]}
@@ -55,13 +55,13 @@ def missing(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Stamp]]:
 
 
 def fill(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[[], None]) -> None:
-    """Decode and store what is missing; the caller holds the lock.
+    """Decode and store the missing files; the caller holds the lock.
 
     Args:
-        dataset: decodes the files; bad ones are left out.
-        folder: of the store.
-        wanted: what shall be there.
-        tick: called before each file; may raise, and what was decoded before is kept.
+        dataset: dataset that decodes the files; bad ones are left out.
+        folder: folder of the store.
+        wanted: files that are to be stored.
+        tick: function called before each file. It may raise; files decoded before are kept.
 
     Raises:
         UserError: the disk has not enough room; nothing has been written.
@@ -107,7 +107,7 @@ def differing(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[
 def decoded(
     read: Callable[[str], Array | None], ids: Iterable[str], tick: Callable[[], None]
 ) -> Iterator[tuple[str, Array]]:
-    """Decode in threads, a few files ahead; what cannot be read is left out, for ``check_files`` to tell."""
+    """Decode in threads, a few files ahead; unreadable files are left out, for ``check_files`` to report."""
 
     def attempt(image_id: str) -> Array | None:
         try:
@@ -137,7 +137,7 @@ def _done(image_id: str, result: Future[Array | None]) -> Iterator[tuple[str, Ar
 
 
 def estimated_bytes(dataset: SegDataset, wanted: Wanted) -> int:
-    """Bytes that files take when they are decoded, by their headers and one of them for the dataset's scale."""
+    """Estimate the bytes of decoded files by their headers, and by one of them for the dataset's scale."""
     total = 0.0
     for kind, stamps in wanted.items():
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
@@ -172,12 +172,12 @@ def label_values(mask: Array) -> tuple[int, ...]:
 
 
 def sized(count: int) -> str:
-    """Bytes in words."""
+    """Write a number of bytes as MiB or GiB."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def elsewhere() -> str:
-    """How to go on where a store cannot be."""
+    """Advice for going on where a store cannot be written."""
     return (
         f"Choose another place by dataset.cache_dir=PATH or {CACHE_VARIABLE}, make room, or read the files "
         "themselves by dataset.cache=false, which takes longer in every iteration."

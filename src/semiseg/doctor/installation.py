@@ -79,7 +79,7 @@ def _check_requirement(section: Section, requirement: str) -> None:
 
 
 def _within(version: str, limit: str) -> bool:
-    """Whether a version satisfies a limit such as ``>=2.1``; what follows its numbers does not count."""
+    """Whether a version satisfies a limit such as ``>=2.1``; suffixes of its numbers do not count."""
     sign, bound = re.fullmatch(r"(==|>=|<)\s*(.+)", limit).groups()  # type: ignore[union-attr]
     found, named = _version_numbers(version), _version_numbers(bound)
     return {"==": found == named, ">=": found >= named, "<": found < named}[sign]

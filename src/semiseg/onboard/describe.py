@@ -1,4 +1,4 @@
-"""What ``semiseg init`` says and writes: the report, and the dataset config."""
+"""Output of ``semiseg init``: the report and the dataset config."""
 
 from collections import Counter
 from itertools import combinations
@@ -19,10 +19,10 @@ from semiseg.output import text_table
 
 SHOWN_SIZES = 5
 ALIKE = 24
-"""Colors are alike that differ by less in each channel."""
+"""Difference in each channel below which two colors are alike."""
 
 UNUSED = ("image_suffix", "mask_suffix", "values", "palette", "void", "skip_bad")
-"""Settings that are written only where they say something."""
+"""Settings that are written only where they are not empty."""
 
 COMMENTS = {
     "palette": "For pictures, since the colors of the masks are hard to tell apart.",
@@ -35,7 +35,7 @@ COMMENTS = {
 def report(
     layout: Layout, files: FolderFiles, found: Survey, classes: Classes, measures: Measures
 ) -> list[str]:
-    """Lay out what was found, as lines of text."""
+    """Report the survey as lines of text."""
     masked = len(files.images.keys() & files.masks.keys())
     formats = Counter(path.suffix.lower().lstrip(".") for path in files.images.values())
     kinds = ", ".join(f"{count:,} {name}" for name, count in formats.most_common())
@@ -98,15 +98,15 @@ def _class_table(found: Survey, classes: Classes, measures: Measures) -> list[st
 def settings(
     name: str, root: Path, layout: Layout, classes: Classes, parts: Parts, skip_bad: bool
 ) -> dict[str, Any]:
-    """Arguments of ``Folder`` for what was found.
+    """Arguments of ``Folder`` for a surveyed folder.
 
     Args:
-        name: of the dataset.
-        root: its folder.
-        layout: where the files are.
-        classes: what the masks mean.
-        parts: what is validated and tested on.
-        skip_bad: leave out files that cannot serve.
+        name: name of the dataset.
+        root: folder of the dataset.
+        layout: folders and names of its files.
+        classes: classes in its masks.
+        parts: validation and test images.
+        skip_bad: whether unusable files are left out.
     """
     values = None if classes.by_position else list(classes.values)
     return {
@@ -129,7 +129,7 @@ def settings(
 
 
 def _distinct(classes: Classes) -> bool:
-    """Whether the colors of the masks, where they have some, can be told apart in pictures."""
+    """Whether the colors of color-coded masks can be distinguished in pictures."""
     colors = [parse_color(value) for value in classes.values if isinstance(value, str)]
     return all(
         max(abs(a - b) for a, b in zip(*pair, strict=True)) >= ALIKE for pair in combinations(colors, 2)

@@ -1,4 +1,4 @@
-"""What the masks of a folder hold: numbers or colors, and how often each."""
+"""Survey of the masks of a folder: their numbers or colors, and the pixels of each."""
 
 import os
 from collections import Counter
@@ -25,14 +25,14 @@ THIN = 0.05
 
 @dataclass(frozen=True)
 class Survey:
-    """What all masks hold.
+    """Numbers or colors in all masks.
 
     Args:
-        pixels: pixels of each number, or of each color as "#rrggbb".
-        masks: masks that were read.
+        pixels: number of pixels of each number, or of each color as "#rrggbb".
+        masks: number of masks that were read.
         palette: color of each number, where the masks are palette PNGs.
-        colored: whether colors count; numbers do otherwise.
-        thin: numbers or colors that are seen in lines of one pixel alone, as smoothed edges make them.
+        colored: whether colors count, and not numbers.
+        thin: numbers or colors that occur only in lines of one pixel, as smoothed edges make them.
         faults: masks that cannot be read.
     """
 
@@ -46,11 +46,11 @@ class Survey:
 
 @dataclass(frozen=True)
 class _Mask:
-    """What one mask holds.
+    """Values in one mask.
 
     Args:
-        pixels: pixels of each value.
-        blocks: blocks of 2x2 pixels of each value.
+        pixels: number of pixels of each value.
+        blocks: number of blocks of 2x2 pixels of each value.
         palette: colors of the numbers of a palette PNG.
     """
 
@@ -60,16 +60,16 @@ class _Mask:
 
 
 def survey(masks: Mapping[str, Path], tick: Callable[[], None]) -> Survey:
-    """Read all masks and count what they hold.
+    """Read all masks and count the pixels of their values.
 
     Palette PNGs count by their indices, unless one index has different colors in different masks.
 
     Args:
         masks: mask file of each id.
-        tick: called after each.
+        tick: function called after each mask.
 
     Raises:
-        BadFilesError: none can be read.
+        BadFilesError: no mask can be read.
         UserError: there are too many colors for masks.
     """
     faults: list[Fault] = []
@@ -151,7 +151,7 @@ def _palette(masks: Iterable[_Mask]) -> tuple[dict[int, str], bool]:
 
 
 def _in_colors(mask: _Mask) -> _Mask:
-    """The same by color as a viewer shows it."""
+    """Return the counts by color as a viewer shows it."""
 
     def color(value: Value) -> str:
         if isinstance(value, str):

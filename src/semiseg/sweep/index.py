@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Entry:
-    """What is known of a job.
+    """State of a job.
 
     Args:
-        overrides: what makes its config.
-        state: "waiting", "running", "done", "failed", "killed" or "interrupted".
+        overrides: overrides that make its config.
+        state: state, one of "waiting", "running", "done", "failed", "killed" or "interrupted".
         metric: mIoU of the reported network; ``None`` before the end, or without validation images.
-        seconds: time that its processes have taken, over all attempts.
-        exit_code: of its last process, negative for a signal; ``None`` while it runs, and where it is not known.
+        seconds: time of its processes, over all attempts.
+        exit_code: exit code of its last process, negative for a signal; ``None`` while it runs or where it is unknown.
         log: last lines that its last process printed.
     """
 
@@ -77,8 +77,8 @@ class Index:
         """Note a command and its jobs.
 
         Args:
-            command: its overrides, as typed, without the sweep directory.
-            jobs: what it asks for.
+            command: its overrides as typed, without the sweep directory.
+            jobs: its jobs.
         """
         if list(command) not in self.commands:
             self.commands.append(list(command))
@@ -94,7 +94,7 @@ class Index:
             entry.state = "waiting"
 
     def entry(self, job: Job) -> Entry:
-        """What is known of a job."""
+        """State of a job."""
         return self.jobs[job.folder.name]
 
     def write(self) -> None:
@@ -104,7 +104,7 @@ class Index:
 
 
 def look(folder: Path, entry: Entry) -> None:
-    """Bring an entry to what the run directory says, which knows best."""
+    """Update an entry from the run directory, which knows best."""
     place = StoredRun(folder)
     if summary := place.summary:
         entry.state, entry.metric = "done", summary.get("miou")
@@ -121,7 +121,7 @@ def look(folder: Path, entry: Entry) -> None:
 
 @contextmanager
 def held(directory: Path) -> Iterator[None]:
-    """Make a sweep directory and keep other sweeps out of it; take it away again if nothing came into it.
+    """Make a sweep directory and keep other sweeps out of it; remove it again if it stays empty.
 
     Raises:
         UserError: it cannot be made or written, is a run directory, or another sweep works in it.

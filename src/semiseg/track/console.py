@@ -1,4 +1,4 @@
-"""What a person sees: a progress bar on a terminal, plain lines elsewhere, a table at the end."""
+"""Progress of a run for the user: a bar on a terminal, plain lines elsewhere, a table at the end."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ class ConsoleTracker:
     """Shows step of the recipe, iteration, remaining time of the step, loss and mIoU.
 
     Args:
-        stages: number of steps of the recipe, ``None`` if unknown.
-        console: where to print; ``None`` for standard output.
+        stages: number of steps of the recipe; ``None`` shows no total.
+        console: console to print to; ``None`` prints to standard output.
     """
 
     def __init__(self, stages: int | None = None, console: Console | None = None) -> None:
@@ -78,7 +78,7 @@ class ConsoleTracker:
         self._finish_stage()
 
     def close(self, status: str) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._finish_stage()
         if self._bar is not None:
             self._bar.stop()
@@ -109,11 +109,11 @@ class ConsoleTracker:
 
 
 def iou_table(iou: Mapping[str, float | None], totals: Mapping[str, float | None]) -> str:
-    """Lay out shares as plain lines in percent, a dash where there is no value.
+    """Return a table of shares in percent as plain lines, with a dash where there is no value.
 
     Args:
         iou: IoU by class name.
-        totals: what stands below them, for example mIoU, by name.
+        totals: values below them, for example mIoU, by name.
     """
     width = max(len(name) for name in (*iou, *totals, "class"))
 
@@ -128,7 +128,7 @@ def iou_table(iou: Mapping[str, float | None], totals: Mapping[str, float | None
 
 
 def render_summary(summary: Mapping[str, Any], run_dir: Path) -> str:
-    """Return what is printed at the end of a run: IoU of each class, mIoU, and where the files are.
+    """Return the text printed at the end of a run: IoU of each class, mIoU, and the places of the files.
 
     Args:
         summary: content of ``summary.json``.
@@ -148,7 +148,7 @@ def render_summary(summary: Mapping[str, Any], run_dir: Path) -> str:
 
 
 def _readable(values: Mapping[str, float | None]) -> dict[str, str]:
-    """Pick what fits into a line, in the order of a line."""
+    """Choose and format the values that a line shows, in its order."""
     formats = {
         "train/loss": "loss {:.4f}",
         "val/miou": "mIoU {:.4f}",

@@ -1,4 +1,4 @@
-"""Weights & Biases, kept at a distance: nothing that happens there reaches the run."""
+"""Tracker of Weights & Biases whose failures never reach the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 IGNORED = "ignored"
 OUTCOMES = {"result/miou": "miou", "result/miou_test": "miou_test", "result/accuracy": "accuracy"}
-"""Scores that wandb draws over ``split_fraction``, and their names in ``summary.json``."""
+"""Names of the scores that wandb draws over ``split_fraction``, and those in ``summary.json``."""
 
 
 class WandbTracker:
@@ -30,16 +30,16 @@ class WandbTracker:
     ``wandb sync`` sends later. Where nothing works, metrics.jsonl still has all numbers.
 
     Args:
-        run_dir: the run directory; holds ``wandb_id``, by which a resumed run goes on as the same wandb run,
+        run_dir: the run directory; it gets ``wandb_id``, by which a resumed run goes on as the same wandb run,
             and the folder ``wandb/``.
-        mode: "online" or "offline".
+        mode: mode of wandb, "online" or "offline".
         info: names of the classes, for the masks.
-        project: wandb project.
-        entity: user or team; ``None`` for the account's default.
-        group, name, tags, config: see ``semiseg.track.wandb_run.Identity``.
+        project: name of the wandb project.
+        entity: user or team; ``None`` takes the account's default.
+        group, name, tags, config: values of ``semiseg.track.wandb_run.Identity``.
         init_timeout: seconds that wandb may take to start.
         close_timeout: seconds that ``close`` may take.
-        queue_size: records that may wait.
+        queue_size: number of records that may wait.
     """
 
     def __init__(
@@ -108,10 +108,9 @@ class WandbTracker:
         self._put(send)
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Queue the outcome: all values, those to compare runs by under fixed keys, IoU by class as a table.
+        """Queue the results: all values, those that runs are compared by under fixed keys, IoU by class as a table.
 
-        The scores are one point of a curve over the labeled share too, since lines of wandb have only logged
-        values on their axes.
+        The scores are also logged as one point over the labeled share, since wandb draws lines of logged values only.
         """
         kept = dict(values) | _compared(values)
 
@@ -159,7 +158,7 @@ class WandbTracker:
             arguments = self._arguments | {"id": stored_id(self._run_dir)}
             wandb, run = start(self._mode, arguments, self._fail, self._init_timeout, self._close_timeout)
             _define(run)
-        except Exception as error:  # whatever wandb raises, the run does not depend on it
+        except Exception as error:  # wandb may raise anything, and the run does not depend on it
             self._dead.set()
             self._fail(f"could not start ({described(error)})")
             return
@@ -187,7 +186,7 @@ def wandb_tracker(config: Config, split: Split, info: DatasetInfo, run_dir: Path
         config: the checked config of the run.
         split: its images.
         info: its classes.
-        run_dir: its directory; may hold ``env.json``.
+        run_dir: its directory, which may hold ``env.json``.
     """
     known, tracker = identity(config, split, run_dir), config["tracker"]
     return WandbTracker(
@@ -201,7 +200,7 @@ def wandb_tracker(config: Config, split: Split, info: DatasetInfo, run_dir: Path
 
 
 def _define(run: Any) -> None:
-    """Say what belongs on the x axis: training runs along iterations, outcomes along the labeled share."""
+    """Define the x axes: iterations for training, the labeled share for results."""
     run.define_metric("iteration")
     run.define_metric("*", step_metric="iteration")
     run.define_metric("val/miou", step_metric="iteration", summary="max")
