@@ -4,6 +4,7 @@ Hydra takes launchers only from the namespace ``hydra_plugins`` and imports them
 import nothing of semiseg: what they need comes with the task.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from omegaconf import DictConfig
 
 if TYPE_CHECKING:
     from semiseg.sweep.campaign import Campaign
+    from semiseg.sweep.job import Job
 
 
 @dataclass
@@ -36,15 +38,12 @@ ConfigStore.instance().store(
 )
 
 
-class SubprocessLauncher(Launcher):
-    """Starts ``semiseg train`` for every job of a sweep; the crash of one never ends the others.
+class CampaignLauncher(Launcher):
+    """A launcher that hands the jobs of a sweep to their campaign."""
 
-    Args:
-        n_jobs: number of runs at a time.
-    """
-
-    def __init__(self, n_jobs: int) -> None:
-        self.n_jobs = n_jobs
+    @abstractmethod
+    def metrics(self, jobs: "list[Job]") -> list[float]:
+        """Run all jobs; return their metrics, NaN where one did not finish."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take context, task and config of the sweep from Hydra.
@@ -63,10 +62,25 @@ class SubprocessLauncher(Launcher):
         setup_globals()
         compose = partial(self.context.config_loader.load_sweep_config, self.config)
         jobs = self.campaign.jobs_of(job_overrides, compose)
-        return [finished(metric) for metric in self.campaign.run_apart(jobs, self.n_jobs)]
+        return [_finished(metric) for metric in self.metrics(jobs)]
 
 
-def finished(metric: float) -> JobReturn:
+class SubprocessLauncher(CampaignLauncher):
+    """Starts ``semiseg train`` for every job of a sweep; the crash of one never ends the others.
+
+    Args:
+        n_jobs: number of runs at a time.
+    """
+
+    def __init__(self, n_jobs: int) -> None:
+        self.n_jobs = n_jobs
+
+    def metrics(self, jobs: "list[Job]") -> list[float]:
+        """Run all jobs on this machine."""
+        return self.campaign.run_apart(jobs, self.n_jobs)
+
+
+def _finished(metric: float) -> JobReturn:
     """Return the result of a job that has ended, for a sweeper."""
     result = JobReturn(status=JobStatus.COMPLETED)
     result.return_value = metric

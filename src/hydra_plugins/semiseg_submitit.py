@@ -3,21 +3,16 @@
 As in ``semiseg_launcher``, everything of semiseg comes with the task.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, setup_globals
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from hydra_plugins.semiseg_launcher import finished
+from hydra_plugins.semiseg_launcher import CampaignLauncher
 
 if TYPE_CHECKING:
-    from semiseg.sweep.campaign import Campaign
+    from semiseg.sweep.job import Job
 
 
 @dataclass
@@ -68,7 +63,7 @@ def register() -> None:
     )
 
 
-class SubmititLauncher(Launcher):
+class SubmititLauncher(CampaignLauncher):
     """Hands ``semiseg train`` of every job to a queue, and waits for all of them.
 
     Args:
@@ -81,21 +76,6 @@ class SubmititLauncher(Launcher):
             for key, value in settings.items()
         }
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra knows of the sweep.
-
-        Args:
-            hydra_context: composes configs.
-            task_function: a ``semiseg.sweep.campaign.Campaign``.
-            config: what all jobs have in common.
-        """
-        self.context = hydra_context
-        self.campaign = cast("Campaign", task_function)
-        self.config = config
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Queue all jobs; return their metrics, NaN for what did not finish."""
-        setup_globals()
-        compose = partial(self.context.config_loader.load_sweep_config, self.config)
-        jobs = self.campaign.jobs_of(job_overrides, compose)
-        return [finished(metric) for metric in self.campaign.run_queued(jobs, self.settings)]
+    def metrics(self, jobs: "list[Job]") -> list[float]:
+        """Queue all jobs and wait for them."""
+        return self.campaign.run_queued(jobs, self.settings)

@@ -1,12 +1,14 @@
 """Small files that survive a kill at any moment: written under a temporary name, synced, then renamed."""
 
+import csv
 import hashlib
+import io
 import json
 import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -61,6 +63,13 @@ def write_text(path: Path, text: str) -> None:
     """Replace a text file, with the promises of ``replacing``."""
     with replacing(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Replace a CSV file, with the promises of ``replacing``."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def copy(source: Path, target: Path) -> None:

@@ -76,6 +76,13 @@ def collected_messages() -> Iterator[list[str]]:
         logger.propagate = propagate
 
 
+def duration(seconds: float) -> str:
+    """Write a time as minutes and seconds, with hours where there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def text_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
     """Return rows below their titles as lines of columns; those in ``left`` are aligned to the left."""
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from torch import Tensor
 from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.contracts.tracking import Sample
 from semiseg.engine.metrics import ConfusionMatrix
-from semiseg.files import write_text
+from semiseg.files import write_csv
 from semiseg.pictures import gray, legend, save
 from semiseg.track.samples import colorize, side_by_side
 
@@ -75,14 +73,12 @@ class ImageScores:
 
 def write_scores(path: Path, ranked: Sequence[ImageScore], classes: Sequence[str]) -> None:
     """Write a CSV file with one image a row, in their order; shares are 0-1, empty where there is none."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "miou", "accuracy", "pixels", *(f"iou {name}" for name in classes)])
+    rows = [["image", "miou", "accuracy", "pixels", *(f"iou {name}" for name in classes)]]
     for each in ranked:
         totals = [f"{each.miou:.6f}", f"{each.accuracy:.6f}"] if each.pixels else ["", ""]
         shares = ["" if share is None else f"{share:.6f}" for share in each.iou]
-        writer.writerow([each.id, *totals, each.pixels, *shares])
-    write_text(path, text.getvalue())
+        rows.append([each.id, *totals, str(each.pixels), *shares])
+    write_csv(path, rows)
 
 
 def write_worst(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +16,7 @@ from semiseg.apply.mask_coding import MaskCoding
 from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.data.image_files import read_image
 from semiseg.errors import UserError
-from semiseg.files import copy, write_json, write_text
+from semiseg.files import copy, write_csv, write_json, write_text
 from semiseg.pictures import PHOTO_EFFORT, gray, legend, save
 from semiseg.splits.lists import IMAGE_SUFFIXES, shown
 
@@ -133,7 +131,7 @@ class LabelFolder:
             info: classes.
             record: origin of the labels.
         """
-        write_text(self.folder / RANKING, self._ranking(ranks, set(written)))
+        write_csv(self.folder / RANKING, self._ranking(ranks, set(written)))
         values = dict(zip(info.classes, self._coding.numbers, strict=True))
         write_text(self.folder / CLASSES, "".join(f"{name},{value}\n" for name, value in values.items()))
         save(self.folder / LEGEND, legend(info))
@@ -162,12 +160,10 @@ class LabelFolder:
         else:
             copy(source, target)
 
-    def _ranking(self, ranks: Sequence[Rank], written: set[str]) -> str:
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
+    def _ranking(self, ranks: Sequence[Rank], written: set[str]) -> Iterator[list[Any]]:
         with_stability = any(rank.stability is not None for rank in ranks)
         extra = ["stability"] if with_stability else []
-        rows.writerow(["rank", "image", "mask", "confidence", *extra, "labeled", "source"])
+        yield ["rank", "image", "mask", "confidence", *extra, "labeled", "source"]
         for place, rank in enumerate(ranks, start=1):
             here = rank.name in written
             files = [
@@ -175,11 +171,8 @@ class LabelFolder:
                 for path in (self.image(rank.name), self.mask(rank.name))
             ]
             stability = [f"{rank.stability:.4f}"] if rank.stability is not None else [""] * with_stability
-            rows.writerow(
-                [place, *(files if here else ("", "")), f"{rank.confidence:.4f}", *stability, f"{rank.labeled:.4f}",
-                 self._sources[rank.name]]
-            )  # fmt: skip
-        return text.getvalue()
+            scores = [f"{rank.confidence:.4f}", *stability, f"{rank.labeled:.4f}"]
+            yield [place, *(files if here else ("", "")), *scores, self._sources[rank.name]]
 
 
 def _says(path: Path, text: str) -> bool:

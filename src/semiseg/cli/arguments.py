@@ -1,6 +1,7 @@
 """Parsing of the arguments after a command."""
 
 import argparse
+from pathlib import Path
 from typing import Any, NoReturn
 
 from semiseg.errors import UserError
@@ -16,6 +17,20 @@ class Parser(argparse.ArgumentParser):
             UserError: always; it names the mistake and the command whose help shows the options.
         """
         raise UserError(f"{message}. `{self.prog} --help` shows the options.")
+
+
+def run_parser(command: str, description: str, epilog: str) -> Parser:
+    """Return the parser of a command whose first argument is a run directory.
+
+    Args:
+        command: name of the command.
+        description: text before the options, with its line breaks.
+        epilog: text after the options, with its line breaks.
+    """
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog=f"semiseg {command}", description=description, epilog=epilog, formatter_class=raw)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    return parser
 
 
 def positive(kind: type[int] | type[float]) -> Any:

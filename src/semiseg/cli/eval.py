@@ -13,7 +13,7 @@ import torch
 
 from semiseg.apply.image_scores import ImageScore, ImageScores, write_scores, write_worst
 from semiseg.apply.other_data import PARTS, EvaluatedPart, images_of
-from semiseg.cli.arguments import Parser
+from semiseg.cli.arguments import Parser, run_parser
 from semiseg.cli.network_options import add_options, chosen_device, chosen_settings
 from semiseg.contracts.dataset import SegDataset
 from semiseg.contracts.training import Network
@@ -143,18 +143,6 @@ def measure(
     return Evaluation(network, dataset, result, scores.ranked())
 
 
-def evaluate_run(
-    run: FinishedRun,
-    checkpoint: str,
-    part: EvaluatedPart,
-    settings: EvaluatorSettings,
-    device: torch.device,
-    root: str | None = None,
-) -> dict[str, Any]:
-    """Return the result of ``measure`` alone."""
-    return measure(run, checkpoint, part, settings, device, root).result
-
-
 def _write_details(
     folder: Path, found: Evaluation, settings: EvaluatorSettings, device: torch.device, worst: int
 ) -> None:
@@ -203,13 +191,8 @@ def file_stem(result: dict[str, Any], usual: EvaluatorSettings) -> str:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="semiseg eval",
-        description="Evaluate a finished run again. Without options this repeats its reported number.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    description = "Evaluate a finished run again. Without options this repeats its reported number."
+    parser = run_parser("eval", description, EPILOG)
     parser.add_argument(
         "data",
         nargs="*",

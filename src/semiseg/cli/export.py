@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg import __version__
-from semiseg.cli.arguments import Parser
+from semiseg.cli.arguments import Parser, run_parser
 from semiseg.cli.network_options import add_network_options, chosen_settings
 from semiseg.errors import UserError
 from semiseg.files import file_digest, replacing
@@ -179,13 +178,8 @@ def _unwritable(target: Path, error: OSError) -> UserError:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="semiseg export",
-        description="Write the network of a finished run as one file that runs without semiseg.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    description = "Write the network of a finished run as one file that runs without semiseg."
+    parser = run_parser("export", description, EPILOG)
     parser.add_argument(
         "--format",
         choices=tuple(SUFFIXES),

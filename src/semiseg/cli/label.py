@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.cli.arguments import Parser, positive
-from semiseg.cli.network_options import add_predictor_options, chosen_predictor
+from semiseg.cli.arguments import Parser, positive, run_parser
+from semiseg.cli.network_options import add_picture_arguments, add_predictor_options, chosen_predictor
 from semiseg.errors import Interrupted, UserError
 from semiseg.runs.use import describe, open_run
 
@@ -102,19 +102,13 @@ def _digest(values: Mapping[str, Any]) -> str:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="semiseg label",
-        description="Label own pictures with the network of a finished run, to be corrected by hand and learned\n"
+    description = (
+        "Label own pictures with the network of a finished run, to be corrected by hand and learned\n"
         "from, and say which of them to label next. Of every predicted class the surest pixels keep\n"
-        "their label.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "their label."
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, and patterns in quotes")
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="folder to write into"
-    )
+    parser = run_parser("label", description, EPILOG)
+    add_picture_arguments(parser)
     parser.add_argument(
         "--keep",
         type=_share,

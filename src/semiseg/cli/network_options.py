@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semiseg.cli.arguments import positive
@@ -39,6 +40,14 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", type=positive(int), metavar="PIXELS", help="side of the sliding window")
     parser.add_argument("--scales", type=_scales, metavar="A,B,...", help="image scales to average over")
     parser.add_argument("--flip", action=argparse.BooleanOptionalAction, help="average with mirrored images")
+
+
+def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the pictures and the folder to write."""
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, and patterns in quotes")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="folder to write into"
+    )
 
 
 def add_predictor_options(parser: argparse.ArgumentParser) -> None:

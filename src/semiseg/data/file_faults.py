@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
-from semiseg.contracts.dataset import Array, DatasetInfo, SegDataset, Split
+from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
 from semiseg.data.image_files import BadFileError
+from semiseg.data.mask_labels import label_values
 from semiseg.errors import UserError
 from semiseg.splits.lists import shown
 
@@ -20,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 SHOWN_FILES = 50
 MAX_THREADS = 16
+
+MaskContent = tuple[tuple[int, int], tuple[int, ...]]
+"""Height and width of a mask, and the values in it."""
 
 
 @runtime_checkable
@@ -41,7 +43,7 @@ class Indexed(FileBacked, Protocol):
         """Height and width; raises as ``image`` does."""
         ...
 
-    def mask_content(self, image_id: str) -> tuple[tuple[int, int], frozenset[int]] | None:
+    def mask_content(self, image_id: str) -> MaskContent | None:
         """Height, width and values of a mask; ``None`` where there is none; raises as ``mask`` does."""
         ...
 
@@ -102,7 +104,7 @@ class CheckReport:
 @dataclass(frozen=True)
 class _Seen:
     faults: tuple[Fault, ...]
-    labels: frozenset[int]
+    labels: tuple[int, ...]
 
 
 def check_files(
@@ -123,7 +125,8 @@ def check_files(
         UserError: without the bad files nothing labeled or nothing to validate on is left.
     """
     if not isinstance(dataset, FileBacked):
-        drawn = (_labels(dataset.mask(image_id)) for image_id in split.labeled)
+        masks = (dataset.mask(image_id) for image_id in split.labeled)
+        drawn = (() if mask is None else label_values(mask) for mask in masks)
         return _report(dataset.info, split, (), drawn)
     split = measurable(dataset, split)
     masked = frozenset((*split.labeled, *split.val, *split.test))
@@ -153,22 +156,17 @@ def without(split: Split, ids: set[str]) -> Split:
     Raises:
         UserError: no labeled image or no validation image is left.
     """
-    left = replace(
-        split,
-        labeled=tuple(image_id for image_id in split.labeled if image_id not in ids),
-        unlabeled=tuple(image_id for image_id in split.unlabeled if image_id not in ids),
-        val=tuple(image_id for image_id in split.val if image_id not in ids),
-        test=tuple(image_id for image_id in split.test if image_id not in ids),
-    )
-    for kind, before, after in (
-        ("labeled", split.labeled, left.labeled),
-        ("validation", split.val, left.val),
-    ):
-        if before and not after:
+    parts = {part: getattr(split, part) for part in ("labeled", "unlabeled", "val", "test")}
+    left: dict[str, Any] = {
+        part: tuple(each for each in before if each not in ids) for part, before in parts.items()
+    }
+    for part, kind in (("labeled", "labeled"), ("val", "validation")):
+        before = parts[part]
+        if before and not left[part]:
             raise UserError(
                 f"all {len(before)} {kind} images of split {split.name} have bad files; none is left"
             )
-    return left
+    return replace(split, **left)
 
 
 def _inspect_all(
@@ -192,33 +190,35 @@ def _inspect(dataset: FileBacked, image_id: str, with_mask: bool) -> _Seen:
     faults: list[Fault] = []
     size, mask = None, None
     try:
-        size = _image_size(dataset, image_id)
+        size = image_size(dataset, image_id)
     except Exception as error:
         faults.append(_fault(image_id, image_file, error))
     if with_mask:
         try:
-            mask = _mask_content(dataset, image_id)
+            mask = mask_content(dataset, image_id)
             if mask is None:
                 faults.append(Fault(image_id, str(mask_file or image_file), "mask missing"))
         except Exception as error:
             faults.append(_fault(image_id, mask_file or image_file, error))
     if size is not None and mask is not None and size != mask[0]:
         faults.append(Fault(image_id, str(mask_file), _size_mismatch(size, mask[0])))
-    return _Seen(tuple(faults), mask[1] if mask else frozenset())
+    return _Seen(tuple(faults), mask[1] if mask else ())
 
 
-def _image_size(dataset: FileBacked, image_id: str) -> tuple[int, int]:
+def image_size(dataset: SegDataset, image_id: str) -> tuple[int, int]:
+    """Height and width of an image, read from its file unless the dataset is ``Indexed``."""
     if isinstance(dataset, Indexed):
         return dataset.image_size(image_id)
     height, width = dataset.image(image_id).shape[:2]
     return height, width
 
 
-def _mask_content(dataset: FileBacked, image_id: str) -> tuple[tuple[int, int], frozenset[int]] | None:
+def mask_content(dataset: SegDataset, image_id: str) -> MaskContent | None:
+    """Height, width and values of a mask, read from its file unless the dataset is ``Indexed``."""
     if isinstance(dataset, Indexed):
         return dataset.mask_content(image_id)
     mask = dataset.mask(image_id)
-    return None if mask is None else ((mask.shape[0], mask.shape[1]), _labels(mask))
+    return None if mask is None else ((mask.shape[0], mask.shape[1]), label_values(mask))
 
 
 def _fault(image_id: str, file: Path, error: Exception) -> Fault:
@@ -234,14 +234,8 @@ def _size_mismatch(image: tuple[int, int], mask: tuple[int, int]) -> str:
     return text
 
 
-def _labels(mask: Array | None) -> frozenset[int]:
-    if mask is None:
-        return frozenset()
-    return frozenset(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
-
-
 def _report(
-    info: DatasetInfo, split: Split, skipped: tuple[Fault, ...], labels: Iterable[frozenset[int]]
+    info: DatasetInfo, split: Split, skipped: tuple[Fault, ...], labels: Iterable[tuple[int, ...]]
 ) -> CheckReport:
     counts = Counter(label for present in labels for label in present)
     absent = [name for label, name in enumerate(info.classes) if not counts[label]]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol, get_args, runtime_checkable
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part, SegDataset, Split
-from semiseg.data.file_faults import FileBacked
+from semiseg.data.file_faults import FileBacked, MaskContent, image_size, mask_content
 from semiseg.data.store_files import CHANNELS, Entry, Kind, Parts, Stamp, cache_folder, locked, stamp
-from semiseg.data.store_fill import Wanted, elsewhere, fill, held, label_values, missing
+from semiseg.data.store_fill import Wanted, elsewhere, fill, held, missing
 from semiseg.errors import UserError
 
 
@@ -70,18 +70,14 @@ class StoredDataset:
     def image_size(self, image_id: str) -> tuple[int, int]:
         """Height and width of an image; no pixels of a stored one are read."""
         entry = self._entries["images"].get(image_id)
-        if entry is not None:
-            return entry.height, entry.width
-        height, width = self._dataset.image(image_id).shape[:2]
-        return height, width
+        return image_size(self._dataset, image_id) if entry is None else (entry.height, entry.width)
 
-    def mask_content(self, image_id: str) -> tuple[tuple[int, int], frozenset[int]] | None:
+    def mask_content(self, image_id: str) -> MaskContent | None:
         """Height and width of a mask and the values in it; ``None`` where the image has none."""
         entry = self._entries["masks"].get(image_id)
-        if entry is not None:
-            return (entry.height, entry.width), frozenset(entry.labels)
-        mask = self._dataset.mask(image_id)
-        return None if mask is None else ((mask.shape[0], mask.shape[1]), frozenset(label_values(mask)))
+        if entry is None:
+            return mask_content(self._dataset, image_id)
+        return (entry.height, entry.width), entry.labels
 
     @property
     def nbytes(self) -> int:

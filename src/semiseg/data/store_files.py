@@ -1,10 +1,8 @@
 """The files of a store of decoded images: flat files of pixels, their indexes, and the lock."""
 
-import fcntl
 import json
 import logging
 import os
-import socket
 import sys
 import time
 import uuid
@@ -20,6 +18,7 @@ import PIL
 
 from semiseg.contracts.dataset import Array
 from semiseg.files import remove_temporaries, sync_directory, temporary, write_text
+from semiseg.locks import LOCK, claim
 
 FORMAT = 1
 DECODER = f"pillow {PIL.__version__}, opencv {cv2.__version__}"
@@ -28,7 +27,6 @@ DECODER = f"pillow {PIL.__version__}, opencv {cv2.__version__}"
 Kind = Literal["images", "masks"]
 CHANNELS: dict[Kind, int] = {"images": 3, "masks": 1}
 PART_BYTES = 2**30
-LOCK = ".lock"
 CACHE_VARIABLE = "SEMISEG_CACHE"
 
 logger = logging.getLogger(__name__)
@@ -223,22 +221,11 @@ def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
         waiting: function called every fifth of a second while another process holds the lock; it may raise.
     """
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
-        told = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    file.seek(0)
-                    logger.info("Waiting for %s, which fills %s.", file.read() or "another process", folder)
-                told = True
-            except OSError as error:
-                logger.warning("%s cannot be locked (%s): fill it from one process at a time.", folder, error)
-                break
+        announced = False
+        while owner := claim(file):
+            if not announced:
+                logger.info("Waiting for %s, which fills %s.", owner, folder)
+            announced = True
             waiting()
             time.sleep(0.2)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
         yield

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from semiseg.contracts.dataset import Array, SegDataset
+from semiseg.data.mask_labels import label_values
 from semiseg.data.store_files import (
     CACHE_VARIABLE,
     CHANNELS,
@@ -143,7 +144,7 @@ def estimated_bytes(dataset: SegDataset, wanted: Wanted) -> int:
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             pixels = dict(zip(stamps, pool.map(_header_pixels, stamps.values()), strict=True))
         first = next(
-            decoded(_reader(dataset, kind), [each for each in stamps if pixels[each]], _nothing), None
+            decoded(_reader(dataset, kind), [each for each in stamps if pixels[each]], lambda: None), None
         )
         scale = 1.0 if first is None else first[1].shape[0] * first[1].shape[1] / pixels[first[0]]
         total += sum(pixels.values()) * scale * CHANNELS[kind]
@@ -160,15 +161,6 @@ def _header_pixels(key: Stamp) -> int:
 
 def _reader(dataset: SegDataset, kind: Kind) -> Callable[[str], Array | None]:
     return dataset.image if kind == "images" else dataset.mask
-
-
-def _nothing() -> None:
-    pass
-
-
-def label_values(mask: Array) -> tuple[int, ...]:
-    """Values that occur in a label map, rising."""
-    return tuple(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
 
 
 def sized(count: int) -> str:

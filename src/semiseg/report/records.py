@@ -12,9 +12,9 @@ import yaml
 
 from semiseg.errors import UserError
 from semiseg.files import read_json
-from semiseg.locks import holder
+from semiseg.locks import LOCK, holder
 from semiseg.report.scores import BY_CLASS, BY_CLASS_TEST, LOGGED
-from semiseg.runs.read import LOCK, RESOLVED
+from semiseg.runs.read import RESOLVED
 
 MAX_DEPTH = 4
 SWEEP_INDEX = "sweep.json"

@@ -3,20 +3,19 @@
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from semiseg.errors import UserError
 from semiseg.files import read_json, write_json
-from semiseg.locks import claim
+from semiseg.locks import exclusive
 from semiseg.runs.read import StoredRun
 from semiseg.sweep.job import Job, own_overrides
 
 VERSION = 1
 NAME = "sweep.json"
-LOCK = ".lock"
 JOB_FOLDER = re.compile(r".+-[0-9a-f]{8}")
 
 log = logging.getLogger(__name__)
@@ -131,28 +130,8 @@ def held(directory: Path) -> Iterator[None]:
             f"sweep_dir={directory} is the directory of a single run. Choose another one for the sweep, or go on "
             f"with the run: semiseg train run_dir={directory}"
         )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / LOCK).open("a+", encoding="utf-8")
-    except OSError as error:
-        reason = "it is a file" if directory.is_file() else error.strerror
-        raise UserError(
-            f"sweep_dir={directory} cannot be used: {reason}. Choose a directory that can be made and "
-            "written."
-        ) from error
-    with file:
-        if owner := claim(file):
-            raise UserError(
-                f"Another sweep works in {directory}: {owner}. Wait for it, end it, or choose another "
-                "sweep_dir."
-            )
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                if [path.name for path in directory.iterdir()] == [LOCK]:
-                    (directory / LOCK).unlink()
-                    directory.rmdir()
+    with exclusive(directory, "sweep_dir", "sweep"):
+        yield
 
 
 def _read(path: Path) -> dict[str, Any]:

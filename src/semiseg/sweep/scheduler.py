@@ -3,8 +3,8 @@
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from types import FrameType, TracebackType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from semiseg.engine.signals import receive_stop_signals
 from semiseg.errors import Interrupted
@@ -18,23 +18,15 @@ STOPPED = frozenset({75, 130, 143, -signal.SIGINT, -signal.SIGTERM})
 """Exit codes of a run that was asked to stop: after its checkpoint, or at once in its first seconds."""
 
 
-class Signals:
-    """Collects SIGINT and SIGTERM: the first asks the jobs to stop after their step, the second ends them."""
-
-    def __init__(self) -> None:
-        self.received: list[int] = []
-
-    def __enter__(self) -> "Signals":
-        self._restore = receive_stop_signals(self._receive)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._restore()
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received.append(number)
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM: the first asks the jobs to stop after their step, the second ends them."""
+    received: list[int] = []
+    restore = receive_stop_signals(lambda number, frame: received.append(number))
+    try:
+        yield received
+    finally:
+        restore()
 
 
 class Schedule:
@@ -64,19 +56,15 @@ class Schedule:
             Interrupted: a signal stopped the sweep; its jobs have ended.
         """
         self._waiting.extend(job for job in dict.fromkeys(jobs) if self.index.entry(job).state != "done")
-        with Signals() as signals:
-            while self._busy() or (self._waiting and not signals.received):
-                if not signals.received:
+        with stop_signals() as received:
+            while any(self._places) or (self._waiting and not received):
+                if not received:
                     self._fill()
                 self._collect()
-                self._forward(signals.received)
+                self._forward(received)
                 time.sleep(WAIT)
-        if signals.received:
-            number = signals.received[0]
-            raise Interrupted(signal.Signals(number).name, 128 + number)
-
-    def _busy(self) -> bool:
-        return any(self._places)
+        if received:
+            raise Interrupted(signal.Signals(received[0]).name, 128 + received[0])
 
     def _fill(self) -> None:
         """Give every free place a job."""

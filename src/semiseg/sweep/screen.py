@@ -4,6 +4,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from semiseg.output import duration
 from semiseg.sweep.index import Entry, Index
 from semiseg.sweep.job import Job
 
@@ -104,13 +105,6 @@ class Screen:
         number = self.jobs.index(job) + 1
         width = len(str(len(self.jobs)))
         _print(f"[{number:>{width}}/{len(self.jobs)}] {what:<11} {job.folder.name}  {more}".rstrip())
-
-
-def duration(seconds: float) -> str:
-    """Write a time as minutes and seconds, with hours where there are any."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _reason(entry: Entry) -> str:

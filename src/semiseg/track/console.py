@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from semiseg.contracts.tracking import Sample
+from semiseg.output import duration
 
 
 class ConsoleTracker:
@@ -102,10 +103,7 @@ class ConsoleTracker:
         if self._first is None or self._completed <= self._first[1]:
             return "-:--"
         elapsed = time.monotonic() - self._first[0]
-        seconds = elapsed / (self._completed - self._first[1]) * (self._total - self._completed)
-        minutes, seconds = divmod(round(seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+        return duration(elapsed / (self._completed - self._first[1]) * (self._total - self._completed))
 
 
 def iou_table(iou: Mapping[str, float | None], totals: Mapping[str, float | None]) -> str:
