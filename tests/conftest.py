@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from semiseg.cli import main
+from semiseg.contracts.dataset import DatasetInfo
+from semiseg.contracts.tracking import Sample
 
 TEST_DATA = "SEMISEG_TEST_DATA"
 
@@ -90,3 +93,22 @@ def varied_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     values["state_dict"]["classifier.bias"].zero_()
     save_bundle(path, values)
     return folder
+
+
+@pytest.fixture
+def info() -> DatasetInfo:
+    """Two classes."""
+    return DatasetInfo("toy", ("sky", "road"), ((10, 20, 30), (200, 100, 50)))
+
+
+@pytest.fixture
+def sample() -> Sample:
+    """An image with its truth, part of which is ignored, and a prediction."""
+    truth = np.zeros((40, 50), np.uint8)
+    truth[:10] = 255
+    prediction = np.zeros((40, 50), np.uint8)
+    prediction[:, 25:] = 1
+    image = np.full((40, 50, 3), 77, np.uint8)
+    return Sample(
+        "val/a 1", image, truth, prediction, np.linspace(0, 1, 2000, dtype=np.float32).reshape(40, 50)
+    )

@@ -78,7 +78,7 @@ class RecordingLab:
         )
         model = next(iter(learner.predictors().values()))
         return SimpleNamespace(
-            best=model, last=model, selected=model, snapshots=[model for _ in snapshots], miou=0.0
+            best=model, last=model, selected=model, snapshots=[model for _ in snapshots], score=0.0
         )
 
     def label(self, name: str, network: Any, ids: Sequence[str], policy: Any, **_: Any) -> PseudoLabels:

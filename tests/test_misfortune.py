@@ -68,7 +68,7 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run that was stopped in its first evaluation."""
     run = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", stop)
+        patch.setattr(loop.Trainer, "measure", stop)
         assert train(run) == 143
     return run
 
@@ -91,7 +91,7 @@ def test_changed_data_is_refused(
             draw(part, image_id, image_id)
     options = ("dataset=camvid", f"dataset.root={root}")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", stop)
+        patch.setattr(loop.Trainer, "measure", stop)
         assert train(run, *options) == 143
     draw("train", "train-0000", "train-0000-more")
     capsys.readouterr()

@@ -9,9 +9,9 @@ from PIL import Image
 
 import semiseg
 from semiseg.data.shapes import Shapes
-from semiseg.engine.evaluate import evaluate
 from semiseg.errors import UserError
 from semiseg.runs.use import open_run
+from semiseg.tasks.evaluate import evaluate
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_large_pictures_are_cut(predictor):
         ({"tile": 4}, "tiles of 4 pixels"),
         ({"mode": "sliding"}, r"mode(.|\n)*expected one of: whole, slide"),
         ({"window": 32}, "whole images have none"),
-        ({"mode": "slide", "window": 0}, r"window(.|\n)*expected 1 or more"),
+        ({"mode": "slide", "window": 0}, r"window(.|\n)*of at least 1"),
         ({"scales": []}, r"scales(.|\n)*above 0"),
     ],
 )

@@ -2,10 +2,9 @@
 
 import logging
 import math
-import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,32 +12,27 @@ from typing import Any
 
 import torch
 
+from semiseg.assembly import open_data, open_session
 from semiseg.config import build
 from semiseg.config.compose import Composed, as_yaml, render_run_yaml
-from semiseg.config.stored import plain, settings_that_matter
-from semiseg.contracts.dataset import SegDataset, Split
+from semiseg.config.stored import plain
+from semiseg.contracts.score_names import ScoreNames
 from semiseg.contracts.tracking import Tracker
-from semiseg.data.file_faults import CheckReport, check_files
-from semiseg.data.store import stored
-from semiseg.engine.evaluate import quality_ids
+from semiseg.data.file_faults import CheckReport
 from semiseg.engine.failures import explained
 from semiseg.engine.lab import Lab
 from semiseg.engine.plan import PlannedStep, make_plan, render_plan
-from semiseg.engine.session import Compute, Data, Networks, Output, Session, Training
+from semiseg.engine.session import Networks, Output, Session
 from semiseg.engine.signals import StopRequest
 from semiseg.engine.step import reset_peak_memory
 from semiseg.errors import Interrupted, UserError
 from semiseg.files import finite
-from semiseg.runs.differences import CurrentRun
-from semiseg.runs.directory import RunDir, environment, fingerprint
-from semiseg.runs.reuse import find_fit, find_initial
-from semiseg.settings import EvaluatorSettings, TrainerSettings
-from semiseg.splits.published_lists import unlike_published
-from semiseg.summary import as_float, keep_reported, summarize
+from semiseg.runs.directory import RunDir, environment
+from semiseg.summary import keep_reported, summarize
+from semiseg.tasks.segmentation import Segmentation
 from semiseg.track.console import ConsoleTracker, render_summary
 from semiseg.track.jsonl import JsonlTracker
 from semiseg.track.multi import MultiTracker
-from semiseg.track.samples import sample_ids
 from semiseg.track.wandb_tracker import wandb_tracker
 
 log = logging.getLogger(__name__)
@@ -53,7 +47,7 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
         plan_only: whether only a plan of the steps with their duration is printed.
 
     Returns:
-        mIoU of the reported network on the validation images, NaN where there are none.
+        Primary score of the reported network on the validation images, NaN where there are none.
 
     Raises:
         UserError: bad data, or a directory that cannot be used.
@@ -63,7 +57,7 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
     place = RunDir(Path(cfg.run_dir).expanduser())
     if (finished := place.summary) is not None and not plan_only:
         print(render_summary(finished, place.path))
-        return as_float(finished["miou"])
+        return _score(finished)
     torch.set_num_threads(cfg.trainer.threads)
     torch.use_deterministic_algorithms(cfg.trainer.deterministic)
     torch.backends.cudnn.benchmark = not cfg.trainer.deterministic
@@ -72,8 +66,9 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
         if not plan_only:
             stack.enter_context(place.lock())
             stack.enter_context(_log_file(place.log))
-        dataset, report = open_data(cfg, stop, filled=not plan_only)
-        session, networks = open_session(cfg, place, dataset, report.split, stop)
+        task = Segmentation()
+        dataset, report = open_data(cfg, task, stop, filled=not plan_only)
+        session, networks = open_session(cfg, task, place, dataset, report.split, stop)
         stack.callback(session.output.tracker.close, "planned")
         if plan_only:
             print(render_plan(_planned(cfg, session, networks)))
@@ -88,78 +83,6 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
         place.begin(*yamls, overrides, environment(), [asdict(step) for step in plan])
         session = replace(session, output=_kept(place, cfg, session))
         return _guarded(place, cfg, session, networks, report)
-
-
-def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple[SegDataset, CheckReport]:
-    """Build the dataset and its split, and decode the files that its store lacks.
-
-    Args:
-        cfg: the config.
-        stop: request to stop, checked between two files.
-        filled: whether the store is filled first; False reads images that it lacks from their files.
-
-    Raises:
-        UserError: a leak; bad files, all of which it names; or a store without room.
-        Interrupted: a stop was requested.
-    """
-    dataset = build.dataset(cfg)
-    split = build.split(cfg, dataset)
-    name = split.family, split.name, split.split_id
-    if unlike := unlike_published(dataset.info.name, name, split.labeled):
-        log.warning("split_family=%s split=%s split_id=%s is %s.", *name, unlike)
-    dataset = stored(dataset, split, stop.check, filled=filled)
-    report = check_files(dataset, split, lambda done, total: stop.check())
-    stop.check()
-    return dataset, report
-
-
-def open_session(
-    cfg: Composed, place: RunDir, dataset: SegDataset, split: Split, stop: StopRequest
-) -> tuple[Session, Networks]:
-    """Build the session that all steps share, and the source of its networks; nothing that it logs is kept yet."""
-    nowhere = JsonlTracker(Path(os.devnull))
-    config = plain(cfg)
-    trainer = build.settings(TrainerSettings, cfg.trainer)
-    here = CurrentRun(config, dataset, split)
-    initial = find_initial(config, here)
-    for remark in initial.remarks if initial else ():
-        log.warning(remark)
-    # A step continues under the settings that its run began with, even if keys have been added since.
-    begun = place.config if place.started and place.has_config else config
-    output = Output(
-        run_dir=place.path,
-        tracker=nowhere,
-        journal=nowhere,
-        network_config={key: config[key] for key in ("backbone", "model")},
-        fingerprint=fingerprint(settings_that_matter(begun)),
-        keep_pseudo_labels=cfg.keep_pseudo_labels,
-    )
-    data = Data(
-        dataset=dataset,
-        split=split,
-        augment=build.augment(cfg),
-        quality_ids=quality_ids(split.unlabeled, cfg.seed),
-        sample_ids=sample_ids(split.val, cfg.tracker.samples),
-    )
-    training = Training(
-        trainer=trainer,
-        evaluator=build.settings(EvaluatorSettings, cfg.evaluator),
-        optimizer=build.optimizer(cfg),
-        schedule=build.schedule(cfg),
-        seed=cfg.seed,
-    )
-    networks = Networks(
-        build.network_factory(cfg, dataset.info), initial, lambda wanted: find_fit(wanted, here)
-    )
-    return Session(data, _compute(trainer), training, output, stop), networks
-
-
-def _compute(trainer: TrainerSettings) -> Compute:
-    device = build.device(trainer.device)
-    if device.index is not None:
-        torch.cuda.set_device(device)
-    layout = torch.channels_last if trainer.channels_last else torch.contiguous_format
-    return Compute(device, trainer.precision, layout)
 
 
 def time_limit(text: str | None) -> float | None:
@@ -197,7 +120,7 @@ def _guarded(
             summary = _recipe(place, cfg, Lab(session, networks, status), report)
         state = "done"
         print(render_summary(summary, place.path), flush=True)
-        return as_float(summary["miou"])
+        return _score(summary)
     except Interrupted as request:
         state, error = "interrupted", request.reason
         print(f"Stopped ({request.reason}). To go on: semiseg train run_dir={place.path}", flush=True)
@@ -228,12 +151,19 @@ def _recipe(place: RunDir, cfg: Composed, lab: Lab, report: CheckReport) -> dict
     return summary
 
 
+def _score(summary: Mapping[str, Any]) -> float:
+    """The primary score of a run, NaN where there is none."""
+    score = ScoreNames.of(summary).value(summary)
+    return math.nan if score is None else float(score)
+
+
 def _kept(place: RunDir, cfg: Composed, session: Session) -> Output:
     """Return the output of a session with a journal and trackers that keep its log."""
     journal = JsonlTracker(place.journal)
-    trackers: list[Tracker] = [journal, ConsoleTracker(len(place.plan) or None)]
+    trackers: list[Tracker] = [journal, ConsoleTracker(session.task.names.primary, len(place.plan) or None)]
     if cfg.tracker.mode != "disabled":
-        trackers.append(wandb_tracker(plain(cfg), session.data.split, session.data.info, place.path))
+        data, names = session.data, session.task.names
+        trackers.append(wandb_tracker(plain(cfg), data.split, data.info, names, place.path))
     return replace(session.output, journal=journal, tracker=MultiTracker(trackers))
 
 

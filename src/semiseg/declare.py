@@ -204,7 +204,8 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return value in arguments
     if hint in (int, float):
-        return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
+        number = isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
+        return number and abs(value) < math.inf
     if hint in (bool, str):
         return isinstance(value, hint)
     if hint in (None, type(None)):

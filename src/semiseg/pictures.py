@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.data.palette import Color
 from semiseg.files import replacing
-from semiseg.track.samples import IGNORED_COLOR, colorize
+from semiseg.tasks.samples import IGNORED_COLOR, colorize
 
 Bits = Literal[8, 16]
 ROW_HEIGHT = 22

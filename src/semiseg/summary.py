@@ -1,6 +1,5 @@
 """The result of a run: ``summary.json``, the reported checkpoint, the sample pictures."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -8,13 +7,15 @@ from typing import Any
 
 from semiseg.config.stored import Config
 from semiseg.contracts.dataset import Split
+from semiseg.contracts.score_names import ScoreNames
 from semiseg.contracts.training import Network
 from semiseg.engine.checkpoint import load_bundle, save_bundle
-from semiseg.engine.evaluate import evaluate, take_samples
 from semiseg.engine.lab import Lab
 from semiseg.engine.session import Session
 from semiseg.models.build import bundle
-from semiseg.track.samples import write_samples
+
+Stored = Mapping[str, Any] | None
+"""Plain scores of a step; ``None`` where nothing was measured."""
 
 
 def summarize(config: Config, lab: Lab, network: Network, wall_seconds: float) -> dict[str, Any]:
@@ -36,19 +37,8 @@ def summarize(config: Config, lab: Lab, network: Network, wall_seconds: float) -
     best, last = (record["best"], record["last"]) if record else (None, None)
     reported = _reported(session, network, origin.file if origin else None, best, last)
     test = _evaluated(session, network, session.data.split.test)
-    classes = session.data.info.classes
-    summary: dict[str, Any] = {
-        "miou": reported and reported["miou"],
-        "selected_by": f"{trainer.select} on the validation images" if session.data.split.val else "last",
-        "miou_best": best and best["miou"],
-        "miou_last": last and last["miou"],
-        "best_iteration": best and best["iteration"],
-    }
-    if test is not None:
-        summary |= {"miou_test": test["miou"], "iou_test": _by_class(classes, test)}
-    return summary | {
-        "iou": _by_class(classes, reported),
-        "accuracy": reported and reported["accuracy"],
+    return {
+        **_scores(session, reported, best, last, test),
         "evaluator": asdict(session.training.evaluator),
         **_split_facts(session.data.split),
         **_beginnings(lab),
@@ -61,6 +51,30 @@ def summarize(config: Config, lab: Lab, network: Network, wall_seconds: float) -
         "checkpoint_last": _relative(origin.path.with_name("last.pt"), session.output.run_dir)
         if origin
         else None,
+    }
+
+
+def _scores(session: Session, reported: Stored, best: Stored, last: Stored, test: Stored) -> dict[str, Any]:
+    """Scores of the reported network and of its fit, by the names that the task gives them."""
+    names, classes, split = session.task.names, session.data.info.classes, session.data.split
+    select = session.training.trainer.select
+    found: dict[str, Any] = {
+        names.primary.key: names.value(reported),
+        "selected_by": f"{select} on the validation images" if split.val else "last",
+        names.primary.best: names.value(best),
+        names.primary.last: names.value(last),
+        "best_iteration": best and best["iteration"],
+    }
+    if test is not None:
+        found |= {
+            names.primary.test: names.value(test),
+            names.by_class.test: names.of_classes(test, classes),
+        }
+    return {
+        **found,
+        names.by_class.key: names.of_classes(reported, classes),
+        **{each.key: reported and reported[each.key] for each in names.secondary},
+        **names.as_dict(),
     }
 
 
@@ -92,7 +106,7 @@ def _work(lab: Lab, wall_seconds: float) -> dict[str, Any]:
     seconds = sum(fit["training_seconds"] for fit in fits)
     return {
         "iterations": lab.iterations,
-        "fits": {name: _brief(fit) for name, fit in lab.fits.items()},
+        "fits": {name: _brief(fit, lab.session.task.names) for name, fit in lab.fits.items()},
         "train_images_per_s": sum(fit["images"] for fit in fits) / seconds if seconds else None,
         "wall_s": max(wall_seconds, sum(fit["seconds"] for fit in fits)),
         "pseudo_labels": lab.labelings,
@@ -101,7 +115,7 @@ def _work(lab: Lab, wall_seconds: float) -> dict[str, Any]:
 
 def keep_reported(lab: Lab, network: Network, summary: Mapping[str, Any]) -> None:
     """Write the reported network to ``checkpoints/best.pt`` and pictures of it to ``samples/``."""
-    session = lab.session
+    session, names = lab.session, lab.session.task.names
     origin = lab.origins.get(network)
     if origin is not None:
         values = load_bundle(origin.path)
@@ -112,18 +126,11 @@ def keep_reported(lab: Lab, network: Network, summary: Mapping[str, Any]) -> Non
             session.output.network_config,
             step="run",
             iteration=lab.iterations,
-            miou=summary["miou"],
+            **{names.primary.key: names.value(summary)},
         )
     save_bundle(session.output.run_dir / str(summary["checkpoint"]), values)
-    samples = take_samples(
-        network,
-        session.data.dataset,
-        session.data.sample_ids,
-        session.training.evaluator,
-        session.compute.device,
-        precision=session.compute.precision,
-    )
-    write_samples(session.output.run_dir / "samples", samples, session.data.info)
+    samples = session.samples(network)
+    session.task.write_samples(session.output.run_dir / "samples", samples, session.data.info)
     session.output.tracker.images("val/samples", samples, lab.iterations)
 
 
@@ -135,32 +142,17 @@ def _reported(
 
 
 def _evaluated(session: Session, network: Network, ids: tuple[str, ...]) -> dict[str, Any] | None:
-    if not ids:
-        return None
-    metrics = evaluate(
-        network,
-        session.data.dataset,
-        ids,
-        session.training.evaluator,
-        session.compute.device,
-        precision=session.compute.precision,
-        stop=session.stop.check,
-    )
-    return metrics.as_dict()
+    return session.evaluate(network, ids).as_dict() if ids else None
 
 
-def _by_class(classes: tuple[str, ...], metrics: Mapping[str, Any] | None) -> dict[str, float | None]:
-    return dict(zip(classes, metrics["iou"], strict=True)) if metrics else {}
-
-
-def _brief(fit: Mapping[str, Any]) -> dict[str, Any]:
+def _brief(fit: Mapping[str, Any], names: ScoreNames) -> dict[str, Any]:
     """A fit without its confusion matrices."""
     best, last = fit["best"], fit["last"]
     return {
         "iterations": fit["completed"],
-        "miou_best": best and best["miou"],
+        names.primary.best: names.value(best),
         "best_iteration": best and best["iteration"],
-        "miou_last": last and last["miou"],
+        names.primary.last: names.value(last),
         "seconds": fit["seconds"],
         "training_seconds": fit["training_seconds"],
         "images": fit["images"],
@@ -169,8 +161,3 @@ def _brief(fit: Mapping[str, Any]) -> dict[str, Any]:
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
-
-
-def as_float(value: float | None) -> float:
-    """A metric as a number, NaN where there is none."""
-    return math.nan if value is None else float(value)

@@ -13,10 +13,10 @@ from semiseg.cli import main
 from semiseg.cli.eval import measure
 from semiseg.data.image_files import read_mask
 from semiseg.data.shapes import Shapes
-from semiseg.engine.metrics import ConfusionMatrix
 from semiseg.files import read_json
 from semiseg.runs.predictor import Predictor
 from semiseg.runs.use import open_run
+from semiseg.tasks.metrics import ConfusionMatrix
 
 SHAPES = Shapes(train=16, val=5, test=3, size=48)
 
@@ -239,8 +239,8 @@ def test_a_stop_is_heeded_between_tiles(varied_run, photos, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return predicted(*arguments)
 
-    predicted = semiseg.engine.tiles.predict
-    monkeypatch.setattr("semiseg.engine.tiles.predict", predict)
+    predicted = semiseg.tasks.tiles.predict
+    monkeypatch.setattr("semiseg.tasks.tiles.predict", predict)
     assert main(["predict", str(varied_run), "large.png", "-o", "out", "--tile", "64"]) == 143
     assert len(seen) == 2
     assert not list((photos.parent / "out/labels").iterdir())

@@ -74,7 +74,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     for name in ("read_image", "read_mask"):
         real = getattr(image_files, name)
-        monkeypatch.setattr(image_files, name, lambda path, real=real: (names.append(path.name), real(path))[1])
+        monkeypatch.setattr(
+            image_files, name, lambda path, real=real: (names.append(path.name), real(path))[1]
+        )
     return names
 
 

@@ -30,6 +30,7 @@ CHOICES = {
     "st": ("method=st", "method.scales=[1.0]"),
     "stpp": ("method=stpp", "method.scales=[1.0]"),
     "dmt": ("method=dmt", "method.ratios=[1.0]"),
+    "dmtc": ("method=dmtc", "method.ratios=[1.0]", "method.contrast.channels=6"),
     "cps": ("method=cps",),
 }
 
@@ -125,10 +126,9 @@ def test_two_runs_for_two_networks_and_a_word_about_other_training(
     }
     told = (run / "run.log").read_text()
     assert told.count("was trained otherwise") == 1
-    assert (
-        "was trained otherwise: seed 1 there and 0 here; method.bn_group_size 2 there and null here; " in told
-    )
-    assert "method.teacher_augment strong there and weak here." in told
+    assert "was trained otherwise: seed 1 there and 0 here; " in told
+    assert "; method.bn_group_size 2 there and null here" in told
+    assert "; method.teacher_augment strong there and weak here" in told
 
 
 def test_the_plan_names_what_is_taken(
@@ -157,6 +157,7 @@ def test_the_plan_names_what_is_taken(
         ("supervised", CHOICES["dmt"], ["the same one", "method.baseline=[RUN_A,RUN_B]"]),
         ("supervised", (*CHOICES["dmt"], "method.difference=data"), ["has the steps train", "method=dmt"]),
         ("supervised", ("method=dmtc",), ["has the steps train", "method=dmtc"]),
+        ("dmtc", CHOICES["dmt"], ["method.contrast.channels 6 there and null here"]),
         (
             "cps",
             CHOICES["st"],
@@ -204,7 +205,10 @@ def test_an_unfinished_or_damaged_baseline_is_refused(
     ("overrides", "words"),
     [
         (("method=dmt", "method.baseline=[one]"), "one for each of the 2 networks"),
-        (("method=supervised", "method.snapshots=[0,1]"), "expected a list [a number above 0 and at most 1, ...] or null"),
+        (
+            ("method=supervised", "method.snapshots=[0,1]"),
+            "expected a list [a number above 0 and at most 1, ...] or null",
+        ),
     ],
 )
 def test_values_out_of_range_are_refused(

@@ -1,14 +1,22 @@
-"""The loop answers requests to stop without losing a step."""
+"""The loop answers requests to stop without losing a step, and refuses what it would not train."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from semiseg.cli import main
+from semiseg.contracts.training import Learner
 from semiseg.engine import loop
-from semiseg.errors import Interrupted
+from semiseg.engine.loop import complete_groups
+from semiseg.engine.optim import SGD
+from semiseg.errors import Interrupted, UserError
+from semiseg.models.build import segmentation_model
+from semiseg.models.deeplabv3plus import DeepLabV3Plus
+from semiseg.models.segmodel import SegModel
+from semiseg.models.tiny import Tiny
 
 TINY = (
     "method=supervised",
@@ -40,7 +48,7 @@ def test_a_stop_inside_an_evaluation_saves_first(tmp_path: Path, monkeypatch: py
 
     whole, run = tmp_path / "whole", tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "evaluate", stopped)
+        patch.setattr(loop.Trainer, "measure", stopped)
         assert main(["train", f"run_dir={run}", *TINY]) == 143
     record = torch.load(run / "checkpoints/last.pt", weights_only=True)["record"]
     assert (record["completed"], record["evaluated"]) == (3, 0)
@@ -50,3 +58,31 @@ def test_a_stop_inside_an_evaluation_saves_first(tmp_path: Path, monkeypatch: py
     assert all(torch.equal(first[name], second[name]) for name in first)
     journals = [(path / "metrics.jsonl").read_bytes().count(b"\n") for path in (run, whole)]
     assert journals[0] == journals[1]
+
+
+class TwoParts(Learner):
+    """A learner with networks in a ``ModuleDict``, and perhaps a layer beside them."""
+
+    def __init__(self, beside: nn.Module | None = None) -> None:
+        super().__init__()
+        self.networks = nn.ModuleDict({"a": tiny_network(), "b": tiny_network()})
+        self.beside = beside
+
+
+def tiny_network() -> SegModel:
+    return segmentation_model(Tiny(width=4), DeepLabV3Plus, 2)
+
+
+def test_networks_inside_of_other_modules_are_trained() -> None:
+    learner = TwoParts()
+    groups = complete_groups(learner, SGD(lr=0.1))
+    held = {id(each) for group in groups for each in group["params"]}
+    assert held == {id(each) for each in learner.parameters() if each.requires_grad}
+    frozen = nn.Linear(2, 2).requires_grad_(False)
+    assert len(complete_groups(TwoParts(frozen), SGD(lr=0.1))) == len(groups)
+
+
+def test_a_parameter_in_no_group_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"TwoParts: its parameter 'beside\.weight' \(and 1 more\)") as error:
+        complete_groups(TwoParts(nn.Linear(2, 2)), SGD(lr=0.1))
+    assert "Learner.param_groups" in str(error.value)

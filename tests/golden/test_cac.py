@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.contracts.training import Progress
-from semiseg.methods.cac_learner import HEAD, CACLearner
-from semiseg.methods.feature_bank import FeatureBank
+from semiseg.methods.cac import CAC, HEAD, CACLearner, FeatureBank
 from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 
 pytestmark = pytest.mark.golden("CAC loss")
@@ -75,7 +74,7 @@ def make_batch(step: int) -> dict[str, Any]:
 
 
 def test_three_steps_equal_the_original() -> None:
-    learner = CACLearner(make_model(), FeatureBank(960, CHANNELS), downsample=False)
+    learner = CACLearner(make_model(), FeatureBank(960, CHANNELS), CAC(downsample=False), stride=8)
     for step, (loss_1, loss_2, unsupervised, anchors, pool, slopes) in enumerate(EXPECTED):
         batch = make_batch(step)
         output = learner(batch, Progress(step, 100, 5, step))

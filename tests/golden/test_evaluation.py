@@ -11,11 +11,11 @@ from torch import nn
 
 from semiseg.config.searchpath import conf_dir
 from semiseg.contracts.dataset import DatasetInfo
-from semiseg.engine.evaluate import evaluate
-from semiseg.engine.inference import predict, predict_labels, window_spans
-from semiseg.engine.metrics import ConfusionMatrix
 from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 from semiseg.settings import EvaluatorSettings
+from semiseg.tasks.evaluate import evaluate
+from semiseg.tasks.inference import predict, predict_labels, window_spans
+from semiseg.tasks.metrics import ConfusionMatrix
 
 PLAIN = InputConvention("RGB", 1.0, (120.0, 110.0, 100.0), (50.0, 60.0, 70.0))
 BGR = InputConvention("BGR", 1.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))

@@ -15,9 +15,9 @@ from semiseg.data.cutout import Cutout
 from semiseg.data.geometry import LongSide, RandomCrop, ScaleChoice, ScaleUniform
 from semiseg.data.overlap import OverlapPair
 from semiseg.data.resize import resized
-from semiseg.engine.inference import predict
 from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 from semiseg.settings import EvaluatorSettings
+from semiseg.tasks.inference import predict
 
 STPP = {"pad_color": (0, 0, 0), "draw_order": "xy"}
 CPS_SCALES = ScaleChoice([0.5, 0.75, 1, 1.5, 1.75, 2.0])

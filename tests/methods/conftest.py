@@ -175,7 +175,7 @@ class NotebookLab:
         self.networks: list[str] = []
         self.weights: dict[str, str | None] = {}
         self.differs_from: dict[str, str | None] = {}
-        self.mious: dict[str, float] = {}
+        self.scores: dict[str, float] = {}
         self.learners: dict[str, Any] = {}
         self.streams: dict[str, Any] = {}
         self.fits: dict[str, Any] = {}
@@ -199,7 +199,7 @@ class NotebookLab:
         primary = next(iter(learner.predictors().values()))
         self.fits[name] = SimpleNamespace(
             selected=copy.deepcopy(primary),
-            miou=self.mious.get(name),
+            score=self.scores.get(name),
             snapshots=[build_model(seed) for seed, _ in enumerate(snapshots)],
             asked=snapshots,
         )

@@ -14,8 +14,7 @@ from semiseg.contracts.training import Progress
 from semiseg.data.geometry import LongSide
 from semiseg.data.overlap import OverlapPair
 from semiseg.losses import directional_contrast
-from semiseg.methods.cac_learner import HEAD, CACLearner, common_cells
-from semiseg.methods.feature_bank import FeatureBank
+from semiseg.methods.cac import CAC, HEAD, CACLearner, FeatureBank, common_cells
 from semiseg.models.heads import Projector
 
 Make = Callable[..., Any]
@@ -50,8 +49,7 @@ def make_learner(make_model: Make) -> Make:
         torch.manual_seed(1)
         model.heads[HEAD] = Projector(8, 8, WIDTH)
         bank = FeatureBank(steps * 2 * pairs * per_view, WIDTH)
-        options = {"stride": STRIDE, "positive_threshold": 0.3} | options
-        return CACLearner(model, bank, **options)
+        return CACLearner(model, bank, CAC(**{"positive_threshold": 0.3} | options), STRIDE)
 
     return make
 

@@ -12,8 +12,7 @@ from semiseg.data.geometry import LongSide, RandomCrop, ScaleChoice
 from semiseg.data.overlap import OverlapPair
 from semiseg.data.views import OverlapCrops, Weak
 from semiseg.errors import UserError
-from semiseg.methods.cac import CAC, map_stride
-from semiseg.methods.cac_learner import HEAD
+from semiseg.methods.cac import CAC, HEAD, map_stride
 from semiseg.settings import TrainerSettings
 
 A = pytest.importorskip("albumentations")

@@ -113,11 +113,11 @@ FAULTS = [
     ),
     (
         "method.temperature=0",
-        "method.temperature=0 (from command line) give a number above 0, for example 0.1.",
+        "method.temperature=0 (from command line) expected a number above 0.",
     ),
     ("method.groups=3", "method.groups=3 (from command line) cannot divide trainer.unlabeled_batch_size=2"),
     ("method.bank_step=3", "CAC takes no bank_step. Did you mean bank_steps?"),
-    ("method.weight=-1", "method.weight=-1 (from command line) give 0 or more."),
+    ("method.weight=-1", "method.weight=-1 (from command line) expected a number of at least 0."),
     ("unlabeled=rest split=full", "method=cac needs unlabeled images"),
     ("augment=cac trainer.crop_size=36", "crop_size=36 is not a multiple of stride=8"),
 ]

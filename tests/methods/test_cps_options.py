@@ -135,7 +135,7 @@ def is_branch(state: dict[str, torch.Tensor], run: Path, number: int) -> bool:
 @pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[tuple[float, float]]], None]:
     """Set what successive evaluations of both branches find."""
-    measure = loop.evaluate
+    measure = loop.Trainer.measure
 
     def patch(pairs: list[tuple[float, float]]) -> None:
         queue = [miou for pair in pairs for miou in pair]
@@ -145,7 +145,7 @@ def results(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[tuple[float, floa
             object.__setattr__(metrics, "miou", queue.pop(0))
             return metrics
 
-        monkeypatch.setattr(loop, "evaluate", found)
+        monkeypatch.setattr(loop.Trainer, "measure", found)
 
     return patch
 
@@ -185,6 +185,7 @@ def test_a_resumed_run_keeps_the_branch_that_was_better(
     pairs = [(0.1, 0.9), (0.3, 0.2)]
     results(pairs)
     assert main(["train", f"run_dir={whole}", *overrides]) == 0
+    results(pairs)
     measure = loop.Trainer.measure
     calls = iter(range(10))
 
@@ -193,7 +194,6 @@ def test_a_resumed_run_keeps_the_branch_that_was_better(
             raise Interrupted("SIGTERM", 143)
         return measure(trainer, network)  # type: ignore[arg-type]
 
-    results(pairs)
     with monkeypatch.context() as patch:
         patch.setattr(loop.Trainer, "measure", stopped)
         assert main(["train", f"run_dir={run}", *overrides]) == 143

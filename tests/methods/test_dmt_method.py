@@ -1,6 +1,7 @@
 """The recipe of DMT and its ablations: who labels for whom, from which network each fit starts, what is reported."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,7 @@ from semiseg.contracts.dataset import Split
 from semiseg.contracts.training import Budget, Progress
 from semiseg.errors import UserError
 from semiseg.losses import cross_entropy, dynamic_mutual_loss
-from semiseg.methods.dmt import DMT
-from semiseg.methods.mutual import ClassBalanced, MutualLearner, MutualLoss
+from semiseg.methods.dmt import DMT, ClassBalanced, MutualLearner
 from semiseg.models.segmodel import InputConvention, SegModel
 from semiseg.pseudo import confident_labels
 from semiseg.settings import EvaluatorSettings, TrainerSettings
@@ -97,7 +97,7 @@ def test_online_labels_nothing_beforehand(make_lab: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("report", "mious", "expected"),
+    ("report", "scores", "expected"),
     [
         ("a", {"phase-1-a": 0.1, "phase-1-b": 0.9}, "phase-1-a"),
         ("b", {"phase-1-a": 0.9, "phase-1-b": 0.1}, "phase-1-b"),
@@ -107,9 +107,9 @@ def test_online_labels_nothing_beforehand(make_lab: Make) -> None:
         ("better", {}, "phase-1-a"),
     ],
 )
-def test_the_reported_partner(report: Any, mious: dict[str, float], expected: str, make_lab: Make) -> None:
+def test_the_reported_partner(report: Any, scores: dict[str, float], expected: str, make_lab: Make) -> None:
     lab = make_lab(labeled=5, unlabeled=7)
-    lab.mious = mious
+    lab.scores = scores
     model = DMT(ratios=[1.0], report=report).run(lab)
     assert model is lab.fits[expected].selected
 
@@ -151,7 +151,7 @@ def test_batches_join_both_kinds_behind_each_other(make_lab: Make) -> None:
 
 def test_labeled_images_are_never_pseudo_labeled(make_lab: Make) -> None:
     lab = make_lab(labeled=3, unlabeled=4)
-    lab.split.unlabeled = lab.split.labeled + lab.split.unlabeled
+    lab.split = replace(lab.split, unlabeled=lab.split.labeled + lab.split.unlabeled)
     DMT(ratios=[1.0]).run(lab)
     assert {store.ids for _, store in lab.labelings.values()} == {("u0", "u1", "u2", "u3")}
 
@@ -183,7 +183,7 @@ def joined_logits(model: SegModel, batch: dict[str, Any], first: str) -> Tensor:
 @pytest.mark.parametrize("variant", ["dmt", "flip", "naive"])
 def test_one_step_is_the_mutual_loss_of_one_pass(variant: Any, make_model: Make, make_batch: Make) -> None:
     model, batch = make_model(0), pseudo_batch(make_batch)
-    learner = MutualLearner(model, MutualLoss(3.0, 1.0, variant))
+    learner = MutualLearner(model, DMT(gamma_agree=3.0, gamma_disagree=1.0, variant=variant))
     output = learner(batch, PROGRESS)
     logits = joined_logits(model, batch, "pseudo")
     target = torch.cat([batch["pseudo"]["label"], batch["labeled"]["label"]])
@@ -204,7 +204,7 @@ def test_one_step_is_the_mutual_loss_of_one_pass(variant: Any, make_model: Make,
 
 def test_a_baseline_step_is_cross_entropy(make_model: Make, make_batch: Make) -> None:
     model, batch = make_model(0), make_batch("labeled")
-    output = MutualLearner(model)(batch, PROGRESS)
+    output = MutualLearner(model, DMT())(batch, PROGRESS)
     torch.testing.assert_close(
         output.total, cross_entropy(model(batch["labeled"]["image"]), batch["labeled"]["label"])
     )
@@ -213,7 +213,7 @@ def test_a_baseline_step_is_cross_entropy(make_model: Make, make_batch: Make) ->
 
 def test_an_online_step_learns_what_the_network_is_sure_of(make_model: Make, make_batch: Make) -> None:
     model, batch = make_model(0), make_batch("unlabeled", "labeled", n=2)
-    output = MutualLearner(model, MutualLoss(variant="online", threshold=0.4))(batch, PROGRESS)
+    output = MutualLearner(model, DMT(partners=1, variant="online", threshold=0.4))(batch, PROGRESS)
     logits = joined_logits(model, batch, "unlabeled")
     own = confident_labels(logits[:2], 0.4)
     assert 0 < (own != 255).float().mean() < 1
@@ -224,8 +224,8 @@ def test_an_online_step_learns_what_the_network_is_sure_of(make_model: Make, mak
 def test_a_step_never_waits_for_the_device(make_model: Make, make_batch: Make, wait_counter: Any) -> None:
     batch = pseudo_batch(make_batch)
     with wait_counter:
-        MutualLearner(make_model(0))(batch, PROGRESS).total.backward()
-        MutualLearner(make_model(0), MutualLoss(variant="online"))(
+        MutualLearner(make_model(0), DMT())(batch, PROGRESS).total.backward()
+        MutualLearner(make_model(0), DMT(partners=1, variant="online"))(
             make_batch("unlabeled", "labeled"), PROGRESS
         ).total.backward()
     assert wait_counter.seen == []
@@ -246,7 +246,7 @@ def test_partners_with_two_conventions_learn_from_the_same_batch(make_model: Mak
         weight = rgb.backbone.conv.weight
         # Without bias the layers agree up to a constant a channel, which batch norm removes.
         bgr.backbone.conv.weight.copy_((weight / (255 * std.view(1, 3, 1, 1))).flip(1))
-    outputs = [MutualLearner(model)(batch, PROGRESS).total for model in (rgb, bgr)]
+    outputs = [MutualLearner(model, DMT())(batch, PROGRESS).total for model in (rgb, bgr)]
     torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-5)
 
 

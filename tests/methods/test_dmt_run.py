@@ -141,8 +141,8 @@ def test_the_plan_knows_the_size_of_the_labels(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("override", "answer"),
     [
-        ("method.gamma_agree=-1", "give 0 or more"),
-        ("method.ratios=[0.5,2]", "at most 1, for each phase"),
+        ("method.gamma_agree=-1", "expected a number of at least 0."),
+        ("method.ratios=[0.5,2]", "above 0 and at most 1"),
         ("method.variant=sort", "expected one of: dmt, flip, naive, online"),
         ("method.variant=online", "method.partners=1"),
         ("method.phase_epoch=3", "Did you mean phase_epochs"),

@@ -9,8 +9,8 @@ import torch
 from semiseg.contracts.training import Progress
 from semiseg.errors import UserError
 from semiseg.losses import pixel_contrast
-from semiseg.methods.dmtc import HEAD, PixelContrast
-from semiseg.methods.mutual import MutualLearner
+from semiseg.methods.dmt import Kind
+from semiseg.methods.dmtc import DMTC, HEAD, ContrastLearner, PixelContrast, attach
 from semiseg.seeding import derive_seed
 
 Make = Callable[..., Any]
@@ -19,10 +19,10 @@ PROGRESS = Progress(iteration=0, total=1, epoch=0, seed=5)
 
 @pytest.fixture
 def make_learner(make_model: Make) -> Make:
-    def make(contrast: PixelContrast, stage: str = "of_baselines") -> MutualLearner:
+    def make(contrast: PixelContrast, kind: Kind = "baseline") -> ContrastLearner:
         model = make_model(0)
-        contrast.attach(model, seed=1)
-        return MutualLearner(model, extra=getattr(contrast, stage)())
+        attach(model, seed=1, channels=contrast.channels)
+        return DMTC(contrast=contrast).learner(model, kind)
 
     return make
 
@@ -66,15 +66,17 @@ def test_the_contrast_trains_head_and_backbone_but_not_the_classifier(
     ("settings", "baselines", "phases"),
     [({}, 1.0, 0.0), ({"phases": True}, 1.0, 0.1), ({"baseline": False, "phases": True}, 0.0, 0.1)],
 )
-def test_where_the_contrast_is_trained(settings: dict[str, bool], baselines: float, phases: float) -> None:
-    contrast = PixelContrast(**settings)
-    assert (contrast.of_baselines().weight, contrast.of_phases().weight) == (baselines, phases)
+def test_where_the_contrast_is_trained(
+    settings: dict[str, bool], baselines: float, phases: float, make_learner: Make
+) -> None:
+    learners = [make_learner(PixelContrast(**settings), kind) for kind in ("baseline", "phase")]
+    assert [learner.weight for learner in learners] == [baselines, phases]
 
 
 def test_an_untrained_head_follows_the_features_and_keeps_its_weights(
     make_learner: Make, make_batch: Make
 ) -> None:
-    learner = make_learner(PixelContrast(num_queries=8, num_negatives=16), "of_phases")
+    learner = make_learner(PixelContrast(num_queries=8, num_negatives=16), "phase")
     head = learner.model.heads[HEAD]
     before = {name: value.clone() for name, value in head.state_dict().items()}
     optimizer = torch.optim.SGD([p for p in learner.parameters() if p.requires_grad], 0.1, weight_decay=0.1)
@@ -88,9 +90,9 @@ def test_an_untrained_head_follows_the_features_and_keeps_its_weights(
 
 def test_a_frozen_head_learns_again_in_a_fit_that_trains_it(make_learner: Make) -> None:
     contrast = PixelContrast(baseline=False, phases=True)
-    learner = make_learner(contrast, "of_baselines")
+    learner = make_learner(contrast, "baseline")
     assert not any(parameter.requires_grad for parameter in learner.model.heads.parameters())
-    MutualLearner(learner.model, extra=contrast.of_phases())
+    DMTC(contrast=contrast).learner(learner.model, "phase")
     assert all(parameter.requires_grad for parameter in learner.model.heads.parameters())
 
 
@@ -98,7 +100,7 @@ def test_the_head_depends_on_the_seed_alone(make_model: Make) -> None:
     def head(seed: int, drawn: int) -> torch.Tensor:
         model = make_model(0)
         torch.rand(drawn)
-        PixelContrast(channels=3).attach(model, seed)
+        attach(model, seed, channels=3)
         return torch.cat([parameter.flatten() for parameter in model.heads[HEAD].parameters()])
 
     assert torch.equal(head(1, 1), head(1, 2))
@@ -132,5 +134,5 @@ def test_ignored_pixels_count_as_class_0_on_request(make_learner: Make, make_bat
     ],
 )
 def test_bad_settings_are_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=rf"method\.contrast\.{next(iter(arguments))}="):
+    with pytest.raises(UserError, match=rf"^{next(iter(arguments))}="):
         PixelContrast(**arguments)

@@ -99,7 +99,7 @@ def test_the_plan_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ("override", "answers"),
     [
         ("method.contrast.temperature=0", ["method.contrast.temperature", "above 0"]),
-        ("method.contrast.phase_weight=0", ["method.contrast.phases=false"]),
+        ("method.contrast.phase_weight=0", ["method.contrast.phase_weight", "above 0"]),
         ("method.contrast.num_querys=3", ["num_querys", "num_queries"]),
         ("method.contrast.phases=0.1", ["method.contrast.phases", "true or false"]),
         ("method.contrast.num_queries=2.5", ["method.contrast.num_queries", "whole number"]),

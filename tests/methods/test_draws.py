@@ -11,9 +11,8 @@ from torch import Tensor
 
 from semiseg.contracts.training import Batch, Learner, Progress
 from semiseg.engine.step import micro_batches
-from semiseg.methods.cac_learner import HEAD, CACLearner
+from semiseg.methods.cac import CAC, HEAD, CACLearner, FeatureBank
 from semiseg.methods.cps import CPS, CPSLearner
-from semiseg.methods.feature_bank import FeatureBank
 from semiseg.models.heads import Projector
 from semiseg.pseudo import box_masks, own_rows, step_generator, torch_generator
 from semiseg.seeding import derive_seed
@@ -87,9 +86,8 @@ def test_cac_selects_the_same_cells_where_a_group_lies_on_a_rank(make_model: Mak
         model = make_model(0)
         torch.manual_seed(1)
         model.heads[HEAD] = Projector(8, 8, 6)
-        learner = CACLearner(
-            model, FeatureBank(4 * 9, 6), stride=2, warmup_epochs=0, groups=2 // ranks, selected=9
-        ).eval()
+        method = CAC(warmup_epochs=0, groups=2 // ranks, selected=9)
+        learner = CACLearner(model, FeatureBank(4 * 9, 6), method, stride=2).eval()
         on_ranks(learner, batch, ranks)
         return learner.bank.features
 

@@ -8,7 +8,7 @@ import torch
 
 from semiseg.contracts.training import Progress
 from semiseg.errors import UserError
-from semiseg.methods.supervised import LabeledLoss, Supervised, SupervisedLearner
+from semiseg.methods.supervised import Supervised, SupervisedLearner
 
 Make = Callable[..., Any]
 PROGRESS = Progress(iteration=0, total=1, epoch=0, seed=0)
@@ -16,7 +16,7 @@ PROGRESS = Progress(iteration=0, total=1, epoch=0, seed=0)
 
 @pytest.mark.parametrize("kind", ["ce", "ohem"])
 def test_it_learns_and_reaches_every_parameter(kind: Any, make_model: Make, make_batch: Make) -> None:
-    learner = SupervisedLearner(make_model(0), LabeledLoss(kind))
+    learner = SupervisedLearner(make_model(0), Supervised(loss=kind).labeled_loss)
     batch = make_batch("labeled")
     optimizer = torch.optim.SGD(learner.parameters(), 0.1, momentum=0.9)
     losses = []
@@ -32,7 +32,7 @@ def test_it_learns_and_reaches_every_parameter(kind: Any, make_model: Make, make
 
 @pytest.mark.parametrize("kind", ["ce", "ohem"])
 def test_a_batch_without_valid_pixels_changes_nothing(kind: Any, make_model: Make, make_batch: Make) -> None:
-    learner = SupervisedLearner(make_model(0), LabeledLoss(kind))
+    learner = SupervisedLearner(make_model(0), Supervised(loss=kind).labeled_loss)
     batch = make_batch("labeled")
     batch["labeled"]["label"].fill_(255)
     output = learner(batch, PROGRESS)
@@ -49,7 +49,10 @@ def test_the_share_of_used_pixels_is_logged(make_model: Make, make_batch: Make) 
 
 
 def test_a_step_never_waits_for_the_device(make_model: Make, make_batch: Make, wait_counter: Any) -> None:
-    learner, batch = SupervisedLearner(make_model(0), LabeledLoss("ohem")), make_batch("labeled")
+    learner, batch = (
+        SupervisedLearner(make_model(0), Supervised(loss="ohem").labeled_loss),
+        make_batch("labeled"),
+    )
     with wait_counter:
         learner(batch, PROGRESS).total.backward()
     assert wait_counter.seen == []

@@ -196,11 +196,11 @@ def test_a_run_with_heads_resumes_to_the_same_weights(
         left -= 1
         if left == 0:
             raise Interrupted("SIGTERM", 143)
-        return evaluate(*arguments, **options)
+        return measure(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        evaluate = loop.evaluate
-        patch.setattr(loop, "evaluate", stopped)
+        measure = loop.Trainer.measure
+        patch.setattr(loop.Trainer, "measure", stopped)
         assert main(["train", "run_dir=run", *overrides]) == 143
     assert main(["train", "run_dir=run", *overrides]) == 0
     assert main(["train", "run_dir=whole", *overrides]) == 0

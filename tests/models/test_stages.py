@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.contracts.dataset import DatasetInfo
-from semiseg.engine.inference import predict, predict_labels
 from semiseg.engine.optim import SGD
 from semiseg.errors import UserError
 from semiseg.models.build import (
@@ -38,6 +37,7 @@ from semiseg.models.segmodel import (
 )
 from semiseg.models.tiny import Tiny
 from semiseg.settings import EvaluatorSettings
+from semiseg.tasks.inference import predict, predict_labels
 
 PATCH = 14
 INFO = DatasetInfo("toy", ("sky", "road", "car"), ((0, 0, 255), (128, 128, 128), (255, 0, 0)))

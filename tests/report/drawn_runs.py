@@ -9,7 +9,7 @@ from written_runs import write_run
 
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.contracts.tracking import Sample
-from semiseg.track.samples import write_samples
+from semiseg.tasks.samples import write_samples
 
 INFO = DatasetInfo("made", ("road", "tree <b>", "car & van"), ((128, 64, 128), (0, 140, 70), (0, 0, 160)))
 FRACTIONS = {"1/16": 1 / 16, "1/8": 1 / 8, "full": 1.0}

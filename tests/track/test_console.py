@@ -3,8 +3,9 @@ import io
 import pytest
 from rich.console import Console
 
+from semiseg.contracts.score_names import MEAN_IOU, MetricName, ScoreNames
 from semiseg.track import console as module
-from semiseg.track.console import ConsoleTracker, iou_table, render_summary
+from semiseg.track.console import ConsoleTracker, render_summary, score_table
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def clock(monkeypatch):
 
 def plain(**arguments):
     stream = io.StringIO()
-    return stream, ConsoleTracker(console=Console(file=stream, width=200), **arguments)
+    return stream, ConsoleTracker(MEAN_IOU.primary, console=Console(file=stream, width=200), **arguments)
 
 
 def test_plain_lines_without_a_terminal(clock):
@@ -54,7 +55,7 @@ def test_remaining_time_after_a_resume_counts_from_there(clock):
 def test_a_bar_on_a_terminal():
     stream = io.StringIO()
     terminal = Console(file=stream, force_terminal=True, width=120, color_system=None)
-    tracker = ConsoleTracker(stages=2, console=terminal)
+    tracker = ConsoleTracker(MEAN_IOU.primary, stages=2, console=terminal)
     tracker.start_stage("teacher", 0, 10)
     tracker.progress(10)
     tracker.log({"train/loss": 0.25, "val/miou": 0.5}, 10)
@@ -67,16 +68,27 @@ def test_a_bar_on_a_terminal():
 
 
 def test_table_of_iou():
-    assert iou_table(
-        {"sky": 0.93101, "traffic light": None}, {"mIoU": 0.5, "accuracy": None}
-    ).splitlines() == [
-        "class           IoU %",
-        "---------------------",
-        "sky             93.10",
-        "traffic light       -",
-        "---------------------",
-        "mIoU            50.00",
-        "accuracy            -",
+    scores = {"iou": {"sky": 0.93101, "traffic light": None}, "miou": 0.5, "accuracy": None}
+    assert score_table(scores, MEAN_IOU, {"mIoU on test": 0.25}).splitlines() == [
+        "class            IoU %",
+        "----------------------",
+        "sky              93.10",
+        "traffic light        -",
+        "----------------------",
+        "mIoU             50.00",
+        "pixel accuracy       -",
+        "mIoU on test     25.00",
+    ]
+
+
+def test_table_of_a_long_name():
+    names = ScoreNames(MetricName("accuracy", "accuracy"), MetricName("recall", "recall"))
+    assert score_table({"recall": {"sky": 0.5}, "accuracy": 1.0}, names, {}).splitlines() == [
+        "class     recall %",
+        "------------------",
+        "sky          50.00",
+        "------------------",
+        "accuracy    100.00",
     ]
 
 

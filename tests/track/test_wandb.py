@@ -9,6 +9,7 @@ import types
 import numpy as np
 import pytest
 
+from semiseg.contracts.score_names import MEAN_IOU
 from semiseg.track.wandb_tracker import WandbTracker
 
 
@@ -67,7 +68,8 @@ def start(monkeypatch, tmp_path, info):
 
     def begin(fake, **arguments):
         monkeypatch.setitem(sys.modules, "wandb", fake)
-        return WandbTracker(tmp_path, **({"mode": "offline", "info": info, "close_timeout": 5.0} | arguments))
+        usual = {"mode": "offline", "info": info, "names": MEAN_IOU, "close_timeout": 5.0}
+        return WandbTracker(tmp_path, **(usual | arguments))
 
     return begin
 
@@ -235,13 +237,15 @@ import sys
 from pathlib import Path
 import numpy as np
 from semiseg.contracts.dataset import DatasetInfo
+from semiseg.contracts.score_names import MEAN_IOU
 from semiseg.contracts.tracking import Sample
 from semiseg.track.wandb_tracker import WandbTracker
 
 info = DatasetInfo("toy", ("sky", "road"), ((1, 2, 3), (4, 5, 6)))
 label = np.zeros((8, 9), np.uint8)
 sample = Sample("a", np.zeros((8, 9, 3), np.uint8), label, label, np.ones((8, 9), np.float32))
-tracker = WandbTracker(Path(sys.argv[1]), mode=sys.argv[2], info=info, config={"seed": 0}, close_timeout=60.0)
+options = {"info": info, "names": MEAN_IOU, "config": {"seed": 0}, "close_timeout": 60.0}
+tracker = WandbTracker(Path(sys.argv[1]), mode=sys.argv[2], **options)
 tracker.start_stage("fit", 0, 2)
 tracker.log({"train/loss": 1.0}, 1)
 tracker.images("val/samples", [sample], 2)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.contracts.tracking import Sample
-from semiseg.engine.metrics import ConfusionMatrix
 from semiseg.files import write_csv
 from semiseg.pictures import gray, legend, save
-from semiseg.track.samples import colorize, side_by_side
+from semiseg.tasks.metrics import ConfusionMatrix
+from semiseg.tasks.samples import colorize, side_by_side
 
 WRONG = (213, 94, 0)
 

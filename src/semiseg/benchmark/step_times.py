@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from semiseg.app import open_session
+from semiseg.assembly import open_session
 from semiseg.benchmark.bare_passes import (
     FitRecorder,
     RecordedFit,
@@ -30,6 +30,7 @@ from semiseg.engine.signals import StopRequest
 from semiseg.engine.step import count_images, peak_memory, to_device
 from semiseg.runs.directory import RunDir
 from semiseg.splits.split import make_split
+from semiseg.tasks.segmentation import Segmentation
 
 IMAGES = 64
 LABELED = "1/4"
@@ -112,7 +113,7 @@ def measure_steps(cfg: Composed, rounds: int, report_line: Callable[[str], None]
     found = []
     with tempfile.TemporaryDirectory(prefix="semiseg-benchmark-") as folder, StopRequest() as stop:
         session, networks = open_session(
-            cfg, RunDir(Path(folder)), dataset, make_split(dataset, LABELED), stop
+            cfg, Segmentation(), RunDir(Path(folder)), dataset, make_split(dataset, LABELED), stop
         )
         lab = FitRecorder(session, networks)
         build.method(cfg).run(lab)

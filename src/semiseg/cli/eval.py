@@ -16,14 +16,15 @@ from semiseg.apply.other_data import PARTS, EvaluatedPart, images_of
 from semiseg.cli.arguments import Parser, run_parser
 from semiseg.cli.network_options import add_options, chosen_device, chosen_settings
 from semiseg.contracts.dataset import SegDataset
+from semiseg.contracts.score_names import MEAN_IOU
 from semiseg.contracts.training import Network
-from semiseg.engine.evaluate import evaluate, take_samples
 from semiseg.errors import UserError
 from semiseg.files import write_json
 from semiseg.progress_bar import progress
 from semiseg.runs.use import FinishedRun, compute_as, describe, open_run
 from semiseg.settings import EvaluatorSettings
-from semiseg.track.console import iou_table
+from semiseg.tasks.evaluate import evaluate, take_samples
+from semiseg.track.console import score_table
 
 WORST = 8
 EPILOG = """\
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
     found = measure(run, options.checkpoint, options.part, settings, device, options.root, options.data)
     result = found.result
     print(f"{options.part} images: {result['images']}, network: {result['checkpoint']}, {describe(settings)}")
-    print(iou_table(result["iou"], {"mIoU": result["miou"], "pixel accuracy": result["accuracy"]}))
+    print(score_table(result, MEAN_IOU, {}))
     folder = run.path if options.output is None else options.output.expanduser()
     path = folder / f"{file_stem(result, run.evaluator())}.json"
     try:

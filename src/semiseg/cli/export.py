@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from semiseg import __version__
 from semiseg.cli.arguments import Parser, run_parser
 from semiseg.cli.network_options import add_network_options, chosen_settings
+from semiseg.contracts.score_names import ScoreNames
 from semiseg.errors import UserError
 from semiseg.files import file_digest, replacing
 from semiseg.runs.use import REPORTED, FinishedRun, describe, open_run
@@ -116,7 +117,7 @@ def metadata(
     run: FinishedRun, checkpoint: str, settings: EvaluatorSettings, bundle: dict[str, Any], smallest: int
 ) -> dict[str, Any]:
     """Return the metadata of an exported file as plain values, without any path of this machine."""
-    config, summary = run.config, run.summary
+    config, names = run.config, ScoreNames.of(run.summary)
     return {
         "version": VERSION,
         "classes": bundle["classes"],
@@ -136,7 +137,7 @@ def metadata(
         "checkpoint": checkpoint if checkpoint in (REPORTED, "best", "last") else Path(checkpoint).name,
         "checkpoint_sha256": file_digest(run.checkpoint(checkpoint)),
         "iteration": bundle["iteration"],
-        "miou_of_run": summary["miou"],
+        f"{names.primary.key}_of_run": names.value(run.summary),
         "semiseg": __version__,
     }
 

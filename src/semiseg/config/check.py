@@ -251,14 +251,8 @@ def _given_fits_suit(cfg: DictConfig) -> None:
 def _divide(cfg: DictConfig) -> None:
     """Divide the dataset and see that there are unlabeled images where they are needed."""
     split = _split(cfg)
-    if not split.unlabeled and _needs_unlabeled(cfg):
-        raise UserError(
-            f"method={cfg.method.name} needs unlabeled images and this leaves none. Label fewer "
-            "(split=1/8), learn from the labeled ones as unlabeled too (unlabeled=all), or take "
-            "method=supervised.",
-            key="split",
-            value=cfg.split,
-        )
+    if _needs_unlabeled(cfg):
+        split.require_unlabeled(cfg.method.name)
 
 
 def _needs_unlabeled(cfg: DictConfig) -> bool:

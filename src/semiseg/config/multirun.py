@@ -8,6 +8,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins import semiseg_submitit
 from semiseg.config import schema, searchpath
 from semiseg.config.check import Checker
 from semiseg.config.compose import HYDRA_VERSION_BASE, Draft, Request, complete_components, draft
@@ -37,6 +38,8 @@ def sweep(request: Request, load: Callable[[], Run]) -> int:
         ConfigFaults: a fault of any combination; nothing is run then.
         UserError: the sweep directory cannot be used, or a run in it has other settings.
     """
+    searchpath.register()
+    semiseg_submitit.register()
     grid = expand(request)
     drafts = [draft(each) for each in grid.requests(request)]
     _refuse_faults(grid.faults, drafts)
@@ -116,7 +119,6 @@ def _placed(found: Draft, job: Job) -> Draft:
 
 def _launch(request: Request, grid: Grid, campaign: Campaign) -> int:
     """Let Hydra expand the command line and hand its jobs to the chosen launcher."""
-    searchpath.register()
     schema.register(typed=True)
     main = hydra.main(
         version_base=HYDRA_VERSION_BASE, config_path=str(request.primary_dir), config_name=request.config_name

@@ -6,8 +6,6 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from hydra_plugins import semiseg_submitit
-
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -49,6 +47,5 @@ class SemisegSearchPath(SearchPathPlugin):
 
 
 def register() -> None:
-    """Make the folders and the options of launchers known to Hydra in this process; twice does no harm."""
+    """Make the folders known to Hydra in this process; twice does no harm."""
     Plugins.instance().register(SemisegSearchPath)
-    semiseg_submitit.register()

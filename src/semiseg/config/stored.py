@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config.layers import flatten
@@ -30,17 +30,15 @@ def read_config(path: Path, node: str | None = None) -> dict[str, Any]:
     """Read a YAML file as it is read where configs are composed, in which 1e-3 is a number.
 
     Args:
-        path: the file.
-        node: key of the node to read alone; one that is missing is empty.
+        path: the file; one that holds no keys is empty.
+        node: key of the node to read alone; one that is missing is empty too.
 
     Raises:
         UserError: it cannot be read.
     """
     try:
         loaded = OmegaConf.load(path)
-        if isinstance(loaded, ListConfig):
-            raise UserError(f"{path} cannot be read: it holds a list in place of keys.")
-        found = loaded if node is None else loaded.get(node)
+        found = loaded.get(node) if node is not None and isinstance(loaded, DictConfig) else loaded
         return plain(found) if isinstance(found, DictConfig) else {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path} cannot be read: {error}") from error

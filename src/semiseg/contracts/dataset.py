@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from semiseg.errors import UserError
+
 Array = NDArray[np.uint8]
 Confidence = NDArray[np.float32]
 """Probability of the label of each pixel, ``(H, W) float32``."""
@@ -108,3 +110,27 @@ class Split:
         """Unlabeled ids that are not labeled too, as all labeled ones are with ``unlabeled=all``."""
         labeled = set(self.labeled)
         return tuple(image_id for image_id in self.unlabeled if image_id not in labeled)
+
+    def require_unlabeled(self, method: str, *, never_labeled: bool = False) -> None:
+        """Require images that a method can label.
+
+        Args:
+            method: name of the method.
+            never_labeled: require images that are not labeled too.
+
+        Raises:
+            UserError: there are none.
+        """
+        if self.never_labeled if never_labeled else self.unlabeled:
+            return
+        needs, cure = (
+            "needs unlabeled images",
+            "learn from the labeled ones as unlabeled too (unlabeled=all), ",
+        )
+        if never_labeled:
+            needs, cure = "labels images that are unlabeled and not labeled,", ""
+        raise UserError(
+            f"method={method} {needs} and this leaves none. Label fewer (split=1/8), {cure}or take method=supervised.",
+            key="split",
+            value=self.name,
+        )

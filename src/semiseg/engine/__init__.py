@@ -1,1 +1,1 @@
-"""The training loop, resumable steps, evaluation and checkpoints."""
+"""The training loop, resumable steps and checkpoints."""

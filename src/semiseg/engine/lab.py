@@ -290,9 +290,8 @@ class Lab:
 
     def _networks(self, step: Step) -> FitResult:
         select = self.trainer.select
-        reached = step.result[select]
-        snapshots = step.result["snapshots"]
-        return FitResult(lambda file: self._load(step, file), select, snapshots, reached and reached["miou"])
+        score = self.session.task.names.value(step.result[select])
+        return FitResult(lambda file: self._load(step, file), select, step.result["snapshots"], score)
 
     def _load(self, step: Step, file: str) -> Network:
         path = step.directory / file

@@ -5,7 +5,6 @@ from typing import Any
 
 from semiseg.contracts.dataset import IGNORE_INDEX, ids_sha256
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.engine.evaluate import pseudo_label_quality
 from semiseg.engine.session import Session
 
 
@@ -20,20 +19,11 @@ def label_meta(session: Session, step: str, ids: Sequence[str]) -> dict[str, Any
 
 
 def label_quality(session: Session, labels: PseudoLabels) -> dict[str, float | None]:
-    """Return coverage and confidence of the labels, and mIoU and accuracy where hidden masks tell them."""
+    """Return coverage and confidence of the labels, and their scores where hidden masks tell them."""
     statistics = labels.statistics
     kept = labels.count()
     values = {
         "pseudo/coverage": (sum(kept) - kept[IGNORE_INDEX]) / max(statistics["pixels"], 1),
         "pseudo/confidence": statistics["mean_confidence"],
     }
-    quality = pseudo_label_quality(
-        labels,
-        session.data.dataset,
-        session.data.quality_ids,
-        session.training.evaluator,
-        session.compute.device,
-    )
-    if quality is not None:
-        values |= {"pseudo/miou": quality.miou, "pseudo/accuracy": quality.accuracy}
-    return values
+    return values | session.label_quality(labels)

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 
+from semiseg.contracts.task import Scores
 from semiseg.contracts.training import BatchSource, Learner, Network, OptimizerSpec, Progress
 from semiseg.data.loading import batches
 from semiseg.engine.checkpoint import TrainingState, save_bundle
-from semiseg.engine.evaluate import evaluate, pseudo_label_quality, take_samples
-from semiseg.engine.metrics import Metrics
 from semiseg.engine.moments import evaluation_interval, is_candidate
 from semiseg.engine.session import Session
 from semiseg.engine.step import Meter, count_images, forward_backward, to_device
@@ -51,6 +50,7 @@ class Trainer:
         journal: int = 0,
         saved: Callable[[int], None] = lambda completed: None,
     ) -> None:
+        self.session, self.names = session, session.task.names
         self.data, self.compute, self.training = session.data, session.compute, session.training
         self.output, self.stop = session.output, session.stop
         self.name, self.directory, self.offset = name, directory, offset
@@ -165,20 +165,20 @@ class Trainer:
 
     def evaluate(self) -> None:
         """Evaluate on the validation images, measure pseudo-labels, keep the best network."""
-        record = self.record
+        record, names = self.record, self.names
         measured = {name: self.measure(network) for name, network in self.learner.candidates().items()}
-        chosen = max(measured, key=lambda name: (not math.isnan(measured[name].miou), measured[name].miou))
-        metrics = measured[chosen]
-        record.last = {"iteration": record.completed, "predictor": chosen, **metrics.as_dict()}
-        values: dict[str, float | None] = {"val/miou": metrics.miou, "val/accuracy": metrics.accuracy}
-        values |= {f"val/iou/{name}": iou for name, iou in metrics.by_class(self.data.info.classes).items()}
-        if len(measured) > 1:
-            values |= {f"val/miou/{name}": each.miou for name, each in measured.items()}
-        values |= self.pseudo_label_values()
-        better = record.best is None or metrics.miou > record.best["miou"] or math.isnan(record.best["miou"])
+        scores = {name: each.primary for name, each in measured.items()}
+        chosen = max(scores, key=lambda name: (not math.isnan(scores[name]), scores[name]))
+        record.last = {"iteration": record.completed, "predictor": chosen, **measured[chosen].as_dict()}
+        values = names.logged("val", record.last, self.data.info.classes)
+        if len(scores) > 1:
+            values |= {f"val/{names.primary.key}/{name}": score for name, score in scores.items()}
+        values |= self.session.label_quality(self.predictor)
+        best = names.value(record.best)
+        better = best is None or scores[chosen] > best or math.isnan(best)
         if better and self.is_candidate(record.completed):
             record.best = record.last
-            self.save_network(f"best-{record.completed}.pt", metrics.miou)
+            self.save_network(f"best-{record.completed}.pt", scores[chosen])
         record.evaluated = record.completed
         record.evaluations += 1
         self.output.tracker.log(values, self.offset + record.completed)
@@ -186,46 +186,16 @@ class Trainer:
         if every is not None and record.evaluations % every == 0:
             self.show_samples()
 
-    def measure(self, network: Network) -> Metrics:
+    def measure(self, network: Network) -> Scores:
         """Evaluate a network on the validation images."""
-        return evaluate(
-            network,
-            self.data.dataset,
-            self.data.split.val,
-            self.training.evaluator,
-            self.compute.device,
-            precision=self.compute.precision,
-            stop=self.stop.check,
-        )
+        return self.session.evaluate(network, self.data.split.val)
 
     def show_samples(self) -> None:
         """Send pictures of the fixed validation samples to the tracker."""
-        samples = take_samples(
-            self.predictor,
-            self.data.dataset,
-            self.data.sample_ids,
-            self.training.evaluator,
-            self.compute.device,
-            precision=self.compute.precision,
-        )
+        samples = self.session.samples(self.predictor)
         self.output.tracker.images("val/samples", samples, self.offset + self.record.completed)
 
-    def pseudo_label_values(self) -> dict[str, float | None]:
-        """Quality of the labels that the network would give to unlabeled images, where masks exist."""
-        quality = pseudo_label_quality(
-            self.predictor,
-            self.data.dataset,
-            self.data.quality_ids,
-            self.training.evaluator,
-            self.compute.device,
-            precision=self.compute.precision,
-            stop=self.stop.check,
-        )
-        if quality is None:
-            return {}
-        return {"pseudo/miou": quality.miou, "pseudo/accuracy": quality.accuracy}
-
-    def save_network(self, name: str, miou: float | None) -> None:
+    def save_network(self, name: str, score: float | None) -> None:
         """Write the network that is kept into the step's directory."""
         values = bundle(
             self.predictor,
@@ -233,7 +203,7 @@ class Trainer:
             self.output.network_config,
             step=self.name,
             iteration=self.record.completed,
-            miou=miou,
+            **{self.names.primary.key: score},
         )
         save_bundle(self.directory / name, values)
 
@@ -273,7 +243,7 @@ class Trainer:
     def finish(self) -> None:
         """Write ``last.pt`` and ``best.pt`` of the step; without validation images they are the same."""
         record = self.record
-        self.save_network("last.pt", record.last["miou"] if record.last else None)
+        self.save_network("last.pt", self.names.value(record.last))
         source = f"best-{record.best['iteration']}.pt" if record.best else "last.pt"
         for suffix in (".sha256", ""):
             copy(self.directory / (source + suffix), self.directory / f"best.pt{suffix}")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from semiseg.contracts.dataset import Array, DatasetInfo, SegDataset, Split
+from semiseg.contracts.task import Task
 from semiseg.contracts.training import (
     BatchSource,
     Budget,
@@ -28,7 +29,6 @@ from semiseg.contracts.training import (
 )
 from semiseg.data.augment import Augment
 from semiseg.data.pseudo import Confidence, PseudoLabels
-from semiseg.engine.inference import predict
 from semiseg.engine.lab import REPORT
 from semiseg.engine.loop import complete_groups
 from semiseg.engine.moments import evaluation_interval
@@ -68,21 +68,23 @@ class PlannedLabels(PseudoLabels):
     Args:
         ids: the images.
         dataset: gives their sizes.
+        task: gives the sizes of their labels.
         size: bytes that the labels will take.
     """
 
-    def __init__(self, ids: Sequence[str], dataset: SegDataset, size: int) -> None:
+    def __init__(self, ids: Sequence[str], dataset: SegDataset, task: Task, size: int) -> None:
         super().__init__(Path(), ids)
         self.size = size
         self._dataset = dataset
+        self._task = task
 
     def label(self, image_id: str) -> Array:
-        """Class 0 in the size of the image."""
-        return np.zeros(self._dataset.image(image_id).shape[:2], np.uint8)
+        """Class 0 in the size that the image's label has."""
+        return np.zeros(label_size(self._task, self._dataset, image_id), np.uint8)
 
     def confidence(self, image_id: str) -> Confidence:
-        """Confidence 1 in the size of the image."""
-        return np.ones(self._dataset.image(image_id).shape[:2], np.float32)
+        """Confidence 1 in the same size."""
+        return np.ones(label_size(self._task, self._dataset, image_id), np.float32)
 
     def read(self, image_id: str) -> tuple[Array, Confidence]:
         """Both of them."""
@@ -190,11 +192,11 @@ class PlanLab:
         pixels = 0
         if ids:
             next(self.predict(network, ids, policy))
-            pixels = math.prod(self.dataset.image(ids[0]).shape[:2])
+            pixels = math.prod(label_size(self.session.task, self.dataset, ids[0]))
         size = pixels * (5 if keep_confidence else 1) * len(ids)
         work = f"label {len(ids)} images in {_mebibytes(size)}"
         self._add(name, work, self._taken(), kept=size)
-        return PlannedLabels(ids, self.dataset, size)
+        return PlannedLabels(ids, self.dataset, self.session.task, size)
 
     def memo(self, name: str, compute: Callable[[], Any], planned: Callable[[], Any]) -> Any:
         """Take the stand-in, and the time of the predictions that it asks for."""
@@ -251,12 +253,18 @@ class PlanLab:
 
     def _evaluation_seconds(self, model: Network) -> float:
         """Seconds that the evaluation of an image takes."""
-        image = self._image((self.split.val or self.split.labeled)[0])
-        return self._timed(lambda _: predict(model, image, self.evaluator, self.trainer.precision), 0)
+        ids = (self.split.val or self.split.labeled)[:1]
+        return self._timed(lambda _: self.session.evaluate(model, ids), 0)
 
     def _image(self, image_id: str) -> Tensor:
         image = torch.from_numpy(self.dataset.image(image_id)).permute(2, 0, 1).unsqueeze(0)
         return image.to(self.session.compute.device)
+
+
+def label_size(task: Task, dataset: SegDataset, image_id: str) -> tuple[int, int]:
+    """Return height and width of the label that an image will get."""
+    height, width = dataset.image(image_id).shape[:2]
+    return task.label_size(height, width)
 
 
 def _size(model: torch.nn.Module) -> int:

@@ -1,6 +1,6 @@
 """What all steps of one run share, in parts: its data, its device, how it trains, and where it writes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split, ids_sha256
-from semiseg.contracts.tracking import Journal, Tracker
-from semiseg.contracts.training import Budget, Network, OptimizerSpec, ReusedFit, Schedule
+from semiseg.contracts.task import Scores, Task
+from semiseg.contracts.tracking import Journal, Sample, Tracker
+from semiseg.contracts.training import Budget, Network, OptimizerSpec, ReusedFit, Schedule, StoredLabels
 from semiseg.data.augment import Augment
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.signals import StopRequest
@@ -123,6 +124,7 @@ class Session:
     """What all steps of one run share; made once.
 
     Args:
+        task: what networks learn to predict.
         data: images.
         compute: device.
         training: how fits train.
@@ -130,11 +132,48 @@ class Session:
         stop: requests to stop.
     """
 
+    task: Task
     data: Data
     compute: Compute
     training: Training
     output: Output
     stop: StopRequest
+
+    def evaluate(self, network: Network, ids: Sequence[str]) -> Scores:
+        """Measure a network on images; a stop request ends it between two batches."""
+        return self.task.evaluate(
+            network,
+            self.data.dataset,
+            ids,
+            self.training.evaluator,
+            self.compute.device,
+            precision=self.compute.precision,
+            stop=self.stop.check,
+        )
+
+    def label_quality(self, source: Network | StoredLabels) -> dict[str, float | None]:
+        """Measure pseudo-labels, stored ones or those that a network would give; empty without hidden masks."""
+        found = self.task.label_quality(
+            source,
+            self.data.dataset,
+            self.data.quality_ids,
+            self.training.evaluator,
+            self.compute.device,
+            precision=self.compute.precision,
+            stop=self.stop.check,
+        )
+        return {} if found is None else self.task.names.logged("pseudo", found.as_dict())
+
+    def samples(self, network: Network) -> list[Sample]:
+        """Predict the validation images that pictures are made of."""
+        return self.task.samples(
+            network,
+            self.data.dataset,
+            self.data.sample_ids,
+            self.training.evaluator,
+            self.compute.device,
+            self.compute.precision,
+        )
 
     def for_fit(self, lr: float | None, eval_every: int | None) -> "Session":
         """Return the session of a fit that has its own learning rate or evaluation interval.

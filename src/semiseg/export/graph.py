@@ -17,9 +17,9 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from semiseg.contracts.training import Network
-from semiseg.engine.inference import labels_and_probabilities
 from semiseg.errors import UserError
 from semiseg.settings import EvaluatorSettings
+from semiseg.tasks.inference import labels_and_probabilities
 
 Format = Literal["onnx", "torch"]
 INPUT = "images"

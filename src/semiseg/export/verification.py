@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.contracts.training import Network
-from semiseg.engine.inference import predict, predict_labels
 from semiseg.errors import RunFailed
 from semiseg.settings import EvaluatorSettings
+from semiseg.tasks.inference import predict, predict_labels
 
 TOLERANCE = 1e-3
 """Largest difference of a probability, 0-1, that counts as rounding."""

@@ -1,122 +1,89 @@
-"""Directional context-aware consistency (CAC, arXiv 2106.14133): two crops of an image agree where they overlap."""
+"""Directional context-aware consistency (CAC, arXiv 2106.14133): two crops of an image agree where they overlap.
 
-from typing import ClassVar, Literal
+Comments name what the published code (dvlab-research/Context-Aware-Consistency) calls a part of it. All of a step is
+its models/model.py, CAC.forward().
+"""
+
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from semiseg.contracts.training import Augmentation, Lab, Network
+from semiseg.contracts.training import (
+    Augmentation,
+    Batch,
+    Lab,
+    Learner,
+    LossTerm,
+    Network,
+    Progress,
+    StepOutput,
+    SumCount,
+)
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.overlap import OverlapPair
 from semiseg.data.views import OverlapCrops
+from semiseg.declare import Ge, Gt, Lt, record
+from semiseg.distributed import over_ranks, ranks
 from semiseg.errors import UserError
-from semiseg.losses.directional import NORMALIZERS, Normalizer
-from semiseg.methods.cac_learner import HEAD, CACLearner
-from semiseg.methods.feature_bank import FeatureBank, ranks
-from semiseg.methods.supervised import LabeledLoss
+from semiseg.losses import directional_contrast
+from semiseg.losses.directional import Normalizer
+from semiseg.methods.supervised import LabeledLossSettings
 from semiseg.models.heads import Projector
-from semiseg.settings import TrainerSettings
+from semiseg.pseudo import own_rows, torch_generator
+from semiseg.settings import Count, TrainerSettings
+
+HEAD = "projector"
+"""Name of the head whose features are compared."""
 
 PROBE = 128
 """Side of the image that a network's stride is found with."""
 
 
-class CAC:
+@record
+class CAC(LabeledLossSettings):
     """Directional context-aware consistency.
 
     The defaults are the authors' code where it is the method that their results come from, and its correction
     where it is an accident of their setup: ``replay=True`` and ``iterations_per_epoch=1157`` repeat the latter,
-    ``groups=W`` (2 GPUs on VOC, 4 on Cityscapes) the average over GPUs. ``normalizer="overlap"`` is the paper's
-    formula; "anchors" is what its numbers were made with.
-
-    Args:
-        weight: factor of the contrastive losses; no ramp-up.
-        temperature: divisor of the cosines.
-        positive_threshold: confidence that the target of a cell has to exceed.
-        normalizer: "anchors", the mean over the cells that learn, or "overlap", over all common cells.
-        bank_steps: earlier steps whose features are kept beside those of the running one. Published: 1, on VOC
-            with ResNet-101 2, on Cityscapes 0.
-        selected: cells of each crop batch (and group) that become negatives, at random; None: all, to which the
-            published numbers 6400 and 16200 amount.
-        warmup_epochs: first epochs with the supervised loss alone.
-        groups: equal parts of a batch whose contrastive losses are averaged apart, as on so many GPUs.
-        downsample: average the decoder's map over 2 x 2 cells first; False for decoders that end at stride 8.
-        projection: channels of the compared features.
-        labeled_augment: view of the labeled images, "weak", or "strong" for the colors of ``augment`` too (with
-            ``augment=cac`` the jitter that is published for Cityscapes).
-        replay: bring the same batches again within an epoch once a list is used up, as the published code does.
-        iterations_per_epoch: fixed number, published 1157; None: one pass over the longer list.
-        loss: "ce" as published, or "ohem".
-        ohem_threshold: probability of the true class above which OHEM leaves a pixel out.
-        ohem_min_kept: pixels of a batch that OHEM keeps at least; None: 5/64 of them.
-        name: name of the option in the config.
-
-    Raises:
-        UserError: an unknown choice or a number out of range.
+    ``groups=W`` (2 GPUs on VOC, 4 on Cityscapes) the average over GPUs.
     """
 
-    needs_unlabeled: ClassVar[bool] = True
+    weight: Annotated[float, Ge(0)] = 0.1
+    """Factor of the contrastive losses; no ramp-up."""
+    temperature: Annotated[float, Gt(0)] = 0.1
+    """Divisor of the cosines."""
+    positive_threshold: Annotated[float, Ge(0), Lt(1)] = 0.75
+    """Confidence that the target of a cell has to exceed."""
+    normalizer: Normalizer = "anchors"
+    """Cells that the mean is over: those that learn ("anchors"), as the published code divides, or all common ones
+    ("overlap"), as the paper does."""
+    bank_steps: Annotated[int, Ge(0)] = 1
+    """Earlier steps whose features are negatives beside those of the running one. Published: 1, on VOC with ResNet-101
+    2, on Cityscapes 0."""
+    selected: Count | None = None
+    """Number of cells of each crop batch (and group) that become negatives, at random; ``null`` takes all, to which the
+    published numbers 6400 and 16200 amount."""
+    warmup_epochs: Annotated[int, Ge(0)] = 5
+    """First epochs with the supervised loss alone."""
+    groups: Count = 1
+    """Equal parts of a batch whose contrastive losses are averaged apart, then over the parts. Published: the GPUs, 2
+    on VOC, 4 on Cityscapes."""
+    downsample: bool = True
+    """Average of the decoder's map over 2 x 2 cells before it is projected and classified; false for decoders that end
+    at stride 8."""
+    projection: Count = 128
+    """Channels of the compared features."""
+    labeled_augment: Literal["weak", "strong"] = "weak"
+    """View of the labeled images: "weak", or "strong" for the colors of ``augment`` too (with ``augment=cac`` the
+    jitter that is published for Cityscapes)."""
+    replay: bool = False
+    """Repetition of the same batches within an epoch once a list is used up, as in the published code."""
+    iterations_per_epoch: Count | None = None
+    """Fixed length of an epoch, published 1157; ``null`` takes one pass over the longer list."""
 
-    def __init__(
-        self,
-        *,
-        weight: float = 0.1,
-        temperature: float = 0.1,
-        positive_threshold: float = 0.75,
-        normalizer: Normalizer = "anchors",
-        bank_steps: int = 1,
-        selected: int | None = None,
-        warmup_epochs: int = 5,
-        groups: int = 1,
-        downsample: bool = True,
-        projection: int = 128,
-        labeled_augment: Literal["weak", "strong"] = "weak",
-        replay: bool = False,
-        iterations_per_epoch: int | None = None,
-        loss: Literal["ce", "ohem"] = "ce",
-        ohem_threshold: float = 0.7,
-        ohem_min_kept: int | None = None,
-        name: str = "cac",
-    ) -> None:
-        for key, value, low in (
-            ("weight", weight, 0),
-            ("bank_steps", bank_steps, 0),
-            ("selected", selected, 1),
-            ("warmup_epochs", warmup_epochs, 0),
-            ("groups", groups, 1),
-            ("projection", projection, 1),
-            ("iterations_per_epoch", iterations_per_epoch, 1),
-        ):
-            if value is not None and value < low:
-                raise UserError(f"give {low} or more.", key=f"method.{key}", value=value)
-        if temperature <= 0:
-            raise UserError(
-                "give a number above 0, for example 0.1.", key="method.temperature", value=temperature
-            )
-        if not 0 <= positive_threshold < 1:
-            raise UserError(
-                "give a probability from 0 to below 1.",
-                key="method.positive_threshold",
-                value=positive_threshold,
-            )
-        if normalizer not in NORMALIZERS:
-            raise UserError(f"choose {' or '.join(NORMALIZERS)}.", key="method.normalizer", value=normalizer)
-        if labeled_augment not in ("weak", "strong"):
-            raise UserError("choose weak or strong.", key="method.labeled_augment", value=labeled_augment)
-        self.weight = weight
-        self.temperature = temperature
-        self.positive_threshold = positive_threshold
-        self.normalizer: Normalizer = normalizer
-        self.bank_steps = bank_steps
-        self.selected = selected
-        self.warmup_epochs = warmup_epochs
-        self.groups = groups
-        self.downsample = downsample
-        self.projection = projection
-        self.labeled_augment = labeled_augment
-        self.replay = replay
-        self.iterations_per_epoch = iterations_per_epoch
-        self.loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
-        self.name = name
+    needs_unlabeled: ClassVar[bool] = True
 
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
         """Labeled images, and pairs of crops that pass through the network apart.
@@ -141,7 +108,7 @@ class CAC:
         augment, trainer = lab.augment, lab.trainer
         stride = map_stride(model, self.downsample)
         view = _crops(augment, stride)
-        crop = view.pair.size
+        height, width = view.pair.size
         streams = separate(
             lab.split.labeled,
             augment.strong if self.labeled_augment == "strong" else augment.weak,
@@ -152,21 +119,8 @@ class CAC:
             iterations_per_epoch=self.iterations_per_epoch,
             replay=self.replay,
         )
-        learner = CACLearner(
-            model,
-            FeatureBank(self._capacity(trainer, crop[0] * crop[1] // stride**2), self.projection),
-            stride=stride,
-            downsample=self.downsample,
-            weight=self.weight,
-            temperature=self.temperature,
-            positive_threshold=self.positive_threshold,
-            normalizer=self.normalizer,
-            warmup_epochs=self.warmup_epochs,
-            groups=self.groups,
-            selected=self.selected,
-            loss=self.loss,
-        )
-        return lab.fit("train", learner, streams).selected
+        bank = FeatureBank(self._capacity(trainer, height * width // stride**2), self.projection)
+        return lab.fit("train", CACLearner(model, bank, self, stride), streams).selected
 
     def _capacity(self, trainer: TrainerSettings, cells: int) -> int:
         """Entries of the bank: both crops of all steps that it keeps, over all ranks."""
@@ -181,6 +135,246 @@ class CAC:
             )
         chosen = available if self.selected is None else self.selected
         return ranks() * (self.bank_steps + 1) * 2 * parts * chosen
+
+
+class CACLearner(Learner):
+    """One step of CAC on the streams "labeled" and "unlabeled", the latter of ``OverlapCrops``.
+
+    Three forward passes in this order, each with batch statistics of its own: labeled images, first crops, second
+    crops. In the first epochs there is the first alone. The classifier learns from labeled pixels only: labels
+    and confidences of the crops carry no gradient. They come from the training pass itself, with dropout.
+
+    Args:
+        model: the network, with the head "projector".
+        bank: remembered features of the crops, all cells of both and not their overlap alone; the negatives.
+        method: the settings.
+        stride: pixels of a crop that a cell of the compared maps stands for.
+    """
+
+    def __init__(self, model: Network, bank: "FeatureBank", method: CAC, stride: int) -> None:
+        super().__init__()
+        self.model = model
+        self.bank = bank
+        self.method = method
+        self.stride = stride
+
+    def predictors(self) -> dict[str, Network]:
+        """The network."""
+        return {"model": self.model}
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Compute L = L_sup + weight * (L_1 + L_2)."""
+        method, labeled = self.method, batch["labeled"]
+        # L_sup
+        supervised = method.labeled_loss(self.model(labeled["image"]), labeled["label"])
+        losses = {"supervised": LossTerm(*supervised)}
+        if progress.epoch < method.warmup_epochs:
+            return StepOutput(losses)
+        pair = batch["unlabeled"]
+        maps = [self.encode(pair[f"image_{view}"]) for view in (1, 2)]
+        views = [self.look(features) for features in maps]
+        self.remember(views[0], views[1], progress)
+        *places, inside = common_cells(pair, (maps[0].shape[2], maps[0].shape[3]), self.stride)
+        confidence = [view.confidence[cells] for view, cells in zip(views, places, strict=True)]
+        highest = torch.maximum(confidence[0], confidence[1])
+        # published code: pos_mask_1 or pos_mask_2; the less confident crop of a place learns from the other one.
+        confident = inside & (highest > method.positive_threshold)
+        learning = confident & (confidence[0] != confidence[1])
+        contrast = self.contrast(views, places, learning if method.normalizer == "anchors" else inside)
+        losses["contrast_1"], losses["contrast_2"] = (LossTerm(*each, method.weight) for each in contrast)
+        overlap = inside.sum().clamp_min(1)
+        scalars = {
+            "anchors": learning.sum(),
+            "unlabeled_used": learning.sum() / overlap,
+            "unlabeled_confident": confident.sum() / overlap,
+            "unlabeled_confidence": torch.where(inside, highest, 0).sum() / overlap,
+            "bank_fill": self.bank.fill,
+        }
+        return StepOutput(losses, scalars)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the maps ``(N, D, h, w)`` whose cells are compared."""
+        features = self.model.features(images)
+        return F.avg_pool2d(features, 2) if self.method.downsample else features
+
+    def look(self, features: Tensor) -> "Cells":
+        """Project and classify maps; cells are counted over images, rows and columns."""
+        projected: Tensor = self.model.heads[HEAD](features)
+        if projected.dtype in (torch.bfloat16, torch.float16):
+            projected = projected.float()
+        with torch.no_grad():
+            logits = self.model.classify(features, features.shape[-2:])
+            confidence, labels = logits.softmax(1).max(1)
+        unit = F.normalize(projected, dim=1).permute(0, 2, 3, 1).flatten(0, 2)
+        return Cells(unit, labels.flatten(), confidence.flatten())
+
+    @torch.no_grad()
+    def remember(self, one: "Cells", two: "Cells", progress: Progress) -> None:
+        """Put cells of both crops, group by group, into the bank."""
+        groups, selected = self.method.groups, self.method.selected
+        pairs = list(zip(one.parts(groups), two.parts(groups), strict=True))
+        features = torch.stack([view.features for pair in pairs for view in pair])
+        labels = torch.stack([view.labels for pair in pairs for view in pair])
+        if selected is not None:
+            # A group lies on one rank: one row for each of its two crops.
+            total, rows = own_rows(progress, len(labels))
+            generator = torch_generator(progress, "negatives", labels.device)
+            keys = torch.rand((total, labels.shape[1]), generator=generator, device=labels.device)[rows]
+            # published code: selected_idx1 and selected_idx2
+            chosen = keys.topk(selected, -1).indices
+            labels = labels.gather(1, chosen)
+            features = features.gather(1, chosen[..., None].expand(*chosen.shape, features.shape[-1]))
+        self.bank.push(features.flatten(0, 1), labels.flatten())
+
+    def contrast(
+        self, views: "list[Cells]", places: list[Tensor], counted: Tensor
+    ) -> tuple[SumCount, SumCount]:
+        """Compare both views with each other and with the bank, group by group.
+
+        Args:
+            views: all cells of both.
+            places: cell numbers ``(P,)`` in both; entry i of both shows the same place.
+            counted: ``(P,) bool``, the entries to compare.
+        """
+        method, found = self.method, []
+        for cells_1, cells_2, chosen in zip(
+            *(each.chunk(method.groups) for each in (*places, counted)), strict=True
+        ):
+            # Their number makes the host wait once. That costs less than comparing all: often half are left.
+            rows = chosen.nonzero().squeeze(1)
+            one, two = views[0].at(cells_1[rows]), views[1].at(cells_2[rows])
+            # L_1 and L_2; published code: loss1 and loss2
+            losses = directional_contrast(
+                one.features,
+                two.features,
+                one.labels,
+                two.labels,
+                one.confidence,
+                two.confidence,
+                self.bank.features,
+                self.bank.labels,
+                method.temperature,
+                method.positive_threshold,
+                method.normalizer,
+                bank_valid=self.bank.valid,
+                reduction="sum_count",
+            )
+            found.append(losses)
+        if method.groups == 1:
+            return found[0]
+        return _averaged([one for one, _ in found]), _averaged([two for _, two in found])
+
+
+class Cells(NamedTuple):
+    """What a network finds at the P cells of a batch of maps, or at some of them.
+
+    Args:
+        features: ``(P, D)``, projected to length 1, with gradient.
+        labels: ``(P,) int64``, the predicted classes.
+        confidence: ``(P,)``, their probabilities.
+    """
+
+    features: Tensor
+    labels: Tensor
+    confidence: Tensor
+
+    def at(self, places: Tensor) -> "Cells":
+        """The cells of these numbers."""
+        return Cells(*(values.index_select(0, places) for values in self))
+
+    def parts(self, count: int) -> "list[Cells]":
+        """Equal parts, in order."""
+        return [Cells(*values) for values in zip(*(each.chunk(count) for each in self), strict=True)]
+
+
+class FeatureBank(nn.Module):
+    """A memory of features and their labels over steps and ranks, as buffers: a checkpoint holds it.
+
+    The newest entries that were pushed, oldest first; published code: feature_bank and pseudo_label_bank.
+
+    Args:
+        capacity: entries that it holds; of all ranks together.
+        channels: D of a feature.
+    """
+
+    features: Tensor
+    labels: Tensor
+    filled: Tensor
+
+    def __init__(self, capacity: int, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("features", torch.zeros(capacity, channels))
+        self.register_buffer("labels", torch.zeros(capacity, dtype=torch.int64))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def capacity(self) -> int:
+        """Entries that it holds at most."""
+        return len(self.labels)
+
+    @property
+    def valid(self) -> Tensor:
+        """``(capacity,) bool``: entries that exist; they come first."""
+        return torch.arange(self.capacity, device=self.filled.device) < self.filled
+
+    @property
+    def fill(self) -> Tensor:
+        """Share of the capacity that is filled, a scalar."""
+        return self.filled / self.capacity
+
+    @torch.no_grad()
+    def push(self, features: Tensor, labels: Tensor) -> None:
+        """Append entries, those of all ranks in their order; the oldest ones make room.
+
+        Args:
+            features: ``(n, D)`` floating point, the same n on all ranks.
+            labels: ``(n,)`` integers.
+
+        Raises:
+            ValueError: more entries than the capacity.
+        """
+        # published code: concat_all_gather()
+        features = over_ranks(features.detach().to(self.features.dtype))
+        labels = over_ranks(labels.detach().to(self.labels.dtype))
+        count, capacity = len(labels), self.capacity
+        if count > capacity:
+            raise ValueError(f"{count} entries do not fit into a bank of {capacity}")
+        # All of this stays on the device: how full the bank is would make the host wait.
+        places = torch.arange(capacity, device=labels.device)
+        dropped = (self.filled + count - capacity).clamp_min(0)
+        moved = (places + dropped).clamp_max(capacity - 1)
+        begin = self.filled - dropped
+        self.features = self.features.index_select(0, moved).index_copy_(0, places[:count] + begin, features)
+        self.labels = self.labels.index_select(0, moved).index_copy_(0, places[:count] + begin, labels)
+        self.filled = begin + count
+
+
+def common_cells(pair: dict[str, Any], size: tuple[int, int], stride: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Find where the maps of two overlapping crops show the same place.
+
+    Args:
+        pair: a batch of ``OverlapCrops``: ``box_1``, ``box_2`` ``(N, 4) int64``, ``flip_1``, ``flip_2`` ``(N,) bool``.
+        size: height and width of the maps.
+        stride: pixels of a crop that a cell stands for.
+
+    Returns:
+        Two cell numbers ``(N * h * w,) int64``, counted over images, rows and columns of the maps as they are (after
+        flipping), and whether each such pair of cells lies inside the common part. The shapes do not depend on the
+        boxes: outside of it the numbers are any.
+    """
+    height, width = size
+    box_1, box_2 = (pair[name][:, :, None, None] // stride for name in ("box_1", "box_2"))
+    flip_1, flip_2 = (pair[name][:, None, None] for name in ("flip_1", "flip_2"))
+    rows = torch.arange(height, device=box_1.device)[None, :, None]
+    columns = torch.arange(width, device=box_1.device)[None, None, :]
+    top, left, bottom, right = box_1.unbind(1)
+    inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    rows_2 = (rows + box_2[:, 0] - top).clamp(0, height - 1)
+    columns_2 = (columns + box_2[:, 1] - left).clamp(0, width - 1)
+    images = torch.arange(len(box_1), device=box_1.device)[:, None, None] * (height * width)
+    cells_1 = images + rows * width + torch.where(flip_1, width - 1 - columns, columns)
+    cells_2 = images + rows_2 * width + torch.where(flip_2, width - 1 - columns_2, columns_2)
+    return cells_1.flatten(), cells_2.flatten(), inside.flatten()
 
 
 def map_stride(model: Network, downsample: bool) -> int:
@@ -201,6 +395,12 @@ def map_stride(model: Network, downsample: bool) -> int:
             "as the decoders here have them."
         )
     return PROBE // cells * (2 if downsample else 1)
+
+
+def _averaged(parts: list[SumCount]) -> SumCount:
+    """Means of the parts and their number, so that the quotient is the mean of the means."""
+    means = torch.stack([each.mean for each in parts])
+    return SumCount(means.sum(), torch.full((), len(parts), dtype=torch.int64, device=means.device))
 
 
 def _check_crop(crop: tuple[int, int], stride: int) -> None:

@@ -1,70 +1,56 @@
 """Dynamic mutual training (DMT, arXiv 2004.08514): two networks label for each other and doubt each other's labels.
 
-The recipe is ``DMT.run``. Both baselines and both halves of every phase are fits of a ``MutualLearner``; a labeling
-is ``lab.label`` with ``ClassBalanced``. What a network learns beside its labels (the contrast of DMTC) comes in as
-``contrast``: it attaches a head to the networks of the baselines and gives one ``ExtraLoss`` for their fits and one
-for those of the phases. The ablations of the paper are other arguments of the same class.
+Comments name what the published code (voldemortX/DST-CBC, folder segmentation/) calls a part of it. The ablations of
+the paper are other values of the same settings; DMTC is ``DMT`` with two other steps.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from semiseg.contracts.dataset import Split
-from semiseg.contracts.training import Budget, FitResult, Lab, Network, ReusedFit, StoredLabels
+import torch
+from torch import Tensor
+
+from semiseg.contracts.dataset import IGNORE_INDEX, Split
+from semiseg.contracts.training import (
+    Batch,
+    Budget,
+    FitResult,
+    Lab,
+    Learner,
+    LossTerm,
+    Network,
+    Progress,
+    ReusedFit,
+    StepOutput,
+    StoredLabels,
+    StreamBatch,
+)
 from semiseg.data.epochs import labeled, unlabeled_and_labeled
+from semiseg.declare import Ge, Gt, Le, Lt, Mark, record
 from semiseg.errors import UserError
-from semiseg.methods.mutual import ClassBalanced, Contrast, MutualLearner, MutualLoss, Variant
-from semiseg.methods.supervised import LabeledLoss
-from semiseg.seeding import derive_seed
-from semiseg.settings import TrainerSettings
+from semiseg.losses import dynamic_mutual_loss
+from semiseg.methods.supervised import FirstFit, LabeledLossSettings
+from semiseg.pseudo import class_balanced_thresholds, confident_labels, label_image
+from semiseg.settings import Count, EvaluatorSettings, TrainerSettings
 from semiseg.splits.dms import difference_maximized
+from semiseg.tasks.inference import predict
 
-Difference = Literal["initialization", "data"]
-Report = Literal["a", "b", "better"]
+if TYPE_CHECKING:
+    from semiseg.losses.mutual import Variant as Weighting
 
-
-@dataclass(frozen=True)
-class FitLength:
-    """Length, learning rate and evaluation interval of one kind of fit.
-
-    Args:
-        kind: "baseline" or "phase", the beginning of the keys in the config.
-        epochs: None: ``trainer.epochs``. With ``trainer.iterations`` every fit has that many instead.
-        lr: base learning rate; None: ``optimizer.lr``.
-        eval_every: iterations between evaluations; None: ``trainer.eval_every``.
-    """
-
-    kind: str
-    epochs: int | None = None
-    lr: float | None = None
-    eval_every: int | None = None
-
-    def __post_init__(self) -> None:
-        for key in ("epochs", "eval_every"):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise UserError(f"method.{self.kind}_{key}={value}: give 1 or more, or null.")
-        if self.lr is not None and not 0 < self.lr < float("inf"):
-            raise UserError("give a rate above 0, or null.", key=f"method.{self.kind}_lr", value=self.lr)
-
-    def budget(self, usual: Budget) -> Budget:
-        """Return the length of the fit, from that of fits without one of their own."""
-        return usual if usual.iterations is not None or self.epochs is None else Budget(epochs=self.epochs)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments of ``Lab.fit``."""
-        return {"lr": self.lr, "eval_every": self.eval_every}
+Kind = Literal["baseline", "phase"]
+"""Kinds of fits, which have lengths, rates and intervals of their own."""
 
 
-class DMT:
+@record
+class DMT(LabeledLossSettings):
     """Dynamic mutual training of two partners, a and b, and its ablations.
 
     Both partners first learn the labeled images alone. Then, in each phase, the partner's network of the phase
     before labels all unlabeled images, of which the most confident share of every class is kept, and each
     network goes on from its own of the phase before, with a fresh optimizer and schedule. The networks that label
-    and go on are those that ``trainer.select`` names.
+    and go on are those that ``trainer.select`` names. The loss of labeled pixels is that of the baselines; the
+    phases weight pixels by the method's own rule.
 
     ==============  ============  =============  =================
     ablation        ``partners``  ``variant``    exponents
@@ -75,127 +61,102 @@ class DMT:
     flip            2, by data    flip           5 and 5
     online          1             online         without effect
     ==============  ============  =============  =================
-
-    Args:
-        partners: 2, or 1 network that labels for itself.
-        difference: what makes the partners disagree: their "initialization", or their "data": the baselines
-            learn two overlapping samples of the labeled images, 80 % each.
-        weights_a: initial backbone weights of partner a; None: ``backbone.weights``. Published: coco.
-        weights_b: those of partner b. Published: imagenet, and coco where the data differs.
-        variant: see ``MutualLoss``; "online" has one phase, in which the network labels in every step.
-        gamma_agree: exponent of the weight where network and labeler agree. Published: 5, Cityscapes 3.
-        gamma_disagree: exponent where they do not; a larger one for noisier labels. Published: the same.
-        ratios: share of every class that is kept, by phase.
-        threshold: smallest confidence that is learned with "online".
-        baseline_epochs: see ``FitLength``; so are the next five.
-        phase_epochs: of the phases.
-        baseline_lr: of the baselines.
-        phase_lr: of the phases.
-        baseline_eval_every: of the baselines.
-        phase_eval_every: of the phases.
-        report: "a", "b", or the "better" one on the validation images.
-        loss: of the baselines: "ce" as published, or "ohem". The phases weight pixels by the method's own rule.
-        ohem_threshold: probability of the true class above which OHEM leaves a pixel out.
-        ohem_min_kept: pixels of a batch that OHEM keeps at least; None: 5/64 of them.
-        contrast: what the networks learn beside their labels, see ``Contrast``; None: nothing, DMT.
-        baseline: directory of a run of the same images and network whose baselines are taken, or of one run for
-            each partner; None: they are trained.
-        name: name of the option in the config.
-
-    Raises:
-        UserError: a value out of range, or one that is without effect.
     """
 
-    needs_unlabeled: ClassVar[bool] = True
+    partners: Literal[1, 2] = 2
+    """Networks: 2, or 1 that labels for itself (CBST with both exponents 0, DST)."""
+    difference: Literal["initialization", "data"] = "initialization"
+    """What makes the partners disagree: their "initialization", or "data": the baselines learn two overlapping samples
+    of the labeled images, 80 % each."""
+    weights_a: Annotated[str | None, Mark(role="file", first_fit=True)] = None
+    """Initial backbone weights of partner a, published: coco; ``null`` takes ``backbone.weights``."""
+    weights_b: Annotated[str | None, Mark(role="file", first_fit=True)] = None
+    """Initial backbone weights of partner b, published: imagenet, and coco where the data differs; ``null`` takes
+    ``backbone.weights``."""
+    variant: Literal["dmt", "flip", "naive", "online"] = "dmt"
+    """Weights of pseudo-labeled pixels: "dmt", or the ablations "flip" and "naive" (see ``dynamic_mutual_loss``);
+    "online" has one phase, in which the network labels in every step."""
+    gamma_agree: Annotated[float, Ge(0)] = 5.0
+    """Exponent of the weight where network and labeler agree. Published: 5, Cityscapes 3."""
+    gamma_disagree: Annotated[float, Ge(0)] = 5.0
+    """Exponent of the weight where they do not; a larger one for noisier labels. Published: the same."""
+    ratios: Sequence[Annotated[float, Gt(0), Le(1)]] = (0.2, 0.4, 0.6, 0.8, 1.0)
+    """Share of every class that is kept, for each phase."""
+    threshold: Annotated[float, Ge(0), Lt(1)] = 0.9
+    """Confidence that a pixel has to exceed to be learned with "online"."""
+    baseline_epochs: Annotated[Count | None, Mark(role="length", first_fit=True)] = None
+    """Epochs of the baselines; ``null`` takes ``trainer.epochs``. ``trainer.iterations`` wins over it."""
+    phase_epochs: Annotated[Count | None, Mark(role="length")] = None
+    """Epochs of each phase; ``null`` takes ``trainer.epochs``. ``trainer.iterations`` wins over it."""
+    baseline_lr: Annotated[Annotated[float, Gt(0)] | None, FirstFit] = None
+    """Base learning rate of the baselines; ``null`` takes ``optimizer.lr``."""
+    phase_lr: Annotated[float, Gt(0)] | None = None
+    """Base learning rate of the phases; ``null`` takes ``optimizer.lr``."""
+    baseline_eval_every: Count | None = None
+    """Iterations between evaluations of the baselines; ``null`` takes ``trainer.eval_every``."""
+    phase_eval_every: Count | None = None
+    """Iterations between evaluations of the phases; ``null`` takes ``trainer.eval_every``."""
+    report: Literal["a", "b", "better"] = "better"
+    """Reported partner: "a", "b", or the "better" one on the validation images."""
+    baseline: Annotated[str | Sequence[str] | None, Mark(role="run")] = None
+    """Run of the same images and network whose baselines are taken, or a list of one for each partner; ``null`` trains
+    them."""
 
-    def __init__(
-        self,
-        *,
-        partners: int = 2,
-        difference: Difference = "initialization",
-        weights_a: str | None = None,
-        weights_b: str | None = None,
-        variant: Variant = "dmt",
-        gamma_agree: float = 5.0,
-        gamma_disagree: float = 5.0,
-        ratios: Sequence[float] = (0.2, 0.4, 0.6, 0.8, 1.0),
-        threshold: float = 0.9,
-        baseline_epochs: int | None = None,
-        phase_epochs: int | None = None,
-        baseline_lr: float | None = None,
-        phase_lr: float | None = None,
-        baseline_eval_every: int | None = None,
-        phase_eval_every: int | None = None,
-        report: Report = "better",
-        loss: Literal["ce", "ohem"] = "ce",
-        ohem_threshold: float = 0.7,
-        ohem_min_kept: int | None = None,
-        contrast: Contrast | None = None,
-        baseline: str | Sequence[str] | None = None,
-        name: str = "dmt",
-    ) -> None:
-        self.labeled_loss = LabeledLoss(loss, ohem_threshold, ohem_min_kept)
-        self.loss = MutualLoss(gamma_agree, gamma_disagree, variant, threshold)
-        self.baseline = FitLength("baseline", baseline_epochs, baseline_lr, baseline_eval_every)
-        self.phase = FitLength("phase", phase_epochs, phase_lr, phase_eval_every)
-        if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
-            given = ",".join(map(str, ratios))
-            raise UserError(f"method.ratios=[{given}]: give a share above 0, at most 1, for each phase.")
-        for key, value, choices in (
-            ("partners", partners, (1, 2)),
-            ("difference", difference, get_args(Difference)),
-            ("report", report, get_args(Report)),
-        ):
-            if value not in choices:
-                raise UserError(f"choose {' or '.join(map(str, choices))}.", key=f"method.{key}", value=value)
-        if partners == 1 and difference == "data":
-            raise UserError(
-                "two baselines differ; needs method.partners=2.", key="method.difference", value="data"
-            )
-        if partners == 1 and weights_b is not None:
-            raise UserError(
-                "of the second network; needs method.partners=2.", key="method.weights_b", value=weights_b
-            )
-        if partners == 1 and report == "b":
-            raise UserError("the second network; needs method.partners=2.", key="method.report", value="b")
-        if variant == "online" and partners == 2:
-            raise UserError(
+    needs_unlabeled: ClassVar[bool] = True
+    METHOD: ClassVar[str] = "dmt"
+    """Name of the method in messages."""
+
+    def conflicts(self) -> Iterator[UserError]:
+        """Find settings that do not go together."""
+        if not self.ratios:
+            expected = "give a share above 0, at most 1, for each phase."
+            yield UserError(expected, key="method.ratios", value="[]")
+        if self.partners == 1:
+            for key, given, what in (
+                ("difference", self.difference == "data", "two baselines differ"),
+                ("weights_b", self.weights_b is not None, "of the second network"),
+                ("report", self.report == "b", "the second network"),
+            ):
+                if given:
+                    expected = f"{what}; needs method.partners=2."
+                    yield UserError(expected, key=f"method.{key}", value=getattr(self, key))
+        elif self.variant == "online":
+            yield UserError(
                 "a network that labels for itself; give method.partners=1.",
                 key="method.variant",
                 value="online",
             )
-        self.tags = ("a", "b")[:partners]
-        self.difference = difference
-        self.weights = dict(zip(self.tags, (weights_a, weights_b), strict=False))
-        self.ratios = tuple(ratios)
-        self.report = report
-        self.contrast = contrast
-        self.name = name
-        self.given = {} if baseline is None else self._given(baseline)
+        if self.baseline is not None and len(runs := self._given_runs) != self.partners:
+            yield UserError(
+                f"give one run of method={self.METHOD}, or one for each of the {self.partners} networks.",
+                key="method.baseline",
+                value=f"[{','.join(runs)}]",
+            )
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Names of the partners."""
+        return ("a", "b")[: self.partners]
+
+    @property
+    def _given_runs(self) -> list[str]:
+        if self.baseline is None:
+            return []
+        return [self.baseline] * self.partners if isinstance(self.baseline, str) else list(self.baseline)
 
     def reused_fits(self) -> list[ReusedFit]:
         """The baselines, where they come from other runs."""
-        return list(self.given.values())
-
-    def _given(self, baseline: str | Sequence[str]) -> dict[str, ReusedFit]:
-        runs = [baseline] * len(self.tags) if isinstance(baseline, str) else list(baseline)
-        if len(runs) != len(self.tags):
-            raise UserError(
-                f"method.baseline=[{','.join(runs)}]: give one run of method={self.name}, or one for each of the "
-                f"{len(self.tags)} networks."
-            )
-        # A supervised fit has learned all labeled images, and no representation.
-        plain = self.difference == "initialization" and self.contrast is None
-        return {
-            tag: ReusedFit(
+        return [
+            ReusedFit(
                 run,
                 f"baseline-{tag}",
-                f"a run of method={self.name}",
-                supervised=plain,
+                f"a run of method={self.METHOD}",
+                supervised=self.difference == "initialization",  # it has learned all labeled images
+                # Networks of dmtc have a head more.
                 must_match=("method.difference", "method.contrast"),
             )
-            for tag, run in zip(self.tags, runs, strict=True)
-        }
+            for tag, run in zip(self.tags, self._given_runs, strict=False)
+        ]
 
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
         """Labeled and unlabeled images together, for the baselines too.
@@ -220,13 +181,7 @@ class DMT:
         Raises:
             UserError: there are too few.
         """
-        if not split.never_labeled:
-            raise UserError(
-                f"method={self.name} labels images that are unlabeled and not labeled, and this leaves "
-                "none. Label fewer (split=1/8), or take method=supervised.",
-                key="split",
-                value=split.name,
-            )
+        split.require_unlabeled(self.METHOD, never_labeled=True)
         if self.difference == "data" and len(split.labeled) < 2:
             raise UserError(
                 "needs 2 labeled images or more; this split has 1.", key="method.difference", value="data"
@@ -235,51 +190,63 @@ class DMT:
     def run(self, lab: Lab) -> Network:
         """Train the baselines, then all phases; return the reported network."""
         fits = {tag: self._baseline(lab, tag) for tag in self.tags}
-        if self.loss.variant == "online":
+        if self.variant == "online":
             return self._phase(lab, "online", fits["a"], lab.split.never_labeled).selected
         for phase, ratio in enumerate(self.ratios, start=1):
-            # Both halves of a phase start from the former one, so that their order is of no account.
+            # Both halves of a phase start from the phase before, so that their order is of no account.
             fits = {tag: self._half(lab, phase, ratio, tag, fits) for tag in self.tags}
         return self._reported(fits).selected
 
-    def _baseline(self, lab: Lab, tag: str) -> FitResult:
-        if tag in self.given:
-            return lab.take(f"baseline-{tag}", self.given[tag])
+    def network(self, lab: Lab, tag: str) -> Network:
+        """Build the network that a baseline begins with."""
+        weights = {"a": self.weights_a, "b": self.weights_b}[tag]
         # Partners that learn different data may begin alike, as published with two networks of COCO.
-        beside = "a" if tag == "b" and self.difference == "initialization" else None
-        network = lab.network(tag, self.weights[tag], differs_from=beside)
-        if self.contrast is not None:
-            self.contrast.attach(network, derive_seed(lab.seed, tag))
+        partner = "a" if tag == "b" and self.difference == "initialization" else None
+        return lab.network(tag, weights, differs_from=partner)
+
+    def learner(self, network: Network, kind: Kind) -> "MutualLearner":
+        """Return the learner of one kind of fit."""
+        return MutualLearner(network, self)
+
+    def _baseline(self, lab: Lab, tag: str) -> FitResult:
+        if self.baseline is not None:
+            return lab.take(f"baseline-{tag}", self.reused_fits()[self.tags.index(tag)])
+        network = self.network(lab, tag)
         streams = labeled(
             self._labeled_ids(lab, tag),
             lab.augment.weak,
             lab.trainer.batch_size + lab.trainer.unlabeled_batch_size,
-            self.baseline.budget(lab.budget),
+            _budget(lab, self.baseline_epochs),
             last="short",
             smallest=getattr(network.decoder, "smallest_batch", 1) * lab.trainer.accumulate,
         )
-        extra = None if self.contrast is None else self.contrast.of_baselines()
-        learner = MutualLearner(network, self.loss, extra, self.labeled_loss)
-        return lab.fit(f"baseline-{tag}", learner, streams, **self.baseline.options)
+        return lab.fit(
+            f"baseline-{tag}",
+            self.learner(network, "baseline"),
+            streams,
+            lr=self.baseline_lr,
+            eval_every=self.baseline_eval_every,
+        )
 
     def _labeled_ids(self, lab: Lab, tag: str) -> Sequence[str]:
         split = lab.split
         if self.difference == "initialization":
             return split.labeled
+        # published code: dms_sample.py
         sides = difference_maximized(lab.dataset.ids("train"), split.labeled, split.name, split.split_id)
         return sides[self.tags.index(tag)]
 
     def _half(
-        self, lab: Lab, phase: int, ratio: float, tag: str, former: Mapping[str, FitResult]
+        self, lab: Lab, phase: int, ratio: float, tag: str, before: Mapping[str, FitResult]
     ) -> FitResult:
         labeler = {"a": self.tags[-1], "b": "a"}[tag]
         pseudo = lab.label(
             f"label-{phase}-by-{labeler}",
-            former[labeler].selected,
+            before[labeler].selected,
             lab.split.never_labeled,
             ClassBalanced(ratio, lab.evaluator, lab.trainer.precision),
         )
-        fit = self._phase(lab, f"phase-{phase}-{tag}", former[tag], pseudo)
+        fit = self._phase(lab, f"phase-{phase}-{tag}", before[tag], pseudo)
         lab.release(pseudo)
         return fit
 
@@ -292,13 +259,133 @@ class DMT:
             lab.augment.weak,
             unlabeled_batch_size=lab.trainer.unlabeled_batch_size,
             batch_size=lab.trainer.batch_size,
-            budget=self.phase.budget(lab.budget),
+            budget=_budget(lab, self.phase_epochs),
         )
-        extra = None if self.contrast is None else self.contrast.of_phases()
-        learner = MutualLearner(start.selected, self.loss, extra)
-        return lab.fit(name, learner, streams, **self.phase.options)
+        learner = self.learner(start.selected, "phase")
+        return lab.fit(name, learner, streams, lr=self.phase_lr, eval_every=self.phase_eval_every)
 
     def _reported(self, fits: Mapping[str, FitResult]) -> FitResult:
         if self.report != "better":
             return fits[self.report]
         return max(fits.values(), key=lambda fit: fit.score if fit.score and fit.score > 0 else 0.0)
+
+
+class MutualLearner(Learner):
+    """One network on labeled images and on others that it has labels for.
+
+    The streams are "labeled" and perhaps "pseudo" (with stored labels and their confidence) or "unlabeled" (the
+    network labels them itself, in the very step). All images go through the network together, as published, the
+    labeled ones last.
+
+    Args:
+        model: the network that is trained.
+        method: the settings.
+    """
+
+    def __init__(self, model: Network, method: DMT) -> None:
+        super().__init__()
+        self.model = model
+        self.method = method
+
+    def predictors(self) -> dict[str, Network]:
+        """The network."""
+        return {"model": self.model}
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Average the weighted cross entropy over all valid pixels of the batch."""
+        labeled = batch["labeled"]
+        others = batch.get("pseudo", batch.get("unlabeled"))
+        images = labeled["image"] if others is None else torch.cat([others["image"], labeled["image"]])
+        features = self.model.features(images)
+        logits = self.model.classify(features, images.shape[-2:])
+        target = labeled["label"]
+        if others is None:
+            total, count = self.method.labeled_loss(logits, target)
+            output = StepOutput(
+                {"supervised": LossTerm(total, count)}, {"pixels_used": count / target.numel()}
+            )
+        else:
+            output, target = self._mutual(others, logits, target)
+        further = self.further_losses(features, logits, target, progress)
+        return StepOutput({**output.losses, **further}, output.scalars)
+
+    def further_losses(
+        self, features: Tensor, logits: Tensor, labels: Tensor, progress: Progress
+    ) -> Mapping[str, LossTerm]:
+        """Return terms beside those of the labels; none here.
+
+        Args:
+            features: ``(N, D, h, w)``, the decoder's of the batch.
+            logits: ``(N, C, H, W)``, of these features.
+            labels: ``(N, H, W) int64``, true or guessed, or 255.
+            progress: seed of draws.
+        """
+        return {}
+
+    def _mutual(self, others: StreamBatch, logits: Tensor, known: Tensor) -> tuple[StepOutput, Tensor]:
+        """Return the loss of guessed and known labels, and all of these labels."""
+        count_others = len(others["id"])
+        guessed, confidence = self._guessed(others, logits[:count_others])
+        target = torch.cat([guessed, known])
+        confidence = torch.cat([confidence, torch.ones_like(known, dtype=torch.float32)])
+        is_pseudo = torch.arange(len(target), device=target.device) < count_others
+        # L; published code: utils/losses.py, DynamicMutualLoss, and for the ablations FlipLoss, DynamicNaiveLoss
+        (total, count), statistics = dynamic_mutual_loss(
+            logits, target, confidence, is_pseudo, *self._weighting, reduction="sum_count"
+        )
+        used = (guessed != IGNORE_INDEX).sum()
+        scalars = {
+            "pseudo_used": used / guessed.numel(),
+            "disagreement": statistics.disagreements / used.clamp_min(1),
+            "disagreement_won": statistics.wins / statistics.disagreements.clamp_min(1),
+            "weight": statistics.mean_weight,
+            "cross_entropy": statistics.cross_entropy,
+        }
+        return StepOutput({"mutual": LossTerm(total, count)}, scalars), target
+
+    @property
+    def _weighting(self) -> "tuple[float, float, Weighting]":
+        """Exponents and variant of ``dynamic_mutual_loss``; labels of the very step are plain targets."""
+        method = self.method
+        if method.variant == "online":
+            return 0.0, 0.0, "dmt"
+        return method.gamma_agree, method.gamma_disagree, method.variant
+
+    def _guessed(self, others: StreamBatch, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return labels and confidence of the images without true labels."""
+        if "label" in others:
+            return others["label"], others["confidence"]
+        # published code: utils/losses.py, OnlineLoss
+        labels = confident_labels(logits.detach(), self.method.threshold)
+        return labels, torch.ones_like(labels, dtype=torch.float32)
+
+
+class ClassBalanced:
+    """Label images as they are evaluated, and keep the same share of every predicted class.
+
+    Args:
+        ratio: the share, at most 1.
+        settings: how the network is applied to an image.
+        precision: of the passes; probabilities are float32.
+    """
+
+    def __init__(self, ratio: float, settings: EvaluatorSettings, precision: str = "fp32") -> None:
+        self.ratio = ratio
+        self.settings = settings
+        self.precision = precision
+
+    def __call__(self, network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Label one image ``(1, 3, H, W) uint8``; returns label and confidence of every pixel."""
+        return label_image(predict(network, images, self.settings, self.precision)[0])
+
+    def thresholds(self, labels: StoredLabels, num_classes: int) -> Sequence[float]:
+        """Return the smallest confidence of each class, found on every 16th pixel of each image."""
+        pairs = ((label, confidence) for label, confidence in map(labels.read, labels.ids))
+        # published code: utils/common.py, generate_class_balanced_pseudo_labels()
+        found = class_balanced_thresholds(pairs, num_classes, self.ratio)  # type: ignore[arg-type]
+        return [float(value) for value in found]
+
+
+def _budget(lab: Lab, epochs: int | None) -> Budget:
+    """Length of a fit that may have epochs of its own; iterations are those of every fit."""
+    return lab.budget if lab.budget.iterations is not None or epochs is None else Budget(epochs=epochs)

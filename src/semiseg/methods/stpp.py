@@ -10,11 +10,11 @@ from semiseg.contracts.dataset import Split
 from semiseg.contracts.training import FitResult, Lab, Network, ReusedFit, StoredLabels
 from semiseg.data.epochs import labeled, mixed
 from semiseg.declare import Gt, Le, Lt, Mark, record
-from semiseg.engine.inference import predict, predict_labels
 from semiseg.errors import UserError
 from semiseg.methods.supervised import FirstFit, GroupSize, LabeledLossSettings, NormGroups, SupervisedLearner
 from semiseg.pseudo import stability_score
 from semiseg.settings import EvaluatorSettings, TrainerSettings
+from semiseg.tasks.inference import predict, predict_labels
 
 
 @record
@@ -86,16 +86,9 @@ class SelfTraining(LabeledLossSettings):
         Raises:
             UserError: there are none, or they can't be cut into reliable ones and the rest.
         """
-        ids = split.never_labeled
-        if not ids:
-            raise UserError(
-                f"method={'stpp' if self.plus else 'st'} labels images that are unlabeled and not labeled, and this "
-                "leaves none. Label fewer (split=1/8), or take method=supervised.",
-                key="split",
-                value=split.name,
-            )
+        split.require_unlabeled("stpp" if self.plus else "st", never_labeled=True)
         if self.plus:
-            self.split_by_stability(dict.fromkeys(ids, 0.0))
+            self.split_by_stability(dict.fromkeys(split.never_labeled, 0.0))
 
     def run(self, lab: Lab) -> Network:
         """Train a teacher and one student (ST) or two (ST++); return the last student."""

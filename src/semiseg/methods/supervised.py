@@ -1,6 +1,6 @@
 """Training on labeled images alone: the baseline of every method, and the teacher and student of ST++."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, cast
 
@@ -28,28 +28,6 @@ FirstFit = Mark(first_fit=True)
 """Mark of the settings of a fit that other runs may reuse (``method.baseline``)."""
 
 
-@dataclass(frozen=True)
-class LabeledLoss:
-    """Loss of labeled pixels.
-
-    Args:
-        kind: "ce", cross entropy, or "ohem", cross entropy of the hard pixels alone.
-        threshold: largest probability of the true class of a hard pixel.
-        min_kept: number of pixels of a batch that are hard at least; ``None`` keeps the published share of 5/64.
-    """
-
-    kind: Literal["ce", "ohem"] = "ce"
-    threshold: float = 0.7
-    min_kept: int | None = None
-
-    def __call__(self, logits: Tensor, target: Tensor) -> SumCount:
-        """Return the sum of the losses of ``(N, C, H, W)`` logits and the number of pixels in it."""
-        if self.kind == "ohem":
-            # published code of CPS: furnace/seg_opr/loss_opr.py, ProbOhemCrossEntropy2d
-            return ohem_cross_entropy(logits, target, self.threshold, self.min_kept, reduction="sum_count")
-        return cross_entropy(logits, target, reduction="sum_count")
-
-
 @record
 class LabeledLossSettings:
     """Settings of the loss of labeled pixels, for methods to inherit."""
@@ -61,10 +39,14 @@ class LabeledLossSettings:
     ohem_min_kept: Annotated[Annotated[int, Ge(0)] | None, FirstFit] = None
     """Number of pixels of a batch that "ohem" keeps at least; ``null`` keeps the published share of 5/64."""
 
-    @property
-    def labeled_loss(self) -> LabeledLoss:
-        """The loss that they describe."""
-        return LabeledLoss(self.loss, self.ohem_threshold, self.ohem_min_kept)
+    def labeled_loss(self, logits: Tensor, target: Tensor) -> SumCount:
+        """Return the sum of the losses of ``(N, C, H, W)`` logits and the number of pixels in it."""
+        if self.loss == "ohem":
+            # published code of CPS: furnace/seg_opr/loss_opr.py, ProbOhemCrossEntropy2d
+            return ohem_cross_entropy(
+                logits, target, self.ohem_threshold, self.ohem_min_kept, reduction="sum_count"
+            )
+        return cross_entropy(logits, target, reduction="sum_count")
 
 
 GroupSize = Annotated[Annotated[int, Ge(2)] | None, FirstFit]
@@ -155,17 +137,20 @@ class SupervisedLearner(Learner):
 
     Args:
         model: network.
-        loss: loss of the valid pixels; ``None`` takes cross entropy.
+        loss: loss of logits and labels, summed over the valid pixels; ``None`` takes cross entropy.
         ema_decay: decay of an exponential moving average of the network, which is then evaluated and reported;
             ``None`` takes no average.
     """
 
     def __init__(
-        self, model: Network, loss: LabeledLoss | None = None, ema_decay: float | None = None
+        self,
+        model: Network,
+        loss: Callable[[Tensor, Tensor], SumCount] | None = None,
+        ema_decay: float | None = None,
     ) -> None:
         super().__init__()
         self.model = model
-        self.loss = loss or LabeledLoss()
+        self.loss = loss or LabeledLossSettings().labeled_loss
         self.average = None if ema_decay is None else EMA(model, ema_decay)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:

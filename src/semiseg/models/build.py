@@ -49,7 +49,7 @@ def bundle(model: Network, info: DatasetInfo, config: Mapping[str, Any], **extra
         info: gives class names and palette.
         config: ``{"backbone": node, "model": node}``, each the arguments of the component and its class
             as ``_target_``.
-        extra: plain values to keep with it: ``step``, ``iteration``, ``miou``.
+        extra: plain values to keep with it: ``step``, ``iteration``, the primary score.
 
     Raises:
         TypeError: a value of ``config``, of a head's ``config()`` or of ``extra`` is not plain.

@@ -3,14 +3,14 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from semiseg.errors import UserError
 from semiseg.models.formats import CPS, FORMATS, Format
-from semiseg.models.segmodel import InputConvention, SegModel
+from semiseg.models.segmodel import Converted, InputConvention, SegModel
 from semiseg.models.weights import State, load_state, misfits, read_content, some, state_of
 
 PARTS = ("backbone", "decoder", "classifier")
@@ -18,29 +18,6 @@ OWN = "semiseg"
 
 log = logging.getLogger(__name__)
 _told: set[str] = set()
-
-
-@dataclass(frozen=True)
-class Converted:
-    """The tensors of a weights file, named as in the parts of ``SegModel``.
-
-    Args:
-        format: whose format it is, in words.
-        backbone: entries of ``ResNet``, or of whatever backbone a file of semiseg comes from.
-        decoder: entries of the decoder that the format belongs to; empty where there is none.
-        classifier: entries of that decoder's classifier.
-        convention: the input that the weights were trained with; None where the file does not tell.
-        left_out: number of entries that have no place, by the first word of their names.
-        source: where they come from, for messages.
-    """
-
-    format: str
-    backbone: State
-    decoder: State = field(default_factory=dict)
-    classifier: State = field(default_factory=dict)
-    convention: InputConvention | None = None
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    source: str = ""
 
 
 def convert(state: Mapping[str, Tensor], *, branch: int = 1) -> Converted:

@@ -3,11 +3,11 @@
 from typing import Any, Literal, get_args
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from semiseg.distributed import add_over_ranks, gathered, ranks
 from semiseg.errors import UserError
 
 Running = Literal["every", "first"]
@@ -59,7 +59,7 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
         return f"{plain}, groups={self.groups}, running={self.running}, sync={self.sync}"
 
     def _normalize(self, input: Tensor) -> Tensor:
-        several = self.sync and _world_size() > 1
+        several = self.sync and ranks() > 1
         if not self.training or (self.groups == 1 and not several):
             return super().forward(input)
         if len(input) % self.groups:
@@ -148,10 +148,6 @@ def _convertible(norm: _BatchNorm) -> nn.BatchNorm2d:
     )
 
 
-def _world_size() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
 class _NormOverRanks(torch.autograd.Function):
     """Normalize each group by its statistics over all ranks, whose parts may differ in size.
 
@@ -168,9 +164,7 @@ class _NormOverRanks(torch.autograd.Function):
         own = values.new_full((groups, 1), values[0, :, 0].numel())
         var, mean = torch.var_mean(values, (1, 3, 4), correction=0)
         found = torch.cat([mean, var, own], 1)
-        ranks = [torch.empty_like(found) for _ in range(dist.get_world_size())]
-        dist.all_gather(ranks, found)
-        stacked = torch.stack(ranks)
+        stacked = torch.stack(gathered(found))
         means, variances, counts = stacked[..., :channels], stacked[..., channels:-1], stacked[..., -1:]
         count = counts.sum(0)
         mean = (means * counts).sum(0) / count
@@ -194,7 +188,7 @@ class _NormOverRanks(torch.autograd.Function):
         if weight is not None:
             grad_bias, grad_weight = sums.sum(1).to(weight.dtype)
             scale = scale * weight
-        dist.all_reduce(sums)
+        add_over_ranks(sums)
         shift, slope = sums / count
         result = (grad - _over(shift) - normal * _over(slope)) * _over(scale)
         return result.flatten(0, 1).to(x.dtype), grad_weight, grad_bias, None, None

@@ -11,9 +11,9 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
 from semiseg.declare import Mark
 from semiseg.errors import UserError
-from semiseg.models.convert import Converted, load_backbone, read_converted
+from semiseg.models.convert import load_backbone, read_converted
 from semiseg.models.formats import CONVENTIONS
-from semiseg.models.segmodel import Backbone, InputConvention, Stage
+from semiseg.models.segmodel import Backbone, Converted, InputConvention, Stage
 from semiseg.models.weights import State, coco_file, published_file
 
 Block = type[BasicBlock] | type[Bottleneck]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from semiseg.contracts.training import Network, Part
 from semiseg.errors import UserError
 from semiseg.models.strides import safe_convolutions
-
-if TYPE_CHECKING:
-    from semiseg.models.convert import Converted
+from semiseg.models.weights import State
 
 FEATURES = "features"
 """The source of a head that reads the decoder's feature map."""
@@ -50,6 +48,29 @@ class InputConvention:
     def from_dict(cls, values: dict[str, Any]) -> InputConvention:
         """Inverse of ``as_dict``."""
         return cls(values["order"], values["scale"], tuple(values["mean"]), tuple(values["std"]))
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The tensors of a weights file, named as in the parts of ``SegModel``.
+
+    Args:
+        format: whose format it is, in words.
+        backbone: entries of ``ResNet``, or of whatever backbone a file of semiseg comes from.
+        decoder: entries of the decoder that the format belongs to; empty where there is none.
+        classifier: entries of that decoder's classifier.
+        convention: the input that the weights were trained with; None where the file does not tell.
+        left_out: number of entries that have no place, by the first word of their names.
+        source: where they come from, for messages.
+    """
+
+    format: str
+    backbone: State
+    decoder: State = field(default_factory=dict)
+    classifier: State = field(default_factory=dict)
+    convention: InputConvention | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    source: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from semiseg.errors import UserError
 from semiseg.report.gallery import stacked
 from semiseg.runs.predictor import load
 from semiseg.runs.use import FinishedRun
-from semiseg.track.samples import colorize, side_by_side
+from semiseg.tasks.samples import colorize, side_by_side
 
 # Okabe and Ito's colors, which people with any color vision tell apart.
 ONLY_A, ONLY_B, NEITHER = (0, 114, 178), (230, 159, 0), (204, 121, 167)

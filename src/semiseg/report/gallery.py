@@ -13,7 +13,7 @@ from semiseg.data.palette import Color
 from semiseg.errors import UserError
 from semiseg.report.records import RunRecord
 from semiseg.report.study import Cell, Study, panels
-from semiseg.track.samples import side_by_side, split_panels
+from semiseg.tasks.samples import side_by_side, split_panels
 
 PHOTO, TRUTH = "image", "truth"
 MAX_WIDTH, MAX_COLORS, QUALITY = 320, 256, 82

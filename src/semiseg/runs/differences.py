@@ -57,8 +57,12 @@ def split_differences(there: StoredRun, here: CurrentRun) -> list[Difference]:
 
 
 def differences_of(keys: Sequence[str], there: StoredRun, here: CurrentRun) -> list[Difference]:
-    """Find which of some keys differ."""
-    return _differences(there.settings, here, lambda key, mark: key in keys)
+    """Find which of some keys, and of the keys below them, differ."""
+
+    def asked(key: str, mark: Mark) -> bool:
+        return any(key == each or key.startswith(f"{each}.") for each in keys)
+
+    return _differences(there.settings, here, asked)
 
 
 def training_differences(there: StoredRun, here: CurrentRun) -> list[Difference]:

@@ -18,12 +18,12 @@ from semiseg.config import build
 from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.contracts.training import Network
 from semiseg.data.image_files import read_image, upright_rgb
-from semiseg.engine.inference import predict_with_confidence, to_batch
-from semiseg.engine.tiles import Tiling, predict_tiled
 from semiseg.errors import UserError
 from semiseg.pictures import Bits, gray, indexed, overlaid
 from semiseg.runs.use import REPORTED, FinishedRun, change, open_run
 from semiseg.settings import EvaluatorSettings
+from semiseg.tasks.inference import predict_with_confidence, to_batch
+from semiseg.tasks.tiles import Tiling, predict_tiled
 
 Picture = Path | str | Image.Image | Array
 """A file, a picture of PIL, or ``(H, W, 3) uint8`` RGB."""

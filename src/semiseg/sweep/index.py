@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from semiseg.contracts.score_names import MetricName, ScoreNames
 from semiseg.errors import UserError
 from semiseg.files import read_json, write_json
 from semiseg.locks import exclusive
@@ -28,7 +29,7 @@ class Entry:
     Args:
         overrides: overrides that make its config.
         state: state, one of "waiting", "running", "done", "failed", "killed" or "interrupted".
-        metric: mIoU of the reported network; ``None`` before the end, or without validation images.
+        metric: primary score of the reported network; ``None`` before the end, or without validation images.
         seconds: time of its processes, over all attempts.
         exit_code: exit code of its last process, negative for a signal; ``None`` while it runs or where it is unknown.
         log: last lines that its last process printed.
@@ -106,7 +107,7 @@ def look(folder: Path, entry: Entry) -> None:
     """Update an entry from the run directory, which knows best."""
     place = StoredRun(folder)
     if summary := place.summary:
-        entry.state, entry.metric = "done", summary.get("miou")
+        entry.state, entry.metric = "done", ScoreNames.of(summary).value(summary)
         entry.seconds = entry.seconds or float(summary.get("wall_s") or 0)
         return
     state = place.status.get("state", "waiting")
@@ -116,6 +117,11 @@ def look(folder: Path, entry: Entry) -> None:
         entry.state, entry.metric = "waiting", None
     elif "running" in (state, entry.state):
         entry.state = "running" if place.worker() else "killed"
+
+
+def primary_of(folder: Path) -> MetricName:
+    """Name of the primary score of a run; before its end that of segmentation."""
+    return ScoreNames.of(StoredRun(folder).summary or {}).primary
 
 
 @contextmanager

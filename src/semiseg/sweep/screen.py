@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semiseg.output import duration
-from semiseg.sweep.index import Entry, Index
+from semiseg.sweep.index import Entry, Index, primary_of
 from semiseg.sweep.job import Job
 
 SHOWN_LINES = 8
@@ -55,7 +55,8 @@ class Screen:
 
     def ends(self, job: Job, entry: Entry) -> None:
         """Print the state of a job that has ended, and how long the rest will take."""
-        facts = [f"mIoU {entry.metric:.4f}"] if entry.state == "done" and entry.metric is not None else []
+        scored = entry.state == "done" and entry.metric is not None
+        facts = [f"{primary_of(job.folder).name} {entry.metric:.4f}"] if scored else []
         facts += [duration(entry.seconds), self._rest()]
         if entry.state in BAD:
             facts.append(f"see {job.log}")
@@ -72,13 +73,17 @@ class Screen:
             )
 
     def table(self) -> str:
-        """Table of the jobs with state, mIoU in percent, time and folder, and the last lines of failed ones."""
-        rows = [f"{'state':<12}{'mIoU %':>7}{'time':>10}  job"]
+        """Table of the jobs with state, score in percent, time and folder, and the last lines of failed ones."""
+        done = [job for job in self.jobs if self.index.entry(job).state == "done"]
+        names = dict.fromkeys(primary_of(job.folder).name for job in done or self.jobs[:1])
+        head = f"{'/'.join(names)} %"
+        width = max(len(head), 6) + 1
+        rows = [f"{'state':<12}{head:>{width}}{'time':>10}  job"]
         for job in self.jobs:
             entry = self.index.entry(job)
             metric = "-" if entry.metric is None else f"{100 * entry.metric:.2f}"
             seconds = duration(entry.seconds) if entry.seconds else "-"
-            rows.append(f"{entry.state:<12}{metric:>7}{seconds:>10}  {job.folder.name}")
+            rows.append(f"{entry.state:<12}{metric:>{width}}{seconds:>10}  {job.folder.name}")
             if entry.state in BAD:
                 rows += [f"    {_reason(entry)}: {job.log}"] if entry.log else []
                 rows += [f"    | {line}" for line in entry.log[-SHOWN_LINES:]]

@@ -8,20 +8,25 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from semiseg.contracts.score_names import MetricName, ScoreNames
 from semiseg.contracts.tracking import Sample
 from semiseg.output import duration
 
 
 class ConsoleTracker:
-    """Shows step of the recipe, iteration, remaining time of the step, loss and mIoU.
+    """Shows step of the recipe, iteration, remaining time of the step, loss and the primary score.
 
     Args:
+        primary: name of the primary score.
         stages: number of steps of the recipe; ``None`` shows no total.
         console: console to print to; ``None`` prints to standard output.
     """
 
-    def __init__(self, stages: int | None = None, console: Console | None = None) -> None:
+    def __init__(
+        self, primary: MetricName, stages: int | None = None, console: Console | None = None
+    ) -> None:
         self._console = console or Console(highlight=False)
+        self._formats = _formats(primary)
         self._stages = stages
         self._stage = ""
         self._total = 0
@@ -64,8 +69,8 @@ class ConsoleTracker:
             self._bar.update(self._task, completed=completed)
 
     def log(self, values: Mapping[str, float | None], step: int) -> None:
-        """Show loss, mIoU and speed; without a terminal as a line a call."""
-        self._shown |= _readable(values)
+        """Show loss, score and speed; without a terminal as a line a call."""
+        self._shown |= self._readable(values)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, values="  ".join(self._shown.values()))
             return
@@ -91,6 +96,11 @@ class ConsoleTracker:
         self._task = None
         self._bar.print(self._line(), markup=False)
 
+    def _readable(self, values: Mapping[str, float | None]) -> dict[str, str]:
+        """Choose and format the values that a line shows, in its order."""
+        found = {key: (text, values.get(key)) for key, text in self._formats.items()}
+        return {key: text.format(value) for key, (text, value) in found.items() if value is not None}
+
     def _line(self) -> str:
         parts = [self._stage]
         if self._total:
@@ -106,52 +116,54 @@ class ConsoleTracker:
         return duration(elapsed / (self._completed - self._first[1]) * (self._total - self._completed))
 
 
-def iou_table(iou: Mapping[str, float | None], totals: Mapping[str, float | None]) -> str:
+def score_table(scores: Mapping[str, Any], names: ScoreNames, more: dict[str, float | None]) -> str:
     """Return a table of shares in percent as plain lines, with a dash where there is no value.
 
     Args:
-        iou: IoU by class name.
-        totals: values below them, for example mIoU, by name.
+        scores: scores under their keys, those of the classes by class name.
+        names: keys and names of the scores.
+        more: further lines at the end, by name.
     """
-    width = max(len(name) for name in (*iou, *totals, "class"))
+    by_class: Mapping[str, float | None] = scores[names.by_class.key]
+    totals = {each.name: scores[each.key] for each in names.totals} | more
+    head = f"{names.by_class.name} %"
+    width, column = max(len(name) for name in (*by_class, *totals, "class")), max(len(head), 6)
 
     def row(name: str, value: float | None) -> str:
-        return f"{name:<{width}}  {'-' if value is None else f'{100 * value:.2f}':>6}"
+        return f"{name:<{width}}  {'-' if value is None else f'{100 * value:.2f}':>{column}}"
 
-    rule = "-" * (width + 8)
-    rows = [row(name, value) for name, value in iou.items()]
+    rule = "-" * (width + column + 2)
+    rows = [row(*item) for item in by_class.items()]
     return "\n".join(
-        [f"{'class':<{width}}   IoU %", rule, *rows, rule, *(row(*item) for item in totals.items())]
+        [f"{'class':<{width}}  {head:>{column}}", rule, *rows, rule, *(row(*item) for item in totals.items())]
     )
 
 
 def render_summary(summary: Mapping[str, Any], run_dir: Path) -> str:
-    """Return the text printed at the end of a run: IoU of each class, mIoU, and the places of the files.
+    """Return the text printed at the end of a run: scores of each class and of all, and the places of the files.
 
     Args:
         summary: content of ``summary.json``.
         run_dir: the run directory.
     """
-    totals = {"mIoU": summary["miou"], "pixel accuracy": summary["accuracy"]}
-    if "miou_test" in summary:
-        totals["mIoU on test"] = summary["miou_test"]
+    names = ScoreNames.of(summary)
+    primary = names.primary
+    test = {f"{primary.name} on test": summary[primary.test]} if primary.test in summary else {}
     return "\n".join(
         [
             "",
-            iou_table(summary["iou"], totals),
+            score_table(summary, names, test),
             f"Run directory: {run_dir}",
             f"Pictures (image, truth, prediction, confidence): {run_dir / 'samples'}",
         ]
     )
 
 
-def _readable(values: Mapping[str, float | None]) -> dict[str, str]:
-    """Choose and format the values that a line shows, in its order."""
-    formats = {
+def _formats(primary: MetricName) -> dict[str, str]:
+    """Formats of the values that a line shows, in its order."""
+    return {
         "train/loss": "loss {:.4f}",
-        "val/miou": "mIoU {:.4f}",
-        "pseudo/miou": "pseudo-label mIoU {:.4f}",
+        f"val/{primary.key}": f"{primary.name} {{:.4f}}",
+        f"pseudo/{primary.key}": f"pseudo-label {primary.name} {{:.4f}}",
         "time/images_per_s": "{:.1f} images/s",
     }
-    found = {key: (text, values.get(key)) for key, text in formats.items()}
-    return {key: text.format(value) for key, (text, value) in found.items() if value is not None}

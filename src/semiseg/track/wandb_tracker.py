@@ -11,14 +11,13 @@ from typing import Any
 
 from semiseg.config.stored import Config
 from semiseg.contracts.dataset import DatasetInfo, Split
+from semiseg.contracts.score_names import ScoreNames
 from semiseg.contracts.tracking import Sample
 from semiseg.track.wandb_run import described, identity, start, stored_id
 
 log = logging.getLogger(__name__)
 
 IGNORED = "ignored"
-OUTCOMES = {"result/miou": "miou", "result/miou_test": "miou_test", "result/accuracy": "accuracy"}
-"""Names of the scores that wandb draws over ``split_fraction``, and those in ``summary.json``."""
 
 
 class WandbTracker:
@@ -34,11 +33,12 @@ class WandbTracker:
             and the folder ``wandb/``.
         mode: mode of wandb, "online" or "offline".
         info: names of the classes, for the masks.
+        names: names of the scores.
         project: name of the wandb project.
         entity: user or team; ``None`` takes the account's default.
         group, name, tags, config: values of ``semiseg.track.wandb_run.Identity``.
-        init_timeout: seconds that wandb may take to start.
-        close_timeout: seconds that ``close`` may take.
+        init_timeout: number of seconds that wandb may take to start.
+        close_timeout: number of seconds that ``close`` may take.
         queue_size: number of records that may wait.
     """
 
@@ -48,6 +48,7 @@ class WandbTracker:
         *,
         mode: str,
         info: DatasetInfo,
+        names: ScoreNames,
         project: str = "semiseg",
         entity: str | None = None,
         group: str | None = None,
@@ -59,6 +60,7 @@ class WandbTracker:
         queue_size: int = 1000,
     ) -> None:
         self._info = info
+        self._names = names
         self._mode = mode
         self._init_timeout = init_timeout
         self._close_timeout = close_timeout
@@ -108,20 +110,25 @@ class WandbTracker:
         self._put(send)
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Queue the results: all values, those that runs are compared by under fixed keys, IoU by class as a table.
+        """Queue the results: all values, those that runs are compared by under fixed keys, those of classes as a table.
 
         The scores are also logged as one point over the labeled share, since wandb draws lines of logged values only.
         """
-        kept = dict(values) | _compared(values)
+        kept = dict(values) | _compared(values, self._names)
+        by_class = self._names.by_class
 
         def send(wandb: Any, run: Any) -> None:
             run.summary.update(kept)
             if kept.get("split_fraction") is not None:
-                point = {key: kept[name] for key, name in OUTCOMES.items() if kept.get(name) is not None}
+                point = {
+                    key: kept[name]
+                    for key, name in _outcomes(self._names).items()
+                    if kept.get(name) is not None
+                }
                 run.log({"split_fraction": kept["split_fraction"], **point})
-            if isinstance(kept.get("iou"), Mapping):
-                rows = [[name, iou] for name, iou in kept["iou"].items()]
-                run.log({"per_class": wandb.Table(columns=["class", "IoU"], data=rows)})
+            if isinstance(kept.get(by_class.key), Mapping):
+                rows = [list(item) for item in kept[by_class.key].items()]
+                run.log({"per_class": wandb.Table(columns=["class", by_class.name], data=rows)})
 
         self._put(send)
 
@@ -157,7 +164,8 @@ class WandbTracker:
         try:
             arguments = self._arguments | {"id": stored_id(self._run_dir)}
             wandb, run = start(self._mode, arguments, self._fail, self._init_timeout, self._close_timeout)
-            _define(run)
+            _define(run, self._names)
+
         except Exception as error:  # wandb may raise anything, and the run does not depend on it
             self._dead.set()
             self._fail(f"could not start ({described(error)})")
@@ -179,13 +187,16 @@ class WandbTracker:
             self._fail(described(error))
 
 
-def wandb_tracker(config: Config, split: Split, info: DatasetInfo, run_dir: Path) -> WandbTracker:
+def wandb_tracker(
+    config: Config, split: Split, info: DatasetInfo, names: ScoreNames, run_dir: Path
+) -> WandbTracker:
     """Start the tracker of a run.
 
     Args:
         config: the checked config of the run.
         split: its images.
         info: its classes.
+        names: names of its scores.
         run_dir: its directory, which may hold ``env.json``.
     """
     known, tracker = identity(config, split, run_dir), config["tracker"]
@@ -193,25 +204,37 @@ def wandb_tracker(config: Config, split: Split, info: DatasetInfo, run_dir: Path
         run_dir,
         mode=tracker["mode"],
         info=info,
+        names=names,
         project=tracker["project"],
         entity=tracker["entity"],
         **vars(known),
     )
 
 
-def _define(run: Any) -> None:
+def _outcomes(names: ScoreNames) -> dict[str, str]:
+    """Scores that wandb draws over ``split_fraction``, and their keys in ``summary.json``."""
+    keys = (names.primary.key, names.primary.test, *(each.key for each in names.secondary))
+    return {f"result/{key}": key for key in keys}
+
+
+def _define(run: Any, names: ScoreNames) -> None:
     """Define the x axes: iterations for training, the labeled share for results."""
     run.define_metric("iteration")
     run.define_metric("*", step_metric="iteration")
-    run.define_metric("val/miou", step_metric="iteration", summary="max")
+    run.define_metric(f"val/{names.primary.key}", step_metric="iteration", summary="max")
     run.define_metric("split_fraction")
-    for key in OUTCOMES:
+    for key in _outcomes(names):
         run.define_metric(key, step_metric="split_fraction")
 
 
-def _compared(values: Mapping[str, Any]) -> dict[str, Any]:
+def _compared(values: Mapping[str, Any], names: ScoreNames) -> dict[str, Any]:
     """Values of ``summary.json`` under the keys that dashboards read."""
-    keys = {"best/val/miou": "miou_best", "best/iteration": "best_iteration", "final/val/miou": "miou_last"}
+    primary = names.primary
+    keys = {
+        f"best/val/{primary.key}": primary.best,
+        "best/iteration": "best_iteration",
+        f"final/val/{primary.key}": primary.last,
+    }
     found = {key: values.get(name) for key, name in keys.items()}
     if (seconds := values.get("wall_s")) is not None:
         found["wall_hours"] = seconds / 3600

@@ -1,4 +1,4 @@
-"""Mean IoU and its kin, from one confusion matrix over a whole set of images."""
+"""Mean IoU, IoU of each class and pixel accuracy, from one confusion matrix over a whole set of images."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +26,11 @@ class Metrics:
     accuracy: float
     confusion: list[list[int]]
     coverage: float
+
+    @property
+    def primary(self) -> float:
+        """The mean IoU."""
+        return self.miou
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint or a JSON file."""

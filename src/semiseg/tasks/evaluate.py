@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,17 +14,17 @@ from torch import Tensor
 
 from semiseg.contracts.dataset import Array, SegDataset
 from semiseg.contracts.tracking import Sample
-from semiseg.contracts.training import Network
-from semiseg.engine.inference import (
+from semiseg.contracts.training import Network, StoredLabels
+from semiseg.errors import Interrupted, UserError
+from semiseg.seeding import derive_seed
+from semiseg.tasks.inference import (
     evaluating,
     predict_labels,
     predict_with_confidence,
     resized,
     to_batch,
 )
-from semiseg.engine.metrics import ConfusionMatrix, Metrics
-from semiseg.errors import Interrupted, UserError
-from semiseg.seeding import derive_seed
+from semiseg.tasks.metrics import ConfusionMatrix, Metrics
 
 if TYPE_CHECKING:
     from semiseg.settings import EvaluatorSettings
@@ -36,27 +36,6 @@ QUALITY_IMAGES = 100
 _reported: set[str] = set()
 
 
-def never() -> None:
-    """Stand in for a check of stop requests."""
-
-
-def unwatched(labels: Tensor, truth: Tensor) -> None:
-    """Stand in for one who watches predictions."""
-
-
-class StoredLabels(Protocol):
-    """Labels made earlier, by image id."""
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Ids that have labels."""
-        ...
-
-    def label(self, image_id: str) -> Array:
-        """Return the label map ``(H, W) uint8``, 255 where there is none."""
-        ...
-
-
 def evaluate(
     network: Network,
     dataset: SegDataset,
@@ -64,9 +43,9 @@ def evaluate(
     settings: EvaluatorSettings,
     device: torch.device,
     *,
-    stop: Callable[[], None] = never,
+    stop: Callable[[], None] | None = None,
     precision: str = "fp32",
-    watch: Callable[[Tensor, Tensor], None] = unwatched,
+    watch: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Metrics:
     """Compare a network's predictions with the masks of some images, in one confusion matrix.
 
@@ -109,7 +88,7 @@ def pseudo_label_quality(
     settings: EvaluatorSettings,
     device: torch.device,
     *,
-    stop: Callable[[], None] = never,
+    stop: Callable[[], None] | None = None,
     precision: str = "fp32",
 ) -> Metrics | None:
     """Compare predictions or stored labels with hidden masks, where there are any.
@@ -146,7 +125,8 @@ def pseudo_label_quality(
     matrix = _matrix(dataset, settings, torch.device("cpu"))
     stored = set(source.ids)
     for image_id, _, mask in readable([image_id for image_id in ids if image_id in stored]):
-        stop()
+        if stop is not None:
+            stop()
         matrix.update(torch.from_numpy(source.label(image_id)), torch.from_numpy(mask))
     return matrix.compute() if usable else None
 
@@ -182,20 +162,22 @@ def _count(
     dataset: SegDataset,
     settings: EvaluatorSettings,
     device: torch.device,
-    stop: Callable[[], None],
+    stop: Callable[[], None] | None,
     precision: str,
-    watch: Callable[[Tensor, Tensor], None] = unwatched,
+    watch: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Metrics:
     matrix = _matrix(dataset, settings, device)
     with evaluating(network):
         for batch in _equal_sizes(pairs, settings.batch_size):
-            stop()
+            if stop is not None:
+                stop()
             images = to_batch([image for image, _ in batch], device)
             truth = torch.from_numpy(np.stack([mask for _, mask in batch])).to(device)
             images, truth = _at_size(images, truth, settings)
             labels = predict_labels(network, images, settings, precision)
             matrix.update(labels, truth)
-            watch(labels, truth)
+            if watch is not None:
+                watch(labels, truth)
     return matrix.compute()
 
 

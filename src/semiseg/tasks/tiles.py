@@ -15,8 +15,8 @@ from torch import Tensor
 
 from semiseg.contracts.dataset import Array
 from semiseg.contracts.training import Network
-from semiseg.engine.inference import predict, to_batch
 from semiseg.errors import UserError
+from semiseg.tasks.inference import predict, to_batch
 
 if TYPE_CHECKING:
     from semiseg.settings import EvaluatorSettings

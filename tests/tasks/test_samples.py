@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg.track.samples import (
+from semiseg.tasks.samples import (
     GAP,
     HEADER_HEIGHT,
     colorize,

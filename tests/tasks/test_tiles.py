@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg.engine.inference import predict
-from semiseg.engine.tiles import Tiling, predict_tiled
 from semiseg.errors import UserError
 from semiseg.settings import EvaluatorSettings
+from semiseg.tasks.inference import predict
+from semiseg.tasks.tiles import Tiling, predict_tiled
 
 CPU = torch.device("cpu")
 SETTINGS = EvaluatorSettings()

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from semiseg.methods.feature_bank import FeatureBank, over_ranks, ranks
+from semiseg.distributed import over_ranks, ranks
+from semiseg.methods.cac import FeatureBank
 
 SCRIPT = """
 import sys
 import torch
 from torch import distributed
-from semiseg.methods.feature_bank import FeatureBank, over_ranks, ranks
+from semiseg.distributed import over_ranks, ranks
+from semiseg.methods.cac import FeatureBank
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 store = distributed.FileStore(folder + "/store", 2)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from semiseg.engine.metrics import ConfusionMatrix, Metrics
+from semiseg.tasks.metrics import ConfusionMatrix, Metrics
 
 
 def brute_force(prediction, target, classes, absent, ignore):

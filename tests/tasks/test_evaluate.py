@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from semiseg.contracts.dataset import DatasetInfo
-from semiseg.engine.evaluate import evaluate, pseudo_label_quality, quality_ids, take_samples
-from semiseg.engine.inference import predict, predict_labels, window_spans
 from semiseg.errors import Interrupted, UserError
 from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 from semiseg.settings import EvaluatorSettings
+from semiseg.tasks.evaluate import evaluate, pseudo_label_quality, quality_ids, take_samples
+from semiseg.tasks.inference import predict, predict_labels, window_spans
 
 CPU = torch.device("cpu")
 INFO = DatasetInfo("toy", ("dark", "middle", "bright"), ((0, 0, 0), (9, 9, 9), (255, 255, 255)))

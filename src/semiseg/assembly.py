@@ -1,0 +1,102 @@
+"""Data and session of a run, put together from its config."""
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+
+from semiseg.config import build
+from semiseg.config.compose import Composed
+from semiseg.config.stored import plain, settings_that_matter
+from semiseg.contracts.dataset import SegDataset, Split
+from semiseg.contracts.task import Task
+from semiseg.data.file_faults import CheckReport, check_files
+from semiseg.data.store import stored
+from semiseg.engine.session import Compute, Data, Networks, Output, Session, Training
+from semiseg.engine.signals import StopRequest
+from semiseg.runs.differences import CurrentRun
+from semiseg.runs.directory import RunDir, fingerprint
+from semiseg.runs.reuse import find_fit, find_initial
+from semiseg.settings import EvaluatorSettings, TrainerSettings
+from semiseg.splits.published_lists import unlike_published
+from semiseg.tasks.evaluate import quality_ids
+from semiseg.tasks.samples import sample_ids
+from semiseg.track.jsonl import JsonlTracker
+
+log = logging.getLogger(__name__)
+
+
+def open_data(
+    cfg: Composed, task: Task, stop: StopRequest, *, filled: bool = True
+) -> tuple[SegDataset, CheckReport]:
+    """Build the dataset and its split, and decode the files that its store lacks.
+
+    Args:
+        cfg: the config.
+        task: task, which knows the size of masks.
+        stop: request to stop, checked between two files.
+        filled: whether the store is filled first; False reads images that it lacks from their files.
+
+    Raises:
+        UserError: a leak; bad files, all of which it names; or a store without room.
+        Interrupted: a stop was requested.
+    """
+    dataset = build.dataset(cfg)
+    split = build.split(cfg, dataset)
+    name = split.family, split.name, split.split_id
+    if unlike := unlike_published(dataset.info.name, name, split.labeled):
+        log.warning("split_family=%s split=%s split_id=%s is %s.", *name, unlike)
+    dataset = stored(dataset, split, stop.check, filled=filled)
+    report = check_files(dataset, split, lambda done, total: stop.check(), task.label_size)
+    stop.check()
+    return dataset, report
+
+
+def open_session(
+    cfg: Composed, task: Task, place: RunDir, dataset: SegDataset, split: Split, stop: StopRequest
+) -> tuple[Session, Networks]:
+    """Build what all steps of the run share, and what makes its networks; nothing that it logs is kept yet."""
+    nowhere = JsonlTracker(Path(os.devnull))
+    config = plain(cfg)
+    trainer = build.settings(TrainerSettings, cfg.trainer)
+    here = CurrentRun(config, dataset, split)
+    initial = find_initial(config, here)
+    for remark in initial.remarks if initial else ():
+        log.warning(remark)
+    # A step continues under the settings that its run began with, even if keys have been added since.
+    begun = place.config if place.started and place.has_config else config
+    output = Output(
+        run_dir=place.path,
+        tracker=nowhere,
+        journal=nowhere,
+        network_config={key: config[key] for key in ("backbone", "model")},
+        fingerprint=fingerprint(settings_that_matter(begun)),
+        keep_pseudo_labels=cfg.keep_pseudo_labels,
+    )
+    data = Data(
+        dataset=dataset,
+        split=split,
+        augment=build.augment(cfg),
+        quality_ids=quality_ids(split.unlabeled, cfg.seed),
+        sample_ids=sample_ids(split.val, cfg.tracker.samples),
+    )
+    training = Training(
+        trainer=trainer,
+        evaluator=build.settings(EvaluatorSettings, cfg.evaluator),
+        optimizer=build.optimizer(cfg),
+        schedule=build.schedule(cfg),
+        seed=cfg.seed,
+    )
+    networks = Networks(
+        build.network_factory(cfg, dataset.info), initial, lambda wanted: find_fit(wanted, here)
+    )
+    return Session(task, data, _compute(trainer), training, output, stop), networks
+
+
+def _compute(trainer: TrainerSettings) -> Compute:
+    device = build.device(trainer.device)
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    layout = torch.channels_last if trainer.channels_last else torch.contiguous_format
+    return Compute(device, trainer.precision, layout)

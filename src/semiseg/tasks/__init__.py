@@ -1,0 +1,1 @@
+"""What networks learn to predict: how it is predicted, measured and drawn."""
