@@ -118,7 +118,7 @@ def _own(argument: str, files: Sequence[Path], folder: Path) -> list[Path]:
     if not own:
         raise UserError(
             f"{argument}: all images there were written by `semiseg predict` or `semiseg label`. Name their own "
-            "folder to take them all the same"
+            "folder to take them anyway"
         )
     return own
 

@@ -8,20 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
 from semiseg.apply.mask_coding import MaskCoding
-from semiseg.contracts.dataset import Array, DatasetInfo
+from semiseg.contracts.dataset import Array, Confidence, DatasetInfo
 from semiseg.data.image_files import read_image
 from semiseg.errors import UserError
 from semiseg.files import copy, write_csv, write_json, write_text
 from semiseg.pictures import PHOTO_EFFORT, gray, legend, save
 from semiseg.splits.lists import IMAGE_SUFFIXES, shown
-
-if TYPE_CHECKING:
-    from semiseg.data.pseudo import Confidence
 
 IMAGES, MASKS, CONFIDENCE = "images", "masks", "confidence"
 RANKING, RECORD, CLASSES, LEGEND = "ranking.csv", "label.json", "classes.txt", "legend.png"

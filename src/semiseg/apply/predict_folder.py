@@ -104,7 +104,7 @@ class Predictions:
                 save(files[CONFIDENCE], prediction.gray(self._bits))
         except OSError as error:
             raise UserError(
-                f"{files[LABELS]} or a file beside it cannot be written ({error.strerror or error}). Mend that, then "
+                f"{files[LABELS]} or a file with it cannot be written ({error.strerror or error}). Correct that, then "
                 "the same command with --skip-existing goes on."
             ) from error
         height, width = prediction.label.shape

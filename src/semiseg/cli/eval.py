@@ -1,4 +1,4 @@
-"""``semiseg eval``: measure the networks of a finished run again, in another way, or on other images."""
+"""``semiseg eval``: evaluate_run the networks of a finished run again, in another way, or on other images."""
 
 import argparse
 import dataclasses
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     run = open_run(options.run)
     settings, device = chosen_settings(options, run), chosen_device(options, run)
     compute_as(run)
-    found = measure(run, options.checkpoint, options.part, settings, device, options.root, options.data)
+    found = evaluate_run(run, options.checkpoint, options.part, settings, device, options.root, options.data)
     result = found.result
     print(f"{options.part} images: {result['images']}, network: {result['checkpoint']}, {describe(settings)}")
     print(score_table(result, MEAN_IOU, {}))
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def measure(
+def evaluate_run(
     run: FinishedRun,
     checkpoint: str,
     part: EvaluatedPart,
@@ -205,7 +205,7 @@ def _parser() -> Parser:
         "--part",
         choices=PARTS,
         default="val",
-        help="images to measure on; labeled and unlabeled are training images (default: val)",
+        help="images to evaluate_run on; labeled and unlabeled are training images (default: val)",
     )
     add_options(parser)
     parser.add_argument("--root", metavar="DIR", help="folder of the dataset, if it has moved")

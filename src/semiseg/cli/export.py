@@ -16,7 +16,7 @@ from semiseg.files import file_digest, replacing
 from semiseg.runs.use import REPORTED, FinishedRun, describe, open_run
 
 if TYPE_CHECKING:
-    from semiseg.export.graph import Format
+    from semiseg.export.graph import ExportFormat
     from semiseg.export.verification import Agreement
     from semiseg.settings import EvaluatorSettings
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def export(
-    run: FinishedRun, checkpoint: str, settings: EvaluatorSettings, form: Format, target: Path
+    run: FinishedRun, checkpoint: str, settings: EvaluatorSettings, form: ExportFormat, target: Path
 ) -> tuple[list[Agreement], int]:
     """Write a network as a file after comparing it with its origin.
 
@@ -93,7 +93,7 @@ def export(
     import torch
 
     from semiseg.export import graph as export_network
-    from semiseg.export.verification import compare
+    from semiseg.export.verification import compare_predictions
 
     torch.set_num_threads(run.config["trainer"]["threads"])
     network, bundle = run.network(checkpoint, torch.device("cpu"))
@@ -104,7 +104,7 @@ def export(
     program = export_network.trace(network, settings)
     write = export_network.as_onnx if form == "onnx" else export_network.as_torch
     content = write(program, facts)
-    agreements = compare(export_network.opened(content, form), network, settings, smallest)
+    agreements = compare_predictions(export_network.opened(content, form), network, settings, smallest)
     try:
         with replacing(target) as file:
             file.write(content)
@@ -155,7 +155,7 @@ def outside(run: FinishedRun) -> list[str]:
     return sentences
 
 
-def _target(given: Path | None, form: Format, run: FinishedRun, force: bool) -> Path:
+def _target(given: Path | None, form: ExportFormat, run: FinishedRun, force: bool) -> Path:
     """Return the file to write; its folder is made.
 
     Raises:

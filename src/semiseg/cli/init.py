@@ -14,8 +14,8 @@ from semiseg.data.mask_labels import Value, parse_color
 from semiseg.errors import UserError
 from semiseg.files import write_text
 from semiseg.onboard.classes import Classes, decide
-from semiseg.onboard.describe import config, report, settings
-from semiseg.onboard.layout import Given, find_layout
+from semiseg.onboard.describe import config_yaml, folder_arguments, survey_report
+from semiseg.onboard.layout import KnownLayout, find_layout
 from semiseg.onboard.measure import Measures, measure
 from semiseg.onboard.names import find_names, given_names
 from semiseg.onboard.parts import VAL_SHARE, find_parts
@@ -90,7 +90,7 @@ class _Findings:
 
 def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace) -> _Findings:
     """Examine the folder and print the report."""
-    given = Given(options.images, options.masks, options.image_suffix, options.mask_suffix)
+    given = KnownLayout(options.images, options.masks, options.image_suffix, options.mask_suffix)
     layout, others = find_layout(root, given)
     files = layout.find(root)
     masks = {image_id: path for image_id, path in files.masks.items() if image_id in files.images}
@@ -98,18 +98,18 @@ def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace)
         found = survey(masks, tick)
     classes = _classes(found, root, options)
     parts = find_parts(root, files, options.val, own_list, options.force)
-    values = settings(name, root, layout, classes, parts, options.skip_bad)
+    values = folder_arguments(name, root, layout, classes, parts, options.skip_bad)
     dataset = Folder(**values)
     with collected_messages() as warnings, progress("files", len(files.ids)) as tick:
         measures = measure(dataset, lambda done, total: tick())
-    print("\n".join([str(root), "", *report(layout, files, found, classes, measures), ""]))
+    print("\n".join([str(root), "", *survey_report(layout, files, found, classes, measures), ""]))
     notes = [*classes.notes, *parts.notes, *_unmeasured(classes, measures), *warnings]
     notes += [f"other masks of the same images: {each.words()}" for each in others[:SHOWN_LAYOUTS]]
     print("".join(f"note     {note}\n" for note in notes), end="")
     drawn = dataset.ids("val") if parts.listed else ()
     if parts.listed:
         values["val"] = str(parts.listed.absolute())
-    return _Findings(config(values, classes, measures), drawn, classes.made_up, measures)
+    return _Findings(config_yaml(values, classes, measures), drawn, classes.made_up, measures)
 
 
 def _classes(found: Survey, root: Path, options: argparse.Namespace) -> Classes:
@@ -199,6 +199,6 @@ def _parser() -> Parser:
         help="share of the labeled images to validate on, a list or a subfolder; default: val, valid or validation if "
         f"there is one, else {VAL_SHARE}",
     )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out files that cannot serve")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out unusable files")
     parser.add_argument("--force", action="store_true", help="replace what was written before")
     return parser

@@ -92,7 +92,7 @@ def _label(
         raise Interrupted(f"{error.reason}; the same command goes on", error.exit_code) from error
     except OSError as error:
         raise UserError(
-            f"{options.output} cannot be written ({error.strerror or error}). Mend that, then the "
+            f"{options.output} cannot be written ({error.strerror or error}). Correct that, then the "
             "same command goes on."
         ) from error
 

@@ -51,7 +51,7 @@ class Indexed(FileBacked, Protocol):
 
 
 @dataclass(frozen=True)
-class Fault:
+class FileFault:
     """A file that cannot be used.
 
     Args:
@@ -77,7 +77,7 @@ class BadFilesError(UserError):
     """
 
     def __init__(
-        self, faults: Sequence[Fault], otherwise: str = "leave them out with dataset.skip_bad=true"
+        self, faults: Sequence[FileFault], otherwise: str = "leave them out with dataset.skip_bad=true"
     ) -> None:
         lines = [f"  {fault}" for fault in faults[:SHOWN_FILES]]
         if len(faults) > SHOWN_FILES:
@@ -99,13 +99,13 @@ class CheckReport:
     """
 
     split: Split
-    skipped: tuple[Fault, ...]
+    skipped: tuple[FileFault, ...]
     labeled_images: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class _Seen:
-    faults: tuple[Fault, ...]
+    faults: tuple[FileFault, ...]
     labels: tuple[int, ...]
 
 
@@ -141,7 +141,7 @@ def check_files(
     faults = tuple(fault for image_id in ids for fault in seen[image_id].faults)
     if faults and not dataset.skip_bad:
         raise BadFilesError(faults)
-    kept = without(split, {fault.id for fault in faults})
+    kept = without_images(split, {fault.id for fault in faults})
     if faults:
         names = shown([fault.file for fault in faults])
         logger.warning("left out %d images with bad files: %s", len({fault.id for fault in faults}), names)
@@ -156,7 +156,7 @@ def measurable(dataset: SegDataset, split: Split) -> Split:
     return split if len(test) == len(split.test) else replace(split, test=test)
 
 
-def without(split: Split, ids: set[str]) -> Split:
+def without_images(split: Split, ids: set[str]) -> Split:
     """Return a split without some ids.
 
     Raises:
@@ -197,7 +197,7 @@ def _inspect_all(
 
 def _inspect(dataset: FileBacked, image_id: str, with_mask: bool, label_size: LabelSize) -> _Seen:
     image_file, mask_file = dataset.files(image_id)
-    faults: list[Fault] = []
+    faults: list[FileFault] = []
     size, mask = None, None
     try:
         size = image_size(dataset, image_id)
@@ -207,11 +207,11 @@ def _inspect(dataset: FileBacked, image_id: str, with_mask: bool, label_size: La
         try:
             mask = mask_content(dataset, image_id)
             if mask is None:
-                faults.append(Fault(image_id, str(mask_file or image_file), "mask missing"))
+                faults.append(FileFault(image_id, str(mask_file or image_file), "mask missing"))
         except Exception as error:
             faults.append(_fault(image_id, mask_file or image_file, error))
     if size is not None and mask is not None and label_size(*size) != mask[0]:
-        faults.append(Fault(image_id, str(mask_file), _size_mismatch(size, mask[0])))
+        faults.append(FileFault(image_id, str(mask_file), _size_mismatch(size, mask[0])))
     return _Seen(tuple(faults), mask[1] if mask else ())
 
 
@@ -231,10 +231,10 @@ def mask_content(dataset: SegDataset, image_id: str) -> MaskContent | None:
     return None if mask is None else ((mask.shape[0], mask.shape[1]), label_values(mask))
 
 
-def _fault(image_id: str, file: Path, error: Exception) -> Fault:
+def _fault(image_id: str, file: Path, error: Exception) -> FileFault:
     if isinstance(error, BadFileError):
-        return Fault(image_id, str(error.file), error.reason)
-    return Fault(image_id, str(file), f"{type(error).__name__}: {error}")
+        return FileFault(image_id, str(error.file), error.reason)
+    return FileFault(image_id, str(file), f"{type(error).__name__}: {error}")
 
 
 def _size_mismatch(image: tuple[int, int], mask: tuple[int, int]) -> str:
@@ -245,7 +245,7 @@ def _size_mismatch(image: tuple[int, int], mask: tuple[int, int]) -> str:
 
 
 def _report(
-    info: DatasetInfo, split: Split, skipped: tuple[Fault, ...], labels: Iterable[tuple[int, ...]]
+    info: DatasetInfo, split: Split, skipped: tuple[FileFault, ...], labels: Iterable[tuple[int, ...]]
 ) -> CheckReport:
     counts = Counter(label for present in labels for label in present)
     absent = [name for label, name in enumerate(info.classes) if not counts[label]]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
+from semiseg.data.palette import Color
 from semiseg.data.resize import (
     MEAN_COLOR,
-    Color,
     Interpolation,
     Pixel,
     check_choice,

@@ -31,7 +31,7 @@ class NoFolderError(UserError):
 
 
 class BadFileError(UserError):
-    """A file that cannot serve as image or mask.
+    """A file that is unusable as image or mask.
 
     Args:
         file: path of the file.

@@ -108,7 +108,7 @@ def label_tables(info: DatasetInfo, void: Sequence[int], values: Mapping[int, in
     if wrong := [value for value in void if value in values or not 0 <= value <= 255]:
         raise UserError(
             f"dataset {info.name}: void value {wrong[0]} is a class, or no byte; expected a value up to 255 "
-            f"beside {ranges(sorted(values))}"
+            f"other than {ranges(sorted(values))}"
         )
     labels = np.full(256, IGNORE_INDEX, dtype=np.uint8)
     labels[list(values)] = list(values.values())

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import Array
 from semiseg.data.geometry import LongSide, RandomCrop, Resize
-from semiseg.data.resize import MEAN_COLOR, Color, checked_color, padded
+from semiseg.data.palette import Color
+from semiseg.data.resize import MEAN_COLOR, checked_color, padded
 from semiseg.data.window import Window, mirrored, resized_window
 from semiseg.errors import UserError
 

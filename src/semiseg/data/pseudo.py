@@ -11,16 +11,15 @@ from typing import Any, Self
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from semiseg.contracts.dataset import IGNORE_INDEX, Array
+from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence
 from semiseg.data.pseudo_files import (
     CONFIDENCE,
     INDEX,
     JOURNAL,
     LABELS,
     PIXEL_BYTES,
-    Entry,
+    LabelEntry,
     image_record,
     index_text,
     recovered,
@@ -28,8 +27,6 @@ from semiseg.data.pseudo_files import (
 )
 from semiseg.errors import UserError
 from semiseg.files import write_text
-
-Confidence = NDArray[np.float32]
 
 
 def above_thresholds(label: Array, confidence: Confidence, thresholds: Sequence[float]) -> Array:
@@ -78,8 +75,8 @@ class PseudoLabels:
         return index
 
     @cached_property
-    def _entries(self) -> dict[str, Entry]:
-        return {image_id: Entry(*entry) for image_id, *entry in self._index["images"]}
+    def _entries(self) -> dict[str, LabelEntry]:
+        return {image_id: LabelEntry(*entry) for image_id, *entry in self._index["images"]}
 
     @property
     def exists(self) -> bool:
@@ -154,7 +151,7 @@ class PseudoLabels:
         for name in (LABELS, CONFIDENCE):
             (self.path / name).unlink(missing_ok=True)
 
-    def _entry(self, image_id: str) -> Entry:
+    def _entry(self, image_id: str) -> LabelEntry:
         if self._index["deleted"]:
             raise UserError(
                 f"The pseudo-labels in {self.path} were deleted after use; a run with "
@@ -162,7 +159,7 @@ class PseudoLabels:
             )
         return self._entries[image_id]
 
-    def _read(self, name: str, image_id: str, entry: Entry, dtype: np.dtype[Any], crc: int) -> Any:
+    def _read(self, name: str, image_id: str, entry: LabelEntry, dtype: np.dtype[Any], crc: int) -> Any:
         # Opening the file for each read avoids a lock between threads, and handles that fork or pickle would share.
         pixels = entry.height * entry.width
         try:

@@ -20,7 +20,7 @@ CONFIDENCE = "confidence.bin"
 PIXEL_BYTES = {LABELS: 1, CONFIDENCE: 4}
 
 
-class Entry(NamedTuple):
+class LabelEntry(NamedTuple):
     """Place of one image in the files.
 
     Args:

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from semiseg.data.palette import Color
 from semiseg.errors import UserError
 
 Interpolation = Literal["opencv", "torch", "pil_bilinear", "pil_bicubic"]
-Color = tuple[int, int, int]
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 MEAN_COLOR: Color = (124, 116, 104)

@@ -10,8 +10,17 @@ from typing import Any, Protocol, get_args, runtime_checkable
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part, SegDataset, Split
 from semiseg.data.file_faults import FileBacked, MaskContent, image_size, mask_content
-from semiseg.data.store_files import CHANNELS, Entry, Kind, Parts, Stamp, cache_folder, locked, stamp
-from semiseg.data.store_fill import Wanted, elsewhere, fill, held, missing
+from semiseg.data.store_files import (
+    CHANNELS,
+    Kind,
+    PartReader,
+    PixelEntry,
+    Stamp,
+    cache_folder,
+    locked,
+    stamp,
+)
+from semiseg.data.store_fill import Wanted, elsewhere, fill, missing, stored_entries
 from semiseg.errors import UserError
 
 
@@ -40,14 +49,14 @@ class StoredDataset:
     """
 
     def __init__(
-        self, dataset: FileBacked, folder: Path, entries: Mapping[Kind, Mapping[str, Entry]]
+        self, dataset: FileBacked, folder: Path, entries: Mapping[Kind, Mapping[str, PixelEntry]]
     ) -> None:
         self.info: DatasetInfo = dataset.info
         self.skip_bad = dataset.skip_bad
         self.folder = folder
         self._dataset = dataset
         self._entries = entries
-        self._parts = Parts(folder)
+        self._parts = PartReader(folder)
 
     def ids(self, part: Part) -> tuple[str, ...]:
         """Ids of one part."""
@@ -127,7 +136,7 @@ def stored(
     if filled and missing(folder, wanted):
         with writing(folder, tick):
             fill(dataset, folder, wanted, tick)
-    found = StoredDataset(dataset, folder, held(folder, wanted))
+    found = StoredDataset(dataset, folder, stored_entries(folder, wanted))
     found.preload()
     return found
 

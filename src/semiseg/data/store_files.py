@@ -46,7 +46,7 @@ class Stamp(NamedTuple):
     mtime_ns: int
 
 
-class Entry(NamedTuple):
+class PixelEntry(NamedTuple):
     """Place of the pixels of a file.
 
     Args:
@@ -64,7 +64,7 @@ class Entry(NamedTuple):
     labels: tuple[int, ...] = ()
 
 
-Index = dict[Stamp, Entry]
+StoreIndex = dict[Stamp, PixelEntry]
 
 
 def cache_folder(given: str | None) -> Path:
@@ -85,15 +85,15 @@ def stamp(file: str) -> Stamp | None:
     return Stamp(file, status.st_size, status.st_mtime_ns)
 
 
-def read_index(folder: Path, kind: Kind) -> Index:
+def read_index(folder: Path, kind: Kind) -> StoreIndex:
     """Read the entries of a kind; parts that are cut off, or that another decoder made, are left out."""
-    index: Index = {}
+    index: StoreIndex = {}
     for path in sorted(folder.glob(f"{kind}-*.json")):
         index |= _read_part(path)
     return index
 
 
-def _read_part(path: Path) -> Index:
+def _read_part(path: Path) -> StoreIndex:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         sound = path.with_suffix(".bin").stat().st_size == content["bytes"]
@@ -102,7 +102,7 @@ def _read_part(path: Path) -> Index:
     if not sound or (content["format"], content["decoder"]) != (FORMAT, DECODER):
         return {}
     return {
-        Stamp(file, size, mtime): Entry(path.stem, offset, height, width, tuple(labels))
+        Stamp(file, size, mtime): PixelEntry(path.stem, offset, height, width, tuple(labels))
         for file, size, mtime, offset, height, width, labels in content["files"]
     }
 
@@ -116,7 +116,7 @@ def forget(folder: Path, stamps: set[Stamp]) -> None:
             _write_index(path, left, path.with_suffix(".bin").stat().st_size)
 
 
-def sweep(folder: Path) -> None:
+def remove_outdated(folder: Path) -> None:
     """Remove temporary files and parts whose files have all changed; the caller holds the lock."""
     remove_temporaries(folder)
     for path in folder.glob("*-*.bin"):
@@ -126,7 +126,7 @@ def sweep(folder: Path) -> None:
             path.unlink()
 
 
-def _write_index(path: Path, index: Index, size: int) -> None:
+def _write_index(path: Path, index: StoreIndex, size: int) -> None:
     head = {"format": FORMAT, "decoder": DECODER, "bytes": size}
     lines = ",\n".join(json.dumps([*key, *entry[1:]]) for key, entry in index.items())
     write_text(path, f'{json.dumps(head)[:-1]}, "files": [\n{lines}\n]}}\n')
@@ -145,7 +145,7 @@ class PartWriter:
         self._folder, self._kind, self._limit = folder, kind, limit
         self._file: BinaryIO | None = None
         self._path = Path()
-        self._index: Index = {}
+        self._index: StoreIndex = {}
         self._size = 0
 
     def __enter__(self) -> "PartWriter":
@@ -170,7 +170,7 @@ class PartWriter:
             self._file = temporary(self._path).open("wb")
             self._index, self._size = {}, 0
         self._file.write(np.ascontiguousarray(array).data)
-        self._index[key] = Entry(self._path.stem, self._size, array.shape[0], array.shape[1], labels)
+        self._index[key] = PixelEntry(self._path.stem, self._size, array.shape[0], array.shape[1], labels)
         self._size += array.nbytes
 
     def seal(self) -> None:
@@ -186,7 +186,7 @@ class PartWriter:
         _write_index(self._path.with_suffix(".json"), self._index, self._size)
 
 
-class Parts:
+class PartReader:
     """Read arrays out of flat files through memory maps, which every process opens for itself.
 
     Args:
@@ -200,7 +200,7 @@ class Parts:
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder, "_maps": {}}
 
-    def read(self, kind: Kind, entry: Entry) -> Array | None:
+    def read(self, kind: Kind, entry: PixelEntry) -> Array | None:
         """Return a copy of an array; ``None`` where its part has been removed."""
         if entry.part not in self._maps:
             try:

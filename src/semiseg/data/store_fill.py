@@ -16,14 +16,14 @@ from semiseg.data.mask_labels import label_values
 from semiseg.data.store_files import (
     CACHE_VARIABLE,
     CHANNELS,
-    Entry,
     Kind,
-    Parts,
+    PartReader,
     PartWriter,
+    PixelEntry,
     Stamp,
     forget,
     read_index,
-    sweep,
+    remove_outdated,
 )
 from semiseg.errors import UserError
 
@@ -36,9 +36,9 @@ Wanted = Mapping[Kind, Mapping[str, Stamp]]
 logger = logging.getLogger(__name__)
 
 
-def held(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Entry]]:
+def stored_entries(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, PixelEntry]]:
     """Entries of a store for the wanted files as they are now, by kind and id."""
-    found: dict[Kind, dict[str, Entry]] = {}
+    found: dict[Kind, dict[str, PixelEntry]] = {}
     for kind, stamps in wanted.items():
         index = read_index(folder, kind)
         found[kind] = {image_id: index[key] for image_id, key in stamps.items() if key in index}
@@ -47,7 +47,7 @@ def held(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Entry]]:
 
 def missing(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Stamp]]:
     """Wanted files that a store lacks, by kind and id; kinds without any are left out."""
-    there = held(folder, wanted)
+    there = stored_entries(folder, wanted)
     lacking: dict[Kind, dict[str, Stamp]] = {
         kind: {image_id: key for image_id, key in stamps.items() if image_id not in there[kind]}
         for kind, stamps in wanted.items()
@@ -70,7 +70,7 @@ def fill(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[[], N
     lacking = missing(folder, wanted)
     if not lacking:
         return
-    sweep(folder)
+    remove_outdated(folder)
     counts = " and ".join(f"{len(stamps)} {kind}" for kind, stamps in lacking.items())
     needed, free = estimated_bytes(dataset, lacking), shutil.disk_usage(folder).free
     room = f"{sized(needed)}, into {folder} ({sized(free)} free there)"
@@ -92,9 +92,9 @@ def differing(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[
     Returns:
         Paths of the files that differ from what was stored of them, or cannot be read any more.
     """
-    parts = Parts(folder)
+    parts = PartReader(folder)
     wrong: list[Stamp] = []
-    for kind, entries in held(folder, wanted).items():
+    for kind, entries in stored_entries(folder, wanted).items():
         sound = {
             image_id
             for image_id, array in decoded(_reader(dataset, kind), entries, tick)

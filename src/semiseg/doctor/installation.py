@@ -162,7 +162,7 @@ def _available(total: int) -> int | None:
     return min(int(found[1]) * 1024, total) if found else None
 
 
-def disk(places: dict[str, Path]) -> Section:
+def disk_space(places: dict[str, Path]) -> Section:
     """Free space where runs, decoded images and weights are kept.
 
     Args:

@@ -21,7 +21,7 @@ from semiseg.errors import UserError
 from semiseg.settings import EvaluatorSettings
 from semiseg.tasks.inference import labels_and_probabilities
 
-Format = Literal["onnx", "torch"]
+ExportFormat = Literal["onnx", "torch"]
 INPUT = "images"
 OUTPUTS = ("label", "confidence", "probabilities")
 METADATA = "metadata.json"
@@ -96,14 +96,16 @@ def trace(network: Network, settings: EvaluatorSettings) -> ExportedProgram:
         with torch.no_grad(), _whole_numbers():
             program = torch.export.export(Applied(network, settings), (example,), dynamic_shapes=(sizes,))
     except Exception as error:  # any layer of any library may refuse, each in its own way
-        raise UserError(f"torch.export cannot follow {described(network)}: {_first_line(error)}") from error
+        raise UserError(
+            f"torch.export cannot follow {network_name(network)}: {_first_line(error)}"
+        ) from error
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, GraphModule) else ():
             node.meta.pop("stack_trace", None)  # it holds paths of this machine
     return program
 
 
-def described(network: Network) -> str:
+def network_name(network: Network) -> str:
     """Name a network by its parts."""
     parts = (getattr(part, "name", "") or type(part).__name__ for part in (network.backbone, network.decoder))
     return " and ".join(parts)
@@ -152,7 +154,7 @@ def require_onnx() -> None:
         raise UserError(f"--format onnx needs {', '.join(missing)}: {INSTALL}")
 
 
-def opened(content: bytes, form: Format) -> Callable[[Tensor], list[Tensor]]:
+def opened(content: bytes, form: ExportFormat) -> Callable[[Tensor], list[Tensor]]:
     """Open a written network without semiseg, as others will; return its forward pass.
 
     Raises:

@@ -40,7 +40,7 @@ class Agreement:
     labels: float
 
 
-def compare(
+def compare_predictions(
     run: Callable[[Tensor], list[Tensor]], network: Network, settings: EvaluatorSettings, smallest: int
 ) -> list[Agreement]:
     """Compare a written network with its origin at three sizes that have nothing in common.

@@ -129,7 +129,7 @@ def _rare(found: Survey) -> list[str]:
     rare = [value for value, count in found.pixels.items() if count < RARE * total and value != IGNORE_INDEX]
     if not rare:
         return []
-    return [f"few pixels hold {_listed(rare, found)}; if that is a slip of the pen: --void {_joined(rare)}"]
+    return [f"few pixels hold {_listed(rare, found)}; if that is a mistake: --void {_joined(rare)}"]
 
 
 def _smoothed(held: Sequence[Value], found: Survey) -> list[str]:

@@ -13,7 +13,7 @@ from semiseg.data.palette import bit_color
 from semiseg.onboard.classes import Classes
 from semiseg.onboard.layout import Layout
 from semiseg.onboard.measure import Measures
-from semiseg.onboard.parts import Parts
+from semiseg.onboard.parts import ChosenParts
 from semiseg.onboard.survey import Survey
 from semiseg.output import text_table
 
@@ -26,13 +26,13 @@ UNUSED = ("image_suffix", "mask_suffix", "values", "palette", "void", "skip_bad"
 
 COMMENTS = {
     "palette": "For pictures, since the colors of the masks are hard to tell apart.",
-    "void": 'What means "not labeled".',
-    "val": "What is validated on: a list or a subfolder of the images. Frames of one video belong together.",
-    "skip_bad": "Leaves out files that cannot serve.",
+    "void": 'Numbers or colors that mean "not labeled".',
+    "val": "Validation images: a list or a subfolder of the images. Keep frames of one video together.",
+    "skip_bad": "Leaves out unusable files.",
 }
 
 
-def report(
+def survey_report(
     layout: Layout, files: FolderFiles, found: Survey, classes: Classes, measures: Measures
 ) -> list[str]:
     """Report the survey as lines of text."""
@@ -49,7 +49,7 @@ def report(
         f"parts    {_parts(measures)}",
     ]
     if measures.skipped:
-        lines.append(f"left out {measures.skipped:,} files that cannot serve (dataset.skip_bad)")
+        lines.append(f"left out {measures.skipped:,} unusable files (dataset.skip_bad)")
     return [*lines, "", *_class_table(found, classes, measures)]
 
 
@@ -95,8 +95,8 @@ def _class_table(found: Survey, classes: Classes, measures: Measures) -> list[st
     return text_table(titles, rows, left=(0, 1, 2) if colors else (0, 1))
 
 
-def settings(
-    name: str, root: Path, layout: Layout, classes: Classes, parts: Parts, skip_bad: bool
+def folder_arguments(
+    name: str, root: Path, layout: Layout, classes: Classes, parts: ChosenParts, skip_bad: bool
 ) -> dict[str, Any]:
     """Arguments of ``Folder`` for a surveyed folder.
 
@@ -136,7 +136,7 @@ def _distinct(classes: Classes) -> bool:
     )
 
 
-def config(arguments: dict[str, Any], classes: Classes, measures: Measures) -> str:
+def config_yaml(arguments: dict[str, Any], classes: Classes, measures: Measures) -> str:
     """Write the dataset config as YAML, with comments for the person who will edit it."""
     name = arguments["name"]
     lines = [
@@ -149,7 +149,7 @@ def config(arguments: dict[str, Any], classes: Classes, measures: Measures) -> s
         if key == "classes":
             lines += _class_lines(classes, measures)
         elif key == "values" and value is not None:
-            lines += ["# What stands for each class in the masks, in the same order.", "values:"]
+            lines += ["# Number or color of each class in the masks, in the same order.", "values:"]
             lines += [f"  - {_plain(each)}" for each in value]
         elif value or key not in UNUSED:
             lines += [f"# {COMMENTS[key]}"] if key in COMMENTS else []

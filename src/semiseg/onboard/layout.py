@@ -54,7 +54,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Given:
+class KnownLayout:
     """Known settings of a layout, under the names of ``Layout``; ``None`` is to be found."""
 
     images: str | None = None
@@ -75,7 +75,7 @@ class _Candidate(NamedTuple):
     samples: tuple[tuple[Path, Path], ...]
 
 
-def find_layout(base: Path, given: Given) -> tuple[Layout, list[Layout]]:
+def find_layout(base: Path, given: KnownLayout) -> tuple[Layout, list[Layout]]:
     """Find the layout that pairs the most images with files that look like masks.
 
     Args:
@@ -157,7 +157,7 @@ class _Names:
         return [pair for pair, _ in counts.most_common(MAX_PAIRS)]
 
 
-def _candidates(files: Mapping[str, Path], given: Given) -> Iterator[_Candidate]:
+def _candidates(files: Mapping[str, Path], given: KnownLayout) -> Iterator[_Candidate]:
     names = _Names(files)
     for images, masks in _pattern_pairs(files, given):
         for image_suffix, mask_suffix in names.suffixes(images, masks):
@@ -185,7 +185,7 @@ def _candidate(names: _Names, layout: Layout) -> Iterator[_Candidate]:
         yield _Candidate(layout, len(pairs), len(shown), samples)
 
 
-def _pattern_pairs(files: Iterable[str], given: Given) -> Iterator[tuple[str, str]]:
+def _pattern_pairs(files: Iterable[str], given: KnownLayout) -> Iterator[tuple[str, str]]:
     """Folders of images and of masks that may belong together."""
     folders = {parent for file in files for parent in PurePosixPath(file).parents}
     siblings = Counter(folder.parent for folder in folders)
@@ -269,10 +269,10 @@ def _masks_look_so(candidate: _Candidate) -> bool:
     return bool(known) and all(mask <= MANY_COLORS and mask < image for image, mask in known)
 
 
-def _no_pairs(base: Path, files: list[str], given: Given) -> str:
+def _no_pairs(base: Path, files: list[str], given: KnownLayout) -> str:
     folders = Counter(str(PurePosixPath(file).parent) for file in files)
     listed = "\n".join(f"  {base / folder}: {count}" for folder, count in folders.most_common(10))
-    options = " of the folders and endings given" if given != Given() else ""
+    options = " of the folders and endings given" if given != KnownLayout() else ""
     return (
         f"{len(files)} images, but none has a mask{options}: a mask is a PNG of the same name in another folder, or "
         f"with an ending such as _mask. Images by folder:\n{listed}\nExpected:\n{TREE}\n"

@@ -13,7 +13,7 @@ TEST_NAMES = ("test", "testing")
 
 
 @dataclass(frozen=True)
-class Parts:
+class ChosenParts:
     """Validation and test images as settings of the dataset ``folder``.
 
     Args:
@@ -29,7 +29,9 @@ class Parts:
     notes: tuple[str, ...]
 
 
-def find_parts(root: Path, files: FolderFiles, given: str | float | None, own: Path, force: bool) -> Parts:
+def find_parts(
+    root: Path, files: FolderFiles, given: str | float | None, own: Path, force: bool
+) -> ChosenParts:
     """Find lists and subfolders of validation and test images; without any a share is drawn once and kept.
 
     Args:
@@ -61,7 +63,7 @@ def find_parts(root: Path, files: FolderFiles, given: str | float | None, own: P
     elif isinstance(val, float) and own.is_file() and not force:
         raise UserError(f"{own} exists already: --force replaces it, without --val it is used")
     share = VAL_SHARE if val is None else val
-    return Parts(share, test, own if isinstance(share, float) else None, tuple(notes))
+    return ChosenParts(share, test, own if isinstance(share, float) else None, tuple(notes))
 
 
 def _part(root: Path, files: FolderFiles, names: Sequence[str]) -> str | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semiseg.contracts.dataset import Array
-from semiseg.data.file_faults import BadFilesError, Fault
+from semiseg.data.file_faults import BadFilesError, FileFault
 from semiseg.data.image_files import MASK_MODES, BadFileError, open_mask, read_mask
 from semiseg.data.mask_colors import read_colors
 from semiseg.data.mask_labels import Value, color_text
@@ -41,7 +41,7 @@ class Survey:
     palette: Mapping[int, str]
     colored: bool
     thin: frozenset[Value]
-    faults: tuple[Fault, ...]
+    faults: tuple[FileFault, ...]
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ def survey(masks: Mapping[str, Path], tick: Callable[[], None]) -> Survey:
         BadFilesError: no mask can be read.
         UserError: there are too many colors for masks.
     """
-    faults: list[Fault] = []
+    faults: list[FileFault] = []
     found: list[_Mask] = []
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
         for (image_id, path), result in zip(masks.items(), pool.map(_read, masks.values()), strict=True):
             tick()
             if isinstance(result, BadFileError):
-                faults.append(Fault(image_id, str(path), result.reason))
+                faults.append(FileFault(image_id, str(path), result.reason))
             else:
                 found.append(result)
     if not found:

@@ -18,8 +18,8 @@ from semiseg.config.prepare import settle
 from semiseg.errors import Interrupted, RunFailed, UserError
 from semiseg.sweep.index import Index, look
 from semiseg.sweep.job import Job, job_of, own_overrides
-from semiseg.sweep.machine import cuda_devices, environment
-from semiseg.sweep.scheduler import Schedule
+from semiseg.sweep.machine import cuda_devices, job_environment
+from semiseg.sweep.scheduler import JobSchedule
 from semiseg.sweep.screen import Screen
 
 Run = Callable[[DictConfig, list[str]], float]
@@ -127,11 +127,11 @@ class Campaign:
         """
         for job in jobs:
             self.index.add(job)
-        variables = partial(environment, n_jobs=n_jobs, devices=cuda_devices())
+        variables = partial(job_environment, n_jobs=n_jobs, devices=cuda_devices())
         screen = self.screen(n_jobs)
         screen.begins()
         try:
-            Schedule(self.index, n_jobs, variables, screen).run(jobs)
+            JobSchedule(self.index, n_jobs, variables, screen).run(jobs)
         except Interrupted as error:
             raise SystemExit(error.exit_code) from error
         return self._metrics(jobs)

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Entry:
+class JobEntry:
     """State of a job.
 
     Args:
@@ -57,10 +57,10 @@ class Index:
         self.directory = directory
         self.path = directory / NAME
         stored = _read(self.path)
-        known = {each.name for each in fields(Entry)}
+        known = {each.name for each in fields(JobEntry)}
         self.commands: list[list[str]] = stored.get("commands", [])
         self.jobs = {
-            name: Entry(**{key: value for key, value in values.items() if key in known})
+            name: JobEntry(**{key: value for key, value in values.items() if key in known})
             for name, values in stored.get("jobs", {}).items()
         }
         for folder in sorted(directory.iterdir()):
@@ -69,7 +69,7 @@ class Index:
                 and JOB_FOLDER.fullmatch(folder.name)
                 and StoredRun(folder).started
             ):
-                self.jobs[folder.name] = Entry(_typed(folder))
+                self.jobs[folder.name] = JobEntry(_typed(folder))
         for name, entry in self.jobs.items():
             look(directory / name, entry)
 
@@ -88,12 +88,12 @@ class Index:
 
     def add(self, job: Job) -> None:
         """Note a job that may be new; one that has to run is waiting."""
-        entry = self.jobs.setdefault(job.folder.name, Entry(list(job.overrides)))
+        entry = self.jobs.setdefault(job.folder.name, JobEntry(list(job.overrides)))
         look(job.folder, entry)
         if entry.state != "done":
             entry.state = "waiting"
 
-    def entry(self, job: Job) -> Entry:
+    def entry(self, job: Job) -> JobEntry:
         """State of a job."""
         return self.jobs[job.folder.name]
 
@@ -103,7 +103,7 @@ class Index:
         write_json(self.path, {"version": VERSION, "commands": self.commands, "jobs": jobs})
 
 
-def look(folder: Path, entry: Entry) -> None:
+def look(folder: Path, entry: JobEntry) -> None:
     """Update an entry from the run directory, which knows best."""
     place = StoredRun(folder)
     if summary := place.summary:
@@ -125,7 +125,7 @@ def primary_of(folder: Path) -> MetricName:
 
 
 @contextmanager
-def held(directory: Path) -> Iterator[None]:
+def locked_sweep(directory: Path) -> Iterator[None]:
     """Make a sweep directory and keep other sweeps out of it; remove it again if it stays empty.
 
     Raises:

@@ -17,7 +17,7 @@ def cuda_devices() -> list[str]:
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def environment(job: Job, slot: int, n_jobs: int, devices: Sequence[str]) -> dict[str, str]:
+def job_environment(job: Job, slot: int, n_jobs: int, devices: Sequence[str]) -> dict[str, str]:
     """Environment variables of a job: its part of the cores, and one GPU.
 
     A job alone on the machine gets as many threads as without a sweep. Several jobs together never get more than there

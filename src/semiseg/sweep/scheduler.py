@@ -1,4 +1,4 @@
-"""Schedule of a launcher: starts jobs, watches them, stops them, and notes all in the index."""
+"""JobSchedule of a launcher: starts jobs, watches them, stops them, and notes all in the index."""
 
 import signal
 import time
@@ -29,7 +29,7 @@ def stop_signals() -> Iterator[list[int]]:
         restore()
 
 
-class Schedule:
+class JobSchedule:
     """Runs jobs, several at a time, each in its own process.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semiseg.output import duration
-from semiseg.sweep.index import Entry, Index, primary_of
+from semiseg.sweep.index import Index, JobEntry, primary_of
 from semiseg.sweep.job import Job
 
 SHOWN_LINES = 8
@@ -53,7 +53,7 @@ class Screen:
             "Stopped watching. The jobs stay in the queue: the same command watches them again, scancel ends them."
         )
 
-    def ends(self, job: Job, entry: Entry) -> None:
+    def ends(self, job: Job, entry: JobEntry) -> None:
         """Print the state of a job that has ended, and how long the rest will take."""
         scored = entry.state == "done" and entry.metric is not None
         facts = [f"{primary_of(job.folder).name} {entry.metric:.4f}"] if scored else []
@@ -94,7 +94,7 @@ class Screen:
             rows.append(f"The same command with sweep_dir={self.directory} goes on with what is not done.")
         return "\n".join(rows)
 
-    def _with(self, state: str) -> list[Entry]:
+    def _with(self, state: str) -> list[JobEntry]:
         entries = [self.index.entry(job) for job in self.jobs]
         return [entry for entry in entries if entry.state == state]
 
@@ -112,7 +112,7 @@ class Screen:
         _print(f"[{number:>{width}}/{len(self.jobs)}] {what:<11} {job.folder.name}  {more}".rstrip())
 
 
-def _reason(entry: Entry) -> str:
+def _reason(entry: JobEntry) -> str:
     if entry.exit_code is not None and entry.exit_code < 0:
         return f"ended by {signal.Signals(-entry.exit_code).name}"
     return f"exit code {entry.exit_code}"

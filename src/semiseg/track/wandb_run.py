@@ -131,11 +131,11 @@ def start(
                 raise RuntimeError("no API key: run `wandb login`")
             return wandb, wandb.init(mode="online", resume="allow", **given)
         except Exception as error:  # whatever wandb raises, nothing depends on it
-            fail(f"not online ({described(error)}); offline files are kept for `wandb sync`")
+            fail(f"not online ({error_line(error)}); offline files are kept for `wandb sync`")
     return wandb, wandb.init(mode="offline", **given)
 
 
-def described(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """Describe an error in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

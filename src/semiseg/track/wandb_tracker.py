@@ -13,7 +13,7 @@ from semiseg.config.stored import Config
 from semiseg.contracts.dataset import DatasetInfo, Split
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.contracts.tracking import Sample
-from semiseg.track.wandb_run import described, identity, start, stored_id
+from semiseg.track.wandb_run import error_line, identity, start, stored_id
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class WandbTracker:
 
         except Exception as error:  # wandb may raise anything, and the run does not depend on it
             self._dead.set()
-            self._fail(f"could not start ({described(error)})")
+            self._fail(f"could not start ({error_line(error)})")
             return
         while not self._dead.is_set():
             try:
@@ -180,11 +180,11 @@ class WandbTracker:
             try:
                 job(wandb, run)
             except Exception as error:  # as above
-                self._fail(described(error))
+                self._fail(error_line(error))
         try:
             run.finish(exit_code=self._exit_code)
         except Exception as error:  # as above
-            self._fail(described(error))
+            self._fail(error_line(error))
 
 
 def wandb_tracker(
