@@ -274,7 +274,7 @@ def test_parts_have_a_limit(tmp_path: Path) -> None:
     index = read_index(tmp_path, "images")
     assert len({entry.part for entry in index.values()}) > 1
     assert max(path.stat().st_size for path in tmp_path.glob("*.bin")) <= 5000
-    reader = store_files.Parts(tmp_path)
+    reader = store_files.PartReader(tmp_path)
     for key, entry in index.items():
         np.testing.assert_array_equal(reader.read("images", entry), arrays[int(key.file)])
 
