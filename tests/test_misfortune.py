@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from semiseg import app as training
+from semiseg import assembly
 from semiseg.cli import main
 from semiseg.data.shapes import Shapes
 from semiseg.engine import loop, plan
@@ -209,8 +210,8 @@ def test_a_full_disk_is_explained(
 def test_a_signal_while_files_are_checked_stops_before_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = training.check_files
-    monkeypatch.setattr(training, "check_files", lambda *given: (terminate(), real(*given))[1])
+    real = assembly.check_files
+    monkeypatch.setattr(assembly, "check_files", lambda *given: (terminate(), real(*given))[1])
     assert train(tmp_path / "run") == 143
     assert not (tmp_path / "run").exists()
 
@@ -229,7 +230,7 @@ def test_a_signal_in_the_plan_stops_after_its_step(tmp_path: Path, monkeypatch: 
 def test_the_end_of_a_run_is_recorded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(training, "write_json", after(training.write_json, stop))
+        patch.setattr(RunDir, "write_summary", after(RunDir.write_summary, stop))
         assert train(run) == 143
     # As if the kill had come between the end of the fit and the removal of its candidates.
     strays = [run / "stages/00-train/best-2.pt", run / "stages/00-train/.last.pt.tmp-17"]

@@ -66,9 +66,8 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
         if not plan_only:
             stack.enter_context(place.lock())
             stack.enter_context(_log_file(place.log))
-        task = Segmentation()
-        dataset, report = open_data(cfg, task, stop, filled=not plan_only)
-        session, networks = open_session(cfg, task, place, dataset, report.split, stop)
+        dataset, report = open_data(cfg, stop, filled=not plan_only)
+        session, networks = open_session(cfg, Segmentation(), place, dataset, report.split, stop)
         stack.callback(session.output.tracker.close, "planned")
         if plan_only:
             print(render_plan(_planned(cfg, session, networks)))

@@ -27,14 +27,11 @@ from semiseg.track.jsonl import JsonlTracker
 log = logging.getLogger(__name__)
 
 
-def open_data(
-    cfg: Composed, task: Task, stop: StopRequest, *, filled: bool = True
-) -> tuple[SegDataset, CheckReport]:
+def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple[SegDataset, CheckReport]:
     """Build the dataset and its split, and decode the files that its store lacks.
 
     Args:
         cfg: the config.
-        task: task, which knows the size of masks.
         stop: request to stop, checked between two files.
         filled: whether the store is filled first; False reads images that it lacks from their files.
 
@@ -48,7 +45,7 @@ def open_data(
     if unlike := unlike_published(dataset.info.name, name, split.labeled):
         log.warning("split_family=%s split=%s split_id=%s is %s.", *name, unlike)
     dataset = stored(dataset, split, stop.check, filled=filled)
-    report = check_files(dataset, split, lambda done, total: stop.check(), task.label_size)
+    report = check_files(dataset, split, lambda done, total: stop.check())
     stop.check()
     return dataset, report
 

@@ -30,12 +30,15 @@ __all__ = [
     "Lt",
     "Mark",
     "Setting",
+    "accepts",
+    "check_fields",
     "checked",
     "choices",
     "declared",
     "described",
     "faults_of",
     "fits",
+    "open_ended",
     "record",
 ]
 
@@ -116,7 +119,7 @@ class Setting:
     @property
     def expected(self) -> str:
         """Type and range in words."""
-        return self.mark.expected or described(self.hint)
+        return described(self.hint)
 
 
 @functools.cache
@@ -135,9 +138,18 @@ def declared(target: Callable[..., Any]) -> Mapping[str, Setting]:
         if name in factories:
             default = factories[name]()
         hint = hints.get(name, Any)
-        marks = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Mark)]
-        found[name] = Setting(name, hint, default, texts.get(name, ""), marks[0] if marks else Mark())
+        found[name] = Setting(name, hint, default, texts.get(name, ""), _mark(hint) or Mark())
     return types.MappingProxyType(found)
+
+
+def accepts(target: Callable[..., Any], name: str) -> bool:
+    """Whether a class or function takes an argument of this name."""
+    return name in declared(target) or open_ended(target)
+
+
+def open_ended(target: Callable[..., Any]) -> bool:
+    """Whether a class or function takes arguments of any name."""
+    return any(each.kind is each.VAR_KEYWORD for each in inspect.signature(target).parameters.values())
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -152,8 +164,7 @@ def record(cls: Record) -> Record:
     """
 
     def __post_init__(self: Any) -> None:  # noqa: N807 - the name that dataclasses call
-        values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        raise_all(faults_of(type(self), values))
+        check_fields(self)
         if hasattr(self, "conflicts"):
             raise_all(self.conflicts())
 
@@ -172,11 +183,21 @@ def checked(init: Found) -> Found:
     @functools.wraps(init)
     def checking(self: Any, *arguments: Any, **named: Any) -> None:
         bound = inspect.signature(init).bind(self, *arguments, **named).arguments
-        given = dict(list(bound.items())[1:])
-        raise_all(faults_of(type(self), given))
+        raise_all(faults_of(init, dict(list(bound.items())[1:])))
         init(self, *arguments, **named)
 
     return checking  # type: ignore[return-value]
+
+
+def check_fields(made: Any) -> None:
+    """Refuse all fields of a dataclass that are of another type or out of range, for its ``__post_init__``.
+
+    Raises:
+        UserError: a field does not fit its annotation.
+    """
+    raise_all(
+        faults_of(type(made), {each.name: getattr(made, each.name) for each in dataclasses.fields(made)})
+    )
 
 
 def faults_of(target: Callable[..., Any], values: Mapping[str, Any]) -> Iterator[UserError]:
@@ -222,6 +243,8 @@ def described(hint: Any) -> str:
     """An annotated type and its range in words, such as "a number, 0 or more"."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
+        if (mark := _own_mark(hint)) and mark.expected:
+            return mark.expected
         bounds = _bounds(arguments[1:])
         return described(arguments[0]) + (f" {bounds}" if bounds else "")
     if hint in NAMES:
@@ -249,6 +272,16 @@ def choices(hint: Any) -> tuple[str, ...]:
     return tuple(name for each in inner for name in choices(each))
 
 
+def _own_mark(hint: Any) -> Mark | None:
+    return next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Mark)), None)
+
+
+def _mark(hint: Any) -> Mark | None:
+    """The mark of an annotated type; where it has none, that of one of the types that it joins."""
+    joined = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else ()
+    return _own_mark(hint) or next((mark for each in joined if (mark := _mark(each))), None)
+
+
 def _within(value: Any, bound: Any) -> bool:
     """Whether a value is inside of a bound; of a list, each number, or its length."""
     if isinstance(bound, Len):
@@ -273,8 +306,8 @@ def _bounds(metadata: Iterable[Any]) -> str:
     words = []
     for bound in metadata:
         if isinstance(bound, Len):
-            words.append(f"of {bound.min_length} {'or more' if bound.max_length is None else ''}".rstrip())
-        if isinstance(bound, Ge):
+            words.append(_lengths(bound))
+        elif isinstance(bound, Ge):
             words.append(f"of at least {bound.ge}")
         elif isinstance(bound, Gt):
             words.append(f"above {bound.gt}")
@@ -283,6 +316,14 @@ def _bounds(metadata: Iterable[Any]) -> str:
         elif isinstance(bound, Lt) and bound.lt != math.inf:
             words.append(f"below {bound.lt}")
     return " and ".join(words)
+
+
+def _lengths(bound: Len) -> str:
+    if bound.max_length is None:
+        return f"of {bound.min_length} or more"
+    return f"of {bound.min_length}" + (
+        f" to {bound.max_length}" if bound.max_length > bound.min_length else ""
+    )
 
 
 def _items_fit(value: list[Any] | tuple[Any, ...], origin: type, arguments: tuple[Any, ...]) -> bool:
@@ -307,9 +348,15 @@ def _factories(target: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
 
 
 def _texts(target: Callable[..., Any]) -> dict[str, str]:
-    """Explanations of arguments: docstrings below fields, then the entries under ``Args:``."""
-    texts = _argument_texts(inspect.getdoc(target) or "")
-    for cls in reversed(inspect.getmro(target)) if inspect.isclass(target) else ():
+    """Explanations of arguments: the entries under ``Args:`` and the docstrings below fields, of bases too.
+
+    So a class need not repeat what it passes on to its base.
+    """
+    if not inspect.isclass(target):
+        return _argument_texts(inspect.getdoc(target) or "")
+    texts: dict[str, str] = {}
+    for cls in reversed(inspect.getmro(target)):
+        texts |= _argument_texts(inspect.cleandoc(cls.__doc__ or ""))
         if dataclasses.is_dataclass(cls):
             texts |= _field_texts(cls)
     return texts

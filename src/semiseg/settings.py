@@ -110,7 +110,7 @@ class EvaluatorSettings:
 class TrackerSettings:
     """Where numbers go in addition to metrics.jsonl."""
 
-    name: str = "default"
+    name: Annotated[str, Mark(role="label")] = "default"
     """Name of the option."""
     mode: Literal["offline", "online", "disabled"] = "offline"
     """Mode of wandb: "offline" writes files, "online" needs an account, "disabled" does neither."""
@@ -130,7 +130,7 @@ class RunSettings:
     """Name of the run; ``null`` composes it from what was chosen."""
     seed: Annotated[int, Ge(0), Mark("training", "repetition")] = 0
     """Seed of everything random."""
-    split: Annotated[str, Mark("data")] = "1/16"
+    split: Annotated[str, Mark("data")] = "1/32"
     """Share ("1/8") or number ("732") of labeled training images, or "full"."""
     split_family: Annotated[str, Mark("data")] = "every"
     """Origin of the partition: "every" r-th image, "shuffled", a "list" of own files, or one of the published ones

@@ -6,6 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from semiseg.config.build import settings
+from semiseg.config.check import Checker
 from semiseg.config.compose import (
     Request,
     compose,
@@ -14,8 +15,9 @@ from semiseg.config.compose import (
     render_run_yaml,
     run_name,
 )
+from semiseg.config.faults import ConfigFaults
 from semiseg.config.marks import is_harmless
-from semiseg.config.prepare import TOLD_THREADS, for_resume, free_threads, settle
+from semiseg.config.prepare import TOLD_THREADS, checked, for_resume, free_threads, settle
 from semiseg.config.stored import differing_keys, settings_that_matter
 from semiseg.errors import UserError
 from semiseg.settings import DEFAULT_ITERATIONS, EvaluatorSettings, TrainerSettings
@@ -45,8 +47,8 @@ def test_defaults() -> None:
     names = [cfg[key].name for key in ("dataset", "backbone", "model", "method")]
     assert names == ["shapes", "tiny", "deeplabv3plus", "cps"]
     assert (cfg.trainer.iterations, cfg.trainer.epochs) == (DEFAULT_ITERATIONS, None)
-    assert isinstance(settings(cfg.trainer), TrainerSettings)
-    assert isinstance(settings(cfg.evaluator), EvaluatorSettings)
+    assert isinstance(settings(TrainerSettings, cfg.trainer), TrainerSettings)
+    assert isinstance(settings(EvaluatorSettings, cfg.evaluator), EvaluatorSettings)
 
 
 def test_split_is_text() -> None:
@@ -168,8 +170,9 @@ def test_differing_keys() -> None:
 
 @pytest.mark.parametrize("key", ["tracker", "tracker.mode", "trainer.max_time", "trainer.device", "run_dir"])
 def test_harmless(key: str) -> None:
-    assert is_harmless(key)
-    assert not is_harmless(f"x.{key}")
+    cfg = composed()
+    assert is_harmless(key, cfg)
+    assert not is_harmless(f"x.{key}", cfg)
 
 
 def begun(run: Path, *overrides: str) -> None:
@@ -204,3 +207,21 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert free_threads(2) == 6
     assert free_threads(20) == 1
     assert isinstance(TOLD_THREADS, str)
+
+
+def test_interpolations_find_what_only_a_declaration_gives(workdir: Path) -> None:
+    """``output_stride`` stands in no file."""
+    preset(
+        "mine", "trainer:\n  crop_size: ${backbone.output_stride}\n  epochs: '${by:model.dropout,{0.1: 3}}'\n"
+    )
+    request = Request(("experiments=mine", "backbone=resnet18", "backbone.weights=none"))
+    cfg = checked(request, Checker(), settings_only=True)
+    assert (cfg.trainer.crop_size, cfg.trainer.epochs, cfg.augment.weak.crop_size) == (16, 3, 16)
+
+
+def test_interpolations_of_nothing_are_faults(workdir: Path) -> None:
+    preset("mine", "trainer:\n  crop_size: ${backbone.nothing}\n")
+    with pytest.raises(
+        ConfigFaults, match=r"(?s)trainer.crop_size.*mine.yaml.*cannot be resolved.*backbone.nothing"
+    ):
+        checked(Request(("experiments=mine",)), Checker(), settings_only=True)

@@ -115,7 +115,7 @@ def test_runs_that_a_preset_has_changed_since_are_refused() -> None:
     cfg = compose(Request(overrides[:2]))
     place = RunDir(Path("s") / job_name(cfg, overrides))
     place.path.mkdir(parents=True)
-    place.config.write_text(render_run_yaml(cfg))
+    (place.path / "run.yaml").write_text(render_run_yaml(cfg))
     Path("experiments/own.yaml").write_text("# @package _global_\noptimizer:\n  lr: 0.25\n")
     recorder = Recorder()
     with pytest.raises(UserError, match=r"optimizer.lr: 0.5 there, 0.25 now(?s:.*)Choose another sweep_dir"):

@@ -1,21 +1,24 @@
 """Every option and preset that comes with semiseg composes, passes the checks and can be built."""
 
-import inspect
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from omegaconf import DictConfig
+import yaml
+from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config import build
+from semiseg.config.build import DECODER_ARGUMENTS
 from semiseg.config.check import Checker
-from semiseg.config.compose import Draft, Request, compose, draft
-from semiseg.config.schema import SETTINGS
+from semiseg.config.compose import Draft, Request, complete_components, compose, draft
 from semiseg.config.searchpath import conf_dir, options, shipped_root
-from semiseg.config.targets import locate, parameters
+from semiseg.config.targets import locate
 from semiseg.contracts.dataset import DatasetInfo
-from semiseg.settings import COMPONENTS, PRESETS
+from semiseg.declare import declared, fits
+from semiseg.settings import COMPONENTS, PRESETS, RECORDS
 
 EXTRA = {
     **{("backbone", f"resnet{depth}"): ("backbone.weights=none",) for depth in (18, 34, 50, 101)},
@@ -26,7 +29,7 @@ EXTRA = {
     ("dataset", "cityscapes"): ("dataset.root=cityscapes",),
     ("experiments", "camvid_cpu"): ("dataset.root=data", "backbone.weights=none"),
 }
-GROUPS = (*COMPONENTS, *SETTINGS, *PRESETS)
+GROUPS = (*COMPONENTS, *RECORDS, *PRESETS)
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
 OPTIONS += [("experiments", path.stem) for path in sorted((shipped_root() / "experiments").glob("*.yaml"))]
 INFO = DatasetInfo("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
@@ -145,8 +148,60 @@ def test_null_says_the_same_as_no_key() -> None:
     unlike = {
         f"{target}.{each.name}"
         for target in targets
-        for each in parameters(locate(target)).values()
-        if "None" in str(each.annotation) and each.default not in (None, inspect.Parameter.empty)
+        for each in declared(locate(target)).values()
+        if fits(None, each.hint) and each.default is not None and not each.required
     }
     # Other images are told by their ids.
     assert unlike == {"semiseg.data.folder.Folder.test"}
+
+
+SEEN = {"mode", "window"}
+"""Keys that files may give although they say the default: they are what the option is about."""
+
+
+def nodes(value: object, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All nodes below a value that name a class of semiseg, with their dotted keys."""
+    if isinstance(value, Mapping):
+        if str(value.get("_target_", "")).startswith("semiseg."):
+            yield key, value
+        for name, inner in value.items():
+            yield from nodes(inner, f"{key}.{name}")
+    if isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from nodes(inner, f"{key}[{index}]")
+
+
+@pytest.mark.parametrize(("group", "option"), [each for each in OPTIONS if each[0] in COMPONENTS])
+def test_every_key_of_an_option_is_declared_with_a_text(group: str, option: str) -> None:
+    found = draft(Request((f"{group}={option}",)))
+    assert found.cfg is not None
+    complete_components(found.cfg)
+    config = OmegaConf.to_container(found.cfg[group], resolve=False)
+    for key, node in nodes(config, group):
+        known = declared(locate(str(node["_target_"])))
+        keys = {name for name in node if name not in ("_target_", "name")}
+        silent = {
+            name for name in keys | (known.keys() - {"name", *DECODER_ARGUMENTS}) if not known[name].text
+        }
+        assert not silent, f"{key}: {silent}"
+
+
+def test_no_file_repeats_a_declared_default() -> None:
+    """A value is said once, by its declaration; files hold what differs from it."""
+    repeated = []
+    for group in {*COMPONENTS, *RECORDS} - {"method"}:
+        for path in sorted((conf_dir() / group).glob("*.yaml")):
+            body = yaml.safe_load(path.read_text())
+            found = [*nodes(body, group), (group, body)] if group in COMPONENTS else [(group, body)]
+            for key, node in found:
+                target = RECORDS.get(group) or ("_target_" in node and locate(str(node["_target_"])))
+                for name, value in node.items() if target else ():
+                    setting = declared(target).get(name)
+                    same = setting is not None and not setting.required and value == plain(setting.default)
+                    if same and type(value) is type(plain(setting.default)) and name not in {"name", *SEEN}:
+                        repeated.append(f"{path.relative_to(conf_dir())}: {key}.{name}")
+    assert repeated == []
+
+
+def plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

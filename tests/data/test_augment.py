@@ -158,7 +158,7 @@ def test_cutout_that_never_fits_says_so() -> None:
 
 
 def test_augment_offers_a_weak_and_a_strong_view() -> None:
-    augment = Augment(RandomCrop(24), stpp_colors(), Cutout(), name="stpp")
+    augment = Augment(RandomCrop(24), stpp_colors(), Cutout())
     assert isinstance(augment.weak, Weak)
     assert isinstance(augment.strong, Strong)
     image, label = noise()

@@ -118,7 +118,7 @@ def test_what_is_missing_is_named(tree, tmp_path, monkeypatch):
     monkeypatch.delenv("SEMISEG_DATA", raising=False)
     with pytest.raises(UserError, match=r"(?s)SEMISEG_DATA are not set.*gtFine/\{train,val\}"):
         Cityscapes()
-    with pytest.raises(UserError, match="expected labelIds, labelTrainIds or null"):
+    with pytest.raises(UserError, match="expected one of: labelTrainIds, labelIds or null"):
         Cityscapes(str(tree), labels="color")
     with pytest.raises(
         UserError, match=r"labels=labelTrainIds: no image has .*; 6 have one of .*labels=labelIds"

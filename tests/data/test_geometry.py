@@ -156,7 +156,7 @@ def test_rules_can_be_pickled() -> None:
         (lambda: RandomCrop(0), "crop_size"),
         (lambda: RandomCrop([1, 2, 3]), "crop_size"),
         (lambda: RandomCrop(8, pad_color=(0, 0, 256)), "pad_color"),
-        (lambda: RandomCrop(8, flip="lst"), "flip is 'lst'; expected one of last, first, none"),
+        (lambda: RandomCrop(8, flip="lst"), "flip=lst: expected one of: last, first, none"),
         (lambda: RandomCrop(8, pad="middle"), "pad"),
         (lambda: RandomCrop(8, draw_order="zz"), "draw_order"),
         (lambda: RandomCrop(8, draw_when="never"), "draw_when"),

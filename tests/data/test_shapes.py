@@ -122,10 +122,10 @@ def test_drawing_is_fast_and_kept():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"train": 0}, r"dataset\.train=0: expected 1 to"),
-        ({"val": -1}, r"dataset\.val=-1"),
-        ({"size": 16}, r"dataset\.size=16: expected 32 to 512"),
-        ({"own_texture": 1.5}, r"dataset\.own_texture=1\.5: expected 0 to 1"),
+        ({"train": 0}, r"^train=0: expected a whole number of at least 1"),
+        ({"val": -1}, r"^val=-1"),
+        ({"size": 16}, r"^size=16: expected a whole number of at least 32 and at most 512"),
+        ({"own_texture": 1.5}, r"^own_texture=1\.5: expected a number of at least 0 and at most 1"),
         ({"hue_spread": 181}, "hue_spread"),
         ({"noise": 256}, "noise"),
         ({"clutter": -1}, "clutter"),

@@ -111,7 +111,7 @@ def test_what_is_missing_is_named(devkit, tmp_path):
     lists = devkit / "ImageSets" / "Segmentation"
     with pytest.raises(UserError, match=r"(?s)no VOC 2012 in .*JPEGImages.*ImageSets/Segmentation/"):
         Voc(str(tmp_path))
-    with pytest.raises(UserError, match="expected trainaug"):
+    with pytest.raises(UserError, match="expected one of: trainaug"):
         Voc(str(devkit), train_set="trainval")
     with pytest.raises(UserError, match=r"no folder of masks .*/nothing"):
         Voc(str(devkit), masks="nothing")

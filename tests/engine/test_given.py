@@ -131,6 +131,23 @@ def test_two_runs_for_two_networks_and_a_word_about_other_training(
     assert "; method.teacher_augment strong there and weak here" in told
 
 
+def test_settings_that_an_earlier_version_did_not_write_have_their_defaults(
+    made: Callable[[str], Path], tmp_path: Path
+) -> None:
+    source, run = tmp_path / "source", tmp_path / "run"
+    shutil.copytree(made("supervised"), source)
+    config = source / "config.resolved.yaml"
+    text = config.read_text()
+    for line in ("  absent: skip\n", "  clutter: 1\n", "  channels_last: true\n", "  ohem_threshold: 0.7\n"):
+        assert line in text
+        text = text.replace(line, "")
+    config.write_text(text)
+    assert train(run, *CHOICES["dmt"], f"method.baseline=[{source},{made('other')}]") == 0
+    words = (run / "run.log").read_text()
+    assert words.count("was trained otherwise") == 1  # by the seed of the other
+    assert f"{source} was trained otherwise" not in words
+
+
 def test_the_plan_names_what_is_taken(
     made: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

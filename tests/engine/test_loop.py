@@ -8,15 +8,18 @@ import torch
 from torch import nn
 
 from semiseg.cli import main
+from semiseg.config.stored import read_config, settings_that_matter
 from semiseg.contracts.training import Learner
 from semiseg.engine import loop
 from semiseg.engine.loop import complete_groups
 from semiseg.engine.optim import SGD
 from semiseg.errors import Interrupted, UserError
+from semiseg.files import read_json, write_json
 from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.segmodel import SegModel
 from semiseg.models.tiny import Tiny
+from semiseg.runs.directory import fingerprint
 
 TINY = (
     "method=supervised",
@@ -58,6 +61,31 @@ def test_a_stop_inside_an_evaluation_saves_first(tmp_path: Path, monkeypatch: py
     assert all(torch.equal(first[name], second[name]) for name in first)
     journals = [(path / "metrics.jsonl").read_bytes().count(b"\n") for path in (run, whole)]
     assert journals[0] == journals[1]
+
+
+@pytest.mark.slow
+def test_a_run_of_an_earlier_version_goes_on_with_its_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its config lacks a setting that was added since, and its steps carry the fingerprint of that config."""
+
+    def stopped(*arguments: Any, **options: Any) -> None:
+        raise Interrupted("SIGTERM", 143)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Trainer, "measure", stopped)
+        assert main(["train", f"run_dir={run}", *TINY]) == 143
+    for name in ("run.yaml", "config.resolved.yaml"):
+        text = (run / name).read_text()
+        assert "  absent: skip\n" in text
+        (run / name).write_text(text.replace("  absent: skip\n", ""))
+    step = run / "stages/00-train/step.json"
+    stored = read_json(step)
+    earlier = fingerprint(settings_that_matter(read_config(run / "config.resolved.yaml")))
+    assert earlier != stored["fingerprint"]
+    write_json(step, stored | {"fingerprint": earlier})
+    assert main(["train", f"run_dir={run}"]) == 0
 
 
 class TwoParts(Learner):

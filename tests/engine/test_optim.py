@@ -53,7 +53,7 @@ def model() -> SegModel:
     ],
 )
 def test_values_out_of_range_are_named(build: Callable[[], object], key: str) -> None:
-    with pytest.raises(UserError, match=f"optimizer.{key}="):
+    with pytest.raises(UserError, match=f"^{key}="):
         build()
 
 

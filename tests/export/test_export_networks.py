@@ -28,7 +28,7 @@ CASES = {
 
 def network(decoder: type[nn.Module], options: dict[str, object]) -> SegModel:
     torch.manual_seed(0)
-    model = segmentation_model(Tiny(4), lambda **shape: decoder(**shape, **options), 5)
+    model = segmentation_model(Tiny(4), lambda stages: decoder(stages=stages, **options), 5)
     for part in model.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.running_mean.normal_(0, 0.1)

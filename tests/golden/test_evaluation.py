@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from torch import nn
 
+from semiseg.config import build
 from semiseg.config.searchpath import conf_dir
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
@@ -60,8 +61,7 @@ def picture(height, width, n=1):
 
 def option(name):
     """The evaluator ``conf/evaluator/NAME.yaml``."""
-    node = OmegaConf.load(conf_dir() / "evaluator" / f"{name}.yaml")
-    settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(EvaluatorSettings), node))
+    settings = build.settings(EvaluatorSettings, OmegaConf.load(conf_dir() / "evaluator" / f"{name}.yaml"))
     assert settings.name == name
     return settings
 

@@ -119,7 +119,7 @@ FAULTS = [
     ("method.bank_step=3", "CAC takes no bank_step. Did you mean bank_steps?"),
     ("method.weight=-1", "method.weight=-1 (from command line) expected a number of at least 0."),
     ("unlabeled=rest split=full", "method=cac needs unlabeled images"),
-    ("augment=cac trainer.crop_size=36", "crop_size=36 is not a multiple of stride=8"),
+    ("augment=cac trainer.crop_size=36", "is not a multiple of stride=8"),
 ]
 
 

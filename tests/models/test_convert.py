@@ -548,5 +548,5 @@ class TestLoading:
         )
 
     def test_unknown_conventions_are_refused(self) -> None:
-        with torch.device("meta"), pytest.raises(UserError, match="null, imagenet, coco"):
+        with torch.device("meta"), pytest.raises(UserError, match="imagenet, coco or null"):
             ResNet(18, convention="caffe")  # type: ignore[arg-type]

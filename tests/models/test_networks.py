@@ -225,20 +225,20 @@ def test_usual_rates_follow_the_output_stride() -> None:
 @pytest.mark.parametrize("decoder", [DECODERS[name] for name in DECODERS if name != "pspnet"])
 @pytest.mark.parametrize(("stride", "rates"), [(4, None), (8, [0]), (8, [])])
 def test_bad_rates(decoder: Callable[..., nn.Module], stride: int, rates: list[int] | None) -> None:
-    with pytest.raises(UserError, match=r"model\.rates"):
+    with pytest.raises(UserError, match=r"^rates"):
         decoder(pyramid([8] * 4, stride), rates=rates)
 
 
 @pytest.mark.parametrize(
     ("build", "named"),
     [
-        (lambda: DeepLabV2(pyramid([8] * 4, 8), branches=0), r"model\.branches=0"),
-        (lambda: DeepLabV2(pyramid([8] * 4, 8), branches=5), r"model\.branches=5"),
-        (lambda: DeepLabV2(pyramid([8] * 4, 8), init="gauss"), r"model\.init=gauss"),  # type: ignore[arg-type]
-        (lambda: PSPNet(pyramid([8] * 4, 8), pools=[]), r"model\.pools=\[\]"),
-        (lambda: PSPNet(pyramid([8] * 4, 8), pools=[0, 1]), r"model\.pools=\[0, 1\]"),
-        (lambda: PSPNet(pyramid([8] * 4, 8), channels=0), r"model\.channels=0"),
-        (lambda: PSPNet(pyramid([8] * 4, 8), dropout=1), r"model\.dropout=1"),
+        (lambda: DeepLabV2(pyramid([8] * 4, 8), branches=0), r"^branches=0"),
+        (lambda: DeepLabV2(pyramid([8] * 4, 8), branches=5), r"^branches=5"),
+        (lambda: DeepLabV2(pyramid([8] * 4, 8), init="gauss"), r"^init=gauss"),  # type: ignore[arg-type]
+        (lambda: PSPNet(pyramid([8] * 4, 8), pools=[]), r"^pools=\[\]"),
+        (lambda: PSPNet(pyramid([8] * 4, 8), pools=[0, 1]), r"^pools=\[0, 1\]"),
+        (lambda: PSPNet(pyramid([8] * 4, 8), channels=0), r"^channels=0"),
+        (lambda: PSPNet(pyramid([8] * 4, 8), dropout=1), r"^dropout=1"),
         (
             lambda: DeepLabV3PlusCAC(pyramid([8] * 4, 8), classifier_dropout=2),
             "classifier_dropout=2",

@@ -45,8 +45,8 @@ def test_cells_hold_mean_spread_and_each_seed(runs: Path) -> None:
     assert miou.n == 3
     assert found.flagged == ()
     assert found.classes == ("road", "car")
-    assert cell(found, "cps", "1/8").iou["car"].mean == pytest.approx(1.4 / 3 - 0.1)
-    assert cell(found, "cps", "1/8").iou_test["road"].mean == pytest.approx(1.4 / 3 + 0.1)
+    assert cell(found, "cps", "1/8").by_class["car"].mean == pytest.approx(1.4 / 3 - 0.1)
+    assert cell(found, "cps", "1/8").by_class_test["road"].mean == pytest.approx(1.4 / 3 + 0.1)
     assert cell(found, "cps", "1/8").scores["miou_last"].mean == pytest.approx(1.4 / 3 - 0.02)
     assert (cell(found, "cps", "1/8").fraction, cell(found, "supervised", "full").fraction) == (0.125, 1.0)
 

@@ -8,7 +8,8 @@ import yaml
 from written_runs import write_run
 
 from semiseg.config.check import Checker
-from semiseg.config.compose import Request, compose, draft, is_harmless
+from semiseg.config.compose import Request, compose, draft
+from semiseg.config.marks import is_harmless
 from semiseg.config.searchpath import options
 from semiseg.report.aggregate import study
 from semiseg.report.records import collect

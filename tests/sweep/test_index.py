@@ -19,7 +19,7 @@ def run(folder: Path, state: str, *typed: str) -> Path:
     """A run directory in some state."""
     place = RunDir(folder)
     folder.mkdir(parents=True)
-    place.config.touch()
+    (place.path / "run.yaml").touch()
     write_json(folder / "overrides.yaml", list(typed))
     if state == "done":
         place.write_summary({"miou": 0.25, "wall_s": 61.5})

@@ -15,6 +15,8 @@ SETTINGS = EvaluatorSettings()
 class Local(nn.Module):
     """Logits that depend on the neighborhood of a pixel, and on zeros beyond the border of what is seen."""
 
+    size_multiple = 1
+
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
@@ -46,6 +48,8 @@ def test_no_seam_is_left_where_the_overlap_is_wider_than_what_the_network_sees(s
 def test_tiles_that_differ_pass_smoothly_into_each_other():
     class Level(nn.Module):
         """Each tile is sure of the first class to another degree."""
+
+        size_multiple = 1
 
         def __init__(self) -> None:
             super().__init__()

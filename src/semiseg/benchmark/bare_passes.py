@@ -86,7 +86,7 @@ class FitRecorder(PlanLab):
         self, name: str, network: Network, ids: Sequence[str], policy: Any, *, keep_confidence: bool = True
     ) -> PlannedLabels:
         """Label every pixel as class 0."""
-        return PlannedLabels(ids, self.dataset, self.session.task, 0)
+        return PlannedLabels(ids, self.dataset, 0)
 
     def _image(self, image_id: str) -> Tensor:
         return super()._image(image_id)[..., :SIDE, :SIDE]

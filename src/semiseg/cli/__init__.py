@@ -22,6 +22,14 @@ USAGE = """\
 usage: semiseg train [KEY=VALUE | GROUP=OPTION]... [--plan] [-m] [--cfg job [--resolve]]
                      [--config-dir DIR --config-name NAME]
 """
+KEYS = """\
+keys, with their meaning, type, range, value and effect:
+  semiseg train GROUP=OPTION --help       those of an option, for example method=cps; or of several
+  semiseg train trainer --help            those of trainer, evaluator or tracker; of another group its options
+  semiseg train keys --help               those that are in no group
+  semiseg train KEY --help                one of them, for example trainer.device
+  semiseg train --cfg job                 all of them with their values
+"""
 OPTIONS = """\
 options of train:
   --plan              print what would be done and how long it would take, then stop
@@ -100,12 +108,19 @@ def _dispatch(words: list[str]) -> int:
         hint = f" Did you mean {near}?" if near else ""
         raise UserError(f"there is no command {words[0]!r}.{hint} There are: {', '.join(COMMANDS)}.")
     if words[0] == "train" and ("-h" in words or "--help" in words):
-        print(help_text())
+        asked = [word for word in words[1:] if word not in ("-h", "--help")]
+        print(_settings_help(asked) if asked else help_text())
         return 0
     # Only the module of this command is imported, so that help and mistakes stay quick.
     module = importlib.import_module(COMMANDS[words[0]].module)
     code: int = module.main(words[1:])
     return code
+
+
+def _settings_help(words: list[str]) -> str:
+    from semiseg.cli.settings_help import settings_help
+
+    return settings_help(words)
 
 
 def help_text() -> str:
@@ -121,7 +136,7 @@ def help_text() -> str:
         "Train semantic segmentation networks from few labeled and many unlabeled images.\n\n"
         f"{USAGE}       semiseg COMMAND --help\n\ncommands:\n{commands}\n\n"
         f"config groups and their options:\n{groups}\n\n"
-        "keys: `semiseg train --cfg job` prints all of them with their values.\n\n"
+        f"{KEYS}\n"
         f"{OPTIONS}\n{EXAMPLES}"
     )
 

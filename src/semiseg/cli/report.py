@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from semiseg.cli.arguments import Parser
+from semiseg.contracts.score_names import MEAN_IOU
 from semiseg.report.aggregate import USUAL_BASELINE, study
 from semiseg.report.comparable import MIXABLE
 from semiseg.report.page import claim, write_report
 from semiseg.report.records import collect
-from semiseg.report.scores import PRIMARY, SCORES
+from semiseg.report.scores import scores_of
 from semiseg.report.study import Study
 from semiseg.report.tables import summary_table
 
@@ -71,9 +72,9 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--metric",
-        default=PRIMARY.key,
         metavar="NAME",
-        help=f"score to compare: {', '.join(SCORES)}, iou/CLASS or iou_test/CLASS (default: {PRIMARY.key})",
+        help=f"score to compare: {', '.join(scores_of(MEAN_IOU))}, iou/CLASS or iou_test/CLASS (default: the primary "
+        f"score of the runs, {MEAN_IOU.primary.key} in segmentation)",
     )
     parser.add_argument(
         "--baseline",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,8 +11,9 @@ from hydra.utils import instantiate
 
 from semiseg.config.check_keys import wrong_device
 from semiseg.config.stored import Config, plain
-from semiseg.config.targets import BadTarget, accepts, locate
-from semiseg.errors import Interrupted, UserError
+from semiseg.config.targets import BadTarget, locate
+from semiseg.declare import accepts
+from semiseg.errors import Interrupted, UserError, UserErrors
 
 if TYPE_CHECKING:
     import torch
@@ -136,14 +138,14 @@ def device(name: str, key: str = "trainer.device") -> torch.device:
     import torch
 
     if expected := wrong_device(name):
-        raise UserError(f"{key}={name}: {expected}")
+        raise UserError(expected, key=key, value=name)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         return torch.device("cuda" if count else "cpu")
     chosen = torch.device(name)
     if chosen.type == "cuda" and (chosen.index or 0) >= count:
         there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(count))])
-        raise UserError(f"{key}={name}: not on this machine, which has: {there}.")
+        raise UserError(f"not on this machine, which has: {there}.", key=key, value=name)
     return chosen
 
 
@@ -178,8 +180,18 @@ def _built(cfg: Config, key: str, **arguments: Any) -> Any:
 def _reason(error: BaseException, key: str) -> Exception:
     """The error that a constructor raised, below Hydra's wrapping."""
     cause: BaseException | None = error
+    place = key
     while cause is not None and isinstance(cause, InstantiationException):
+        node = re.search(r"^full_key: (\S+)", str(cause), re.MULTILINE)
+        place = node[1] if node else place
         cause = cause.__cause__
-    if isinstance(cause, UserError | Interrupted):
-        return cause
-    return UserError(f"{key} cannot be built: {cause or error}")
+    if isinstance(cause, UserError):
+        return UserErrors(_placed(each, place) for each in cause.errors)
+    return cause if isinstance(cause, Interrupted) else UserError(f"{key} cannot be built: {cause or error}")
+
+
+def _placed(error: UserError, node: str) -> UserError:
+    """An error of a constructor, which knows its arguments but not the node that they stand in."""
+    if error.key is None or "." in error.key:
+        return error
+    return UserError(error.expected, key=f"{node}.{error.key}", value=error.value)

@@ -186,11 +186,13 @@ def _suits_batches(cfg: DictConfig) -> None:
                 f"cannot divide {key}={size} into equal parts.", key="trainer.accumulate", value=parts
             )
         if size // parts < smallest:
-            given = f"trainer.accumulate={parts}: with {key}={size}" if parts > 1 else f"{key}={size}:"
-            raise UserError(
-                f"{given} too few images go through the network at once: model={cfg.model.name} pools whole "
-                f"images, and its batch norm needs {smallest} of them."
+            too_few = (
+                f"too few images go through the network at once: model={cfg.model.name} pools whole images, and its "
+                f"batch norm needs {smallest} of them."
             )
+            if parts > 1:
+                raise UserError(f"with {key}={size} {too_few}", key="trainer.accumulate", value=parts)
+            raise UserError(too_few, key=key, value=size)
 
 
 def _suits_sizes(cfg: DictConfig) -> None:

@@ -70,9 +70,21 @@ def plain_values(cfg: DictConfig) -> tuple[dict[str, Any], list[Fault]]:
     return plain(cfg, ""), faults
 
 
+def resolves(cfg: DictConfig) -> bool:
+    """Whether every interpolation of a config finds its key and value."""
+    try:
+        OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException:
+        return False
+    return True
+
+
 def _unresolved(path: str, error: OmegaConfBaseException) -> list[Fault]:
-    if isinstance(error.__cause__, UserError):  # of a resolver of ours
-        return faults_of_error(error.__cause__, path)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):  # of a resolver of ours
+            return faults_of_error(cause, path)
+        cause = cause.__cause__ or cause.__context__
     return [Fault(path, f"cannot be resolved: {str(error).splitlines()[0]}")]
 
 

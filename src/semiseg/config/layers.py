@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config.faults import Fault
 from semiseg.config.overrides import COMMAND_LINE, GROUPS, Given, choice_fault
-from semiseg.config.searchpath import is_shipped, search_dirs
+from semiseg.config.searchpath import is_shipped, option_file
 from semiseg.settings import PRESETS
 
 LOCAL = "local.yaml"
@@ -124,8 +124,8 @@ def _read_local() -> tuple[dict[str, Any], list[Fault]]:
 
 
 def _found(group: str, name: str) -> list[Path]:
-    paths = [folder / group / f"{name}.yaml" for folder in search_dirs()]
-    return next(([path] for path in paths if path.is_file()), [])
+    path = option_file(group, name)
+    return [path] if path else []
 
 
 def _with_bases(group: str, name: str) -> Iterator[Path]:

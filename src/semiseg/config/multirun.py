@@ -11,10 +11,10 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins import semiseg_submitit
 from semiseg.config import schema, searchpath
 from semiseg.config.check import Checker
-from semiseg.config.compose import HYDRA_VERSION_BASE, Draft, Request, complete_components, draft
+from semiseg.config.compose import HYDRA_VERSION_BASE, Draft, Request, complete_components
 from semiseg.config.faults import ConfigFaults, Fault
 from semiseg.config.grid import Grid, expand
-from semiseg.config.prepare import set_environment, settle, stored_run
+from semiseg.config.prepare import drafted, set_environment, settle, stored_run
 from semiseg.errors import UserError
 from semiseg.runs.read import StoredRun
 from semiseg.settings import RunSettings
@@ -41,8 +41,9 @@ def sweep(request: Request, load: Callable[[], Run]) -> int:
     searchpath.register()
     semiseg_submitit.register()
     grid = expand(request)
-    drafts = [draft(each) for each in grid.requests(request)]
+    drafts = [drafted(each) for each in grid.requests(request)]
     _refuse_faults(grid.faults, drafts)
+    set_environment(drafts[-1].cfg)  # before the classes are imported that complete the configs
     configs = [_typed(each) for each in drafts]
     place = Path(configs[0].sweep_dir or new_sweep_dir()).expanduser()
     jobs = [job_of(request, *each, place) for each in zip(configs, grid.combinations, strict=True)]
@@ -80,7 +81,6 @@ def _refuse_objects(drafts: Sequence[Draft]) -> None:
     """Look at what takes torch and the data's file names, for configs whose settings are right."""
     if not drafts:
         return
-    set_environment(drafts[-1].cfg)
     checker = Checker()
     faults = [fault for each in drafts for fault in checker.objects(each, [])]
     if faults:

@@ -1,15 +1,20 @@
 """The way of a command line to a config that can be run: check, compose, compare with a stored run, settle."""
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config.check import Checker
+from semiseg.config.check_keys import resolves
 from semiseg.config.compose import (
+    Draft,
     Request,
+    complete_components,
     compose,
     draft,
     new_run_dir,
@@ -28,6 +33,19 @@ TOLD_THREADS = os.environ.get("OMP_NUM_THREADS", "")
 """As it was before ``set_environment``, which must not answer itself."""
 
 
+def drafted(request: Request) -> Draft:
+    """Compose without types; components are completed where an interpolation asks for what only they declare.
+
+    That takes torch, so it is not done for every config.
+    """
+    found = draft(request)
+    if found.cfg is not None and not resolves(found.cfg):
+        with suppress(TypeError, ValueError, OmegaConfBaseException):  # faults that the check names
+            set_environment(found.cfg)
+        complete_components(found.cfg)
+    return found
+
+
 def checked(request: Request, checker: Checker, settings_only: bool = False) -> DictConfig:
     """Compose a config without any fault.
 
@@ -39,7 +57,7 @@ def checked(request: Request, checker: Checker, settings_only: bool = False) -> 
     Raises:
         ConfigFaults: all faults.
     """
-    found = draft(request)
+    found = drafted(request)
     faults = checker.settings(found)
     if not settings_only:
         if not faults:

@@ -23,8 +23,10 @@ def by(key: str, rows: Mapping[Any, Any], *, _root_: DictConfig) -> Any:
     named = {str(row): result for row, result in rows.items()}
     if str(value) not in named:
         raise UserError(
-            f"{key}={value}: this preset holds what was published for {', '.join(named)}. Choose one of them, or "
-            "give the value yourself."
+            f"this preset holds what was published for {', '.join(named)}. Choose one of them, or give the value "
+            "yourself.",
+            key=key,
+            value=value,
         )
     return named[str(value)]
 

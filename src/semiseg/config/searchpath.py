@@ -30,6 +30,12 @@ def options(group: str) -> list[str]:
     return sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
 
 
+def option_file(group: str, option: str) -> Path | None:
+    """File of an option, or None where there is no such option."""
+    paths = [folder / group / f"{option}.yaml" for folder in search_dirs()]
+    return next((path for path in paths if path.is_file()), None)
+
+
 def is_shipped(group: str, option: str) -> bool:
     """Whether an option is one of semiseg's own, not of the working directory."""
     return (conf_dir() / group / f"{option}.yaml").is_file()

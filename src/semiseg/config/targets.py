@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from semiseg.config.faults import Fault
-from semiseg.declare import choices, declared, fits
+from semiseg.declare import accepts, choices, declared, fits, open_ended
 from semiseg.errors import listed, nearest, shown
 
 PACKAGES = ("semiseg", "torch", "torchvision", "albumentations", "timm")
@@ -58,16 +58,6 @@ def locate(target: str) -> Callable[..., Any]:
     return typing.cast(Callable[..., Any], found)
 
 
-def accepts(found: Callable[..., Any], name: str) -> bool:
-    """Whether a class or function takes an argument of this name."""
-    return name in declared(found) or _open_ended(found)
-
-
-def _open_ended(found: Callable[..., Any]) -> bool:
-    parameters = inspect.signature(found).parameters.values()
-    return any(each.kind is each.VAR_KEYWORD for each in parameters)
-
-
 def check_node(node: Any, key: str, supplied: Sequence[str] = ()) -> list[Fault]:
     """Find every fault of a node and of all nodes below it.
 
@@ -104,7 +94,7 @@ def _check_call(node: dict[str, Any], key: str, supplied: Sequence[str]) -> list
     faults = []
     for name, value in given.items():
         if name not in allowed:
-            if not _open_ended(found):
+            if not open_ended(found):
                 takes = f"{_short(target)} takes no {name}.\nIt takes: {listed(allowed)}."
                 faults.append(Fault(f"{key}.{name}", takes, value, nearest(name, allowed)))
         elif not fits(value, known[name].hint):

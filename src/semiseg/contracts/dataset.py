@@ -28,17 +28,23 @@ class DatasetInfo:
         classes: class names; the position is the label value.
         palette: one RGB color (0-255) a class.
         ignore_index: label value of pixels that no loss and no metric may count.
+        label_of: what a label is of: each "pixel" of an image, or the whole "image", whose mask then has one pixel.
     """
 
     name: str
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     ignore_index: int = IGNORE_INDEX
+    label_of: Literal["pixel", "image"] = "pixel"
 
     @property
     def num_classes(self) -> int:
         """Number of classes, the ignored value not counted."""
         return len(self.classes)
+
+    def label_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the label of an image; a mask of another size is a fault."""
+        return (height, width) if self.label_of == "pixel" else (1, 1)
 
 
 class SegDataset(Protocol):
@@ -58,7 +64,7 @@ class SegDataset(Protocol):
         ...
 
     def mask(self, image_id: str) -> Array | None:
-        """Return the label map, ``(H, W) uint8`` with 255 ignored; None where the image has none."""
+        """Return the label map, ``uint8`` of ``info.label_size`` with 255 ignored; None where the image has none."""
         ...
 
 

@@ -34,17 +34,13 @@ class Scores(Protocol):
 class Task(Protocol):
     """What a network learns to predict; ``semiseg.tasks.segmentation.Segmentation``.
 
-    A label is a map ``(h, w) uint8`` of classes, and a network gives logits ``(N, K, h, w)`` for it. A task says which
-    size that has: one class for a whole image is a map of one pixel.
+    A label is a map ``(h, w) uint8`` of classes, for which a network gives logits ``(N, K, h, w)``; the one of a whole
+    image is a map of one pixel, see ``DatasetInfo.label_of``.
     """
 
     @property
     def names(self) -> ScoreNames:
         """Names of the scores."""
-        ...
-
-    def label_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return height and width of the label of an image; a mask of another size is a fault."""
         ...
 
     def evaluate(

@@ -103,7 +103,6 @@ class Augment:
         cutout: box that is erased last in strong images; ``None`` erases nothing.
         pair: complete view of two crops, for methods that compare them; with ``None`` such a method composes one
             of the parts above.
-        name: name of the option, as in ``augment=NAME``.
     """
 
     def __init__(
@@ -112,13 +111,11 @@ class Augment:
         strong: Photometric | None = None,
         cutout: Cutout | None = None,
         pair: View | None = None,
-        name: str = "",
     ) -> None:
         self.geometry = weak
         self.photometric = strong
         self.cutout = cutout
         self.pair = pair
-        self.name = name
 
     @property
     def weak(self) -> View:

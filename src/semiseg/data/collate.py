@@ -52,7 +52,7 @@ def collate(dataset: SegDataset, items: Sequence[Item], key: DrawKey) -> StreamB
 def _sample(dataset: SegDataset, item: Item, key: DrawKey) -> ViewData:
     image = dataset.image(item.id)
     label, confidence = _label(dataset, item)
-    if label is not None and label.shape != image.shape[:2]:
+    if label is not None and label.shape != dataset.info.label_size(*image.shape[:2]):
         raise UserError(
             f"The label of {item.id} is {label.shape[1]}x{label.shape[0]} pixels, "
             f"its image {image.shape[1]}x{image.shape[0]}."

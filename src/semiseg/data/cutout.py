@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
+from semiseg.declare import Ge, Gt, Le, Len, Lt, Mark, check_fields
 from semiseg.errors import UserError
 
 _MAX_TRIES = 10_000
@@ -23,25 +25,30 @@ class Cutout:
         area: bounds of the box's share of the image.
         ratio: bounds of height / width, drawn uniformly (not in the logarithm).
         noise: bounds of the noise (0-255), drawn for each pixel and channel and rounded down.
+
+    Raises:
+        UserError: a value out of range, or bounds out of order.
     """
 
-    p: float = 0.5
-    area: Sequence[float] = (0.02, 0.4)
-    ratio: Sequence[float] = (0.3, 1 / 0.3)
-    noise: Sequence[float] = (0, 255)
+    p: Annotated[float, Ge(0), Le(1)] = 0.5
+    area: Annotated[Sequence[float], Len(2, 2), Ge(0), Le(1), Mark(expected="[low,high] from 0 to 1")] = (
+        0.02,
+        0.4,
+    )
+    ratio: Annotated[
+        Sequence[float], Len(2, 2), Gt(0), Lt(np.inf), Mark(expected="[low,high], both above 0")
+    ] = (0.3, 1 / 0.3)
+    noise: Annotated[
+        Sequence[float], Len(2, 2), Ge(0), Le(255), Mark(expected="[low,high] from 0 to 255")
+    ] = (0, 255)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p <= 1:
-            raise UserError(f"Cutout: p={self.p}; expected a probability from 0 to 1.")
-        for name, top in (("area", 1.0), ("ratio", np.inf), ("noise", 255.0)):
+        check_fields(self)
+        for name in ("area", "ratio", "noise"):
             bounds = tuple(getattr(self, name))
             object.__setattr__(self, name, bounds)
-            if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1] <= top:
-                raise UserError(
-                    f"Cutout: {name}={list(bounds)}; expected [low, high] with 0 <= low <= high <= {top}."
-                )
-        if self.ratio[0] == 0:
-            raise UserError("Cutout: ratio starts at 0; expected a value above 0.")
+            if bounds[0] > bounds[1]:
+                raise UserError("expected [low,high] with low <= high.", key=name, value=list(bounds))
 
     def __call__(self, image: Array, label: Array | None, seed: int) -> tuple[Array, Array | None]:
         """Erase with probability ``p``; image ``(H, W, 3) uint8``, label ``(H, W) uint8`` or ``None``."""

@@ -17,8 +17,6 @@ from semiseg.splits.lists import shown
 
 logger = logging.getLogger(__name__)
 
-LabelSize = Callable[[int, int], tuple[int, int]]
-
 SHOWN_FILES = 50
 MAX_THREADS = 16
 
@@ -110,10 +108,7 @@ class _Seen:
 
 
 def check_files(
-    dataset: SegDataset,
-    split: Split,
-    progress: Callable[[int, int], None] | None = None,
-    label_size: LabelSize = lambda height, width: (height, width),
+    dataset: SegDataset, split: Split, progress: Callable[[int, int], None] | None = None
 ) -> CheckReport:
     """Read all images of a split and the masks of its labeled, val and test ids; others' masks stay closed.
 
@@ -124,7 +119,6 @@ def check_files(
         dataset: source of the images; its ``skip_bad`` chooses between refusing bad files and leaving them out.
         split: the ids.
         progress: function that gets the numbers of images done and of all; ``None`` reports nothing.
-        label_size: height and width that the mask of an image must have, from those of the image.
 
     Raises:
         BadFilesError: naming all bad files, unless ``skip_bad`` is set.
@@ -137,7 +131,7 @@ def check_files(
     split = measurable(dataset, split)
     masked = frozenset((*split.labeled, *split.val, *split.test))
     ids = list(dict.fromkeys((*split.labeled, *split.unlabeled, *split.val, *split.test)))
-    seen = _inspect_all(dataset, ids, masked, progress or (lambda done, total: None), label_size)
+    seen = _inspect_all(dataset, ids, masked, progress or (lambda done, total: None))
     faults = tuple(fault for image_id in ids for fault in seen[image_id].faults)
     if faults and not dataset.skip_bad:
         raise BadFilesError(faults)
@@ -176,17 +170,13 @@ def without_images(split: Split, ids: set[str]) -> Split:
 
 
 def _inspect_all(
-    dataset: FileBacked,
-    ids: list[str],
-    masked: frozenset[str],
-    progress: Callable[[int, int], None],
-    label_size: LabelSize,
+    dataset: FileBacked, ids: list[str], masked: frozenset[str], progress: Callable[[int, int], None]
 ) -> dict[str, _Seen]:
     """Inspect in threads, since PIL decodes outside of Python's global lock."""
     seen: dict[str, _Seen] = {}
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
     try:
-        results = pool.map(lambda image_id: _inspect(dataset, image_id, image_id in masked, label_size), ids)
+        results = pool.map(lambda image_id: _inspect(dataset, image_id, image_id in masked), ids)
         for done, (image_id, result) in enumerate(zip(ids, results, strict=True), start=1):
             seen[image_id] = result
             progress(done, len(ids))
@@ -195,7 +185,7 @@ def _inspect_all(
     return seen
 
 
-def _inspect(dataset: FileBacked, image_id: str, with_mask: bool, label_size: LabelSize) -> _Seen:
+def _inspect(dataset: FileBacked, image_id: str, with_mask: bool) -> _Seen:
     image_file, mask_file = dataset.files(image_id)
     faults: list[FileFault] = []
     size, mask = None, None
@@ -210,7 +200,7 @@ def _inspect(dataset: FileBacked, image_id: str, with_mask: bool, label_size: La
                 faults.append(FileFault(image_id, str(mask_file or image_file), "mask missing"))
         except Exception as error:
             faults.append(_fault(image_id, mask_file or image_file, error))
-    if size is not None and mask is not None and label_size(*size) != mask[0]:
+    if size is not None and mask is not None and dataset.info.label_size(*size) != mask[0]:
         faults.append(FileFault(image_id, str(mask_file), _size_mismatch(size, mask[0])))
     return _Seen(tuple(faults), mask[1] if mask else ())
 

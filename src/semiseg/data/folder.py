@@ -26,21 +26,21 @@ class Folder(FileDataset):
     images and masks.
 
     Args:
-        root: folder of the dataset; None: see ``find_root``.
-        classes: names; the position is the value in the masks.
-        palette: one RGB color a class, for pictures; None gives those of ``values``, else distinct ones.
-        values: what stands for each class in the masks, where that is not its position: a number, a color as
-            "#rrggbb" for color-coded masks, or a list of several.
+        root: folder of the dataset; ``None`` takes the folder of the dataset's name in $SEMISEG_DATA.
+        classes: names in the order of the values in the masks.
+        palette: RGB color of each class, for pictures; ``None`` takes those of ``values``, else distinct ones.
+        values: value of each class in the masks, where that is not its position: a number, a color as
+            "#rrggbb" for color-coded masks, or a list of several. ``None`` takes the position.
         images: subfolder of the images, or a folder elsewhere; ``*`` stands for any folder name.
         masks: subfolder of the masks, or a folder elsewhere; ``*`` stands for any folder name.
-        image_suffix: what an image's name has more than its id, for example "_image".
-        mask_suffix: what a mask's name has more than its id, for example "_mask".
-        val: "val" takes ``ROOT/val.txt`` or the subfolder ``val`` of the images; another name ending in
-            ".txt" is a list, else a subfolder; a number in (0, 1) holds out that share of the labeled
-            images, spread evenly over the sorted ids.
-        test: the same for test images; they may be absent. None: there are none.
-        unlabeled: folder with more images without masks, inside the root or elsewhere.
-        void: mask values beside 255, or colors, that mean "not labeled".
+        image_suffix: part of an image's name behind its id, for example "_image".
+        mask_suffix: part of a mask's name behind its id, for example "_mask".
+        val: source of the validation images: "val" takes ``ROOT/val.txt`` or the subfolder ``val`` of the images;
+            another name ending in ".txt" is a list, else a subfolder; a number in (0, 1) holds out that share of
+            the labeled images, spread evenly over the sorted ids.
+        test: source of the test images, the same; they may be absent. ``None`` takes none.
+        unlabeled: folder with more images without masks, inside the root or elsewhere; ``None`` takes none.
+        void: values in masks beside 255, or colors, that mean "not labeled".
         skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 

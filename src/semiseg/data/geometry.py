@@ -3,23 +3,22 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
-from semiseg.data.palette import Color
-from semiseg.data.resize import (
-    MEAN_COLOR,
-    Interpolation,
-    Pixel,
-    check_choice,
-    checked_color,
-    padded,
-)
+from semiseg.data.resize import MEAN_COLOR, Color, Interpolation, Pixel, padded
 from semiseg.data.window import Window, mirrored, resized_window
+from semiseg.declare import Ge, Gt, Len, Mark, check_fields
 from semiseg.errors import UserError
+
+Factor = Annotated[float, Gt(0)]
+CropSize = Annotated[
+    Annotated[int, Ge(1)] | Annotated[Sequence[int], Len(2, 2), Ge(1)],
+    Mark(expected="a number of pixels or [height,width], 1 or more"),
+]
 
 
 class Resize(Protocol):
@@ -35,9 +34,9 @@ class Resize(Protocol):
         ...
 
 
-def _check_range(rule: str, low: float, high: float) -> None:
-    if not 0 < low <= high:
-        raise UserError(f"{rule}: low={low} and high={high}; expected 0 < low <= high.")
+def _check_order(low: float, high: float) -> None:
+    if low > high:
+        raise UserError(f"is larger than high={high}.", key="low", value=low)
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,23 @@ class ScaleUniform:
     """Scale both sides by one factor, uniform in [low, high]; sides are rounded down.
 
     With 0.5, 1.5 and ``torch`` this is the rule of DMT.
+
+    Args:
+        low: smallest factor.
+        high: largest factor.
+        interpolation: rule of a library, see ``resized``.
+
+    Raises:
+        UserError: a value out of range, or ``low`` above ``high``.
     """
 
-    low: float = 0.5
-    high: float = 2.0
+    low: Factor = 0.5
+    high: Factor = 2.0
     interpolation: Interpolation = "opencv"
 
     def __post_init__(self) -> None:
-        _check_range("ScaleUniform", self.low, self.high)
-        check_choice(self.interpolation, get_args(Interpolation), "ScaleUniform: interpolation")
+        check_fields(self)
+        _check_order(self.low, self.high)
 
     def size(self, height: int, width: int, rng: random.Random) -> tuple[int, int]:
         """Draw the factor, return the new (height, width)."""
@@ -66,17 +73,20 @@ class ScaleChoice:
     """Scale both sides by one of ``values``; sides are rounded down.
 
     With 0.5, 0.75, 1, 1.5, 1.75, 2 (no 1.25) this is the rule of CPS.
+
+    Args:
+        values: factors to choose from.
+        interpolation: rule of a library, see ``resized``.
+
+    Raises:
+        UserError: no value, or one out of range.
     """
 
-    values: Sequence[float]
+    values: Annotated[Sequence[float], Len(1), Gt(0), Mark(expected="factors above 0")]
     interpolation: Interpolation = "opencv"
 
     def __post_init__(self) -> None:
-        if not self.values or min(self.values) <= 0:
-            raise UserError(
-                f"ScaleChoice: values={list(self.values)}; expected at least one factor, all above 0."
-            )
-        check_choice(self.interpolation, get_args(Interpolation), "ScaleChoice: interpolation")
+        check_fields(self)
         object.__setattr__(self, "values", tuple(self.values))
 
     def size(self, height: int, width: int, rng: random.Random) -> tuple[int, int]:
@@ -97,18 +107,19 @@ class LongSide:
         low: smallest factor.
         high: largest factor.
         interpolation: rule of a library, see ``resized``.
+
+    Raises:
+        UserError: a value out of range, or ``low`` above ``high``.
     """
 
-    base: int | None = None
-    low: float = 0.5
-    high: float = 2.0
+    base: Annotated[int, Ge(1)] | None = None
+    low: Factor = 0.5
+    high: Factor = 2.0
     interpolation: Interpolation = "pil_bilinear"
 
     def __post_init__(self) -> None:
-        _check_range("LongSide", self.low, self.high)
-        if self.base is not None and self.base < 1:
-            raise UserError(f"LongSide: base={self.base}; expected pixels (1 or more), or null.")
-        check_choice(self.interpolation, get_args(Interpolation), "LongSide: interpolation")
+        check_fields(self)
+        _check_order(self.low, self.high)
 
     def size(self, height: int, width: int, rng: random.Random) -> tuple[int, int]:
         """Draw the long side, return the new (height, width); the short side is rounded to the nearest."""
@@ -120,12 +131,7 @@ class LongSide:
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    sides = (value, value) if isinstance(value, int) else tuple(value)
-    if len(sides) != 2 or min(sides) < 1:
-        raise UserError(
-            f"crop_size is {value}; expected one number or [height, width], in pixels (1 or more)."
-        )
-    return sides[0], sides[1]
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 @dataclass(frozen=True)
@@ -149,20 +155,23 @@ class RandomCrop:
     Args:
         crop_size: side, or (height, width), of the result in pixels.
         resize: size rule; ``None`` keeps the size.
-        flip: mirror with probability 1/2 before everything else ("first", where the draw is 0.5 or more, as
-            CPS does), at the end ("last", where it is below 0.5), or never ("none").
-        pad: where an image that is smaller than the crop lies: top left ("bottom_right" is padded) or
+        flip: time of the mirroring, which has probability 1/2: before everything else ("first", where the draw is
+            0.5 or more, as CPS does), at the end ("last", where it is below 0.5), or never ("none").
+        pad: place of an image that is smaller than the crop: top left ("bottom_right" is padded) or
             in the middle ("centered", the odd pixel goes to bottom and right).
         pad_color: RGB (0-255) of the padding; its label is 255.
-        draw_order: which offset is drawn first.
-        draw_when: when offsets are drawn: "always"; only that of a side that is "longer" than the crop;
+        draw_order: order of the draws of the two offsets.
+        draw_when: condition of the draws of offsets: "always"; only that of a side that is "longer" than the crop;
             or both unless the image, padded, fits exactly ("unfitting"). Only matters for replaying a
             published random stream.
-        crop_off_by_one: let the offset of a longer side be one too large, so that the window lacks its
+        crop_off_by_one: whether the offset of a longer side may be one too large, so that the window lacks its
             last row or column, which is padded. What CPS does.
+
+    Raises:
+        UserError: a value out of range.
     """
 
-    crop_size: int | Sequence[int]
+    crop_size: CropSize
     resize: Resize | None = None
     flip: Literal["last", "first", "none"] = "last"
     pad: Literal["bottom_right", "centered"] = "bottom_right"
@@ -172,12 +181,9 @@ class RandomCrop:
     crop_off_by_one: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "crop_size", _pair(self.crop_size))
-        object.__setattr__(self, "pad_color", checked_color(self.pad_color))
-        check_choice(self.flip, ("last", "first", "none"), "RandomCrop: flip")
-        check_choice(self.pad, ("bottom_right", "centered"), "RandomCrop: pad")
-        check_choice(self.draw_order, ("xy", "yx"), "RandomCrop: draw_order")
-        check_choice(self.draw_when, ("always", "longer", "unfitting"), "RandomCrop: draw_when")
+        object.__setattr__(self, "pad_color", tuple(self.pad_color))
 
     @property
     def size(self) -> tuple[int, int]:

@@ -181,9 +181,9 @@ class FileDataset:
         masks: mask file of each id that should have one, whether it exists or not.
         void: values in masks other than 255 that mean "not labeled"; they become 255.
         values: label of each other value in masks; with ``None`` the values are the labels.
-        skip_bad: whether bad files are left out and recorded instead of refused, for ``check_files``.
-        cache: whether the decoded pixels are kept for all runs, for ``stored``.
-        cache_dir: folder to keep them in; ``None`` takes that of ``cache_folder``.
+        skip_bad: whether bad files are left out and recorded instead of refused.
+        cache: whether the decoded pixels are kept for all runs.
+        cache_dir: folder that they are kept in; ``None`` takes $SEMISEG_CACHE, else the platform's folder for caches.
 
     Raises:
         UserError: an id is in two parts or twice in one; a void value is a class.
@@ -199,8 +199,8 @@ class FileDataset:
         void: tuple[int, ...] = (),
         values: Mapping[int, int] | None = None,
         skip_bad: bool = False,
-        cache: bool = True,
-        cache_dir: str | None = None,
+        cache: Cache = True,
+        cache_dir: CacheDir = None,
     ) -> None:
         require_disjoint({str(part): ids for part, ids in parts.items()}, f"dataset {info.name}")
         self.info = info

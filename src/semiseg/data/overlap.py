@@ -3,16 +3,16 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import Array
-from semiseg.data.geometry import LongSide, RandomCrop, Resize
-from semiseg.data.palette import Color
-from semiseg.data.resize import MEAN_COLOR, checked_color, padded
+from semiseg.data.geometry import CropSize, LongSide, RandomCrop, Resize
+from semiseg.data.resize import MEAN_COLOR, Color, padded
 from semiseg.data.window import Window, mirrored, resized_window
+from semiseg.declare import Ge, Le, Len, Mark, check_fields
 from semiseg.errors import UserError
 
 Box = tuple[int, int, int, int]
@@ -65,37 +65,41 @@ class OverlapPair:
         crop_size: side, or (height, width), of both crops in pixels; multiples of ``stride``.
         resize: size rule, drawn once an image. CAC: ``LongSide(400, 0.8, 2.0, "pil_bicubic")`` on VOC,
             base 2048 on Cityscapes.
-        stride: the crops are shifted against each other by multiples of this (pixels).
+        stride: pixels whose multiples the crops are shifted by against each other.
         iou: bounds of the accepted IoU of the two boxes.
-        tries: draws of the second crop before it is set equal to the first.
+        tries: number of draws of the second crop before it is set equal to the first.
         pad_color: RGB of the padding at bottom and right.
 
     Raises:
         UserError: a crop that is no multiple of the stride, or bounds out of order.
     """
 
-    crop_size: int | Sequence[int]
+    crop_size: CropSize
     resize: Resize = field(default_factory=_pair_resize)
-    stride: int = 8
-    iou: Sequence[float] = (0.1, 1.0)
-    tries: int = 50
+    stride: Annotated[int, Ge(1)] = 8
+    iou: Annotated[Sequence[float], Len(2, 2), Ge(0), Le(1), Mark(expected="[low,high] from 0 to 1")] = (
+        0.1,
+        1.0,
+    )
+    tries: Annotated[int, Ge(0)] = 50
     pad_color: Color = MEAN_COLOR
 
     def __post_init__(self) -> None:
+        check_fields(self)
         sides = (self.crop_size,) * 2 if isinstance(self.crop_size, int) else tuple(self.crop_size)
-        if self.stride < 1 or len(sides) != 2 or any(side < 1 or side % self.stride for side in sides):
-            nearest = [max(1, round(side / max(1, self.stride))) * max(1, self.stride) for side in sides]
+        if any(side % self.stride for side in sides):
+            nearest = [max(1, round(side / self.stride)) * self.stride for side in sides]
             raise UserError(
-                f"OverlapPair: crop_size={self.crop_size} is not a multiple of stride={self.stride}; "
-                f"the nearest is {nearest[0] if isinstance(self.crop_size, int) else nearest}."
+                f"is not a multiple of stride={self.stride}; "
+                f"the nearest is {nearest[0] if isinstance(self.crop_size, int) else nearest}.",
+                key="crop_size",
+                value=self.crop_size,
             )
-        if len(self.iou) != 2 or not 0 <= self.iou[0] <= self.iou[1] <= 1:
-            raise UserError(
-                f"OverlapPair: iou={list(self.iou)}; expected [low, high] with 0 <= low <= high <= 1."
-            )
+        if self.iou[0] > self.iou[1]:
+            raise UserError("expected [low,high] with low <= high.", key="iou", value=list(self.iou))
         object.__setattr__(self, "crop_size", sides)
         object.__setattr__(self, "iou", tuple(self.iou))
-        object.__setattr__(self, "pad_color", checked_color(self.pad_color))
+        object.__setattr__(self, "pad_color", tuple(self.pad_color))
 
     @classmethod
     def like(cls, geometry: RandomCrop, stride: int) -> "OverlapPair":

@@ -1,37 +1,23 @@
 """Resize and pad images and the maps that belong to them, by the rule of the library that a paper used."""
 
-from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semiseg.data.palette import Color
-from semiseg.errors import UserError
+from semiseg.declare import Ge, Le
 
 Interpolation = Literal["opencv", "torch", "pil_bilinear", "pil_bicubic"]
+Level = Annotated[int, Ge(0), Le(255)]
+Color = tuple[Level, Level, Level]
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
 MEAN_COLOR: Color = (124, 116, 104)
 """ImageNet's mean color, rounded; it is (almost) zero once a network has normalized it."""
 
 PIL_FILTERS = {"pil_bilinear": Image.Resampling.BILINEAR, "pil_bicubic": Image.Resampling.BICUBIC}
-
-
-def check_choice(value: str, choices: Sequence[str], where: str) -> None:
-    """Raise ``UserError`` unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise UserError(f"{where} is {value!r}; expected one of {', '.join(choices)}.")
-
-
-def checked_color(value: Sequence[int]) -> Color:
-    """Return an RGB color as a tuple; raise ``UserError`` unless it is three numbers from 0 to 255."""
-    color = tuple(value)
-    if len(color) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in color):
-        raise UserError(f"pad_color is {list(color)}; expected three whole numbers from 0 to 255 (RGB).")
-    return color[0], color[1], color[2]
 
 
 def resized(image: NDArray[Pixel], size: tuple[int, int], interpolation: Interpolation) -> NDArray[Pixel]:

@@ -18,8 +18,7 @@ from semiseg.data.drawing import (
     frame,
     rgb,
 )
-from semiseg.declare import Mark
-from semiseg.errors import UserError
+from semiseg.declare import Ge, Le, Mark, checked
 from semiseg.seeding import derive_seed
 
 CLASSES = ("background", *CLASS_FIGURES)
@@ -39,6 +38,9 @@ MAX_SIZE = 512
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 
+Count = Annotated[int, Ge(0), Le(1_000_000)]
+
+
 class Shapes:
     """Images of overlapping shapes of 6 classes on a cluttered background; each is a function of (seed, id).
 
@@ -51,46 +53,35 @@ class Shapes:
         val: number of validation images.
         test: number of test images.
         size: height and width in pixels, 32 to 512.
-        seed: of the whole set.
+        seed: seed of the images, apart from the seed of the run.
         own_texture: share of shapes in their class's texture; the others have that of any class.
-        hue_spread: a shape's hue is at most this many degrees away from its class's (180: no hint).
-        clutter: number of lines and blobs.
+        hue_spread: degrees that a shape's hue may be away from its class's (180 gives no hint).
+        clutter: number of lines and blobs that are no class.
         noise: largest change of a value by noise.
-        cache: keep that many drawn images in memory.
+        cache: number of drawn images that are kept in memory.
         name: name of the dataset.
 
     Raises:
         UserError: a number is out of its range.
     """
 
+    @checked
     def __init__(
         self,
         *,
-        train: int = 480,
-        val: int = 96,
-        test: int = 96,
-        size: int = 96,
+        train: Annotated[int, Ge(1), Le(1_000_000)] = 480,
+        val: Count = 96,
+        test: Count = 96,
+        size: Annotated[int, Ge(MIN_SIZE), Le(MAX_SIZE)] = 96,
         seed: int = 0,
-        own_texture: float = 0.95,
-        hue_spread: int = 25,
-        clutter: int = 1,
-        noise: int = 4,
-        cache: Annotated[int, Mark("nothing")] = 1024,
+        own_texture: Annotated[float, Ge(0), Le(1)] = 0.95,
+        hue_spread: Annotated[int, Ge(0), Le(180)] = 25,
+        clutter: Annotated[int, Ge(0), Le(1000)] = 1,
+        noise: Annotated[int, Ge(0), Le(255)] = 4,
+        cache: Annotated[Count, Mark("nothing")] = 1024,
         name: str = "shapes",
     ) -> None:
         counts = {"train": train, "val": val, "test": test}
-        limits = {
-            **{part: (count, 1 if part == "train" else 0, 1_000_000) for part, count in counts.items()},
-            "size": (size, MIN_SIZE, MAX_SIZE),
-            "own_texture": (own_texture, 0, 1),
-            "hue_spread": (hue_spread, 0, 180),
-            "clutter": (clutter, 0, 1000),
-            "noise": (noise, 0, 255),
-            "cache": (cache, 0, 1_000_000),
-        }
-        for key, (value, low, high) in limits.items():
-            if not low <= value <= high:
-                raise UserError(f"expected {low} to {high}", key=f"dataset.{key}", value=value)
         self.info = DatasetInfo(name=name, classes=CLASSES, palette=PALETTE)
         self.size = size
         self.seed = seed

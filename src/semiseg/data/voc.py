@@ -2,11 +2,12 @@
 
 import logging
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root, images_by_stem
 from semiseg.data.palette import bit_color
+from semiseg.declare import checked
 from semiseg.errors import UserError
 from semiseg.splits.lists import read_stems
 
@@ -43,8 +44,8 @@ class Voc(FileDataset):
     part "test": its masks are not public.
 
     Args:
-        root: the folder VOC2012, VOCdevkit, or the one that holds it; None: see ``find_root``.
-        train_set: "trainaug" (VOC and SBD) or "train" (VOC alone).
+        root: folder VOC2012, VOCdevkit, or the one that holds it; ``None`` takes it from $SEMISEG_DATA.
+        train_set: training images, "trainaug" (10,582 of VOC and SBD) or "train" (1,464 of VOC alone).
         masks: folder of the masks, in VOC2012 or elsewhere.
         skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
@@ -53,6 +54,7 @@ class Voc(FileDataset):
         UserError: folders or lists missing, no training images, or an id in two parts.
     """
 
+    @checked
     def __init__(
         self,
         root: Root = None,
@@ -64,10 +66,6 @@ class Voc(FileDataset):
         cache_dir: CacheDir = None,
         name: str = "voc",
     ) -> None:
-        if train_set not in get_args(TrainSet):
-            raise UserError(
-                "expected trainaug (10,582 images) or train (1,464)", key="dataset.train_set", value=train_set
-            )
         folder = _devkit(find_root(root, name, TREE, also=("VOCdevkit", "VOC2012")))
         mask_folder = folder / Path(masks).expanduser()
         if not mask_folder.is_dir():

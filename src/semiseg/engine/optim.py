@@ -74,7 +74,7 @@ class SGD:
     def conflicts(self) -> Iterator[UserError]:
         """Find values that are wrong together."""
         if self.nesterov and self.momentum == 0:
-            yield UserError("needs optimizer.momentum above 0.", key="optimizer.nesterov", value=True)
+            yield UserError("needs momentum above 0.", key="nesterov", value=True)
 
     def groups(self, model: Network) -> list[dict[str, Any]]:
         """Parameter groups of one network."""

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from semiseg.contracts.dataset import Array, Confidence, DatasetInfo, SegDataset, Split
-from semiseg.contracts.task import Task
 from semiseg.contracts.training import (
     BatchSource,
     Budget,
@@ -68,23 +67,21 @@ class PlannedLabels(PseudoLabels):
     Args:
         ids: the images.
         dataset: gives their sizes.
-        task: gives the sizes of their labels.
         size: bytes that the labels will take.
     """
 
-    def __init__(self, ids: Sequence[str], dataset: SegDataset, task: Task, size: int) -> None:
+    def __init__(self, ids: Sequence[str], dataset: SegDataset, size: int) -> None:
         super().__init__(Path(), ids)
         self.size = size
         self._dataset = dataset
-        self._task = task
 
     def label(self, image_id: str) -> Array:
         """Class 0 in the size that the image's label has."""
-        return np.zeros(label_size(self._task, self._dataset, image_id), np.uint8)
+        return np.zeros(_label_size(self._dataset, image_id), np.uint8)
 
     def confidence(self, image_id: str) -> Confidence:
         """Confidence 1 in the same size."""
-        return np.ones(label_size(self._task, self._dataset, image_id), np.float32)
+        return np.ones(_label_size(self._dataset, image_id), np.float32)
 
     def read(self, image_id: str) -> tuple[Array, Confidence]:
         """Both of them."""
@@ -192,11 +189,11 @@ class PlanLab:
         pixels = 0
         if ids:
             next(self.predict(network, ids, policy))
-            pixels = math.prod(label_size(self.session.task, self.dataset, ids[0]))
+            pixels = math.prod(_label_size(self.dataset, ids[0]))
         size = pixels * (5 if keep_confidence else 1) * len(ids)
         work = f"label {len(ids)} images in {_mebibytes(size)}"
         self._add(name, work, self._taken(), kept=size)
-        return PlannedLabels(ids, self.dataset, self.session.task, size)
+        return PlannedLabels(ids, self.dataset, size)
 
     def memo(self, name: str, compute: Callable[[], Any], planned: Callable[[], Any]) -> Any:
         """Take the stand-in, and the time of the predictions that it asks for."""
@@ -261,10 +258,9 @@ class PlanLab:
         return image.to(self.session.compute.device)
 
 
-def label_size(task: Task, dataset: SegDataset, image_id: str) -> tuple[int, int]:
-    """Return height and width of the label that an image will get."""
+def _label_size(dataset: SegDataset, image_id: str) -> tuple[int, int]:
     height, width = dataset.image(image_id).shape[:2]
-    return task.label_size(height, width)
+    return dataset.info.label_size(height, width)
 
 
 def _size(model: torch.nn.Module) -> int:

@@ -11,6 +11,7 @@ from torch import nn
 
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.contracts.training import Network
+from semiseg.declare import accepts
 from semiseg.errors import UserError
 from semiseg.models.convert import load_head
 from semiseg.models.segmodel import FEATURES, Backbone, Decoder, InputConvention, SegModel, Stage
@@ -145,6 +146,8 @@ def _component(
         raise UserError(
             f"The checkpoint names {target!r}, which is not a network class ({kind.__name__}); refused."
         )
+    if not accepts(found, "name"):  # the name of an option need not be an argument of its class
+        options.pop("name", None)
     return found, options
 
 

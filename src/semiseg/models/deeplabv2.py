@@ -1,12 +1,13 @@
 """DeepLabV2: the sum of dilated convs on the last map of the backbone."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
+from semiseg.declare import Ge, checked
 from semiseg.errors import UserError
-from semiseg.models.deeplabv3plus import pyramid_rates
+from semiseg.models.deeplabv3plus import Rates, pyramid_rates
 from semiseg.models.segmodel import Decoder, Stage
 
 Init = Literal["default", "normal"]
@@ -35,26 +36,25 @@ class DeepLabV2(Decoder):
         UserError: no default rates for this output stride, or a value out of range.
     """
 
+    @checked
     def __init__(
         self,
         stages: Sequence[Stage],
         *,
-        branches: int = 2,
+        branches: Annotated[int, Ge(1)] = 2,
         init: Init = "default",
-        rates: Sequence[int] | None = None,
+        rates: Rates | None = None,
         name: str = "",
     ) -> None:
         super().__init__(stages, name)
         self.rates = pyramid_rates(rates, stages[-1].stride, USUAL_RATES)
-        if not 1 <= branches <= len(self.rates):
+        if branches > len(self.rates):
             raise UserError(
-                f"there are {len(self.rates)} convs, one for each of model.rates={list(self.rates)}; give how many of "
+                f"there are {len(self.rates)} convs, one for each of rates={list(self.rates)}; give how many of "
                 "them are summed, for example 2.",
-                key="model.branches",
+                key="branches",
                 value=branches,
             )
-        if init not in get_args(Init):
-            raise UserError(f"choose one of {', '.join(get_args(Init))}.", key="model.init", value=init)
         self.branches = branches
         self.init = init
         self.out_channels = stages[-1].channels

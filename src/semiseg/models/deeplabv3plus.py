@@ -1,16 +1,22 @@
 """DeepLabV3+ in the form of ST++."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semiseg.declare import Ge, Len, Lt, Mark, checked
 from semiseg.errors import UserError
 from semiseg.models.segmodel import Decoder, Stage
 
 RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
+
+
+Rates = Annotated[Sequence[int], Len(1), Ge(1), Mark(expected="dilations of at least 1, such as [6,12,18],")]
+Channels = Annotated[int, Ge(1)]
+Dropout = Annotated[float, Ge(0), Lt(1)]
 
 
 class DeepLabV3Plus(Decoder):
@@ -43,20 +49,19 @@ class DeepLabV3Plus(Decoder):
     smallest_batch: ClassVar[int] = 2
     """Images of a training batch that batch norm over the global mean needs."""
 
+    @checked
     def __init__(
         self,
         stages: Sequence[Stage],
         *,
-        rates: Sequence[int] | None = None,
-        channels: int = 256,
-        low_channels: int = 48,
-        aspp_dropout: float = 0.5,
-        dropout: float = 0.1,
+        rates: Rates | None = None,
+        channels: Channels = 256,
+        low_channels: Channels = 48,
+        aspp_dropout: Dropout = 0.5,
+        dropout: Dropout = 0.1,
         name: str = "",
     ) -> None:
         super().__init__(stages, name)
-        check_channels(channels=channels, low_channels=low_channels)
-        check_probabilities(aspp_dropout=aspp_dropout, dropout=dropout)
         low, high = stages[self.needed[0]].channels, stages[-1].channels
         self.out_channels = channels
         self.branches = atrous_branches(high, channels, pyramid_rates(rates, stages[-1].stride))
@@ -111,20 +116,6 @@ def pyramid_maps(branches: Iterable[nn.Module], pool: nn.Module, high: Tensor) -
     return torch.cat([*(branch(high) for branch in branches), pooled], 1)
 
 
-def check_channels(**channels: int) -> None:
-    """Refuse numbers of channels below 1; they are given by their names below ``model``."""
-    for key, value in channels.items():
-        if value < 1:
-            raise UserError("give a number of channels of at least 1.", key=f"model.{key}", value=value)
-
-
-def check_probabilities(**probabilities: float) -> None:
-    """Refuse probabilities of dropping out of range; they are given by their names below ``model``."""
-    for key, value in probabilities.items():
-        if not 0 <= value < 1:
-            raise UserError("give a probability from 0 to less than 1.", key=f"model.{key}", value=value)
-
-
 def pyramid_rates(
     rates: Sequence[int] | None, output_stride: int, usual: Mapping[int, tuple[int, ...]] = RATES
 ) -> tuple[int, ...]:
@@ -134,18 +125,12 @@ def pyramid_rates(
         UserError: a rate below 1, or none given for an unusual stride.
     """
     if rates is not None:
-        if not rates or min(rates) < 1:
-            raise UserError(
-                "give dilations of at least 1, for example [6, 12, 18], or null.",
-                key="model.rates",
-                value=list(rates),
-            )
         return tuple(rates)
     if output_stride not in usual:
         raise UserError(
             f"there are usual dilations for output strides {', '.join(map(str, usual))}, not for {output_stride}. "
             "Give them, for example model.rates=[6,12,18].",
-            key="model.rates",
+            key="rates",
             value=None,
         )
     return usual[output_stride]

@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from semiseg.declare import checked
 from semiseg.models.deeplabv3plus import (
+    Channels,
+    Dropout,
+    Rates,
     atrous_branches,
-    check_channels,
-    check_probabilities,
     conv_bn_relu,
     pooled_branch,
     pyramid_maps,
@@ -54,21 +56,20 @@ class DeepLabV3PlusCAC(Decoder):
     smallest_batch: ClassVar[int] = 2
     """Images of a training batch that batch norm over the global mean needs."""
 
+    @checked
     def __init__(
         self,
         stages: Sequence[Stage],
         *,
-        rates: Sequence[int] | None = None,
-        channels: int = 256,
-        low_channels: int = 48,
-        aspp_dropout: float = 0.5,
-        dropout: float = 0.5,
-        classifier_dropout: float = 0.1,
+        rates: Rates | None = None,
+        channels: Channels = 256,
+        low_channels: Channels = 48,
+        aspp_dropout: Dropout = 0.5,
+        dropout: Dropout = 0.5,
+        classifier_dropout: Dropout = 0.1,
         name: str = "",
     ) -> None:
         super().__init__(stages, name)
-        check_channels(channels=channels, low_channels=low_channels)
-        check_probabilities(aspp_dropout=aspp_dropout, dropout=dropout, classifier_dropout=classifier_dropout)
         low, high = stages[self.needed[0]].channels, stages[-1].channels
         self.out_channels = channels
         self.classifier_dropout = classifier_dropout

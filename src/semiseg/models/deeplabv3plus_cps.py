@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semiseg.models.deeplabv3plus import check_channels, conv_bn_relu, pyramid_rates
+from semiseg.declare import checked
+from semiseg.models.deeplabv3plus import Channels, Rates, conv_bn_relu, pyramid_rates
 from semiseg.models.segmodel import Decoder, Stage
 
 
@@ -43,17 +44,17 @@ class DeepLabV3PlusCPS(Decoder):
     smallest_batch: ClassVar[int] = 2
     """Images of a training batch that batch norm over the global mean needs."""
 
+    @checked
     def __init__(
         self,
         stages: Sequence[Stage],
         *,
-        rates: Sequence[int] | None = None,
-        channels: int = 256,
-        low_channels: int = 48,
+        rates: Rates | None = None,
+        channels: Channels = 256,
+        low_channels: Channels = 48,
         name: str = "",
     ) -> None:
         super().__init__(stages, name)
-        check_channels(channels=channels, low_channels=low_channels)
         low, high = stages[self.needed[0]].channels, stages[-1].channels
         self.out_channels = channels
         self.branches = nn.ModuleList([nn.Conv2d(high, channels, 1, bias=False)])

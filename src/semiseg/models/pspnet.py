@@ -1,14 +1,14 @@
 """PSPNet: the pyramid pooling network, in the forms of ST++ and CAC."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semiseg.errors import UserError
-from semiseg.models.deeplabv3plus import check_channels, check_probabilities, conv_bn_relu
+from semiseg.declare import Ge, Len, Mark, checked
+from semiseg.models.deeplabv3plus import Channels, Dropout, conv_bn_relu
 from semiseg.models.segmodel import Decoder, Stage
 
 
@@ -37,24 +37,21 @@ class PSPNet(Decoder):
     smallest_batch: ClassVar[int] = 2
     """Images of a training batch that batch norm over the global mean needs."""
 
+    @checked
     def __init__(
         self,
         stages: Sequence[Stage],
         *,
-        pools: Sequence[int] = (1, 2, 3, 6),
-        pool_channels: int = 512,
-        channels: int = 512,
-        dropout: float = 0.1,
+        pools: Annotated[
+            Sequence[int], Len(1), Ge(1), Mark(expected="sides of at least 1, such as [1,2,3,6]")
+        ] = (1, 2, 3, 6),
+        pool_channels: Channels = 512,
+        channels: Channels = 512,
+        dropout: Dropout = 0.1,
         align_corners: bool = True,
         name: str = "",
     ) -> None:
         super().__init__(stages, name)
-        check_channels(pool_channels=pool_channels, channels=channels)
-        check_probabilities(dropout=dropout)
-        if not pools or min(pools) < 1:
-            raise UserError(
-                "give sides of at least 1, for example [1, 2, 3, 6].", key="model.pools", value=list(pools)
-            )
         high = stages[-1].channels
         self.out_channels = channels
         self.align_corners = align_corners

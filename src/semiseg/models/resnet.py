@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
-from semiseg.declare import Mark
+from semiseg.declare import Mark, checked
 from semiseg.errors import UserError
 from semiseg.models.convert import load_backbone, read_converted
 from semiseg.models.formats import CONVENTIONS
@@ -23,7 +23,9 @@ BLOCKS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
     50: (Bottleneck, (3, 4, 6, 3)),
     101: (Bottleneck, (3, 4, 23, 3)),
 }
-STRIDES = {8: (1, 2, 1, 1), 16: (1, 2, 2, 1), 32: (1, 2, 2, 2)}
+OutputStride = Literal[8, 16, 32]
+Weights = Annotated[str, Mark(role="file")]
+STRIDES: dict[int, tuple[int, int, int, int]] = {8: (1, 2, 1, 1), 16: (1, 2, 2, 1), 32: (1, 2, 2, 2)}
 
 
 class ResNet(Backbone):
@@ -52,7 +54,6 @@ class ResNet(Backbone):
         convention: input that the network gets, "imagenet" (RGB, 0-1, ImageNet's mean and deviation) or
             "coco" (BGR, 0-255, mean alone); ``None`` takes that of the weights, ImageNet's for "none". ST++ has
             weights=coco with convention=imagenet. A checkpoint of DST-CBC or DMTC does not tell.
-        name: name of the option in the config; not used by the network.
 
     Raises:
         UserError: an argument out of range, or weights that are missing, damaged or of another network.
@@ -63,21 +64,21 @@ class ResNet(Backbone):
     layer3: nn.Sequential
     layer4: nn.Sequential
 
+    @checked
     def __init__(
         self,
-        depth: int,
+        depth: Literal[18, 34, 50, 101],
         *,
-        output_stride: int = 16,
-        stem: str = "plain",
+        output_stride: OutputStride = 16,
+        stem: Literal["plain", "deep"] = "plain",
         multi_grid: Sequence[int] | None = None,
-        weights: Annotated[str, Mark(role="file")] = "none",
+        weights: Weights = "none",
         convention: Literal["imagenet", "coco"] | None = None,
-        name: str = "",
     ) -> None:
         super().__init__()
-        _check(depth, output_stride, stem, multi_grid, convention)
+        _check_multi_grid(depth, multi_grid)
         block, counts = BLOCKS[depth]
-        self.depth, self.stem, self.name = depth, stem, name
+        self.depth, self.stem = depth, stem
         self.convention = InputConvention() if convention is None else CONVENTIONS[convention]
         inputs = 64 if stem == "plain" else 128
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False) if stem == "plain" else _deep_stem()
@@ -137,7 +138,7 @@ class ResNet(Backbone):
             raise UserError(
                 "there is no published file for the deep stem. Give your own with backbone.weights=PATH, or use "
                 "backbone.stem=plain.",
-                key="backbone.weights",
+                key="weights",
                 value=weights,
             )
         if weights == "imagenet":
@@ -199,25 +200,13 @@ def _deep_stem() -> nn.Sequential:
     return nn.Sequential(*layers[:-2])
 
 
-def _check(
-    depth: int, output_stride: int, stem: str, multi_grid: Sequence[int] | None, convention: str | None
-) -> None:
-    for key, value, allowed in (
-        ("depth", depth, tuple(BLOCKS)),
-        ("output_stride", output_stride, tuple(STRIDES)),
-        ("stem", stem, ("plain", "deep")),
-        ("convention", convention or "null", ("null", *CONVENTIONS)),
-    ):
-        if value not in allowed:
-            raise UserError(
-                f"choose one of {', '.join(map(str, allowed))}.", key=f"backbone.{key}", value=value
-            )
+def _check_multi_grid(depth: int, multi_grid: Sequence[int] | None) -> None:
     count = BLOCKS[depth][1][3]
     if multi_grid is not None and (len(multi_grid) != count or min(multi_grid) < 1):
         raise UserError(
             f"the last layer of ResNet-{depth} has {count} blocks; give {count} factors of at least 1, for example "
             f"{[1, 2, 4][:count]}, or null.",
-            key="backbone.multi_grid",
+            key="multi_grid",
             value=list(multi_grid),
         )
 

@@ -4,13 +4,13 @@ import difflib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from semiseg.declare import Mark
 from semiseg.errors import UserError
+from semiseg.models.resnet import Weights
 from semiseg.models.segmodel import Backbone, InputConvention, Stage
 from semiseg.models.weights import load_state, read_state
 
@@ -38,9 +38,7 @@ class Timm(Backbone):
             the weights are missing, damaged or of another network.
     """
 
-    def __init__(
-        self, name: str, *, output_stride: int = 16, weights: Annotated[str, Mark(role="file")] = "none"
-    ) -> None:
+    def __init__(self, name: str, *, output_stride: int = 16, weights: Weights = "none") -> None:
         super().__init__()
         self.name = name
         overlay = {} if weights in ("none", "pretrained") else {"state_dict": _checked_state(name, weights)}

@@ -1,10 +1,12 @@
 """A small residual backbone for small images, tests and machines without an accelerator."""
 
+from typing import Annotated
+
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from semiseg.errors import UserError
-from semiseg.models.resnet import STRIDES, initialize, pyramid, residual_layer
+from semiseg.declare import Ge, checked
+from semiseg.models.resnet import STRIDES, OutputStride, initialize, pyramid, residual_layer
 from semiseg.models.segmodel import Backbone, InputConvention
 
 
@@ -18,25 +20,14 @@ class Tiny(Backbone):
     Args:
         width: number of channels of the stem.
         output_stride: stride of c4: 8, 16 or 32.
-        name: name of the option in the config; not used by the network.
 
     Raises:
         UserError: another output stride, or a width below 1.
     """
 
-    def __init__(self, width: int = 16, *, output_stride: int = 8, name: str = "") -> None:
+    @checked
+    def __init__(self, width: Annotated[int, Ge(1)] = 16, *, output_stride: OutputStride = 8) -> None:
         super().__init__()
-        if output_stride not in STRIDES:
-            raise UserError(
-                f"choose one of {', '.join(map(str, STRIDES))}.",
-                key="backbone.output_stride",
-                value=output_stride,
-            )
-        if width < 1:
-            raise UserError(
-                "give a number of channels of at least 1, for example 16.", key="backbone.width", value=width
-            )
-        self.name = name
         self.convention = InputConvention()
         self.stages = pyramid([2 * width, 3 * width, 4 * width, 5 * width], output_stride)
         self.stem = nn.Sequential(

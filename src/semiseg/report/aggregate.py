@@ -1,13 +1,14 @@
 """From run records to a ``Study``: cells with their averages and what is published for them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from semiseg.contracts.score_names import MEAN_IOU, ScoreNames
 from semiseg.errors import UserError
 from semiseg.report.averaging import Averaged, choose_runs, strange_splits
 from semiseg.report.baseline import compared, study_notes
 from semiseg.report.comparable import METHOD, cell_key, checked_keys, did_you_mean, grouped, sort_rank
 from semiseg.report.records import ACCURACY, STORED, RunRecord, logged
-from semiseg.report.scores import BY_CLASS, BY_CLASS_TEST, COSTS, PRIMARY, SCORES, Average, average
+from semiseg.report.scores import COSTS, Average, average, scores_of, tables_of
 from semiseg.report.study import Cell, Flagged, Published, Study
 
 RUN_COSTS = ("iterations", *COSTS)
@@ -18,7 +19,7 @@ PSEUDO = (STORED, ACCURACY)
 def study(
     records: Sequence[RunRecord],
     by: Sequence[str] = ("method", "split"),
-    metric: str = PRIMARY.key,
+    metric: str | None = None,
     baseline: str | None = None,
     mix: Sequence[str] = (),
 ) -> Study:
@@ -27,7 +28,7 @@ def study(
     Args:
         records: Runs in any state.
         by: Keys whose values make a cell; see ``comparable.checked_keys``.
-        metric: One of ``SCORES``, or "iou/CLASS" or "iou_test/CLASS".
+        metric: Key of a score such as "miou_test" or "iou/road"; ``None`` takes the primary score.
         baseline: Method that the others are compared with; ``None`` takes "supervised" where it is among the runs.
         mix: Kinds of differences to average over, of ``comparable.MIXABLE``.
 
@@ -35,7 +36,9 @@ def study(
         UserError: a key, metric or baseline that no run has.
     """
     by = checked_keys(by, records)
-    _require_metric(metric, records)
+    names = _names(records, metric)
+    metric = names.primary.key if metric is None else metric
+    _require_metric(metric, records, names)
     baseline = _baseline(baseline, by, records)
     strange = strange_splits(records)
     cells: list[Cell] = []
@@ -46,10 +49,10 @@ def study(
         found = choose_runs(groups[items], key, strange, mix)
         flagged += found.flagged
         if key:
-            cells.append(_cell(key, found, metric))
+            cells.append(_cell(key, found, names, metric))
     cells = compared(cells, baseline, metric)
-    notes = study_notes(cells, flagged)
-    return Study(by, metric, baseline, tuple(cells), tuple(flagged), _classes(records), notes)
+    notes = (*study_notes(cells, flagged), *_other_scores(records, names))
+    return Study(by, names, metric, baseline, tuple(cells), tuple(flagged), _classes(records), notes)
 
 
 def published(runs: Sequence[RunRecord]) -> tuple[Published, ...]:
@@ -61,8 +64,9 @@ def published(runs: Sequence[RunRecord]) -> tuple[Published, ...]:
     """
     found: dict[Published, None] = {}
     for run in runs:
+        primary = run.names.primary.key
         for row in (row for row in run.config.get("published") or () if isinstance(row, Mapping)):
-            by_split = {str(split): percent for split, percent in (row.get(PRIMARY.key) or {}).items()}
+            by_split = {str(split): percent for split, percent in (row.get(primary) or {}).items()}
             percent = by_split.get(str(run.config.get("split")))
             fits = all(name == run.option(group) for group, name in (row.get("for") or {}).items())
             if percent is not None and fits:
@@ -70,8 +74,8 @@ def published(runs: Sequence[RunRecord]) -> tuple[Published, ...]:
     return tuple(found)
 
 
-def _cell(key: Mapping[str, str], found: Averaged, metric: str) -> Cell:
-    runs = found.runs
+def _cell(key: Mapping[str, str], found: Averaged, names: ScoreNames, metric: str) -> Cell:
+    runs, classes = found.runs, _classes(found.runs)
     journals = [logged(run) for run in runs]
     fractions = {run.results.get("split_fraction") for run in runs}
     starts = {run.config.get("init_sha256") for run in runs}
@@ -87,13 +91,13 @@ def _cell(key: Mapping[str, str], found: Averaged, metric: str) -> Cell:
     return Cell(
         key,
         runs,
-        averages([metric, *SCORES]),
-        iou=averages(_classes(runs), f"{BY_CLASS}/"),
-        iou_test=_known(averages(_classes(runs), f"{BY_CLASS_TEST}/")),
+        averages([metric, *scores_of(names)]),
+        by_class=averages(classes, f"{names.by_class.key}/"),
+        by_class_test=_known(averages(classes, f"{names.by_class.test}/")),
         costs={name: costs(name) for name in RUN_COSTS},
         pseudo=_known({name: average([journal.get(name) for journal in journals]) for name in PSEUDO}),
         fraction=fractions.pop() if len(fractions) == 1 else None,
-        published=published(runs) if metric == PRIMARY.key else (),
+        published=published(runs) if metric == names.primary.key else (),
         notes=(*found.notes, other_starts) if len(starts) > 1 else found.notes,
     )
 
@@ -103,26 +107,42 @@ def _known(averages: Mapping[str, Average]) -> dict[str, Average]:
 
 
 def _classes(records: Sequence[RunRecord]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for record in records for name in record.results.get(BY_CLASS) or ()))
+    tables = (record.results.get(record.names.by_class.key) or () for record in records)
+    return tuple(dict.fromkeys(name for table in tables for name in table))
 
 
-def _require_metric(metric: str, records: Sequence[RunRecord]) -> None:
+def _names(records: Sequence[RunRecord], metric: str | None) -> ScoreNames:
+    """Names of the scores of the first finished run, of those that have the metric where one is given."""
+    finished = [record for record in records if record.results]
+    having = [record for record in finished if metric is not None and record.value(metric) is not None]
+    return next((record.names for record in having or finished), MEAN_IOU)
+
+
+def _other_scores(records: Sequence[RunRecord], names: ScoreNames) -> Iterator[str]:
+    """Say which runs have no such scores, as those of another task have not."""
+    others = [record for record in records if record.results and record.names.primary != names.primary]
+    for primary in dict.fromkeys(record.names.primary.name for record in others):
+        count = sum(record.names.primary.name == primary for record in others)
+        yield f"{count} of the runs are measured by {primary} and have no {names.primary.name}."
+
+
+def _require_metric(metric: str, records: Sequence[RunRecord], names: ScoreNames) -> None:
     known = dict.fromkeys(name for record in records for name in _metrics(record))
-    if metric in known or (not known and metric in SCORES):
+    if metric in known or (not known and metric in scores_of(names)):
         return
     if not known:
         raise UserError(f"--metric={metric}: no run has finished, so that there are no results yet.")
+    totals, by_class = (name for name in known if "/" not in name), tables_of(names)
     raise UserError(
-        f"--metric={metric}: no run has it.{did_you_mean(metric, known)} "
-        f"There are: {', '.join(name for name in known if '/' not in name)}, and iou/CLASS and iou_test/CLASS."
+        f"--metric={metric}: no run has it.{did_you_mean(metric, known)} There are: {', '.join(totals)}, and "
+        f"{' and '.join(f'{key}/CLASS' for key in by_class)}."
     )
 
 
 def _metrics(record: RunRecord) -> list[str]:
-    names = [
-        f"{group}/{name}" for group in (BY_CLASS, BY_CLASS_TEST) for name in record.results.get(group) or ()
-    ]
-    return [name for name in (*SCORES, *names) if record.value(name) is not None]
+    tables = tables_of(record.names)
+    names = [f"{group}/{name}" for group in tables for name in record.results.get(group) or ()]
+    return [name for name in (*scores_of(record.names), *names) if record.value(name) is not None]
 
 
 def _baseline(given: str | None, by: Sequence[str], records: Sequence[RunRecord]) -> str | None:

@@ -12,7 +12,7 @@ from semiseg.config.marks import SPLIT_KEYS, group_role, is_harmless, mark_of
 from semiseg.declare import Mark
 from semiseg.errors import UserError, listed, nearest, shown
 from semiseg.report.records import RunRecord
-from semiseg.report.scores import BY_CLASS, NONE
+from semiseg.report.scores import NONE
 from semiseg.settings import COMPONENTS, RECORDS
 
 KINDS = ("dataset", "evaluator", "split", "iterations", "code", "settings")
@@ -68,7 +68,7 @@ def facts(record: RunRecord) -> Facts:
         if value is not None and must_agree(mark):
             found[_kind(key, mark)][key] = _comparable(mark, value)
     counts = record.results.get("split_counts") or {}
-    found["dataset"]["classes"] = list(record.results.get(BY_CLASS) or ())
+    found["dataset"]["classes"] = list(record.results.get(record.names.by_class.key) or ())
     found["evaluator"] |= {
         "validation images": counts.get("val"),
         "test images": counts.get("test"),

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg.config.marks import mark_of
+from semiseg.contracts.score_names import ScoreNames
 from semiseg.errors import shown
 from semiseg.files import read_json, replacing, write_json, write_text
 from semiseg.report.comparable import differences, matters, must_agree
 from semiseg.report.page import render_markdown
 from semiseg.report.records import RunRecord, number
-from semiseg.report.scores import BY_CLASS, BY_CLASS_TEST, CLASS_SCORE, SCORES, percent
+from semiseg.report.scores import percent, scores_of, tables_of
 from semiseg.report.tables import TextTable, csv_text
 
 if TYPE_CHECKING:
@@ -24,15 +25,14 @@ JSON, MARKDOWN, CSV, PICTURES = "comparison.json", "comparison.md", "images.csv"
 LISTS = ("config", "environment", "results", "classes", "classes_test")
 COLUMNS = ("id", "pixels", "differ", "right_a", "right_b", "only_a", "only_b", "picture")
 
-QUANTITIES = {
-    **{score.key: (f"{score.compared}, %", 100, 2) for score in SCORES.values()},
+COUNTED: dict[str, tuple[str, float, int]] = {
     "best_iteration": ("iteration of the best", 1, 0),
     "iterations": ("iterations in all", 1, 0),
     "split_fraction": ("labeled share, %", 100, 2),
     "train_images_per_s": ("training images/s", 1, 1),
     "wall_s": ("duration, s", 1, 0),
 }
-"""Numbers of ``summary.json`` that are set side by side: name for people, factor and decimals."""
+"""Numbers of ``summary.json`` that stand side by side below the scores: name for people, factor and decimals."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,18 @@ class Comparison:
     Args:
         a: The first run.
         b: The second run.
+        names: Names of the scores.
         cautions: Why the numbers do not tell which is better, a sentence each.
         config: Settings that differ, those that cannot change a result last.
         environment: Versions, devices, threads and code states that differ.
         results: Numbers of both summaries.
-        classes: IoU on the validation images by class.
-        classes_test: IoU on the test images by class; empty where there are none.
+        classes: Scores by class on the validation images.
+        classes_test: Scores by class on the test images; empty where there are none.
     """
 
     a: RunRecord
     b: RunRecord
+    names: ScoreNames
     cautions: list[str]
     config: list[ChangedValue]
     environment: list[ChangedValue]
@@ -96,13 +98,15 @@ class Comparison:
 
 def compare(a: RunRecord, b: RunRecord) -> Comparison:
     """Compare two runs by their files, whatever state they are in."""
-    results = _pairs(a.results, b.results, QUANTITIES)
+    names = (a if a.results else b).names
+    results = _pairs(a.results, b.results, _quantities(names))
     classes, classes_test = (
-        _pairs(*(run.results.get(key) or {} for run in (a, b))) for key in (BY_CLASS, BY_CLASS_TEST)
+        _pairs(*(run.results.get(key) or {} for run in (a, b))) for key in tables_of(names)
     )
     environment = [ChangedValue(*each) for each in differences(_environment(a), _environment(b))]
     results = [pair for pair in results if (pair.a, pair.b) != (None, None)]
-    return Comparison(a, b, _cautions(a, b), _changed(a, b), environment, results, classes, classes_test)
+    changed = _changed(a, b)
+    return Comparison(a, b, names, _cautions(a, b), changed, environment, results, classes, classes_test)
 
 
 def heading(found: Comparison) -> list[str]:
@@ -124,11 +128,12 @@ def tables(found: Comparison) -> list[TextTable]:
         TextTable(("", "A", "B"), [(each.key, _text(each.a), _text(each.b)) for each in values], title)
         for title, values in changed.items()
     ]
-    rows = [_numbers(pair, *QUANTITIES[pair.name]) for pair in found.results]
+    quantities = _quantities(found.names)
+    rows = [_numbers(pair, *quantities[pair.name]) for pair in found.results]
     laid.append(TextTable(("", "A", "B", "B - A"), rows, "Results", True))
     for images, pairs in (("validation", found.classes), ("test", found.classes_test)):
         rows = [_numbers(pair, pair.name, 100, 2) for pair in pairs]
-        title = f"{CLASS_SCORE} on the {images} images, %"
+        title = f"{found.names.by_class.name} on the {images} images, %"
         laid.append(TextTable(("class", "A", "B", "B - A"), rows, title, True))
     return [table for table in laid if table.rows]
 
@@ -208,6 +213,11 @@ def _remove_earlier(folder: Path) -> None:
         (folder / PICTURES / name).unlink(missing_ok=True)
 
 
+def _quantities(names: ScoreNames) -> dict[str, tuple[str, float, int]]:
+    """Numbers of ``summary.json`` that stand side by side, the scores first."""
+    return {key: (f"{score.compared}, %", 100, 2) for key, score in scores_of(names).items()} | COUNTED
+
+
 def _changed(a: RunRecord, b: RunRecord) -> list[ChangedValue]:
     """Settings that differ, those that cannot change a result last; where the runs lie is left out."""
     unlike = differences(dict(_leaves(a.config)), dict(_leaves(b.config)))
@@ -241,6 +251,8 @@ def _cautions(a: RunRecord, b: RunRecord) -> list[str]:
         found.append(f"Evaluated in other ways: evaluator.{', evaluator.'.join(keys)}.")
     if not (first and second):
         return found
+    if a.names != b.names:
+        found.append(f"Measured by other scores: {a.names.primary.name} and {b.names.primary.name}.")
     hashes = [results.get("split_sha256") or {} for results in (first, second)]
     for kind in ("labeled", "unlabeled"):
         if hashes[0].get(kind) != hashes[1].get(kind):
@@ -283,7 +295,7 @@ def _text(value: Any) -> str:
     return ABSENT if value is None else shown(value)
 
 
-def _numbers(pair: NumberPair, name: str, factor: int, decimals: int) -> list[str]:
+def _numbers(pair: NumberPair, name: str, factor: float, decimals: int) -> list[str]:
     numbers = (pair.a, pair.b, pair.change)
     a, b, change = (ABSENT if each is None else f"{each * factor:.{decimals}f}" for each in numbers)
     return [name, a, b, f"+{change}" if pair.change and pair.change > 0 else change]

@@ -15,12 +15,9 @@ from semiseg.report.gallery import Gallery, contact_sheet
 from semiseg.report.plotting import STYLES, Lines, Looks
 from semiseg.report.records import RunCurves, curves, mean_curve
 from semiseg.report.scores import (
-    CLASS_SCORE,
     COSTS,
-    PRIMARY,
     difference,
     mean_std,
-    metric_name,
     percent,
     quantity,
 )
@@ -75,12 +72,12 @@ def _number_figures(study: Study, write: Write) -> Iterator[StudyFigure]:
     for name, members in panels(cells).items():
         drawn = {cell.column: [curves(run) for run in cell.runs] for cell in members}
         own = {cell.column: looks[cell.line] for cell in members}
-        yield from _curve_figures(write, name, drawn, own)
+        yield from _curve_figures(write, study, name, drawn, own)
     yield _costs(write, study, looks)
 
 
 def _scores(write: Write, study: Study, cells: Sequence[Cell], looks: Looks) -> StudyFigure:
-    name = metric_name(study.metric)
+    name = study.metric_name
     averages = [cell.scores[study.metric] for cell in study.filled]
     alt = f"{name} in percent. {_each(study.filled, lambda cell: mean_std(cell.scores[study.metric]))}"
     placed = [cell for cell in cells if cell.fraction and cell.scores[study.metric].n]
@@ -105,7 +102,7 @@ def _scores(write: Write, study: Study, cells: Sequence[Cell], looks: Looks) -> 
         "ratio",
         f"{name} against the share of labeled images",
         alt,
-        lambda canvas: plotting.draw_ratio(canvas, lines, looks, study.metric, reference),
+        lambda canvas: plotting.draw_ratio(canvas, lines, looks, study, reference),
         caption=caption,
     )
 
@@ -116,7 +113,7 @@ def _difference(write: Write, study: Study, looks: Looks) -> Iterator[StudyFigur
         parts = _each(rows, lambda cell: difference(cell.difference))
         yield write(
             "difference",
-            f"Difference of {metric_name(study.metric)} to {study.baseline}",
+            f"Difference of {study.metric_name} to {study.baseline}",
             f"Difference to {study.baseline} in percentage points, 95 % interval in brackets. {parts}",
             lambda canvas: plotting.draw_difference(canvas, rows, looks),
             _rows_size(rows),
@@ -125,27 +122,27 @@ def _difference(write: Write, study: Study, looks: Looks) -> Iterator[StudyFigur
 
 
 def _classes(write: Write, study: Study) -> Iterator[StudyFigure]:
-    cells = [cell for cell in study.cells if cell.iou]
+    cells = [cell for cell in study.cells if cell.by_class]
     if not (cells and study.classes):
         return
 
     def extremes(cell: Cell) -> str:
-        known = {name: each.mean for name, each in cell.iou.items() if each.mean is not None}
+        known = {name: each.mean for name, each in cell.by_class.items() if each.mean is not None}
         best, worst = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
         return f"highest {best} {percent(known[best])}, lowest {worst} {percent(known[worst])}"
 
-    parts = _each([cell for cell in cells if any(each.n for each in cell.iou.values())], extremes)
+    parts = _each([cell for cell in cells if any(each.n for each in cell.by_class.values())], extremes)
     yield write(
         "classes",
-        f"{CLASS_SCORE} of each class on the validation images (%)",
-        f"Heat map of the {CLASS_SCORE} of {len(study.classes)} classes in percent. {parts}",
+        f"{study.names.by_class.name} of each class on the validation images (%)",
+        f"Heat map of the {study.names.by_class.name} of {len(study.classes)} classes in percent. {parts}",
         lambda canvas: plotting.draw_classes(canvas, cells, study.classes),
         (1.6 + 0.78 * len(cells), FRAME + 0.29 * len(study.classes)),
     )
 
 
 def _curve_figures(
-    write: Write, name: str, drawn: Mapping[str, Sequence[RunCurves]], looks: Looks
+    write: Write, study: Study, name: str, drawn: Mapping[str, Sequence[RunCurves]], looks: Looks
 ) -> Iterator[StudyFigure]:
     def lines(part: str) -> Lines:
         found = {
@@ -158,8 +155,8 @@ def _curve_figures(
         yield write(
             f"learning-{_stem(name)}",
             f"Learning curves{suffix}",
-            _curves_alt(f"{PRIMARY.name} on the validation images", scores),
-            lambda canvas: plotting.draw_learning(canvas, scores, looks),
+            _curves_alt(f"{study.names.primary.name} on the validation images", scores),
+            lambda canvas: plotting.draw_learning(canvas, scores, looks, study.names.primary.name),
         )
     coverage, accuracy = lines("coverage"), lines("accuracy")
     if coverage:

@@ -12,8 +12,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from semiseg.report.records import Curve, mean_curve
-from semiseg.report.scores import COSTS, PRIMARY, Average, metric_name, percent
-from semiseg.report.study import SPLIT_KEY, Cell
+from semiseg.report.scores import COSTS, Average, percent
+from semiseg.report.study import SPLIT_KEY, Cell, Study
 
 STYLES = {
     name: [Path(__file__).parent / "templates" / f"{part}.mplstyle" for part in ("figures", name)]
@@ -45,7 +45,7 @@ def line_look(index: int) -> dict[str, Any]:
 
 
 def draw_ratio(
-    canvas: Figure, lines: Mapping[str, Sequence[Cell]], looks: Looks, metric: str, reference: float | None
+    canvas: Figure, lines: Mapping[str, Sequence[Cell]], looks: Looks, study: Study, reference: float | None
 ) -> None:
     """Draw means over the share of labeled images, with each seed as a dot and bands of one standard deviation.
 
@@ -53,7 +53,7 @@ def draw_ratio(
         canvas: Empty figure.
         lines: Cells with runs and a fraction, by line.
         looks: Looks by line.
-        metric: Key of the score.
+        study: Study whose score is drawn.
         reference: Mean of the baseline with all labels, drawn across as a dotted line; ``None`` draws none.
     """
     axes = canvas.subplots()
@@ -61,12 +61,12 @@ def draw_ratio(
         ordered = sorted(cells, key=lambda cell: cell.fraction or 0)
         color = looks[name]["color"]
         for cell in ordered:
-            seeds = _known(cell.scores[metric], PERCENT)
+            seeds = _known(cell.scores[study.metric], PERCENT)
             axes.plot(
                 np.full(len(seeds), cell.fraction), seeds, "o", color=color, ms=3, alpha=FAINT, zorder=3
             )
         x = np.array([cell.fraction for cell in ordered], float)
-        averages = [cell.scores[metric] for cell in ordered]
+        averages = [cell.scores[study.metric] for cell in ordered]
         # What is missing becomes not a number, which is not drawn.
         mean, std = np.array([(each.mean, each.std) for each in averages], float).T * PERCENT
         axes.plot(x, mean, label=name, zorder=4, **looks[name])
@@ -75,16 +75,16 @@ def draw_ratio(
         axes.axhline(reference * PERCENT, color="C0", lw=0.8, ls=(0, (2, 3)))
     _ratio_ticks(axes, [cell for cells in lines.values() for cell in cells])
     axes.set_xlabel("labeled images")
-    axes.set_ylabel(f"{metric_name(metric)} (%)")
+    axes.set_ylabel(f"{study.metric_name} (%)")
     _legend(canvas, axes)
 
 
-def draw_learning(canvas: Figure, lines: Lines, looks: Looks) -> None:
-    """Draw the score on the validation images over the iterations: each run thin, their mean thick."""
+def draw_learning(canvas: Figure, lines: Lines, looks: Looks, score: str) -> None:
+    """Draw the primary score, by its name, over the iterations: each run thin, their mean thick."""
     axes = canvas.subplots()
     _draw_curves(axes, lines, looks)
     axes.set_xlabel("iteration of the whole run")
-    axes.set_ylabel(f"validation {PRIMARY.name} (%)")
+    axes.set_ylabel(f"validation {score} (%)")
     _legend(canvas, axes)
 
 
@@ -153,9 +153,11 @@ def draw_difference(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None
 
 
 def draw_classes(canvas: Figure, cells: Sequence[Cell], classes: Sequence[str]) -> None:
-    """Draw the IoU of each class (rows) in each cell (columns) as a heat map with its numbers."""
+    """Draw the score of each class (rows) in each cell (columns) as a heat map with its numbers."""
     axes = canvas.subplots()
-    means = [[cell.iou[name].mean if name in cell.iou else None for cell in cells] for name in classes]
+    means = [
+        [cell.by_class[name].mean if name in cell.by_class else None for cell in cells] for name in classes
+    ]
     shades = LinearSegmentedColormap.from_list(
         "iou", [rcParams["axes.facecolor"], rcParams["patch.facecolor"]]
     )

@@ -8,12 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from semiseg.config.stored import read_config
+from semiseg.contracts.score_names import ScoreNames
 from semiseg.errors import UserError
 from semiseg.files import read_json
 from semiseg.locks import LOCK, holder
-from semiseg.report.scores import BY_CLASS, BY_CLASS_TEST, LOGGED
+from semiseg.report.scores import tables_of
 from semiseg.runs.read import RESOLVED
 
 MAX_DEPTH = 4
@@ -22,8 +22,8 @@ DONE = "done"
 KILLED = "killed"
 UNREADABLE = "unreadable"
 MISSING = "missing"
-TABLES = (BY_CLASS, BY_CLASS_TEST, "split_counts", "split_sha256", "evaluator")
-"""Parts of ``summary.json`` that have names in them."""
+TABLES = ("split_counts", "split_sha256", "evaluator")
+"""Parts of ``summary.json`` that have names in them, beside the scores by class."""
 
 COVERAGE = ("train/unlabeled_used", "train/pseudo_used")
 STORED, ACCURACY, MEMORY = "pseudo/coverage", "pseudo/accuracy", "time/memory_gib"
@@ -98,6 +98,11 @@ class RunRecord:
         """Name of the option that a config group has."""
         node = self.config.get(group)
         return node.get("name") if isinstance(node, dict) else None
+
+    @property
+    def names(self) -> ScoreNames:
+        """Names of its scores."""
+        return ScoreNames.of(self.results)
 
     def value(self, metric: str) -> float | None:
         """Score or cost such as "miou" or "iou/road"; ``None`` where the run has none."""
@@ -197,7 +202,7 @@ def read_run(path: Path) -> RunRecord:
     try:
         config = _read_config(path / RESOLVED)
         summary = _read_summary(path / "summary.json") if state == DONE else None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, UserError) as error:
         state, summary = UNREADABLE, None
         status = {**status, "error": " ".join(str(error).split())}
     overrides = tuple(map(str, read_optional(path / "overrides.yaml", list)))
@@ -226,7 +231,7 @@ def read_optional(path: Path, kind: type) -> Any:
 def curves(run: RunRecord) -> RunCurves:
     """Read the curves of a run from ``metrics.jsonl``."""
     records = run.metrics()
-    score = _curve(records, LOGGED)
+    score = _curve(records, f"val/{run.names.primary.key}")
     stored = [record for record in records if number(record, STORED) is not None]
     if stored:
         return RunCurves(score, *(_curve(stored, key, joined=False) for key in (STORED, ACCURACY)))
@@ -283,17 +288,22 @@ def _without_directory(folder: Path) -> Iterator[RunRecord]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(plain, dict) or "method" not in plain:
+    config = read_config(path)
+    if "method" not in config:
         raise ValueError(f"{path.name} holds no config")
-    return {str(key): value for key, value in plain.items()}
+    return config
 
 
 def _read_summary(path: Path) -> dict[str, Any]:
     summary = read_json(path)
-    if not isinstance(summary, dict) or not all(isinstance(summary.get(key) or {}, dict) for key in TABLES):
+    try:
+        tables = (*tables_of(ScoreNames.of(summary)), *TABLES)
+        readable = all(isinstance(summary.get(key) or {}, dict) for key in tables)
+    except (AttributeError, KeyError, TypeError):
+        readable = False
+    if not readable:
         raise ValueError(f"{path.name} holds no summary")
-    return summary
+    return dict(summary)
 
 
 def _code(env: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import NamedTuple
 
+from semiseg.contracts.score_names import ScoreNames
+
 CONFIDENCE = 0.95
 NONE = "–"
 
@@ -28,41 +30,6 @@ class Score(NamedTuple):
     compared: str
     column: str = ""
 
-
-PRIMARY = Score("miou", "mIoU", "mIoU, reported network")
-CLASS_SCORE = "IoU"
-"""What ``BY_CLASS`` holds for each class."""
-
-BY_CLASS, BY_CLASS_TEST = "iou", "iou_test"
-LOGGED = f"val/{PRIMARY.key}"
-"""Key of the primary score in ``metrics.jsonl``."""
-
-SCORES = {
-    score.key: score
-    for score in (
-        PRIMARY,
-        Score(
-            f"{PRIMARY.key}_best",
-            f"{PRIMARY.name} of the best checkpoint",
-            f"{PRIMARY.name}, best network",
-            "best",
-        ),
-        Score(
-            f"{PRIMARY.key}_last",
-            f"{PRIMARY.name} of the last checkpoint",
-            f"{PRIMARY.name}, last network",
-            "last",
-        ),
-        Score(
-            f"{PRIMARY.key}_test",
-            f"{PRIMARY.name} on the test images",
-            f"{PRIMARY.name} on test images",
-            "test",
-        ),
-        Score("accuracy", "pixel accuracy", "pixel accuracy"),
-    )
-}
-BESIDE = tuple(score for score in SCORES.values() if score.column)
 
 COSTS = {
     "train_images_per_s": ("images per second", 1.0),
@@ -156,12 +123,36 @@ def paired(pairs: Sequence[tuple[float, float]]) -> Paired | None:
     return Paired(found.mean, found.mean - half, found.mean + half, found.n, found.std)
 
 
-def metric_name(metric: str) -> str:
+def scores_of(names: ScoreNames) -> dict[str, Score]:
+    """Return the scores of all classes together that ``summary.json`` holds, by key; the primary one first."""
+    primary = names.primary
+    scores = [
+        Score(primary.key, primary.name, f"{primary.name}, reported network"),
+        Score(
+            primary.best, f"{primary.name} of the best checkpoint", f"{primary.name}, best network", "best"
+        ),
+        Score(
+            primary.last, f"{primary.name} of the last checkpoint", f"{primary.name}, last network", "last"
+        ),
+        Score(primary.test, f"{primary.name} on the test images", f"{primary.name} on test images", "test"),
+        *(Score(each.key, each.name, each.name) for each in names.secondary),
+    ]
+    return {score.key: score for score in scores}
+
+
+def tables_of(names: ScoreNames) -> tuple[str, str]:
+    """Return the keys of the scores by class in ``summary.json``: on validation and on test images."""
+    return names.by_class.key, names.by_class.test
+
+
+def metric_name(metric: str, names: ScoreNames) -> str:
     """Name of a score, for example "mIoU" or "IoU of road on the test images"."""
     group, _, name = metric.partition("/")
     if name:
-        return f"{CLASS_SCORE} of {name}" + (" on the test images" if group == BY_CLASS_TEST else "")
-    return SCORES[metric].name if metric in SCORES else metric
+        on_test = " on the test images" if group == names.by_class.test else ""
+        return f"{names.by_class.name} of {name}{on_test}"
+    scores = scores_of(names)
+    return scores[metric].name if metric in scores else metric
 
 
 def percent(value: float | None, decimals: int = 1) -> str:

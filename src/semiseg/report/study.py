@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from semiseg.contracts.score_names import ScoreNames
 from semiseg.report.comparable import METHOD, grouped, of_method
 from semiseg.report.records import RunRecord
-from semiseg.report.scores import Average, GapClosed, Paired
+from semiseg.report.scores import Average, GapClosed, Paired, Score, metric_name, scores_of
 
 SPLIT_KEY = "split"
 ALL = "all runs"
@@ -69,9 +70,9 @@ class Cell:
     Args:
         key: Value of each key of ``Study.by``, in that order.
         runs: Runs that are averaged, ordered by seed and split_id; may be empty.
-        scores: Averages by key: the metric of the study and all of ``scores.SCORES``.
-        iou: Averages by class, of the reported network on the validation images.
-        iou_test: Averages by class on the test images; empty where there are none.
+        scores: Averages by key: the metric of the study and all of ``Study.scores``.
+        by_class: Averages by class, of the reported network on the validation images.
+        by_class_test: Averages by class on the test images; empty where there are none.
         costs: Averages of "iterations", "train_images_per_s", "wall_s" (seconds), "memory_gib" (peak).
         pseudo: Last "pseudo/coverage" and "pseudo/accuracy" of each run, as ``curves`` reads them; only those
             that there are.
@@ -87,8 +88,8 @@ class Cell:
     key: Mapping[str, str]
     runs: tuple[RunRecord, ...]
     scores: Mapping[str, Average]
-    iou: Mapping[str, Average] = field(default_factory=dict)
-    iou_test: Mapping[str, Average] = field(default_factory=dict)
+    by_class: Mapping[str, Average] = field(default_factory=dict)
+    by_class_test: Mapping[str, Average] = field(default_factory=dict)
     costs: Mapping[str, Average] = field(default_factory=dict)
     pseudo: Mapping[str, Average] = field(default_factory=dict)
     fraction: float | None = None
@@ -127,6 +128,7 @@ class Study:
 
     Args:
         by: Keys whose values make a cell.
+        names: Names of the scores.
         metric: Key of the score that is compared.
         baseline: Method that the others are compared with; ``None`` for no comparison.
         cells: Cells ordered by key, ratios by their size.
@@ -136,6 +138,7 @@ class Study:
     """
 
     by: tuple[str, ...]
+    names: ScoreNames
     metric: str
     baseline: str | None
     cells: tuple[Cell, ...]
@@ -147,6 +150,21 @@ class Study:
     def runs(self) -> tuple[RunRecord, ...]:
         """All runs that are averaged, cell by cell."""
         return tuple(run for cell in self.cells for run in cell.runs)
+
+    @property
+    def metric_name(self) -> str:
+        """Name of the score that is compared."""
+        return metric_name(self.metric, self.names)
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """Scores of all classes together, the primary one first."""
+        return tuple(scores_of(self.names).values())
+
+    @property
+    def beside(self) -> tuple[Score, ...]:
+        """Those of them that stand beside the score that is compared."""
+        return tuple(score for score in self.scores if score.column)
 
     @property
     def filled(self) -> tuple[Cell, ...]:

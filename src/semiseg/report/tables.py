@@ -16,15 +16,12 @@ from semiseg.report.aggregate import PSEUDO, RUN_COSTS
 from semiseg.report.comparable import PLAIN, known_values
 from semiseg.report.records import RunRecord, logged
 from semiseg.report.scores import (
-    BY_CLASS,
-    BY_CLASS_TEST,
-    SCORES,
     Average,
     difference,
     gap_closed,
     mean_std,
-    metric_name,
     percent,
+    tables_of,
 )
 from semiseg.report.study import Flagged, Study
 
@@ -71,7 +68,7 @@ class TextTable:
 
 def summary_table(study: Study) -> TextTable:
     """Main table of a study: a row a cell with its score and how it compares with the baseline."""
-    head = [*study.by, "n", metric_name(study.metric), "each seed"]
+    head = [*study.by, "n", study.metric_name, "each seed"]
     rows = []
     for cell in study.cells:
         score = cell.scores[study.metric]
@@ -118,13 +115,16 @@ def _csv_row(study: Study, run: RunRecord, flagged: Flagged | None) -> dict[str,
         "labeled": counts.get("labeled"),
         "unlabeled": counts.get("unlabeled"),
         "labeled_sha256": hashes.get("labeled"),
-        **{name: run.value(name) for name in dict.fromkeys([study.metric, *SCORES])},
+        **{
+            name: run.value(name)
+            for name in dict.fromkeys([study.metric, *(score.key for score in study.scores)])
+        },
         "best_iteration": results.get("best_iteration"),
         **{name: journal.get(name, run.value(name)) for name in RUN_COSTS},
         **{name: journal.get(name) for name in PSEUDO},
         **{
             f"{group}/{name}": run.value(f"{group}/{name}")
-            for group in (BY_CLASS, BY_CLASS_TEST)
+            for group in tables_of(study.names)
             for name in study.classes
         },
         "device": results.get("device"),

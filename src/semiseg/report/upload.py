@@ -9,7 +9,6 @@ from typing import Any
 
 from semiseg.errors import UserError
 from semiseg.report.comparable import grouped
-from semiseg.report.scores import metric_name
 from semiseg.report.study import Cell, Study, StudyFigure
 from semiseg.report.tables import runs_csv
 from semiseg.track.wandb_run import LONGEST_TAG, error_line, start
@@ -95,7 +94,7 @@ def _content(wandb: Any, study: Study, figures: Sequence[StudyFigure]) -> dict[s
             [[x for x, _ in points] for points in lines.values()],
             [[y for _, y in points] for points in lines.values()],
             keys=list(lines),
-            title=f"{metric_name(study.metric)}, mean over seeds",
+            title=f"{study.metric_name}, mean over seeds",
             xname="split_fraction",
         )
     for figure in figures:

@@ -20,10 +20,6 @@ class Segmentation:
 
     names = MEAN_IOU
 
-    def label_size(self, height: int, width: int) -> tuple[int, int]:
-        """A label has the size of its image."""
-        return height, width
-
     def evaluate(
         self,
         network: Network,

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import pytest
 
-from semiseg.config.targets import BadTarget, check_node, described, fits, locate
+from semiseg.config.targets import BadTarget, check_node, locate
 from semiseg.data.cutout import Cutout
+from semiseg.declare import described, fits
 
 
 @pytest.mark.parametrize(
