@@ -18,7 +18,7 @@ import originals
 from made_files import Tree, cityscapes_tree, voc_tree
 from semiseg.benchmark.reading import StoreFill, Work, batches, fill_store, interleaved, one_thread
 from semiseg.cli.arguments import Parser
-from semiseg.cli.benchmark import add_measuring_options, fill_table, publish, report_line, settings
+from semiseg.cli.benchmark import add_measuring_options, benchmark_config, fill_table, publish, report_line
 from semiseg.config import build
 from semiseg.config.compose import Request, compose
 from semiseg.contracts.dataset import SegDataset
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str]) -> None:
         UserError: wrong settings, or a dataset without images.
     """
     options = _parser().parse_intermixed_args(arguments)
-    source = build.dataset(settings(options))
+    source = build.dataset(benchmark_config(options))
     if not source.ids("train"):
         raise UserError(f"dataset {source.info.name} has no training images to make files of.")
     rates, fills = measure_pipelines(source, options.images, options.rounds, options.seconds, report_line)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from semiseg.contracts.dataset import Array, SegDataset
 from semiseg.data.cityscapes import LABEL_IDS, Cityscapes
-from semiseg.data.files import FileDataset
+from semiseg.data.image_files import FileDataset
 from semiseg.data.palette import bit_color
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.data.voc import Voc

@@ -1,41 +1,36 @@
 """``hydra/launcher=submitit_slurm``: every job of a sweep waits in the queue of a cluster.
 
-As in ``semiseg_launcher``, what is needed of semiseg comes with the task.
+As in ``semiseg_launcher``, everything of semiseg comes with the task.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, setup_globals
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from hydra_plugins.semiseg_launcher import finished
+from hydra_plugins.semiseg_launcher import CampaignLauncher
 
 if TYPE_CHECKING:
-    from semiseg.sweep.campaign import Campaign
+    from semiseg.sweep.job import Job
 
 
 @dataclass
 class SubmititLauncherConf:
-    """What ``hydra.launcher`` holds; what is null is left to the cluster.
+    """Settings of ``hydra.launcher``; the cluster decides those that are null.
 
     Args:
-        cluster: "slurm", or "local": all jobs at once on this machine, to try it out.
-        folder: scripts and logs of submitit; at the same place on the machines that run the jobs.
-        timeout_min: minutes of a job; one that reaches them saves and goes into the queue again.
-        max_num_timeout: how often it does.
+        cluster: queue: "slurm", or "local" for all jobs at once on this machine, to try it out.
+        folder: folder of submitit's scripts and logs, the same on the machines that run the jobs.
+        timeout_min: time limit of a job in minutes; a job that reaches it saves and goes into the queue again.
+        max_num_timeout: number of times that a job may do so.
         signal_delay_s: seconds before its end in which a job finishes its step and saves.
-        cpus_per_task: cores of a job.
-        gpus_per_node: GPUs of a job.
-        mem_gb: memory of a job.
-        array_parallelism: jobs at a time.
-        name: of the jobs in the queue.
-        partition: options of sbatch; so are the next five.
+        cpus_per_task: number of cores of a job.
+        gpus_per_node: number of GPUs of a job.
+        mem_gb: memory of a job in GB.
+        array_parallelism: number of jobs at a time.
+        name: name of the jobs in the queue.
+        partition, account, qos, constraint, exclude, comment: options of sbatch.
         setup: shell lines before each job, such as ``[module load python]``.
         additional_parameters: other options of sbatch, such as ``{mail-type: END}``.
     """
@@ -62,17 +57,17 @@ class SubmititLauncherConf:
 
 
 def register() -> None:
-    """Make the option known; after Hydra has imported its plugins, one of which may have an option of this name."""
+    """Register the option after Hydra has imported its plugins, one of which may have an option of this name."""
     ConfigStore.instance().store(
         group="hydra/launcher", name="submitit_slurm", node=SubmititLauncherConf, provider="semiseg"
     )
 
 
-class SubmititLauncher(Launcher):
+class SubmititLauncher(CampaignLauncher):
     """Hands ``semiseg train`` of every job to a queue, and waits for all of them.
 
     Args:
-        settings: see ``SubmititLauncherConf``.
+        settings: settings of ``SubmititLauncherConf``.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -81,21 +76,6 @@ class SubmititLauncher(Launcher):
             for key, value in settings.items()
         }
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra knows of the sweep.
-
-        Args:
-            hydra_context: composes configs.
-            task_function: a ``semiseg.sweep.campaign.Campaign``.
-            config: what all jobs have in common.
-        """
-        self.context = hydra_context
-        self.campaign = cast("Campaign", task_function)
-        self.config = config
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Queue all jobs; return their metrics, NaN for what did not finish."""
-        setup_globals()
-        compose = partial(self.context.config_loader.load_sweep_config, self.config)
-        jobs = self.campaign.jobs_of(job_overrides, compose)
-        return [finished(metric) for metric in self.campaign.run_queued(jobs, self.settings)]
+    def metrics(self, jobs: "list[Job]") -> list[float]:
+        """Queue all jobs and wait for them."""
+        return self.campaign.run_queued(jobs, self.settings)

@@ -18,7 +18,7 @@ from semiseg.config.compose import Composed, as_yaml, render_run_yaml
 from semiseg.config.stored import plain
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.contracts.tracking import Tracker
-from semiseg.data.check import CheckReport
+from semiseg.data.file_faults import CheckReport
 from semiseg.engine.failures import explained
 from semiseg.engine.lab import Lab
 from semiseg.engine.plan import PlannedStep, make_plan, render_plan
@@ -43,15 +43,15 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
 
     Args:
         cfg: the checked config; ``run_dir``, ``name`` and ``trainer.threads`` are set.
-        overrides: what was given on the command line, for the record.
-        plan_only: print what would be done and how long it would take, and stop.
+        overrides: overrides of the command line, for the record.
+        plan_only: whether only a plan of the steps with their duration is printed.
 
     Returns:
         Primary score of the reported network on the validation images, NaN where there are none.
 
     Raises:
         UserError: bad data, or a directory that cannot be used.
-        RunFailed: the loss is not finite, or the machine ran out of something.
+        RunFailed: the loss is not finite, or memory or disk ran out.
         Interrupted: a signal or the time limit ended the run; its state is saved.
     """
     place = RunDir(Path(cfg.run_dir).expanduser())
@@ -104,7 +104,7 @@ def _planned(cfg: Composed, session: Session, networks: Networks) -> list[Planne
 def _guarded(
     place: RunDir, cfg: Composed, session: Session, networks: Networks, report: CheckReport
 ) -> float:
-    """Run the recipe and leave, however it ends, a status file and closed trackers."""
+    """Run the recipe; leave a status file and closed trackers, however it ends."""
     earlier = place.status
     position: dict[str, Any] = {"step": earlier.get("step"), "iteration": earlier.get("iteration", 0)}
     state, error = "failed", None
@@ -136,7 +136,7 @@ def _guarded(
 
 
 def _recipe(place: RunDir, cfg: Composed, lab: Lab, report: CheckReport) -> dict[str, Any]:
-    """Train, summarize and store; returns the summary as a later process reads it."""
+    """Train, summarize and store; return the summary as a later process reads it."""
     session = lab.session
     reset_peak_memory(session.compute.device)
     began = time.perf_counter()
@@ -157,7 +157,7 @@ def _score(summary: Mapping[str, Any]) -> float:
 
 
 def _kept(place: RunDir, cfg: Composed, session: Session) -> Output:
-    """Return the output of a session with a journal and trackers that keep what is logged."""
+    """Return the output of a session with a journal and trackers that keep its log."""
     journal = JsonlTracker(place.journal)
     trackers: list[Tracker] = [journal, ConsoleTracker(session.task.names.primary, len(place.plan) or None)]
     if cfg.tracker.mode != "disabled":
@@ -193,7 +193,7 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
-    """Copy log messages into the run directory, and the traceback of what ends the run."""
+    """Copy log messages into the run directory, and the traceback of an error that ends the run."""
     handler = _LogFile(path)
     root = logging.getLogger("semiseg")
     root.addHandler(handler)

@@ -11,7 +11,7 @@ from semiseg.config.compose import Composed
 from semiseg.config.stored import plain, settings_that_matter
 from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.contracts.task import Task
-from semiseg.data.check import CheckReport, check_files
+from semiseg.data.file_faults import CheckReport, check_files
 from semiseg.data.store import stored
 from semiseg.engine.session import Compute, Data, Networks, Output, Session, Training
 from semiseg.engine.signals import StopRequest
@@ -28,15 +28,15 @@ log = logging.getLogger(__name__)
 
 
 def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple[SegDataset, CheckReport]:
-    """Build the dataset and its split, and decode every file once in the life of its store.
+    """Build the dataset and its split, and decode the files that its store lacks.
 
     Args:
         cfg: the config.
-        stop: asked between two files.
-        filled: False decodes nothing ahead into the store, and reads what is not there from the files.
+        stop: request to stop, checked between two files.
+        filled: whether the store is filled first; False reads images that it lacks from their files.
 
     Raises:
-        UserError: a leak, or bad files; names all of them. Or the store has no room.
+        UserError: a leak; bad files, all of which it names; or a store without room.
         Interrupted: a stop was requested.
     """
     dataset = build.dataset(cfg)
@@ -61,7 +61,7 @@ def open_session(
     initial = find_initial(config, here)
     for remark in initial.remarks if initial else ():
         log.warning(remark)
-    # A step is gone on with under the settings that its run began with, whatever keys have been added since.
+    # A step continues under the settings that its run began with, even if keys have been added since.
     begun = place.config if place.started and place.has_config else config
     output = Output(
         run_dir=place.path,

@@ -78,7 +78,7 @@ def shown(value: Any) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most like ``name``, or None when none is."""
+    """Return the known name that is most like ``name``, or ``None`` when none is."""
     lower = {each.lower(): each for each in known}
     found = get_close_matches(name.lower(), list(lower), n=1, cutoff=0.45)
     return lower[found[0]] if found else None

@@ -1,12 +1,14 @@
 """Small files that survive a kill at any moment: written under a temporary name, synced, then renamed."""
 
+import csv
 import hashlib
+import io
 import json
 import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,13 +20,13 @@ def temporary(path: Path) -> Path:
 
 
 def final_name(name: str) -> str:
-    """Name that a file made by ``temporary`` was to get, of whichever process; other names unchanged."""
+    """Name that a file named by ``temporary`` in any process was to get; other names stay."""
     found = re.fullmatch(r"\.(.+)\.tmp-\d+", name)
     return found[1] if found else name
 
 
 def remove_temporaries(directory: Path, recursive: bool = False) -> None:
-    """Remove what killed processes left unfinished; nobody may be writing there."""
+    """Remove files that killed processes left unfinished; no process may be writing there."""
     for path in directory.rglob(".*.tmp-*") if recursive else directory.glob(".*.tmp-*"):
         path.unlink(missing_ok=True)
 
@@ -40,7 +42,7 @@ def sync_directory(directory: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that becomes ``path`` at the end of the block; an error leaves the former one.
+    """Open a file that becomes ``path`` at the end of the block; an error leaves the previous one.
 
     At any moment the old or the new file is there, whole.
     """
@@ -63,6 +65,13 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
+def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Replace a CSV file, with the promises of ``replacing``."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
+
+
 def copy(source: Path, target: Path) -> None:
     """Replace ``target`` by a copy of ``source``, with the promises of ``replacing``."""
     with source.open("rb") as reader, replacing(target) as writer:
@@ -80,7 +89,7 @@ def read_json(path: Path) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON cannot hold, by None at any depth."""
+    """Replace NaN and infinity, which JSON cannot hold, by ``None`` at any depth."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

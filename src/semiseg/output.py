@@ -1,4 +1,4 @@
-"""Printing to a reader that may go away, as in ``semiseg train | head``; tables of text; collecting what is logged."""
+"""Output to a reader that may go away, as in ``semiseg train | head``; tables of text; collected log messages."""
 
 import logging
 import os
@@ -9,10 +9,10 @@ from typing import Any, TextIO
 
 
 class _Lasting:
-    """A text stream that goes on into nothing once its reader has gone.
+    """A text stream that drops its text once its reader has gone.
 
     Args:
-        stream: what is written to.
+        stream: stream that is written to.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -30,14 +30,14 @@ class _Lasting:
             return len(text)
 
     def flush(self) -> None:
-        """Flush, or drop what waits."""
+        """Flush, or drop the buffer."""
         try:
             self._stream.flush()
         except BrokenPipeError:
             self._divert()
 
     def _divert(self) -> None:
-        # What is still in the stream's buffer goes there too, now or at exit.
+        # The rest of the stream's buffer goes there too, now or at exit.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
@@ -45,21 +45,21 @@ class _Lasting:
 
 @contextmanager
 def lasting_output() -> Iterator[None]:
-    """Let a command finish its work where nobody reads its standard output or error any more."""
-    former = sys.stdout, sys.stderr
-    wrapped = [_Lasting(stream) for stream in former]
+    """Make a command finish its work even if nobody reads its standard output or error any more."""
+    original = sys.stdout, sys.stderr
+    wrapped = [_Lasting(stream) for stream in original]
     sys.stdout, sys.stderr = wrapped
     try:
         yield
     finally:
         for stream in wrapped:
             stream.flush()
-        sys.stdout, sys.stderr = former
+        sys.stdout, sys.stderr = original
 
 
 @contextmanager
 def collected_messages() -> Iterator[list[str]]:
-    """Collect what the package logs instead of printing it."""
+    """Collect the messages that the package logs instead of printing them."""
     texts: list[str] = []
 
     class Collector(logging.Handler):
@@ -76,8 +76,15 @@ def collected_messages() -> Iterator[list[str]]:
         logger.propagate = propagate
 
 
+def duration(seconds: float) -> str:
+    """Write a time as minutes and seconds, with hours where there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def text_table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
-    """Lay out rows below their titles in columns; those that ``left`` names are aligned to the left."""
+    """Return rows below their titles as lines of columns; those in ``left`` are aligned to the left."""
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from semiseg.tasks.samples import IGNORED_COLOR, colorize
 Bits = Literal[8, 16]
 ROW_HEIGHT = 22
 MAP_EFFORT, PHOTO_EFFORT = 6, 1
-"""How hard PNG tries, 0 to 9: photos hardly become smaller by more effort."""
+"""Compression levels of PNG, 0 to 9, for maps and photos; photos hardly become smaller by a higher one."""
 
 
 def save(path: Path, picture: Image.Image, effort: int = MAP_EFFORT) -> None:
@@ -29,7 +29,7 @@ def indexed(label: Array, info: DatasetInfo) -> Image.Image:
     """Return a palette picture whose pixels are the labels themselves.
 
     Args:
-        label: ``(H, W) uint8``.
+        label: label map ``(H, W) uint8``.
         info: colors of the classes; other values are white.
     """
     return paletted(label, dict(enumerate(info.palette)))
@@ -46,11 +46,11 @@ def paletted(values: Array, colors: Mapping[int, Color]) -> Image.Image:
 
 
 def overlaid(image: Array, label: Array, info: DatasetInfo, opacity: float = 0.5) -> Image.Image:
-    """Lay the colors of the classes over a picture.
+    """Return a picture with the colors of the classes over it.
 
     Args:
-        image: ``(H, W, 3) uint8`` RGB.
-        label: ``(H, W) uint8``.
+        image: image ``(H, W, 3) uint8`` RGB.
+        label: label map ``(H, W) uint8``.
         info: colors of the classes.
         opacity: share of the color, 0 to 1.
     """
@@ -58,13 +58,13 @@ def overlaid(image: Array, label: Array, info: DatasetInfo, opacity: float = 0.5
 
 
 def gray(confidence: NDArray[np.float32], bits: Bits = 8) -> Image.Image:
-    """Return shares ``(H, W) float32``, 0 to 1, as a gray picture whose largest value, 255 or 65535, stands for 1."""
+    """Return shares ``(H, W) float32``, 0 to 1, as a gray picture whose largest value, 255 or 65535, means 1."""
     largest, kind = (255, np.uint8) if bits == 8 else (65535, np.uint16)
     return Image.fromarray(np.rint(np.nan_to_num(confidence).clip(0, 1) * largest).astype(kind))
 
 
 def legend(info: DatasetInfo) -> Image.Image:
-    """Draw the colors of the classes beside their label values and names."""
+    """Draw the colors of the classes with their label values and names."""
     font = ImageFont.load_default(13)
     texts = [f"{value}  {name}" for value, name in enumerate(info.classes)]
     width = 44 + max(int(font.getlength(text)) for text in texts)

@@ -1,4 +1,4 @@
-"""How far a command is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a command: a bar on a terminal, a line now and then elsewhere."""
 
 import sys
 import time
@@ -11,14 +11,14 @@ LINE_SECONDS = 30.0
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show on standard error how many pieces of work are done and how long the rest takes.
+    """Show on standard error the number of pieces of work done and the time that the rest takes.
 
     Args:
-        what: what is done, for example "predict".
+        what: name of the work, for example "predict".
         total: number of pieces.
 
     Yields:
-        What is to be called after each piece.
+        A function to call after each piece.
     """
     if not sys.stderr.isatty():
         yield _lines(what, total)

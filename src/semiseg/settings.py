@@ -108,7 +108,7 @@ class EvaluatorSettings:
 
 @record
 class TrackerSettings:
-    """Where numbers go beside metrics.jsonl."""
+    """Where numbers go in addition to metrics.jsonl."""
 
     name: Annotated[str, Mark(role="label")] = "default"
     """Name of the option."""

@@ -19,7 +19,7 @@ Stored = Mapping[str, Any] | None
 
 
 def summarize(config: Config, lab: Lab, network: Network, wall_seconds: float) -> dict[str, Any]:
-    """Evaluate the reported network once more where that is needed, and collect what the run comes to.
+    """Evaluate the reported network once more where that is needed, and collect the result of the run.
 
     The validation result is that of the fit the network comes from; test images, where there are any, are
     evaluated here and only here.
@@ -27,7 +27,7 @@ def summarize(config: Config, lab: Lab, network: Network, wall_seconds: float) -
     Args:
         config: the run's config.
         lab: the finished recipe.
-        network: what the method returned.
+        network: network that the method returned.
         wall_seconds: duration of this process's part of the run.
     """
     session = lab.session
@@ -79,7 +79,7 @@ def _scores(session: Session, reported: Stored, best: Stored, last: Stored, test
 
 
 def _beginnings(lab: Lab) -> dict[str, Any]:
-    """What the run has from other runs, with the digests of their files; nothing where it began by itself."""
+    """Fits and weights taken from other runs, with the digests of their files; empty without any."""
     found: dict[str, Any] = {}
     if lab.networks.initial is not None:
         found["init_from"] = lab.networks.initial.summary()
@@ -101,7 +101,7 @@ def _split_facts(split: Split) -> dict[str, Any]:
 
 
 def _work(lab: Lab, wall_seconds: float) -> dict[str, Any]:
-    """What the steps did and how long it took, over all processes of the run."""
+    """Work of the steps and its duration, over all processes of the run."""
     fits = lab.fits.values()
     seconds = sum(fit["training_seconds"] for fit in fits)
     return {

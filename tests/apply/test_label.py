@@ -12,8 +12,8 @@ from processes import Command
 from semiseg.apply import labeling_order as labeling
 from semiseg.apply.prediction_stability import Stability, snapshot_files
 from semiseg.cli import main
-from semiseg.data.files import read_image, read_mask
 from semiseg.data.folder import Folder
+from semiseg.data.image_files import read_image, read_mask
 from semiseg.data.shapes import Shapes
 from semiseg.files import read_json
 from semiseg.pseudo import above_thresholds, class_balanced_thresholds

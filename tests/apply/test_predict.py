@@ -11,7 +11,7 @@ from processes import Command
 from semiseg.apply.predict_folder import Predictions
 from semiseg.cli import main
 from semiseg.cli.eval import evaluate_run
-from semiseg.data.files import read_mask
+from semiseg.data.image_files import read_mask
 from semiseg.data.shapes import Shapes
 from semiseg.files import read_json
 from semiseg.runs.predictor import Predictor
@@ -60,7 +60,7 @@ def test_labels_are_those_that_eval_counts(varied_run, tmp_path, capsys):
     for image_id in split.val:
         label = read_mask(tmp_path / "out/labels" / f"{image_id}.png")
         matrix.update(torch.from_numpy(label), torch.from_numpy(dataset.mask(image_id)))
-    expected = evaluate_run(run, "reported", "val", run.evaluator(), torch.device("cpu"))
+    expected = evaluate_run(run, "reported", "val", run.evaluator(), torch.device("cpu")).result
     assert matrix.compute().as_dict()["confusion"] == expected["confusion"]
     assert "5 images predicted: labels, overlay, confidence in" in capsys.readouterr().out
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from semiseg.contracts.dataset import ids_sha256
-from semiseg.data.check import BadFilesError, check_files, measurable
 from semiseg.data.cityscapes import CLASSES, Cityscapes
+from semiseg.data.file_faults import BadFilesError, check_files, measurable
 from semiseg.errors import UserError
 from semiseg.splits.split import make_split
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg.data.check import check_files
+from semiseg.data.file_faults import check_files
 from semiseg.data.folder import Folder
 from semiseg.errors import UserError
 from semiseg.splits.split import make_split
@@ -138,7 +138,7 @@ def test_palette_is_distinct_or_given(tree):
         ({"val": 1.5}, "dataset.val=1.5: expected a share between 0 and 1"),
         ({"val": "list.txt"}, r"cannot read the id list .*list\.txt"),
         ({"val": "val"}, r"neither .*val\.txt nor a folder .*dataset\.val=0\.2"),
-        ({"void": [2]}, "void value 2 is a class, or no byte; expected .* beside 0 to 2"),
+        ({"void": [2]}, "void value 2 is a class, or no byte; expected .* other than 0 to 2"),
         ({"images": "pictures"}, r"no images in .*pictures"),
         ({"masks": "labels"}, r"a\.jpg needs a\.png there, but it holds no images"),
         ({"values": [0, 1]}, r"values=\[0, 1\]: expected one entry for each of 3 classes"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semiseg.data.check import BadFilesError, check_files
+from semiseg.data.file_faults import BadFilesError, check_files
 from semiseg.data.folder import Folder
 from semiseg.data.store import stored
 from semiseg.errors import UserError

@@ -20,12 +20,12 @@ from PIL import Image
 from semiseg.cli import main
 from semiseg.contracts.dataset import Split
 from semiseg.contracts.training import Budget
-from semiseg.data import files, store_files, store_fill
+from semiseg.data import image_files, store_files, store_fill
 from semiseg.data import store as store_module
 from semiseg.data.camvid import CamVid
-from semiseg.data.check import BadFilesError, check_files
 from semiseg.data.cityscapes import Cityscapes
 from semiseg.data.epochs import labeled
+from semiseg.data.file_faults import BadFilesError, check_files
 from semiseg.data.folder import Folder
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.loading import batches
@@ -73,8 +73,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of all files that were read from here on."""
     names: list[str] = []
     for name in ("read_image", "read_mask"):
-        real = getattr(files, name)
-        monkeypatch.setattr(files, name, lambda path, real=real: (names.append(path.name), real(path))[1])
+        real = getattr(image_files, name)
+        monkeypatch.setattr(
+            image_files, name, lambda path, real=real: (names.append(path.name), real(path))[1]
+        )
     return names
 
 
@@ -183,7 +185,7 @@ def test_a_changed_dataset_leaves_no_dead_parts(tree: Path, cache: Path) -> None
 def test_another_decoder_decodes_again(tree: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(store_files, "DECODER", "pillow 1.0")
-        patch.setattr(files, "read_image", lambda path: np.zeros((8, 8, 3), np.uint8))
+        patch.setattr(image_files, "read_image", lambda path: np.zeros((8, 8, 3), np.uint8))
         open_store(tree, cache)
     assert_equal(open_store(tree, cache), camvid(tree, cache))
     assert len(parts(cache)) == 1
@@ -272,7 +274,7 @@ def test_parts_have_a_limit(tmp_path: Path) -> None:
     index = read_index(tmp_path, "images")
     assert len({entry.part for entry in index.values()}) > 1
     assert max(path.stat().st_size for path in tmp_path.glob("*.bin")) <= 5000
-    reader = store_files.Parts(tmp_path)
+    reader = store_files.PartReader(tmp_path)
     for key, entry in index.items():
         np.testing.assert_array_equal(reader.read("images", entry), arrays[int(key.file)])
 
@@ -492,7 +494,7 @@ def test_where_stores_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert cache_folder(None) == tmp_path / "xdg" / "semiseg"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder(None) == Path.home() / ".cache" / "semiseg"
-    assert Path(files.__file__).parents[1] not in cache_folder(None).parents
+    assert Path(image_files.__file__).parents[1] not in cache_folder(None).parents
 
 
 RUN = (

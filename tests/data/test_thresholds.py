@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from semiseg.contracts.dataset import Array
-from semiseg.data.pseudo import Confidence, PseudoLabels, PseudoWriter, above_thresholds
+from semiseg.contracts.dataset import Array, Confidence
+from semiseg.data.pseudo import PseudoLabels, PseudoWriter, above_thresholds
 from semiseg.errors import UserError
 from semiseg.pseudo import class_balanced_thresholds, label_image
 

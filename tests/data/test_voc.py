@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from semiseg.contracts.dataset import ids_sha256
-from semiseg.data.check import BadFilesError, check_files
+from semiseg.data.file_faults import BadFilesError, check_files
 from semiseg.data.palette import bit_color
 from semiseg.data.voc import Voc
 from semiseg.errors import UserError

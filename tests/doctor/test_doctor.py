@@ -144,7 +144,7 @@ def test_little_memory_and_disk(home, monkeypatch):
     found = problems(installation.memory())
     assert "GiB of memory are free" in found[0]
     assert "--shm-size" in found[1]
-    assert "runs: only" in problems(installation.disk({"runs": home / "not" / "there"}))[0]
+    assert "runs: only" in problems(installation.disk_space({"runs": home / "not" / "there"}))[0]
 
 
 def test_counts_and_missing_files(data, capsys):

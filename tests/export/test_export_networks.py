@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from semiseg.errors import RunFailed, UserError
 from semiseg.export import graph as export_network
-from semiseg.export.verification import compare
+from semiseg.export.verification import compare_predictions
 from semiseg.models.build import segmentation_model
 from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
@@ -45,7 +45,7 @@ def test_right_at_sizes_that_were_not_traced(case: str) -> None:
     smallest = export_network.smallest_side(model, settings)
     write = export_network.as_onnx if form == "onnx" else export_network.as_torch
     content = write(export_network.trace(model, settings), {})
-    found = compare(export_network.opened(content, form), model, settings, smallest)
+    found = compare_predictions(export_network.opened(content, form), model, settings, smallest)
     assert [each.images for each in found] == [1, 2, 1]
     assert max(each.difference for each in found) < 1e-4
 
@@ -73,7 +73,7 @@ def test_a_network_that_predicts_otherwise_is_refused(fault: str, message: str) 
 
     model = network(DeepLabV2, {})
     with pytest.raises(RunFailed, match=message):
-        compare(faulty, model, EvaluatorSettings(), 16)
+        compare_predictions(faulty, model, EvaluatorSettings(), 16)
 
 
 class OwnPool(nn.Module):

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from semiseg.contracts.dataset import Array
-from semiseg.data.pseudo import Confidence, above_thresholds
+from semiseg.contracts.dataset import Array, Confidence
+from semiseg.data.pseudo import above_thresholds
 from semiseg.pseudo import class_balanced_thresholds, label_image
 
 pytestmark = pytest.mark.golden("DMT pseudo-labels")

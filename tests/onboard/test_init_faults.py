@@ -61,7 +61,7 @@ def test_bad_files_are_named_together(here, capsys):
     assert not (here / "dataset").exists()
     init(root, "--skip-bad")
     assert written()["skip_bad"] is True
-    assert "left out 2 files" in capsys.readouterr().out
+    assert "left out 2 unusable files" in capsys.readouterr().out
     (root / "masks" / "c.png").write_bytes(b"")
     text = refused(capsys, root, "--force")
     assert "c.png (id c): empty file" in text

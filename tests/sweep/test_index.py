@@ -9,7 +9,7 @@ import pytest
 from semiseg.errors import UserError
 from semiseg.files import write_json
 from semiseg.runs.directory import RunDir
-from semiseg.sweep.index import Index, held
+from semiseg.sweep.index import Index, locked_sweep
 from semiseg.sweep.job import Job
 
 NAME = "shapes-cps-s0-0123abcd"
@@ -102,8 +102,12 @@ def test_directories_that_cannot_hold_a_sweep(tmp_path: Path) -> None:
         "file": "it is a file",
         "file/x": "Not a directory",
     }.items():
-        with pytest.raises(UserError, match=reason), held(tmp_path / name):
+        with pytest.raises(UserError, match=reason), locked_sweep(tmp_path / name):
             pass
-    with held(tmp_path / "new"), pytest.raises(UserError, match="Another sweep"), held(tmp_path / "new"):
+    with (
+        locked_sweep(tmp_path / "new"),
+        pytest.raises(UserError, match="Another sweep"),
+        locked_sweep(tmp_path / "new"),
+    ):
         pass
     assert not (tmp_path / "new").exists()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from semiseg.sweep.job import Job
-from semiseg.sweep.machine import cuda_devices, environment
+from semiseg.sweep.machine import cuda_devices, job_environment
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def threads(n_jobs: int, workers: int = 0) -> int:
     job = Job(Path("x"), (), num_workers=workers)
-    return int(environment(job, 0, n_jobs, [])["OMP_NUM_THREADS"])
+    return int(job_environment(job, 0, n_jobs, [])["OMP_NUM_THREADS"])
 
 
 def test_cores_are_divided() -> None:
@@ -36,7 +36,7 @@ def test_a_number_that_the_user_has_set_is_kept_where_there_are_cores_for_it(
 def test_gpus_are_dealt_out() -> None:
     def gpu(device: str, slot: int, devices: list[str]) -> str | None:
         job = Job(Path("x"), (), device=device)
-        return environment(job, slot, 4, devices).get("CUDA_VISIBLE_DEVICES")
+        return job_environment(job, slot, 4, devices).get("CUDA_VISIBLE_DEVICES")
 
     assert [gpu("auto", slot, ["4", "GPU-a"]) for slot in range(4)] == ["4", "GPU-a"] * 2
     assert gpu("cuda", 1, ["0", "1"]) == "1"

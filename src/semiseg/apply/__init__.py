@@ -1,1 +1,1 @@
-"""Finished runs applied to pictures and datasets."""
+"""Use of finished runs on pictures and datasets."""

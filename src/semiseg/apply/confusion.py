@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,22 +10,19 @@ from matplotlib import rc_context
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from semiseg.files import replacing, write_text
+from semiseg.files import replacing, write_csv
 
 CORNER = "true class / predicted"
 NUMBERED = 40
-"""With more classes than this the cells have no room for numbers."""
+"""Largest number of classes at which the cells have room for numbers."""
 DARK = 0.55
 SHADES = LinearSegmentedColormap.from_list("share", ["#ffffff", "#0072b2"])
 
 
 def write_table(path: Path, confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
     """Write pixel counts as CSV: one true class a row, one predicted class a column."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([CORNER, *classes])
-    writer.writerows([name, *row] for name, row in zip(classes, confusion, strict=True))
-    write_text(path, text.getvalue())
+    rows = ([name, *row] for name, row in zip(classes, confusion, strict=True))
+    write_csv(path, [[CORNER, *classes], *rows])
 
 
 def write_picture(path: Path, confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> None:

@@ -1,9 +1,7 @@
-"""How well a network does on each image, and pictures of those where it does worst."""
+"""Scores of a network on each image, and pictures of the worst."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.contracts.tracking import Sample
-from semiseg.files import write_text
+from semiseg.files import write_csv
 from semiseg.pictures import gray, legend, save
 from semiseg.tasks.metrics import ConfusionMatrix
 from semiseg.tasks.samples import colorize, side_by_side
@@ -24,14 +22,14 @@ WRONG = (213, 94, 0)
 
 @dataclass(frozen=True)
 class ImageScore:
-    """How well one image is predicted.
+    """Score of one predicted image.
 
     Args:
-        id: of the image.
+        id: id of the image.
         miou: mean IoU over the classes in truth or prediction, 0-1; NaN where no pixel counts.
         accuracy: share of the counted pixels that are predicted right.
-        pixels: how many count.
-        iou: of each class; None for one in neither truth nor prediction.
+        pixels: number of pixels that count.
+        iou: IoU of each class; ``None`` for one in neither truth nor prediction.
     """
 
     id: str
@@ -45,9 +43,9 @@ class ImageScores:
     """Scores each image of an evaluation; an argument ``watch`` of ``evaluate``.
 
     Args:
-        ids: of the images, in the order of the evaluation.
+        ids: ids of the images, in the order of the evaluation.
         info: the classes.
-        done: called for each image.
+        done: function called after each image.
     """
 
     def __init__(self, ids: Sequence[str], info: DatasetInfo, done: Callable[[], None]) -> None:
@@ -57,7 +55,7 @@ class ImageScores:
         self._scores: list[ImageScore] = []
 
     def __call__(self, labels: Tensor, truth: Tensor) -> None:
-        """Take in a batch, ``(N, H, W)`` each."""
+        """Score a batch of labels and truth, ``(N, H, W)`` each."""
         for own_labels, own_truth in zip(labels, truth, strict=True):
             matrix = ConfusionMatrix(
                 self._info.num_classes, ignore_index=self._info.ignore_index, device=labels.device
@@ -75,25 +73,23 @@ class ImageScores:
 
 def write_scores(path: Path, ranked: Sequence[ImageScore], classes: Sequence[str]) -> None:
     """Write a CSV file with one image a row, in their order; shares are 0-1, empty where there is none."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "miou", "accuracy", "pixels", *(f"iou {name}" for name in classes)])
+    rows = [["image", "miou", "accuracy", "pixels", *(f"iou {name}" for name in classes)]]
     for each in ranked:
         totals = [f"{each.miou:.6f}", f"{each.accuracy:.6f}"] if each.pixels else ["", ""]
         shares = ["" if share is None else f"{share:.6f}" for share in each.iou]
-        writer.writerow([each.id, *totals, each.pixels, *shares])
-    write_text(path, text.getvalue())
+        rows.append([each.id, *totals, str(each.pixels), *shares])
+    write_csv(path, rows)
 
 
 def write_worst(
     folder: Path, samples: Sequence[Sample], scores: Sequence[ImageScore], info: DatasetInfo
 ) -> None:
-    """Write a picture of each image, the worst first, and the legend; pictures of an earlier time are removed.
+    """Write a picture of each image, the worst first, and the legend; earlier pictures are removed.
 
     Args:
-        folder: made if needed.
+        folder: folder, which is made if needed.
         samples: images with their masks and predictions.
-        scores: of the same images.
+        scores: scores of the same images.
         info: names and colors of the classes.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The pictures that a command is given: files, folders and patterns, and the names of what is made of them."""
+"""Pictures given to a command as files, folders and patterns, and names for the files made of them."""
 
 import glob
 import os
@@ -11,19 +11,19 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from semiseg.data.files import image_files
+from semiseg.data.image_files import image_files
 from semiseg.errors import UserError, listed, nearest
 from semiseg.splits.lists import IMAGE_SUFFIXES, without_suffix
 
 LARGEST_PIXELS = 2**30
-"""PIL takes a picture of more than twice as many pixels for an attack, and refuses it."""
+"""Largest picture that PIL decodes without a warning; it refuses one of more than twice as many pixels."""
 LABELED = ("images", "masks", "confidence", "legend.png")
 WRITTEN = {
     "predict.json": ("labels", "overlay", "confidence", "legend.png"),
     "label.json": LABELED,
     ".unfinished": LABELED,
 }
-"""What ``semiseg predict`` and ``label`` write, beside the file or folder by which theirs is known."""
+"""Names of what ``semiseg predict`` and ``label`` write, by the file or folder that marks their output."""
 
 
 class _Named(NamedTuple):
@@ -42,7 +42,7 @@ def find_images(arguments: Sequence[str | Path]) -> dict[str, Path]:
     results may lie among the pictures; it is taken where its own folder is named, such as "OUT/images".
 
     Args:
-        arguments: as on the command line.
+        arguments: arguments of the command line.
 
     Returns:
         Absolute paths, in the order of the arguments, by names for what is made of them: paths with ``/`` and
@@ -50,7 +50,7 @@ def find_images(arguments: Sequence[str | Path]) -> dict[str, Path]:
         but the extension, or in upper and lower case, keep the extension.
 
     Raises:
-        UserError: naming each argument that names nothing.
+        UserError: arguments that name no picture; it lists all of them.
     """
     found: list[_Named] = []
     faults: list[str] = []
@@ -68,13 +68,13 @@ def find_images(arguments: Sequence[str | Path]) -> dict[str, Path]:
 
 @contextmanager
 def large_pictures() -> Iterator[None]:
-    """Let PIL decode pictures of up to two gigapixels, where it refuses a twelfth of that by default."""
-    former = Image.MAX_IMAGE_PIXELS
+    """Make PIL decode pictures of up to two gigapixels; by default it refuses a twelfth of that."""
+    previous = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS
     try:
         yield
     finally:
-        Image.MAX_IMAGE_PIXELS = former
+        Image.MAX_IMAGE_PIXELS = previous
 
 
 def _named(argument: str) -> _Named:
@@ -118,13 +118,13 @@ def _own(argument: str, files: Sequence[Path], folder: Path) -> list[Path]:
     if not own:
         raise UserError(
             f"{argument}: all images there were written by `semiseg predict` or `semiseg label`. Name their own "
-            "folder to take them all the same"
+            "folder to take them anyway"
         )
     return own
 
 
 def _written(folder: Path) -> set[str]:
-    """What semiseg wrote into a folder, by name."""
+    """Names of what semiseg wrote into a folder."""
     return {name for record, names in WRITTEN.items() if (folder / record).exists() for name in names}
 
 
@@ -136,12 +136,12 @@ def _absent(argument: str, path: Path) -> str:
 
 
 def _absolute(path: Path) -> Path:
-    """Without links resolved, so that names are those that a person sees."""
+    """Absolute path without links resolved, so that names are those that a person sees."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() follows links
 
 
 def _distinct(files: Sequence[Path], base: Path) -> dict[str, Path]:
-    """Name files below a folder without extension where that tells them apart, else with it."""
+    """Name files below a folder without extension where that keeps them distinct, else with it."""
     full = {path: path.relative_to(base).as_posix() for path in files}
     names = {path: without_suffix(PurePosixPath(name)) for path, name in full.items()}
     while True:

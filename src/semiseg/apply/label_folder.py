@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
 from semiseg.apply.mask_coding import MaskCoding
-from semiseg.contracts.dataset import Array, DatasetInfo
-from semiseg.data.files import read_image
+from semiseg.contracts.dataset import Array, Confidence, DatasetInfo
+from semiseg.data.image_files import read_image
 from semiseg.errors import UserError
-from semiseg.files import copy, write_json, write_text
+from semiseg.files import copy, write_csv, write_json, write_text
 from semiseg.pictures import PHOTO_EFFORT, gray, legend, save
 from semiseg.splits.lists import IMAGE_SUFFIXES, shown
-
-if TYPE_CHECKING:
-    from semiseg.data.pseudo import Confidence
 
 IMAGES, MASKS, CONFIDENCE = "images", "masks", "confidence"
 RANKING, RECORD, CLASSES, LEGEND = "ranking.csv", "label.json", "classes.txt", "legend.png"
 STORE = ".unfinished"
-"""Subfolder for labels and confidences until all thresholds are known; it marks work that can be continued."""
+"""Subfolder of labels and confidences until all thresholds are known; it marks work that can be continued."""
 ORIGIN = "origin.txt"
 
 
 @dataclass(frozen=True)
 class Rank:
-    """What is known about a labeled picture.
+    """Rank of a labeled picture.
 
     Args:
-        name: see ``find_images``.
-        confidence: mean over its pixels.
-        stability: see ``Stability``; None where it was not asked for.
+        name: name of the picture, see ``find_images``.
+        confidence: mean confidence of its pixels.
+        stability: score of ``Stability``; ``None`` where it was not computed.
         labeled: share of its pixels above the thresholds.
     """
 
@@ -53,10 +48,10 @@ class LabelFolder:
     """A folder of labeled pictures, as ``dataset=folder`` reads it.
 
     Args:
-        folder: where it lies.
-        sources: the pictures by name.
-        coding: how masks are written.
-        link: link to the pictures instead of copying them.
+        folder: path of the folder.
+        sources: picture files by name.
+        coding: numbers and colors of the masks.
+        link: whether the pictures are linked instead of copied.
     """
 
     def __init__(self, folder: Path, sources: Mapping[str, Path], coding: MaskCoding, link: bool) -> None:
@@ -66,24 +61,24 @@ class LabelFolder:
         self._coding, self._link = coding, link
 
     def image(self, name: str) -> Path:
-        """Where the picture goes; one of an extension that no dataset finds becomes a PNG."""
+        """File of the picture; one of an extension that no dataset finds becomes a PNG."""
         suffix = self._sources[name].suffix
         return self.folder / IMAGES / f"{name}{suffix if suffix.lower() in IMAGE_SUFFIXES else '.png'}"
 
     def mask(self, name: str) -> Path:
-        """Where the mask goes."""
+        """File of the mask."""
         return self.folder / MASKS / f"{name}.png"
 
     def confidence(self, name: str) -> Path:
-        """Where the confidence goes."""
+        """File of the confidence."""
         return self.folder / CONFIDENCE / f"{name}.png"
 
     def open(self, force: bool, origin: str) -> None:
         """Make the folder ready; unfinished work of the same origin is continued.
 
         Args:
-            force: replace what is there.
-            origin: hash of the pictures and of what their labels depend on.
+            force: whether existing files are replaced.
+            origin: hash of the pictures and of everything else that their labels depend on.
 
         Raises:
             UserError: files would be replaced without ``force``, which may have been corrected by hand; a picture
@@ -128,12 +123,12 @@ class LabelFolder:
         """Write ranking, names of the classes, legend and record.
 
         Args:
-            ranks: of all pictures, the one to label next first.
+            ranks: ranks of all pictures, the one to label next first.
             written: names of the pictures that were written.
             info: classes.
-            record: what the labels depend on.
+            record: origin of the labels.
         """
-        write_text(self.folder / RANKING, self._ranking(ranks, set(written)))
+        write_csv(self.folder / RANKING, self._ranking(ranks, set(written)))
         values = dict(zip(info.classes, self._coding.numbers, strict=True))
         write_text(self.folder / CLASSES, "".join(f"{name},{value}\n" for name, value in values.items()))
         save(self.folder / LEGEND, legend(info))
@@ -142,7 +137,7 @@ class LabelFolder:
         shutil.rmtree(self.store)
 
     def abandon(self) -> None:
-        """Take away what was made for pictures of which none could be labeled."""
+        """Remove the unfinished folder of pictures of which none could be labeled."""
         shutil.rmtree(self.store)
         with suppress(OSError):  # it holds something else
             self.folder.rmdir()
@@ -162,12 +157,10 @@ class LabelFolder:
         else:
             copy(source, target)
 
-    def _ranking(self, ranks: Sequence[Rank], written: set[str]) -> str:
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
+    def _ranking(self, ranks: Sequence[Rank], written: set[str]) -> Iterator[list[Any]]:
         with_stability = any(rank.stability is not None for rank in ranks)
         extra = ["stability"] if with_stability else []
-        rows.writerow(["rank", "image", "mask", "confidence", *extra, "labeled", "source"])
+        yield ["rank", "image", "mask", "confidence", *extra, "labeled", "source"]
         for place, rank in enumerate(ranks, start=1):
             here = rank.name in written
             files = [
@@ -175,11 +168,8 @@ class LabelFolder:
                 for path in (self.image(rank.name), self.mask(rank.name))
             ]
             stability = [f"{rank.stability:.4f}"] if rank.stability is not None else [""] * with_stability
-            rows.writerow(
-                [place, *(files if here else ("", "")), f"{rank.confidence:.4f}", *stability, f"{rank.labeled:.4f}",
-                 self._sources[rank.name]]
-            )  # fmt: skip
-        return text.getvalue()
+            scores = [f"{rank.confidence:.4f}", *stability, f"{rank.labeled:.4f}"]
+            yield [place, *(files if here else ("", "")), *scores, self._sources[rank.name]]
 
 
 def _says(path: Path, text: str) -> bool:

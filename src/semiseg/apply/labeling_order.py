@@ -1,4 +1,4 @@
-"""From pictures to a folder of pseudo-labels, in passes that can be interrupted and continued."""
+"""Labeling of pictures into a folder, in passes that can be interrupted and continued."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import numpy as np
 from semiseg.apply.label_folder import LabelFolder, Rank
 from semiseg.apply.many_pictures import predicted
 from semiseg.apply.prediction_stability import Stability
-from semiseg.contracts.dataset import IGNORE_INDEX, Array
-from semiseg.data.files import read_image
-from semiseg.data.pseudo import Confidence
+from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence
+from semiseg.data.image_files import read_image
 from semiseg.data.pseudo_files import INDEX
 from semiseg.files import read_json, write_json
 from semiseg.progress_bar import progress
@@ -24,17 +23,17 @@ from semiseg.runs.use import FinishedRun
 
 PIXELS, FAILED, SCORES = "labels", "failed.json", "stability.jsonl"
 MOST_SAMPLES = 2**24
-"""Pixels that thresholds are chosen by at most; four bytes of memory each."""
+"""Largest number of pixels that thresholds are chosen by; each takes four bytes of memory."""
 
 
 class Labeling:
-    """Labels pictures with a network; each pass keeps what a former, interrupted one has done.
+    """Labels pictures with a network; each pass goes on where an earlier, interrupted one ended.
 
     Args:
-        run: the run that the network is of.
-        predictor: makes the labels.
-        folder: where they go.
-        stop: called before each picture and tile; may raise to leave.
+        run: run of the network.
+        predictor: predictor of the labels.
+        folder: folder that is written.
+        stop: function called before each picture and tile; it may raise to leave.
     """
 
     def __init__(
@@ -90,9 +89,9 @@ class Labeling:
 
         Args:
             keep: share of the pixels of every predicted class that keep their label.
-            first: write only so many pictures, the first of the ranking; None writes all.
-            scores: stability by name, to rank by; None ranks by confidence.
-            origin: what the labels depend on, for the record.
+            first: number of pictures to write, the first of the ranking; ``None`` writes all.
+            scores: stability by name, to rank by; ``None`` ranks by confidence.
+            origin: origin of the labels, for the record.
         """
         info, names = self._predictor.info, self.labels.ids
         thresholds = self._thresholds(keep) if keep < 1 else None
@@ -117,7 +116,7 @@ class Labeling:
 
     def _thresholds(self, keep: float) -> list[float]:
         pixels = (_both(self.labels, name) for name in self.labels.ids)
-        # Odd, so that no width of pictures makes it look at the same columns of every row.
+        # Odd, so that samples do not lie in the same columns of every row where a width is a multiple of it.
         stride = -(-self.labels.statistics["pixels"] // MOST_SAMPLES) | 1
         classes = self._predictor.info.num_classes
         return [float(each) for each in class_balanced_thresholds(pixels, classes, keep, stride)]
@@ -142,7 +141,7 @@ def _first(rank: Rank) -> tuple[float, float, str]:
 
 
 def _score(line: str) -> tuple[str | None, float]:
-    """Read a line of the journal; without a name where a kill has left only a part of it."""
+    """Read a line of the journal; the name is ``None`` where a kill has left only a part of it."""
     try:
         name, score = json.loads(line)
     except ValueError:

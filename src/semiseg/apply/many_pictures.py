@@ -1,4 +1,4 @@
-"""What ``predict`` and ``label`` share: predictions of many pictures, what they depend on, and pictures that fail."""
+"""Predictions of many pictures for ``predict`` and ``label``: their origin, and pictures that fail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.data.files import BadFileError, read_image
+from semiseg.data.image_files import BadFileError, read_image
 from semiseg.errors import UserError
 from semiseg.files import file_digest
 from semiseg.runs.use import FinishedRun
@@ -19,7 +19,7 @@ SHOWN_FAILURES = 50
 
 
 def origin(checkpoint: str, run: FinishedRun, predictor: Predictor) -> dict[str, Any]:
-    """Return what predictions depend on, as plain values."""
+    """Return the origin of predictions, everything that they depend on, as plain values."""
     return {
         "run": str(run.path.resolve()),
         "checkpoint": checkpoint,
@@ -37,7 +37,7 @@ def origin(checkpoint: str, run: FinishedRun, predictor: Predictor) -> dict[str,
 def predicted(
     predictor: Predictor, path: Path, between: Callable[[], None], failed: dict[str, str]
 ) -> Prediction | None:
-    """Predict a picture, or note in ``failed`` why that cannot be; ``between`` as for ``Predictor.predict``."""
+    """Predict a picture, or note in ``failed`` why that fails; ``between`` as for ``Predictor.predict``."""
     import torch
 
     try:
@@ -61,7 +61,7 @@ def predicted(
 
 
 def failures(failed: Mapping[str, str], total: int, record: Path) -> str:
-    """Say for a person which pictures could not be predicted, and why; ``record`` lists all of them."""
+    """Message about the pictures that could not be predicted, and why; ``record`` lists all of them."""
     lines = [f"  {path}: {reason}" for path, reason in list(failed.items())[:SHOWN_FAILURES]]
     if len(failed) > SHOWN_FAILURES:
         lines.append(f"  and {len(failed) - SHOWN_FAILURES} more, in {record}")

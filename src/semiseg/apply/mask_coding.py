@@ -1,4 +1,4 @@
-"""How masks are written so that the dataset of a run would read them."""
+"""Numbers and colors of masks as the dataset of a run reads them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semiseg.data.palette import Color
 from semiseg.pictures import paletted
 
 UNLABELED_COLORS = ((255, 255, 255), (255, 0, 255), (0, 255, 0), (128, 128, 128))
-"""Colors of pixels without label; the first that is of no class is taken."""
+"""Colors of pixels without label; the first that no class has is taken."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class MaskCoding:
     """Numbers and colors in masks.
 
     Args:
-        numbers: of each class.
+        numbers: number of each class.
         unlabeled: number of pixels without label.
-        colors: of each class.
-        unlabeled_color: of pixels without label.
+        colors: color of each class.
+        unlabeled_color: color of pixels without label.
     """
 
     numbers: tuple[int, ...]

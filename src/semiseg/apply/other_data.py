@@ -1,4 +1,4 @@
-"""Which images ``semiseg eval`` measures on: those of the run, or of another partition or dataset."""
+"""Images that ``semiseg eval`` measures on: those of the run, or of another partition or dataset."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def images_of(
     """Return a dataset and the ids of a part of it.
 
     Args:
-        run: gives the dataset and the split where nothing else is chosen.
+        run: run whose dataset and split are used where nothing else is chosen.
         part: images of validation or test, or training images with or without labels.
-        overrides: config keys of the dataset and the split. Of another dataset all training images are labeled,
+        overrides: config keys of the dataset and the split. All training images of another dataset are labeled,
             unless a split is given too.
-        root: folder of the dataset; None for that of the config.
+        root: folder of the dataset; ``None`` takes that of the config.
 
     Raises:
         UserError: a key or value is wrong, there is no such data, or no image in this part.
@@ -49,7 +49,7 @@ def images_of(
 
 def _changed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     given, faults = parse(overrides)
-    faults += [fault for each in given if (fault := _foreign(each))]
+    faults += [fault for each in given if (fault := _other_key(each))]
     if faults:
         raise ConfigFaults(faults)
     changed = copy.deepcopy(config)
@@ -64,7 +64,7 @@ def _changed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
     return changed
 
 
-def _foreign(given: Given) -> Fault | None:
+def _other_key(given: Given) -> Fault | None:
     """Refuse keys that would change more than the images."""
     top = given.key.split(".")[0]
     if top in ("dataset", *SPLIT_KEYS):

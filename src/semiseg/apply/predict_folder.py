@@ -23,9 +23,9 @@ class Predictions:
     """A folder of predictions.
 
     Args:
-        folder: where they lie.
-        opacity: share of the colors in the overlay; None writes none.
-        bits: of the confidence; None writes none.
+        folder: path of the folder.
+        opacity: share of the colors in the overlay; ``None`` writes no overlay.
+        bits: number of bits of the confidence; ``None`` writes no confidence.
     """
 
     def __init__(self, folder: Path, opacity: float | None, bits: Bits | None) -> None:
@@ -48,9 +48,9 @@ class Predictions:
 
         Args:
             found: all pictures by name.
-            origin: what the pixels depend on, plain values; predictions of other origin are never mixed.
-            force: replace what is there.
-            skip_existing: leave out the pictures whose files are there.
+            origin: origin of the pixels as plain values; predictions of different origins are never mixed.
+            force: whether existing files are replaced.
+            skip_existing: whether pictures whose files exist are left out.
 
         Raises:
             UserError: files would be replaced without ``force``, or would be mixed with others of other origin; a
@@ -66,10 +66,10 @@ class Predictions:
         )
         waiting = dict(found)
         if skip_existing:
-            former = self._former()
+            recorded = self._recorded()
             waiting = {name: path for name, path in found.items() if not self._complete(name)}
             done = {name: {"file": str(path)} for name, path in found.items() if name not in waiting}
-            self._images = done | former
+            self._images = done | recorded
         elif not force:
             self._refuse_existing(found)
         try:
@@ -85,9 +85,9 @@ class Predictions:
         """Write the files of one picture, each whole or not at all.
 
         Args:
-            name: see ``files``.
-            source: the picture, for the record.
-            prediction: what is written.
+            name: name of the picture, see ``files``.
+            source: file of the picture, for the record.
+            prediction: prediction that is written.
             tiled: whether the picture was cut into tiles, for the record.
 
         Raises:
@@ -104,7 +104,7 @@ class Predictions:
                 save(files[CONFIDENCE], prediction.gray(self._bits))
         except OSError as error:
             raise UserError(
-                f"{files[LABELS]} or a file beside it cannot be written ({error.strerror or error}). Mend that, then "
+                f"{files[LABELS]} or a file with it cannot be written ({error.strerror or error}). Correct that, then "
                 "the same command with --skip-existing goes on."
             ) from error
         height, width = prediction.label.shape
@@ -147,7 +147,7 @@ class Predictions:
                 "missing, --force to replace them, or choose another folder by -o."
             )
 
-    def _former(self) -> dict[str, dict[str, Any]]:
+    def _recorded(self) -> dict[str, dict[str, Any]]:
         """Pictures that the record of the folder lists.
 
         Raises:
@@ -157,14 +157,14 @@ class Predictions:
         if not path.exists():
             return {}
         try:
-            former = read_json(path)
-            images: dict[str, dict[str, Any]] = dict(former["images"])
+            record = read_json(path)
+            images: dict[str, dict[str, Any]] = dict(record["images"])
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{path} is no record of predictions any more ({error}). Replace all with --force, or choose another "
                 "folder by -o."
             ) from error
-        changed = [key for key, value in self._origin.items() if former.get(key) != value]
+        changed = [key for key, value in self._origin.items() if record.get(key) != value]
         if changed:
             raise UserError(
                 f"--skip-existing: {self.folder} holds predictions that were made in another way (other "

@@ -1,4 +1,4 @@
-"""How stable the prediction of a picture is, to choose which one to label by hand next."""
+"""Stability of the prediction of a picture, to choose the one to label by hand next."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ VIEW_SCALES = (0.75, 1.25)
 
 
 def snapshot_files(run: FinishedRun) -> list[Path]:
-    """Return the networks that the run kept while it learned, in their order; empty where it kept fewer than two.
+    """Return the snapshots of the last step that kept any, such as the teacher's of ST++, in their order.
 
-    Those of the last step that kept any, such as the teacher's of ST++.
+    The list is empty where the step kept fewer than two.
     """
     steps: dict[Path, list[tuple[int, Path]]] = {}
     for path in (run.path / "stages").glob("*/snapshot-*.pt"):
@@ -31,15 +31,15 @@ def snapshot_files(run: FinishedRun) -> list[Path]:
 
 
 class Stability:
-    """Compare a prediction with others of the same picture (``stability_score``).
+    """Comparison of a prediction with others of the same picture (``stability_score``).
 
     Where the run kept at least two networks while it learned, the others are theirs: pictures whose labels
     changed while the network learned come first, as ST++ ranks them. Else the others are those of the same
     network for the mirrored picture and for the picture at 0.75 and 1.25 times its size.
 
     Args:
-        predictor: made the prediction.
-        run: the run that its network is of.
+        predictor: predictor that made the prediction.
+        run: run of its network.
     """
 
     def __init__(self, predictor: Predictor, run: FinishedRun) -> None:
@@ -53,8 +53,8 @@ class Stability:
         """Return the mean mIoU of the other predictions with this one, 0 to 1.
 
         Args:
-            image: ``(H, W, 3) uint8`` RGB.
-            label: what the predictor made of it, ``(H, W) uint8``.
+            image: image ``(H, W, 3) uint8`` RGB.
+            label: label map ``(H, W) uint8`` that the predictor made of it.
         """
         others = [each.predict(image).label for each in self._others] or self._views(image)
         return float(stability_score([torch.from_numpy(each) for each in (*others, label)]))

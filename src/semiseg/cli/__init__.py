@@ -54,7 +54,7 @@ examples:
 
 
 class Command(NamedTuple):
-    """A subcommand: a module whose ``main`` takes the words after its name, and one line for the help."""
+    """A subcommand: a module whose ``main`` takes the arguments after its name, and one line for the help."""
 
     module: str
     summary: str
@@ -71,23 +71,23 @@ def _guarded(words: list[str]) -> int:
     try:
         return _dispatch(words)
     except UserError as error:
-        return _told(str(error), USER_FAULT)
+        return _fail(str(error), USER_FAULT)
     except RunFailed as error:
-        return _told(str(error), CRASH)
+        return _fail(str(error), CRASH)
     except Interrupted as error:
-        return _told(f"stopped: {error.reason}.", error.exit_code)
+        return _fail(f"stopped: {error.reason}.", error.exit_code)
     except SystemExit as error:  # argparse, after its own message
         return error.code if isinstance(error.code, int) else USER_FAULT
     except KeyboardInterrupt:
-        return _told("interrupted.", INTERRUPTED)
+        return _fail("interrupted.", INTERRUPTED)
     except Exception as error:
         if isinstance(error, PermissionError) and error.filename is not None:
-            return _told(f"{error.filename}: {error.strerror}.", USER_FAULT)
+            return _fail(f"{error.filename}: {error.strerror}.", USER_FAULT)
         traceback.print_exc()
         return CRASH
 
 
-def _told(message: str, code: int) -> int:
+def _fail(message: str, code: int) -> int:
     if os.environ.get("SEMISEG_DEBUG"):
         traceback.print_exc()
     print(f"semiseg: {message}", file=sys.stderr)
@@ -111,7 +111,7 @@ def _dispatch(words: list[str]) -> int:
         asked = [word for word in words[1:] if word not in ("-h", "--help")]
         print(_settings_help(asked) if asked else help_text())
         return 0
-    # Only the module of the command that was asked for, so that help and mistakes stay quick.
+    # Only the module of this command is imported, so that help and mistakes stay quick.
     module = importlib.import_module(COMMANDS[words[0]].module)
     code: int = module.main(words[1:])
     return code
@@ -147,9 +147,7 @@ COMMANDS = {
         "semiseg.cli.train", "train on a dataset with few labels, evaluate, write a run directory"
     ),
     "eval": Command("semiseg.cli.eval", "evaluate a finished run in another way, or again"),
-    "compare": Command(
-        "semiseg.cli.compare", "set two runs side by side, and the images where they disagree"
-    ),
+    "compare": Command("semiseg.cli.compare", "compare two runs, and the images where they disagree"),
     "report": Command(
         "semiseg.cli.report", "average runs over seeds, compare methods, write tables and pictures"
     ),

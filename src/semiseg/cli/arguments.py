@@ -1,21 +1,36 @@
-"""Reading the words after a command."""
+"""Parsing of the arguments after a command."""
 
 import argparse
+from pathlib import Path
 from typing import Any, NoReturn
 
 from semiseg.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports mistakes as ``UserError``, which the command line shows on one screen."""
+    """A parser that reports mistakes as ``UserError``, which the command line shows on one screen."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of leaving the process.
+        """Raise ``UserError`` instead of leaving the process.
 
         Raises:
             UserError: always; it names the mistake and the command whose help shows the options.
         """
         raise UserError(f"{message}. `{self.prog} --help` shows the options.")
+
+
+def run_parser(command: str, description: str, epilog: str) -> Parser:
+    """Return the parser of a command whose first argument is a run directory.
+
+    Args:
+        command: name of the command.
+        description: text before the options, with its line breaks.
+        epilog: text after the options, with its line breaks.
+    """
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog=f"semiseg {command}", description=description, epilog=epilog, formatter_class=raw)
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    return parser
 
 
 def positive(kind: type[int] | type[float]) -> Any:

@@ -1,4 +1,4 @@
-"""``semiseg benchmark``: what a training step costs beside its networks, and how quickly images are read."""
+"""``semiseg benchmark``: times of training steps compared with their bare networks, and of reading images."""
 
 import argparse
 import platform
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def settings(options: argparse.Namespace) -> Composed:
+def benchmark_config(options: argparse.Namespace) -> Composed:
     """Config of the overrides on the command line.
 
     Raises:
@@ -54,7 +54,7 @@ def publish(command: Sequence[str], report: Sequence[str], output: Path | None) 
 
 
 def machine() -> list[str]:
-    """What the numbers were measured on, as lines of Markdown."""
+    """Describe the machine as lines of Markdown."""
     found = environment()
     versions = ", ".join(
         f"{name} {found['packages'][name]}" for name in PACKAGES if name in found["packages"]
@@ -96,7 +96,7 @@ def fill_table(fills: Sequence["StoreFill"]) -> list[str]:
 
 
 def _data(options: argparse.Namespace) -> list[str]:
-    cfg = settings(options)
+    cfg = benchmark_config(options)
     from semiseg.benchmark.reading import measure_reading, rate_text
 
     rates, fills = measure_reading(cfg, options.images, options.rounds, options.seconds, report_line)
@@ -110,7 +110,7 @@ def _data(options: argparse.Namespace) -> list[str]:
 
 
 def _step(options: argparse.Namespace) -> list[str]:
-    cfg = settings(options)
+    cfg = benchmark_config(options)
     from semiseg.benchmark.step_times import measure_steps
 
     network = f"{cfg.backbone.name} {cfg.model.name} {cfg.trainer.crop_size}"

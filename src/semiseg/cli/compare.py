@@ -1,4 +1,4 @@
-"""``semiseg compare``: what two runs differ in, by their files and on the images."""
+"""``semiseg compare``: differences of two runs, in their files and on the images."""
 
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 PICTURES = 8
 
 
-def main(words: Sequence[str]) -> int:
-    """Run ``semiseg compare`` with the words after its name; return the exit code.
+def main(arguments: Sequence[str]) -> int:
+    """Run ``semiseg compare`` with the arguments after its name; return the exit code.
 
     Raises:
         UserError: no run, several runs or twice the same; networks that cannot be compared; a folder that is
             not to be overwritten.
     """
-    options = _parser().parse_args(words)
+    options = _parser().parse_args(arguments)
     if options.images < 1:
         raise UserError(f"--images={options.images}: expected 1 or more. --no-images predicts none.")
     # Hydra takes a moment, which mistakes in the options need not.
@@ -102,7 +102,7 @@ def _networks(a: "RunRecord", b: "RunRecord", options: Namespace) -> "NetworkCom
 
 
 def _watched(ids: Sequence[str]) -> Iterator[str]:
-    """Hand ids on one by one and show how many are done."""
+    """Yield ids one by one and show how many are done."""
     with progress("compare", len(ids)) as advance:
         for image_id in ids:
             yield image_id
@@ -122,7 +122,7 @@ def _parser() -> Parser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("a", type=Path, metavar="RUN_A", help="run directory")
-    parser.add_argument("b", type=Path, metavar="RUN_B", help="run directory to set beside it")
+    parser.add_argument("b", type=Path, metavar="RUN_B", help="run directory to compare it with")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="folder to write to (default: none)")
     parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
     parser.add_argument(

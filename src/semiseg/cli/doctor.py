@@ -37,7 +37,7 @@ def examine() -> list[Section]:
     from semiseg.doctor import resources
 
     places = {"runs": Path.cwd(), "cache": cache_folder(None), "weights": resources.weights_folder()}
-    found += [installation.memory(), installation.disk(places)]
+    found += [installation.memory(), installation.disk_space(places)]
     return [*found, resources.datasets(), resources.weights(), resources.cache(), resources.wandb()]
 
 

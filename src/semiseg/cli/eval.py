@@ -1,4 +1,4 @@
-"""``semiseg eval``: measure the networks of a finished run again, in another way, or on other images."""
+"""``semiseg eval``: evaluate_run the networks of a finished run again, in another way, or on other images."""
 
 import argparse
 import dataclasses
@@ -13,7 +13,7 @@ import torch
 
 from semiseg.apply.image_scores import ImageScore, ImageScores, write_scores, write_worst
 from semiseg.apply.other_data import PARTS, EvaluatedPart, images_of
-from semiseg.cli.arguments import Parser
+from semiseg.cli.arguments import Parser, run_parser
 from semiseg.cli.network_options import add_options, chosen_device, chosen_settings
 from semiseg.contracts.dataset import SegDataset
 from semiseg.contracts.score_names import MEAN_IOU
@@ -48,9 +48,9 @@ class Evaluation(NamedTuple):
     """A network that was measured, and the result.
 
     Args:
-        network: on its device.
-        dataset: the images and masks.
-        result: plain values: miou, iou by class, accuracy, confusion, and what was measured how.
+        network: network on its device.
+        dataset: images and masks.
+        result: plain values: miou, iou by class, accuracy, confusion, and how they were measured.
         images: scores of the images, the worst first.
     """
 
@@ -64,14 +64,14 @@ def main(arguments: Sequence[str]) -> int:
     """Run ``semiseg eval`` with the arguments after its name; return the exit code.
 
     Raises:
-        UserError: no finished run, no such images, other classes, a network that cannot be applied so, or a folder
-            that was chosen and cannot be written.
+        UserError: no finished run, no such images, other classes, settings that do not suit the network, or a chosen
+            folder that cannot be written.
     """
     options = _parser().parse_intermixed_args(arguments)
     run = open_run(options.run)
     settings, device = chosen_settings(options, run), chosen_device(options, run)
     compute_as(run)
-    found = measure(run, options.checkpoint, options.part, settings, device, options.root, options.data)
+    found = evaluate_run(run, options.checkpoint, options.part, settings, device, options.root, options.data)
     result = found.result
     print(f"{options.part} images: {result['images']}, network: {result['checkpoint']}, {describe(settings)}")
     print(score_table(result, MEAN_IOU, {}))
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def measure(
+def evaluate_run(
     run: FinishedRun,
     checkpoint: str,
     part: EvaluatedPart,
@@ -103,11 +103,11 @@ def measure(
 
     Args:
         run: the run.
-        checkpoint: see ``FinishedRun.checkpoint``.
-        part: which images; see ``images_of``.
-        settings: how the network is applied.
-        device: where to compute.
-        root: where the dataset is now, if it has moved.
+        checkpoint: name of the network, see ``FinishedRun.checkpoint``.
+        part: part of the images, see ``images_of``.
+        settings: settings of the evaluation.
+        device: device to compute on.
+        root: folder of the dataset, if it has moved; ``None`` takes that of the run.
         overrides: config keys of another dataset or partition.
 
     Raises:
@@ -144,23 +144,11 @@ def measure(
     return Evaluation(network, dataset, result, scores.ranked())
 
 
-def evaluate_run(
-    run: FinishedRun,
-    checkpoint: str,
-    part: EvaluatedPart,
-    settings: EvaluatorSettings,
-    device: torch.device,
-    root: str | None = None,
-) -> dict[str, Any]:
-    """Return the result of ``measure`` alone."""
-    return measure(run, checkpoint, part, settings, device, root).result
-
-
 def _write_details(
     folder: Path, found: Evaluation, settings: EvaluatorSettings, device: torch.device, worst: int
 ) -> None:
     """Write the confusion matrix, the scores of the images, and pictures of the worst."""
-    # matplotlib takes a second, which faults need not.
+    # matplotlib takes a second to import, and mistakes are shown without it.
     from semiseg.apply.confusion import write_picture, write_table
 
     result, info = found.result, found.dataset.info
@@ -186,7 +174,7 @@ def _write_details(
 
 
 def file_stem(result: dict[str, Any], usual: EvaluatorSettings) -> str:
-    """Name a result after what was measured and how that differs from the run's own evaluation."""
+    """Name a result by part and network, and by its differences from the run's own evaluation."""
     settings = result["evaluator"]
     parts = ["eval", result["part"], re.sub(r"[^\w.-]+", "_", result["checkpoint"])]
     if overrides := result.get("overrides"):
@@ -204,13 +192,8 @@ def file_stem(result: dict[str, Any], usual: EvaluatorSettings) -> str:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="semiseg eval",
-        description="Evaluate a finished run again. Without options this repeats its reported number.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    description = "Evaluate a finished run again. Without options this repeats its reported number."
+    parser = run_parser("eval", description, EPILOG)
     parser.add_argument(
         "data",
         nargs="*",
@@ -222,7 +205,7 @@ def _parser() -> Parser:
         "--part",
         choices=PARTS,
         default="val",
-        help="images to measure on; labeled and unlabeled are training images (default: val)",
+        help="images to evaluate_run on; labeled and unlabeled are training images (default: val)",
     )
     add_options(parser)
     parser.add_argument("--root", metavar="DIR", help="folder of the dataset, if it has moved")

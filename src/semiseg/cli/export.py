@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg import __version__
-from semiseg.cli.arguments import Parser
+from semiseg.cli.arguments import Parser, run_parser
 from semiseg.cli.network_options import add_network_options, chosen_settings
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.errors import UserError
@@ -17,7 +16,7 @@ from semiseg.files import file_digest, replacing
 from semiseg.runs.use import REPORTED, FinishedRun, describe, open_run
 
 if TYPE_CHECKING:
-    from semiseg.export.graph import Format
+    from semiseg.export.graph import ExportFormat
     from semiseg.export.verification import Agreement
     from semiseg.settings import EvaluatorSettings
 
@@ -48,13 +47,13 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         UserError: no run, a file that is there already, packages that are missing, or a network or an evaluator
             that cannot be exported.
-        RunFailed: the exported network predicts otherwise than the trained one.
+        RunFailed: the exported network predicts differently from the trained one.
     """
     options = _parser().parse_args(arguments)
     run = open_run(options.run)
     settings = chosen_settings(options, run)
     target = _target(options.output, options.format, run, options.force)
-    # Torch takes seconds, which the mistakes above need not.
+    # Torch takes seconds to import, and the mistakes above are shown without it.
     from semiseg.export import graph as export_network
 
     if options.format == "onnx":
@@ -73,28 +72,28 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def export(
-    run: FinishedRun, checkpoint: str, settings: EvaluatorSettings, form: Format, target: Path
+    run: FinishedRun, checkpoint: str, settings: EvaluatorSettings, form: ExportFormat, target: Path
 ) -> tuple[list[Agreement], int]:
-    """Write a network as a file, after it was compared with its origin.
+    """Write a network as a file after comparing it with its origin.
 
     Args:
         run: the run.
-        checkpoint: see ``FinishedRun.checkpoint``.
-        settings: how the network is applied.
-        form: "onnx", or "torch" for a file of ``torch.export``.
-        target: the file, in a folder that exists; one that is there is replaced.
+        checkpoint: name of the network, see ``FinishedRun.checkpoint``.
+        settings: settings of the evaluation.
+        form: format, "onnx", or "torch" for a file of ``torch.export``.
+        target: file in a folder that exists; an existing file is replaced.
 
     Returns:
-        How they agree at each size, and the bytes of the file.
+        The agreement at each size, and the number of bytes of the file.
 
     Raises:
         UserError: no such checkpoint; a network or settings that cannot be exported; the file cannot be written.
-        RunFailed: the exported network predicts otherwise than its origin.
+        RunFailed: the exported network predicts differently from its origin.
     """
     import torch
 
     from semiseg.export import graph as export_network
-    from semiseg.export.verification import compare
+    from semiseg.export.verification import compare_predictions
 
     torch.set_num_threads(run.config["trainer"]["threads"])
     network, bundle = run.network(checkpoint, torch.device("cpu"))
@@ -105,7 +104,7 @@ def export(
     program = export_network.trace(network, settings)
     write = export_network.as_onnx if form == "onnx" else export_network.as_torch
     content = write(program, facts)
-    agreements = compare(export_network.opened(content, form), network, settings, smallest)
+    agreements = compare_predictions(export_network.opened(content, form), network, settings, smallest)
     try:
         with replacing(target) as file:
             file.write(content)
@@ -117,7 +116,7 @@ def export(
 def metadata(
     run: FinishedRun, checkpoint: str, settings: EvaluatorSettings, bundle: dict[str, Any], smallest: int
 ) -> dict[str, Any]:
-    """Return what an exported file says about itself, as plain values; no path of this machine is among them."""
+    """Return the metadata of an exported file as plain values, without any path of this machine."""
     config, names = run.config, ScoreNames.of(run.summary)
     return {
         "version": VERSION,
@@ -144,7 +143,7 @@ def metadata(
 
 
 def outside(run: FinishedRun) -> list[str]:
-    """Say what the run does to its predictions that no exported file does."""
+    """Describe what the run does to its predictions and no exported file does."""
     sentences = []
     if run.config["dataset"].get("half_size", False):
         sentences.append(
@@ -156,7 +155,7 @@ def outside(run: FinishedRun) -> list[str]:
     return sentences
 
 
-def _target(given: Path | None, form: Format, run: FinishedRun, force: bool) -> Path:
+def _target(given: Path | None, form: ExportFormat, run: FinishedRun, force: bool) -> Path:
     """Return the file to write; its folder is made.
 
     Raises:
@@ -180,13 +179,8 @@ def _unwritable(target: Path, error: OSError) -> UserError:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="semiseg export",
-        description="Write the network of a finished run as one file that runs without semiseg.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    description = "Write the network of a finished run as one file that runs without semiseg."
+    parser = run_parser("export", description, EPILOG)
     parser.add_argument(
         "--format",
         choices=tuple(SUFFIXES),

@@ -1,4 +1,4 @@
-"""``semiseg init``: the command."""
+"""``semiseg init``: the dataset config of a folder of images and masks."""
 
 import argparse
 import re
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from semiseg.cli.arguments import Parser
 from semiseg.config.searchpath import conf_dir, is_shipped
-from semiseg.data.check import BadFilesError
+from semiseg.data.file_faults import BadFilesError
 from semiseg.data.folder import Folder
 from semiseg.data.mask_labels import Value, parse_color
 from semiseg.errors import UserError
 from semiseg.files import write_text
 from semiseg.onboard.classes import Classes, decide
-from semiseg.onboard.describe import config, report, settings
-from semiseg.onboard.layout import Given, find_layout
+from semiseg.onboard.describe import config_yaml, folder_arguments, survey_report
+from semiseg.onboard.layout import KnownLayout, find_layout
 from semiseg.onboard.measure import Measures, measure
 from semiseg.onboard.names import find_names, given_names
 from semiseg.onboard.parts import VAL_SHARE, find_parts
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run ``semiseg init`` with the arguments after its name; return the exit code.
 
     Raises:
-        UserError: there is no folder, image or mask, files cannot serve, the names do not go with the masks, or
-            the config exists already.
+        UserError: there is no folder, image or mask, files are unusable, the names do not match the masks, or the
+            config exists already.
     """
     options = _parser().parse_args(arguments)
     root = Path(options.folder).expanduser()
@@ -73,13 +73,13 @@ def main(arguments: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class _Findings:
-    """What is written, and what the next steps depend on.
+    """Findings that are written, and that the next steps depend on.
 
     Args:
-        config: of the dataset, as YAML.
-        drawn: images to validate on that a list has to keep.
+        config: config of the dataset, as YAML.
+        drawn: ids of validation images that are written to a list.
         made_up: whether the names of the classes are placeholders.
-        measures: what was counted.
+        measures: counts of the dataset.
     """
 
     config: str
@@ -89,8 +89,8 @@ class _Findings:
 
 
 def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace) -> _Findings:
-    """Look at everything and print what there is to know."""
-    given = Given(options.images, options.masks, options.image_suffix, options.mask_suffix)
+    """Examine the folder and print the report."""
+    given = KnownLayout(options.images, options.masks, options.image_suffix, options.mask_suffix)
     layout, others = find_layout(root, given)
     files = layout.find(root)
     masks = {image_id: path for image_id, path in files.masks.items() if image_id in files.images}
@@ -98,22 +98,22 @@ def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace)
         found = survey(masks, tick)
     classes = _classes(found, root, options)
     parts = find_parts(root, files, options.val, own_list, options.force)
-    values = settings(name, root, layout, classes, parts, options.skip_bad)
+    values = folder_arguments(name, root, layout, classes, parts, options.skip_bad)
     dataset = Folder(**values)
     with collected_messages() as warnings, progress("files", len(files.ids)) as tick:
         measures = measure(dataset, lambda done, total: tick())
-    print("\n".join([str(root), "", *report(layout, files, found, classes, measures), ""]))
+    print("\n".join([str(root), "", *survey_report(layout, files, found, classes, measures), ""]))
     notes = [*classes.notes, *parts.notes, *_unmeasured(classes, measures), *warnings]
     notes += [f"other masks of the same images: {each.words()}" for each in others[:SHOWN_LAYOUTS]]
     print("".join(f"note     {note}\n" for note in notes), end="")
     drawn = dataset.ids("val") if parts.listed else ()
     if parts.listed:
         values["val"] = str(parts.listed.absolute())
-    return _Findings(config(values, classes, measures), drawn, classes.made_up, measures)
+    return _Findings(config_yaml(values, classes, measures), drawn, classes.made_up, measures)
 
 
 def _classes(found: Survey, root: Path, options: argparse.Namespace) -> Classes:
-    """Decide on the classes; where masks that cannot be read may be why that fails, name them instead."""
+    """Decide on the classes; where that fails and some masks cannot be read, name these instead."""
     named = given_names(options.classes) if options.classes else find_names(root)
     try:
         return decide(found, named, _void(options.void))
@@ -186,7 +186,7 @@ def _parser() -> Parser:
         "those of classes.txt, class_dict.csv, labelmap.txt ... in FOLDER, else placeholders",
     )
     parser.add_argument(
-        "--void", metavar="VALUE,...", help='numbers or colors that mean "not labeled", beside 255'
+        "--void", metavar="VALUE,...", help='numbers or colors that mean "not labeled", in addition to 255'
     )
     parser.add_argument("--images", metavar="DIR", help="folder of the images below FOLDER; default: found")
     parser.add_argument("--masks", metavar="DIR", help="folder of the masks below FOLDER; default: found")
@@ -199,6 +199,6 @@ def _parser() -> Parser:
         help="share of the labeled images to validate on, a list or a subfolder; default: val, valid or validation if "
         f"there is one, else {VAL_SHARE}",
     )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out files that cannot serve")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out unusable files")
     parser.add_argument("--force", action="store_true", help="replace what was written before")
     return parser

@@ -1,4 +1,4 @@
-"""``semiseg label``: pseudo-labels of own pictures to correct by hand, and which to label next."""
+"""``semiseg label``: pseudo-labels of own pictures to correct by hand, ranked by which to label next."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.cli.arguments import Parser, positive
-from semiseg.cli.network_options import add_predictor_options, chosen_predictor
+from semiseg.cli.arguments import Parser, positive, run_parser
+from semiseg.cli.network_options import add_picture_arguments, add_predictor_options, chosen_predictor
 from semiseg.errors import Interrupted, UserError
 from semiseg.runs.use import describe, open_run
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     from semiseg.apply.images import find_images, large_pictures
 
     found = find_images(options.images)
-    # What takes seconds to import comes after the mistakes that are found without it.
+    # These take seconds to import, and the mistakes above are shown without them.
     from semiseg.apply.label_folder import RANKING, RECORD, LabelFolder
     from semiseg.apply.labeling_order import Labeling
     from semiseg.apply.many_pictures import failures, origin
@@ -92,7 +92,7 @@ def _label(
         raise Interrupted(f"{error.reason}; the same command goes on", error.exit_code) from error
     except OSError as error:
         raise UserError(
-            f"{options.output} cannot be written ({error.strerror or error}). Mend that, then the "
+            f"{options.output} cannot be written ({error.strerror or error}). Correct that, then the "
             "same command goes on."
         ) from error
 
@@ -102,19 +102,13 @@ def _digest(values: Mapping[str, Any]) -> str:
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="semiseg label",
-        description="Label own pictures with the network of a finished run, to be corrected by hand and learned\n"
+    description = (
+        "Label own pictures with the network of a finished run, to be corrected by hand and learned\n"
         "from, and say which of them to label next. Of every predicted class the surest pixels keep\n"
-        "their label.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "their label."
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, and patterns in quotes")
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="folder to write into"
-    )
+    parser = run_parser("label", description, EPILOG)
+    add_picture_arguments(parser)
     parser.add_argument(
         "--keep",
         type=_share,

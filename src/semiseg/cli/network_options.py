@@ -1,8 +1,9 @@
-"""Options that ``eval``, ``predict``, ``label`` and ``export`` share: the network, how it is applied, and where."""
+"""Options of ``eval``, ``predict``, ``label`` and ``export``: network, settings of its evaluation, and device."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from semiseg.cli.arguments import positive
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Let a command choose the network, the way it is applied, and the device."""
+    """Add options for the network, the settings of its evaluation, and the device."""
     add_network_options(parser)
     parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: as the run)")
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """Let a command choose the network and the way it is applied."""
+    """Add options for the network and the settings of its evaluation."""
     parser.add_argument(
         "--checkpoint",
         default=REPORTED,
@@ -41,8 +42,16 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--flip", action=argparse.BooleanOptionalAction, help="average with mirrored images")
 
 
+def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the pictures and the folder to write."""
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, and patterns in quotes")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="folder to write into"
+    )
+
+
 def add_predictor_options(parser: argparse.ArgumentParser) -> None:
-    """Let a command choose the network and how it is applied to pictures of any size."""
+    """Add options for the network and for its use on pictures of any size."""
     add_options(parser)
     parser.add_argument(
         "--tile",
@@ -63,7 +72,7 @@ def chosen_predictor(options: argparse.Namespace, run: FinishedRun) -> Predictor
     """Return the predictor that the options of ``add_predictor_options`` describe; compute as the run did.
 
     Raises:
-        UserError: a checkpoint, a device, or settings that cannot be.
+        UserError: an unusable checkpoint, device or setting.
     """
     from semiseg.runs.predictor import of_run
 
@@ -74,10 +83,10 @@ def chosen_predictor(options: argparse.Namespace, run: FinishedRun) -> Predictor
 
 
 def chosen_settings(options: argparse.Namespace, run: FinishedRun) -> EvaluatorSettings:
-    """Return how the options of ``add_options`` apply a network of a run.
+    """Return the settings of the evaluation that the options of ``add_options`` choose.
 
     Raises:
-        UserError: no such evaluator, or one that cannot be changed so.
+        UserError: no such evaluator, or changes that do not suit it.
     """
     usual = run.evaluator() if options.evaluator is None else named_evaluator(options.evaluator)
     return change(usual, options.mode, options.window, options.scales, options.flip)

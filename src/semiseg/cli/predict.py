@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semiseg.cli.arguments import Parser
-from semiseg.cli.network_options import add_predictor_options, chosen_predictor
+from semiseg.cli.arguments import Parser, run_parser
+from semiseg.cli.network_options import add_picture_arguments, add_predictor_options, chosen_predictor
 from semiseg.errors import Interrupted, UserError
 from semiseg.runs.use import describe, open_run
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     from semiseg.apply.images import find_images, large_pictures
 
     found = find_images(options.images)
-    # What takes seconds to import comes after the mistakes that are found without it.
+    # These take seconds to import, and the mistakes above are shown without them.
     from semiseg.apply.many_pictures import failures, origin
     from semiseg.apply.predict_folder import RECORD, Predictions
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _predict_all(predictor: Predictor, waiting: Mapping[str, Path], output: Predictions) -> None:
-    """Predict pictures one by one, while another thread writes the former one."""
+    """Predict pictures one by one, while another thread writes the previous one."""
     from semiseg.apply.many_pictures import predicted
     from semiseg.engine.signals import StopRequest
     from semiseg.progress_bar import progress
@@ -103,18 +103,12 @@ def _predict_all(predictor: Predictor, waiting: Mapping[str, Path], output: Pred
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        prog="semiseg predict",
-        description="Predict the classes of pictures of any size with the network of a finished run, applied as\n"
-        "the run evaluated it, so that the pixels are those that `semiseg eval` counts.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    description = (
+        "Predict the classes of pictures of any size with the network of a finished run, applied as\n"
+        "the run evaluated it, so that the pixels are those that `semiseg eval` counts."
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, and patterns in quotes")
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT", help="folder to write into"
-    )
+    parser = run_parser("predict", description, EPILOG)
+    add_picture_arguments(parser)
     add_predictor_options(parser)
     parser.add_argument(
         "--overlay",

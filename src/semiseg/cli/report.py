@@ -1,4 +1,4 @@
-"""``semiseg report``: read runs, average what may be averaged, and write one folder that shows it."""
+"""``semiseg report``: averages of runs over seeds, in one folder of tables and figures."""
 
 import argparse
 import shlex
@@ -34,13 +34,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def usual_folder(given: Sequence[Path]) -> Path:
-    """``report`` inside the folder of runs that was given; in the working directory for several or one run."""
+    """Folder ``report`` inside the given folder of runs, or in the working directory for several folders or one run."""
     alone = len(given) == 1 and not (given[0] / "run.yaml").is_file()
     return (given[0] if alone else Path()) / "report"
 
 
 def _remarks(found: Study) -> list[str]:
-    """Runs that are left out, and notes."""
+    """Remarks about runs that are left out, and notes."""
     lines = []
     for each in found.flagged:
         kinds = ", ".join(flag.kind if flag.kind != "state" else flag.text for flag in each.flags)

@@ -133,7 +133,7 @@ def _value(key: str, config: Mapping[str, Any], default: Any = None) -> Any:
 
 
 def _setting(key: str, config: Mapping[str, Any]) -> Setting | None:
-    """The declaration of a key; None where nothing declares it."""
+    """The declaration of a key; ``None`` where nothing declares it."""
     group, *below = key.split(".")
     if not below:
         return declared(RunSettings).get(group)

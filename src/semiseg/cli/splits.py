@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run ``semiseg splits`` with the arguments after its name; return the exit code.
 
     Raises:
-        UserError: what was asked for cannot be done, or a check found faults.
+        UserError: no such partition, files that cannot be read or written, or faults found by a check.
     """
     options = _parser().parse_args(arguments)
     if options.command == "list":
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _of_own_dataset(options: argparse.Namespace) -> Iterator[str]:
     """Run ``make`` or ``check``; yield what is printed."""
-    # Hydra and OpenCV take a moment, which the other commands need not.
+    # Hydra and OpenCV take a moment to import, and the other commands need neither.
     from semiseg.config import build
     from semiseg.config.check import Checker
     from semiseg.config.compose import Request
@@ -60,7 +60,7 @@ def _of_own_dataset(options: argparse.Namespace) -> Iterator[str]:
 
 
 def listing(dataset: str | None = None, family: str | None = None) -> str:
-    """Lay out the published partitions as plain text.
+    """Return the published partitions as tables of plain text.
 
     Args:
         dataset: name of the only dataset that is listed; ``None`` lists all.

@@ -1,4 +1,4 @@
-"""``semiseg train``: from the words of the command line to one run, or to the runs of a sweep."""
+"""``semiseg train``: one run, or the runs of a sweep, from the arguments of the command line."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -8,11 +8,11 @@ from semiseg.cli.arguments import Parser
 from semiseg.errors import UserError
 
 
-def main(words: Sequence[str]) -> int:
-    """Run ``semiseg train`` with the words after its name; return the exit code.
+def main(arguments: Sequence[str]) -> int:
+    """Run ``semiseg train`` with the arguments after its name; return the exit code.
 
     Raises:
-        UserError: options that do not go together, or faults of the config.
+        UserError: options that exclude each other, or faults of the config.
         RunFailed: the run could not go on.
         Interrupted: a signal or the time limit ended the run; its state is saved.
     """
@@ -24,12 +24,12 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("--config-dir", type=Path)
     parser.add_argument("--config-name", default="train")
-    options = parser.parse_intermixed_args(words)
+    options = parser.parse_intermixed_args(arguments)
     if options.multirun and (options.plan or options.cfg):
         raise UserError("--plan and --cfg are for single runs; leave -m out.")
     if options.resolve and not options.cfg:
         raise UserError("--resolve goes with --cfg job.")
-    # Hydra and OmegaConf take a moment, which mistakes in the options need not.
+    # Hydra and OmegaConf take a moment to import, and mistakes in the options are shown without them.
     from semiseg.config.check import Checker
     from semiseg.config.compose import Request, as_yaml
     from semiseg.config.multirun import sweep

@@ -41,7 +41,7 @@ def dataset(cfg: Config) -> SegDataset:
 
 def split(cfg: Config, dataset: SegDataset) -> Split:
     """Divide a dataset, see ``make_split`` and ``measurable``; raises ``UserError`` where that cannot be done."""
-    from semiseg.data.check import measurable
+    from semiseg.data.file_faults import measurable
     from semiseg.splits.split import make_split
 
     made = make_split(

@@ -19,7 +19,7 @@ from semiseg.errors import UserError
 from semiseg.runs.read import StoredRun
 from semiseg.settings import RunSettings
 from semiseg.sweep.campaign import Campaign, Run
-from semiseg.sweep.index import Index, held
+from semiseg.sweep.index import Index, locked_sweep
 from semiseg.sweep.job import PLACES, Job, job_of, quoted
 
 
@@ -47,7 +47,7 @@ def sweep(request: Request, load: Callable[[], Run]) -> int:
     configs = [_typed(each) for each in drafts]
     place = Path(configs[0].sweep_dir or new_sweep_dir()).expanduser()
     jobs = [job_of(request, *each, place) for each in zip(configs, grid.combinations, strict=True)]
-    with held(place):
+    with locked_sweep(place):
         _refuse_other_settings(zip(configs, jobs, strict=True))
         placed = [_placed(*each) for each in zip(drafts, jobs, strict=True)]
         missing = [

@@ -73,8 +73,8 @@ class Photometric:
         """Apply the draws that belong to ``seed``.
 
         Args:
-            image: ``(H, W, 3) uint8``.
-            label: ``(H, W) uint8``, or None.
+            image: image ``(H, W, 3) uint8``.
+            label: label map ``(H, W) uint8``; ``None`` for an image without one.
             seed: seed of all draws; the same seed gives the same result in every process.
 
         Raises:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from semiseg.contracts.dataset import DatasetInfo, Part
-from semiseg.data.files import Cache, CacheDir, FileDataset, Root, find_root, images_by_stem
+from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root, images_by_stem
 from semiseg.errors import UserError
 from semiseg.splits.lists import read_stems
 

@@ -7,7 +7,15 @@ import cv2
 import numpy as np
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
-from semiseg.data.files import BadFileError, Cache, CacheDir, FileDataset, Root, find_root, images_by_stem
+from semiseg.data.image_files import (
+    BadFileError,
+    Cache,
+    CacheDir,
+    FileDataset,
+    Root,
+    find_root,
+    images_by_stem,
+)
 from semiseg.declare import checked
 from semiseg.errors import UserError
 
@@ -114,7 +122,7 @@ class Cityscapes(FileDataset):
         return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
     def mask(self, image_id: str) -> Array | None:
-        """Return the label map, ``(H, W) uint8`` with 255 ignored; None without mask file; see ``FileDataset``."""
+        """Return the label map, ``(H, W) uint8`` with 255 ignored; ``None`` without mask file; see ``FileDataset``."""
         mask = super().mask(image_id)
         return mask if mask is None or not self.half_size else np.ascontiguousarray(mask[::2, ::2])
 

@@ -20,7 +20,7 @@ class Item:
     """One entry of a stream.
 
     Args:
-        id: image id.
+        id: id of the image.
         labels: "true" for the dataset's mask, or a store of pseudo-labels; with ``None`` no mask is opened.
         view: view of the image.
     """
@@ -31,7 +31,7 @@ class Item:
 
 
 def collate(dataset: SegDataset, items: Sequence[Item], key: DrawKey) -> StreamBatch:
-    """Load the items and stack what their views make of them; slot s draws by ``(*key, s)``.
+    """Load the items and stack the results of their views; slot s draws by ``(*key, s)``.
 
     Images become ``(N, 3, H, W) uint8``, ``label`` ``(N, H, W) int64``, everything else keeps its type; ``id`` is
     the list of N ids. Where pseudo-labels come with their confidence, ``confidence`` is ``(N, H, W) float32``, 1

@@ -51,7 +51,7 @@ class Cutout:
                 raise UserError("expected [low,high] with low <= high.", key=name, value=list(bounds))
 
     def __call__(self, image: Array, label: Array | None, seed: int) -> tuple[Array, Array | None]:
-        """Erase with probability ``p``; image ``(H, W, 3) uint8``, label ``(H, W) uint8`` or None."""
+        """Erase with probability ``p``; image ``(H, W, 3) uint8``, label ``(H, W) uint8`` or ``None``."""
         rng = np.random.RandomState(np.random.MT19937(seed))
         if rng.random_sample() >= self.p:
             return image, label

@@ -37,7 +37,7 @@ class Frame:
 
 
 def frame(size: int, center: tuple[int, int], reach: int, angle: int) -> Frame:
-    """Lay coordinates around ``center`` (x, y), up to ``reach`` pixels away, turned by ``angle`` of 64."""
+    """Return coordinates around ``center`` (x, y), up to ``reach`` pixels away, turned by ``angle`` of 64."""
     x, y = center
     rows = slice(max(0, y - reach), max(0, min(size, y + reach + 1)))
     columns = slice(max(0, x - reach), max(0, min(size, x + reach + 1)))
@@ -142,7 +142,7 @@ def speckle(u: Coordinates, v: Coordinates, p: int) -> Inside:
     return np.asarray((mixed >> 9) & 3 == 0)
 
 
-def plain(u: Coordinates, v: Coordinates, p: int) -> Inside:
+def no_texture(u: Coordinates, v: Coordinates, p: int) -> Inside:
     """No texture."""
     return np.zeros(np.broadcast_shapes(u.shape, v.shape), dtype=np.bool_)
 
@@ -175,7 +175,7 @@ CLASS_FIGURES: dict[str, tuple[Figure, Figure]] = {
 }
 """Form and preferred texture of each class."""
 CLUTTER_FORMS: tuple[Figure, ...] = (line, line, ellipse, half_disk, corner)
-CLUTTER_TEXTURES: tuple[Figure, ...] = (plain, bands, bricks, zones)
+CLUTTER_TEXTURES: tuple[Figure, ...] = (no_texture, bands, bricks, zones)
 
 
 def rgb(hue: int, saturation: int, value: int) -> Array:

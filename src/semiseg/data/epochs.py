@@ -1,4 +1,4 @@
-"""Streams by each original's rule for what an epoch is."""
+"""Streams of a fit, by each paper's rule for an epoch."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from semiseg.errors import UserError
 
 
 class Unlabeled(NamedTuple):
-    """One unlabeled stream of ``separate``: its images, what is made of them, and its ``Stream.order``."""
+    """One unlabeled stream of ``separate``: its images, their view, and its ``Stream.order``."""
 
     ids: Sequence[str]
     view: View
@@ -36,11 +36,12 @@ def labeled(
     Args:
         ids: labeled images.
         view: view of each image.
-        batch_size: images a batch.
+        batch_size: number of images of a batch.
         budget: length of the fit.
-        double_below: list all images twice when there are fewer than this. ST++: 200.
+        double_below: number of images below which all are listed twice. ST++: 200.
         last: rule for the last batch of a pass, see ``Stream``; the baselines of DMT keep it "short".
-        smallest: a short batch of fewer images is dropped; with fewer in all, batches are filled by repetition.
+        smallest: number of images below which a short batch is dropped; with fewer in all, batches are filled by
+            repetition.
     """
     items = tuple(Item(image_id, "true", view) for image_id in ids)
     if last == "short" and len(items) >= smallest:
@@ -63,11 +64,11 @@ def mixed(
     without the last incomplete batch; the labeled share of a batch is random, one half on average.
 
     Args:
-        labeled_ids: images with true labels, seen in the weak view.
-        pseudo: the pseudo-labels of the other images, seen in the strong view; several stores add up.
+        labeled_ids: ids of the images with true labels, seen in the weak view.
+        pseudo: pseudo-labels of the other images, seen in the strong view; several stores add up.
         weak: view of the labeled images.
         strong: view of the pseudo-labeled images.
-        batch_size: images a batch, of both kinds together.
+        batch_size: number of images of a batch, of both kinds together.
         budget: length of the fit.
 
     Raises:
@@ -92,15 +93,15 @@ def unlabeled_and_labeled(
 ) -> Streams:
     """Unlabeled images, with pseudo-labels or without, and labeled ones in a second stream: the phases of DMT.
 
-    An epoch is one pass over the unlabeled images, the last batch as short as it comes out; the labeled list is
-    gone through again in a new order whenever it is used up.
+    An epoch is one pass over the unlabeled images, whose last batch may be short; the labeled list starts again in a
+    new order whenever it is used up.
 
     Args:
         unlabeled: pseudo-labels, for the stream ``pseudo``; or ids, for the stream ``unlabeled``.
-        labeled_ids: images with true labels, for the stream ``labeled``.
+        labeled_ids: ids of the images with true labels, for the stream ``labeled``.
         view: view of all images.
-        unlabeled_batch_size: images a batch of the first stream.
-        batch_size: labeled images a batch.
+        unlabeled_batch_size: number of images of a batch of the first stream.
+        batch_size: number of labeled images of a batch.
         budget: length of the fit.
 
     Raises:
@@ -136,20 +137,20 @@ def separate(
     repeated, and filled up with random images, to the same length. This is the rule of CPS.
 
     Args:
-        labeled_ids: images with true labels.
-        labeled_view: their view.
-        unlabeled: name -> (ids, view, order tag). Two streams over the same ids with one order tag see the same
-            image at the same place, in two draws of the view. CPS with CutMix as published does that; without
-            a tag the streams are independent, as its paper means.
-        batch_size: labeled images a batch.
-        unlabeled_batch_size: images a batch of each unlabeled stream.
+        labeled_ids: ids of the images with true labels.
+        labeled_view: view of the labeled images.
+        unlabeled: ids, view and order tag of each unlabeled stream, by its name. Two streams over the same ids with
+            one order tag see the same image at the same place, in two draws of the view. CPS with CutMix as
+            published does that; without a tag the streams are independent, as its paper means.
+        batch_size: number of labeled images of a batch.
+        unlabeled_batch_size: number of images of a batch of each unlabeled stream.
         budget: length of the fit.
-        reshuffle_unlabeled: False keeps the order of the unlabeled images over all epochs, as CPS does.
-        nominal_lengths: count labeled images as total // ratio and unlabeled as the rest, one off from the
-            lists, as CPS does (Cityscapes 1/4: 279 iterations an epoch, by the lists 278).
-        iterations_per_epoch: fixed number instead of the rule; a shorter list starts again in a new order.
-            CAC: 1157.
-        replay: let a shorter list bring the same batches again within an epoch, as the published code of CAC
+        reshuffle_unlabeled: whether each epoch orders the unlabeled images anew; False keeps one order, as CPS does.
+        nominal_lengths: whether labeled images are counted as total // ratio and unlabeled as the rest, one off
+            from the lists, as CPS does (Cityscapes 1/4: 279 iterations an epoch, by the lists 278).
+        iterations_per_epoch: number of iterations of an epoch, with which a shorter list starts again in a new order
+            (CAC: 1157); ``None`` follows the rule above.
+        replay: whether a shorter list brings the same batches again within an epoch, as the published code of CAC
             does, see ``Stream``; then lists are not filled up to the same length.
     """
     labeled_items = tuple(Item(image_id, "true", labeled_view) for image_id in labeled_ids)
@@ -168,7 +169,7 @@ def separate(
 
 
 def _nominal(counts: Mapping[str, int]) -> dict[str, int]:
-    """Lengths as the published code of CPS counts them: total // ratio, and the rest."""
+    """Lengths by the published code of CPS: total // ratio, and the rest."""
     others = [count for name, count in counts.items() if name != "labeled"]
     if not others:
         return dict(counts)
@@ -178,7 +179,7 @@ def _nominal(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _leveled(streams: Mapping[str, Stream], counts: Mapping[str, int], budget: Budget) -> Streams:
-    """Make all streams as long as the one that gives most batches."""
+    """Return streams that are all as long as the one that gives most batches."""
     longest = max(counts, key=lambda name: counts[name] / streams[name].batch_size)
     most, size = counts[longest], streams[longest].batch_size
     per_epoch = max(1, most // size)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
-from semiseg.data.files import Cache, CacheDir, FileDataset, Root, find_root
 from semiseg.data.folder_files import TREE, FolderFiles, find_files, images_elsewhere
+from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root
 from semiseg.data.mask_colors import ColorTable
 from semiseg.data.mask_labels import mask_labels
 from semiseg.data.palette import bit_color

@@ -1,10 +1,10 @@
-"""Which files of a folder of own images are images, and which are their masks."""
+"""Search for the images of an own dataset and for their masks."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from semiseg.data.files import image_files, images_by_stem
+from semiseg.data.image_files import image_files, images_by_stem
 from semiseg.errors import UserError
 from semiseg.splits.lists import IMAGE_SUFFIXES, shown
 
@@ -18,12 +18,12 @@ TREE = """\
 
 @dataclass(frozen=True)
 class FolderFiles:
-    """Images and masks by id, and where missing ones would be.
+    """Images and masks by id, and the places of missing ones.
 
     Args:
-        image_folder: where images are searched; may contain ``*``.
-        mask_folder: where masks are searched; may contain ``*``.
-        mask_suffix: what a mask's name has more than its id.
+        image_folder: folder of the images; may contain ``*``.
+        mask_folder: folder of the masks; may contain ``*``.
+        mask_suffix: ending of a mask's name after its id.
         images: image file of each id.
         masks: mask file of each id.
     """
@@ -53,16 +53,16 @@ def find_files(
 ) -> FolderFiles:
     """Search images and masks.
 
-    A ``*`` in a folder stands for any folder name, which then leads the ids: ``*/images`` beside ``*/masks``
-    gives "train/a" for train/images/a.jpg and train/masks/a.png. A file that is a mask is no image, so both
+    A ``*`` in a folder matches any folder name, with which the ids then begin: ``*/images`` and ``*/masks``
+    give "train/a" for train/images/a.jpg and train/masks/a.png. A file that is a mask is no image, so both
     may lie in one folder; there only PNGs are masks.
 
     Args:
         base: folder of the dataset.
         images: folder of the images below it, or elsewhere.
         masks: folder of the masks below it, or elsewhere.
-        image_suffix: what an image's name has more than its id; those without it keep their names.
-        mask_suffix: what a mask's name has more than its id; files without it are no masks.
+        image_suffix: ending of an image's name after its id; names without it are ids as they are.
+        mask_suffix: ending of a mask's name after its id; files without it are no masks.
 
     Raises:
         UserError: no image, no image with a mask, or two files of one id.
@@ -94,7 +94,7 @@ def find_files(
 
 
 def folders(base: Path, pattern: str) -> dict[str, Path]:
-    """Folders that a pattern means, by what its ``*`` stand for, with ``/`` after it; "" without any."""
+    """Folders that match a pattern, by the text that its ``*`` matches and ``/``; by "" for a pattern without ``*``."""
     whole = base / Path(pattern).expanduser()
     fixed = next((place for place, part in enumerate(whole.parts) if "*" in part), None)
     if fixed is None:
@@ -113,7 +113,7 @@ def folders(base: Path, pattern: str) -> dict[str, Path]:
 def _files(
     base: Path, pattern: str, suffixes: tuple[str, ...], leave_out: frozenset[Path] = frozenset()
 ) -> dict[str, Path]:
-    """Files by name without extension, what the pattern's ``*`` stand for before it."""
+    """Files by their names without extension, after the text that the pattern's ``*`` matches."""
     found: dict[str, Path] = {}
     for lead, folder in folders(base, pattern).items():
         kept = [
@@ -124,7 +124,7 @@ def _files(
 
 
 def images_elsewhere(folder: Path, images: dict[str, Path]) -> dict[str, Path]:
-    """Ids of the images in a further folder, its name before them; those listed already are left out.
+    """Images of a further folder by their ids, which begin with its name; images listed already are left out.
 
     Raises:
         UserError: no such folder, or an id that another image has.

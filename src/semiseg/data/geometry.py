@@ -9,13 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
-from semiseg.data.resize import (
-    MEAN_COLOR,
-    Color,
-    Interpolation,
-    Pixel,
-    padded,
-)
+from semiseg.data.resize import MEAN_COLOR, Color, Interpolation, Pixel, padded
 from semiseg.data.window import Window, mirrored, resized_window
 from semiseg.declare import Ge, Gt, Len, Mark, check_fields
 from semiseg.errors import UserError
@@ -32,7 +26,7 @@ class Resize(Protocol):
 
     @property
     def interpolation(self) -> Interpolation:
-        """How the image is interpolated; see ``resized``."""
+        """Rule by which the image is interpolated, see ``resized``."""
         ...
 
     def size(self, height: int, width: int, rng: random.Random) -> tuple[int, int]:
@@ -226,13 +220,13 @@ class RandomCrop:
 
 @dataclass(frozen=True)
 class Placement:
-    """One draw of a ``RandomCrop``.
+    """The result of one draw of a ``RandomCrop``.
 
     Args:
         rule: rule that was drawn from.
         size: (height, width) that the image is resized to.
         top: first row of the window in the resized image.
-        left: first column.
+        left: first column of the window.
         flip: whether the image is mirrored, first or last as the rule says.
     """
 

@@ -22,7 +22,7 @@ class LoadingError(UserError, RuntimeError):
 
 @dataclass(frozen=True)
 class _Fault:
-    """What went wrong in a worker: a message for the user, or a traceback."""
+    """A failure in a worker: a message for the user, or a traceback."""
 
     message: str
     is_user_error: bool
@@ -50,14 +50,14 @@ class _Batches(Dataset[Any]):
 def _prepare_worker(_: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    # See preload.py for signals to the whole group. torch has just made SIGTERM end this process: delay that,
-    # so that a worker that nobody ends is gone after a while all the same.
+    # See preload.py for signals to the whole group. torch has just made SIGTERM end this process. That is delayed,
+    # so a worker that nobody ends still goes away after a while.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
 
 
 def _context() -> Any:
-    # Not fork: the main process has threads (OpenMP, CUDA, tracker), whose locks a forked child may inherit held.
+    # Not fork: a forked child may inherit held locks of the main process's threads (OpenMP, CUDA, tracker).
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -87,11 +87,11 @@ def batches(
         seed: seed of the run.
         step_name: name of the fit.
         start: first iteration.
-        num_workers: processes that load ahead; 0 loads in this one. The batches do not depend on it.
-        pin_memory: put batches into page-locked memory, for copies to CUDA.
+        num_workers: number of processes that load ahead; 0 loads in this one. The batches do not depend on it.
+        pin_memory: whether batches are put into page-locked memory, for copies to CUDA.
 
     Raises:
-        UserError: from the dataset or the streams, as without workers.
+        UserError: the dataset or the streams raised it, in a worker or without.
         LoadingError: a worker process ended, for instance because memory ran out.
     """
     if num_workers == 0 and not pin_memory:

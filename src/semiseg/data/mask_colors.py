@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import ImageOps
 
 from semiseg.contracts.dataset import Array
-from semiseg.data.files import BadFileError, open_mask
+from semiseg.data.image_files import BadFileError, open_mask
 from semiseg.data.mask_labels import color_text
 from semiseg.data.palette import Color
 
@@ -19,7 +19,7 @@ def read_colors(path: Path) -> NDArray[np.int32]:
     Grey and palette PNGs give the colors that a viewer shows; alpha is dropped.
 
     Raises:
-        BadFileError: as ``read_mask``, except for the modes with color.
+        BadFileError: the reasons of ``read_mask``, except for the modes with color.
     """
     with open_mask(path) as image:
         rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"), dtype=np.int32)
@@ -28,7 +28,7 @@ def read_colors(path: Path) -> NDArray[np.int32]:
 
 
 class ColorTable:
-    """Turns color-coded masks into label maps.
+    """A table that turns color-coded masks into label maps.
 
     Args:
         labels: label of each color; 255 for those that mean "not labeled".

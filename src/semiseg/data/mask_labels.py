@@ -1,4 +1,4 @@
-"""Which label each number, or each color, in masks stands for."""
+"""Labels of the numbers or colors in masks."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -34,12 +34,12 @@ def color_text(code: int) -> str:
 
 @dataclass(frozen=True)
 class MaskLabels:
-    """The label of everything that masks may hold.
+    """The labels of all numbers or colors that masks may hold.
 
     Args:
-        numbers: label of each number; None where numbers are labels. Unused with colors.
+        numbers: label of each number; with ``None`` numbers are labels. Unused with colors.
         void: numbers that mean "not labeled".
-        colors: label of each color of color-coded masks, 255 where it means "not labeled"; empty for others.
+        colors: label of each color of color-coded masks, 255 for "not labeled"; empty for other masks.
     """
 
     numbers: dict[int, int] | None
@@ -47,7 +47,7 @@ class MaskLabels:
     colors: dict[Color, int]
 
     def palette(self) -> list[Color] | None:
-        """The first color of each class; None where masks are not color-coded."""
+        """The first color of each class; ``None`` where masks are not color-coded."""
         first = {label: color for color, label in reversed(self.colors.items())}
         return [first[label] for label in sorted(first) if label != IGNORE_INDEX] or None
 
@@ -55,16 +55,16 @@ class MaskLabels:
 def mask_labels(
     name: str, classes: int, values: Sequence[Value | Sequence[Value]] | None, void: Sequence[Value]
 ) -> MaskLabels:
-    """Read what a person wrote about the values in masks.
+    """Read the settings ``dataset.values`` and ``dataset.void``.
 
     Args:
-        name: of the dataset, for messages.
-        classes: number of them.
-        values: one entry a class: what stands for it in the masks, or a list of that; None: its position.
-        void: what means "not labeled"; ``label_tables`` checks numbers.
+        name: name of the dataset, for messages.
+        classes: number of classes.
+        values: number or color of each class in the masks, or a list of several; ``None`` takes its position.
+        void: numbers or colors that mean "not labeled"; ``label_tables`` checks numbers.
 
     Raises:
-        UserError: not one entry a class, something twice, numbers beside colors, no byte or no color.
+        UserError: not one entry a class, an entry twice, numbers mixed with colors, no byte or no color.
     """
     groups = [
         [entry] if isinstance(entry, int | str) else list(entry)
@@ -95,12 +95,12 @@ def mask_labels(
 
 
 def label_tables(info: DatasetInfo, void: Sequence[int], values: Mapping[int, int]) -> tuple[Array, Array]:
-    """Return two tables over the 256 values in masks: the label of each, and 1 for values that are none.
+    """Return two tables over the 256 values in masks: the label of each, and 1 for values without one.
 
     Args:
-        info: classes.
-        void: values that mean "not labeled", beside 255.
-        values: the label of each other value.
+        info: classes of the dataset.
+        void: values that mean "not labeled", in addition to 255.
+        values: label of each other value.
 
     Raises:
         UserError: a void value is a class or no byte.
@@ -108,13 +108,18 @@ def label_tables(info: DatasetInfo, void: Sequence[int], values: Mapping[int, in
     if wrong := [value for value in void if value in values or not 0 <= value <= 255]:
         raise UserError(
             f"dataset {info.name}: void value {wrong[0]} is a class, or no byte; expected a value up to 255 "
-            f"beside {ranges(sorted(values))}"
+            f"other than {ranges(sorted(values))}"
         )
     labels = np.full(256, IGNORE_INDEX, dtype=np.uint8)
     labels[list(values)] = list(values.values())
     outside = np.ones(256, dtype=np.uint8)
     outside[[*values, *void, 255]] = 0
     return labels, outside
+
+
+def label_values(mask: Array) -> tuple[int, ...]:
+    """Values that occur in a label map, rising."""
+    return tuple(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
 
 
 def ranges(values: Sequence[int]) -> str:

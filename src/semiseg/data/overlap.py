@@ -27,7 +27,7 @@ class CropPair:
         image_2: second crop.
         box_1: (top, left, bottom, right) of the common part inside the first crop before its flip; multiples
             of the stride, without padding.
-        box_2: the same part inside the second crop; as large as ``box_1``.
+        box_2: place of the common part inside the second crop; as large as ``box_1``.
         flip_1: whether the first crop was mirrored.
         flip_2: whether the second crop was mirrored.
         filled_1: rows and columns of the first crop that come from the image; below and, before the flip, to the
@@ -103,7 +103,7 @@ class OverlapPair:
 
     @classmethod
     def like(cls, geometry: RandomCrop, stride: int) -> "OverlapPair":
-        """Take size, scale and padding from single crops, as an augmentation without crops in pairs has them."""
+        """Return a pair with size, scale and padding of single crops, for an augmentation without crops in pairs."""
         resize = geometry.resize or LongSide(None, 1.0, 1.0)
         return cls(geometry.size, resize, stride, pad_color=geometry.pad_color)
 

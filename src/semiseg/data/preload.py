@@ -1,4 +1,4 @@
-"""What the server process imports once, before it forks the processes that load batches."""
+"""Imports of the server process, made once before it forks the processes that load batches."""
 
 import signal
 

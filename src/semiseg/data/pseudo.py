@@ -11,16 +11,15 @@ from typing import Any, Self
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from semiseg.contracts.dataset import IGNORE_INDEX, Array
+from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence
 from semiseg.data.pseudo_files import (
     CONFIDENCE,
     INDEX,
     JOURNAL,
     LABELS,
     PIXEL_BYTES,
-    Entry,
+    LabelEntry,
     image_record,
     index_text,
     recovered,
@@ -29,16 +28,14 @@ from semiseg.data.pseudo_files import (
 from semiseg.errors import UserError
 from semiseg.files import write_text
 
-Confidence = NDArray[np.float32]
-
 
 def above_thresholds(label: Array, confidence: Confidence, thresholds: Sequence[float]) -> Array:
     """Replace labels by 255 where the confidence is below the threshold of the label's class.
 
     Args:
-        label: ``(H, W) uint8``; 255 stays.
-        confidence: ``(H, W) float32``.
-        thresholds: by class, compared in float32; equality passes.
+        label: label map ``(H, W) uint8``; 255 stays.
+        confidence: confidence ``(H, W) float32`` of each label.
+        thresholds: threshold of each class, compared in float32; equality passes.
     """
     table = np.zeros(256, np.float32)
     table[: len(thresholds)] = thresholds
@@ -47,13 +44,13 @@ def above_thresholds(label: Array, confidence: Confidence, thresholds: Sequence[
 
 
 class PseudoLabels:
-    """Read access to a store; nothing is opened before it is needed, so a handle is cheap to pickle.
+    """Read access to a store; no file is opened before it is needed, so this is cheap to pickle.
 
     Args:
         path: directory of the store.
-        ids: the images that the store holds or will hold, where they are known without it; None: see its index.
-        thresholds: by class; where the stored confidence is below that of the pixel's class, the label that is
-            read is 255. None: labels are read as they are stored.
+        ids: ids of the images that the store holds or will hold; ``None`` takes those of its index.
+        thresholds: threshold of each class; where the stored confidence is below it, the label is read as 255.
+            ``None`` reads labels as they are stored.
     """
 
     def __init__(
@@ -78,8 +75,8 @@ class PseudoLabels:
         return index
 
     @cached_property
-    def _entries(self) -> dict[str, Entry]:
-        return {image_id: Entry(*entry) for image_id, *entry in self._index["images"]}
+    def _entries(self) -> dict[str, LabelEntry]:
+        return {image_id: LabelEntry(*entry) for image_id, *entry in self._index["images"]}
 
     @property
     def exists(self) -> bool:
@@ -93,13 +90,13 @@ class PseudoLabels:
 
     @property
     def statistics(self) -> dict[str, Any]:
-        """What ``PseudoWriter.seal`` counted; stays after ``delete``."""
+        """Counts of ``PseudoWriter.seal``; they stay after ``delete``."""
         statistics: dict[str, Any] = self._index["statistics"]
         return statistics
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What the writer was told about the origin of the labels; stays after ``delete``."""
+        """Origin of the labels, as given to the writer; it stays after ``delete``."""
         meta: dict[str, Any] = self._index["meta"]
         return meta
 
@@ -118,7 +115,7 @@ class PseudoLabels:
         return label
 
     def confidence(self, image_id: str) -> Confidence | None:
-        """Return the confidence ``(H, W) float32``, None where none is stored; raises as ``label`` does."""
+        """Return the confidence ``(H, W) float32``, ``None`` where none is stored; raises as ``label`` does."""
         entry = self._entry(image_id)
         if entry.confidence_crc is None:
             return None
@@ -154,7 +151,7 @@ class PseudoLabels:
         for name in (LABELS, CONFIDENCE):
             (self.path / name).unlink(missing_ok=True)
 
-    def _entry(self, image_id: str) -> Entry:
+    def _entry(self, image_id: str) -> LabelEntry:
         if self._index["deleted"]:
             raise UserError(
                 f"The pseudo-labels in {self.path} were deleted after use; a run with "
@@ -162,8 +159,8 @@ class PseudoLabels:
             )
         return self._entries[image_id]
 
-    def _read(self, name: str, image_id: str, entry: Entry, dtype: np.dtype[Any], crc: int) -> Any:
-        # A file opened for each read needs no lock between threads and no care across fork and pickle.
+    def _read(self, name: str, image_id: str, entry: LabelEntry, dtype: np.dtype[Any], crc: int) -> Any:
+        # Opening the file for each read avoids a lock between threads, and handles that fork or pickle would share.
         pixels = entry.height * entry.width
         try:
             values = np.fromfile(self.path / name, dtype, pixels, offset=entry.offset * dtype.itemsize)
@@ -180,14 +177,14 @@ class PseudoWriter:
     """Append label maps to a store until it is sealed.
 
     The journal names the images whose pixels are safely on disk. A writer that opens an unfinished store cuts
-    everything else away, so the caller skips ``done`` and writes the rest in the same order: the sealed files are
-    then those of a run that was never stopped, byte for byte.
+    everything else away. The caller then skips ``done`` and writes the rest in the same order, so the sealed files
+    equal those of a run that was never stopped, byte for byte.
 
     Args:
         path: directory of the store; made if missing.
-        meta: JSON values that say where the labels come from, such as a hash of what made them.
-        keep_confidence: store the confidence of every pixel; False counts it in the statistics alone.
-        sync_every: images between two syncs to disk; at most as many are labeled again after a kill.
+        meta: JSON values that describe the origin of the labels, such as a hash of the network; ``None`` for none.
+        keep_confidence: whether the confidence of every pixel is stored; False only counts it in the statistics.
+        sync_every: number of images between two syncs to disk; at most as many are labeled again after a kill.
 
     Raises:
         UserError: the store was begun with another ``meta``.
@@ -219,16 +216,16 @@ class PseudoWriter:
 
     @property
     def done(self) -> tuple[str, ...]:
-        """Ids that need not be written again."""
+        """Ids of the images that are written already."""
         return tuple(self._done)
 
     def write(self, image_id: str, label: Array, confidence: Confidence | None = None) -> None:
         """Append one image.
 
         Args:
-            image_id: not in ``done``.
-            label: ``(H, W) uint8``; 255 where there is no label.
-            confidence: ``(H, W) float32``; for all images of a store or for none.
+            image_id: id of the image, not in ``done``.
+            label: label map ``(H, W) uint8``; 255 where there is no label.
+            confidence: confidence ``(H, W) float32``, for all images of a store; ``None`` for all of them.
         """
         if self._sealed:
             raise ValueError(f"{self.path} is complete")
@@ -270,7 +267,7 @@ class PseudoWriter:
         return PseudoLabels(self.path)
 
     def close(self) -> None:
-        """Bring everything that was written to disk; the store can be continued later."""
+        """Write and sync everything that is pending; the store can be continued later."""
         if not self._sealed and not self._journal.closed:
             self._sync()
             for file in (*self._files.values(), self._journal):

@@ -20,15 +20,15 @@ CONFIDENCE = "confidence.bin"
 PIXEL_BYTES = {LABELS: 1, CONFIDENCE: 4}
 
 
-class Entry(NamedTuple):
-    """Where one image lies.
+class LabelEntry(NamedTuple):
+    """Place of one image in the files.
 
     Args:
-        offset: of its first pixel, in pixels from the start of either file.
-        height: rows.
-        width: columns.
+        offset: place of its first pixel, in pixels from the start of either file.
+        height: number of rows.
+        width: number of columns.
         label_crc: CRC-32 of its bytes in the label file.
-        confidence_crc: the same for confidence; None where none is stored.
+        confidence_crc: CRC-32 of its bytes in the confidence file; ``None`` where none is stored.
     """
 
     offset: int
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
 
 def index_text(index: Mapping[str, Any]) -> str:
-    """JSON with one line an image."""
+    """Return the index as JSON with one line an image."""
     head = json.dumps({key: value for key, value in index.items() if key != "images"}, sort_keys=True)
     lines = ",\n".join(json.dumps(image) for image in index["images"])
     return f'{head[:-1]}, "images": [\n{lines}\n]}}\n'
@@ -51,7 +51,7 @@ def file_size(path: Path) -> int:
 
 
 def parsed_record(line: str) -> dict[str, Any] | None:
-    """Read a line of the journal; None if a kill or a crash has left only a part of it."""
+    """Read a line of the journal; return ``None`` where a kill or a crash has left only a part of it."""
     try:
         record: dict[str, Any] = json.loads(line)
     except ValueError:
@@ -67,14 +67,14 @@ def byte_sizes(record: Mapping[str, Any]) -> dict[str, int]:
 
 
 def recovered(directory: Path, header: str) -> list[dict[str, Any]]:
-    """Read the journal of a store up to its last whole line and cut the files back to what it vouches for.
+    """Read the journal of a store up to its last whole line and cut the files back to the images in it.
 
     Args:
-        directory: of the store; without a journal one is begun.
+        directory: folder of the store; a journal is begun where it has none.
         header: first line of the journal.
 
     Raises:
-        UserError: the journal has another one.
+        UserError: the journal has another header.
     """
     path = directory / JOURNAL
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.is_file() else []
@@ -102,13 +102,13 @@ def recovered(directory: Path, header: str) -> list[dict[str, Any]]:
 def image_record(
     image_id: str, offset: int, arrays: Mapping[str, NDArray[Any]], confidence: NDArray[np.float32] | None
 ) -> dict[str, Any]:
-    """Describe one image for the journal: place, checksums, and its share of the statistics.
+    """Return the journal's record of one image: place, checksums, and its share of the statistics.
 
     Args:
-        image_id: the image.
-        offset: of its first pixel in either file.
-        arrays: what is stored, by file.
-        confidence: what the statistics count, whether it is stored or not.
+        image_id: id of the image.
+        offset: place of its first pixel in either file.
+        arrays: stored arrays by file.
+        confidence: confidence for the statistics, whether it is stored or not; ``None`` counts none.
     """
     label, stored = arrays[LABELS], arrays.get(CONFIDENCE)
     counts = np.bincount(label.ravel(), minlength=256)

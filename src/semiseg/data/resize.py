@@ -29,9 +29,9 @@ def resized(image: NDArray[Pixel], size: tuple[int, int], interpolation: Interpo
     take the nearest pixel by the rule of the same library.
 
     Args:
-        image: uint8; but for ``pil_*`` images float32 too.
-        size: of the result, 1 pixel or more.
-        interpolation: which rule.
+        image: image or map, uint8; float32 too, except for images with ``pil_*``.
+        size: height and width of the result, 1 pixel or more.
+        interpolation: rule of a library.
     """
     height, width = size
     if image.ndim == 2:
@@ -53,7 +53,7 @@ def _nearest(values: NDArray[Pixel], size: tuple[int, int], interpolation: Inter
 
 
 def nearest_sources(length: int, new: int, interpolation: Interpolation) -> NDArray[np.int64]:
-    """Source pixel of every new pixel along an axis, by the arithmetic of the library."""
+    """Return the source pixel of every new pixel along an axis, by the arithmetic of the library."""
     if interpolation == "opencv":
         positions = np.arange(new) * (1.0 / (new / length))
     elif interpolation == "torch":

@@ -34,7 +34,7 @@ PALETTE = (
 CLASS_TEXTURES = tuple(texture for _, texture in CLASS_FIGURES.values())
 MIN_SIZE = 32
 MAX_SIZE = 512
-"""Up to here no product of coordinates leaves 32 bits."""
+"""Largest size at which every product of coordinates fits into 32 bits."""
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 
@@ -144,7 +144,7 @@ class Shapes:
     def _add(
         self, image: Array, rng: random.Random, form: Figure, texture: Figure, hue: int
     ) -> tuple[slice, slice, Inside]:
-        """Draw one figure at a random place; return where it lies."""
+        """Draw one figure at a random place; return its rows, columns and pixels."""
         radius = rng.randint(self.size * 12 // 96, self.size * 26 // 96)
         center = rng.randrange(self.size), rng.randrange(self.size)
         where = frame(self.size, center, radius * 4 // 3 + 1, rng.randrange(TURN))

@@ -1,4 +1,4 @@
-"""A store of decoded pixels: files are decoded once, for all runs, and then read through memory maps."""
+"""Store of decoded pixels: files are decoded once, for all runs, and then read through memory maps."""
 
 import hashlib
 import json
@@ -9,15 +9,24 @@ from pathlib import Path
 from typing import Any, Protocol, get_args, runtime_checkable
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part, SegDataset, Split
-from semiseg.data.check import FileBacked
-from semiseg.data.store_files import CHANNELS, Entry, Kind, Parts, Stamp, cache_folder, locked, stamp
-from semiseg.data.store_fill import Wanted, elsewhere, fill, held, label_values, missing
+from semiseg.data.file_faults import FileBacked, MaskContent, image_size, mask_content
+from semiseg.data.store_files import (
+    CHANNELS,
+    Kind,
+    PartReader,
+    PixelEntry,
+    Stamp,
+    cache_folder,
+    locked,
+    stamp,
+)
+from semiseg.data.store_fill import Wanted, elsewhere, fill, missing, stored_entries
 from semiseg.errors import UserError
 
 
 @runtime_checkable
 class Storable(FileBacked, Protocol):
-    """A dataset whose files may be stored decoded, as ``FileDataset``."""
+    """A dataset whose files may be stored decoded, such as ``FileDataset``."""
 
     cache: bool
     cache_dir: str | None
@@ -30,32 +39,31 @@ class Storable(FileBacked, Protocol):
 class StoredDataset:
     """A dataset whose pixels come from a store, and from its files where the store does not hold them.
 
-    Arrays are copies, equal to what the files give. What is held in memory are maps of the flat files, whose
-    pages the system shares between processes and takes back when it needs room. Pickling hands on their
-    names, not the maps.
+    Arrays are copies, equal to those from the files. In memory are only maps of the flat files, whose pages the
+    system shares between processes and takes back when it needs room. Pickling passes their names on, not the maps.
 
     Args:
-        dataset: the dataset.
-        folder: of its store.
-        entries: where the pixels are, by kind and id.
+        dataset: dataset that reads the files.
+        folder: folder of its store.
+        entries: places of the pixels, by kind and id.
     """
 
     def __init__(
-        self, dataset: FileBacked, folder: Path, entries: Mapping[Kind, Mapping[str, Entry]]
+        self, dataset: FileBacked, folder: Path, entries: Mapping[Kind, Mapping[str, PixelEntry]]
     ) -> None:
         self.info: DatasetInfo = dataset.info
         self.skip_bad = dataset.skip_bad
         self.folder = folder
         self._dataset = dataset
         self._entries = entries
-        self._parts = Parts(folder)
+        self._parts = PartReader(folder)
 
     def ids(self, part: Part) -> tuple[str, ...]:
         """Ids of one part."""
         return self._dataset.ids(part)
 
     def files(self, image_id: str) -> tuple[Path, Path | None]:
-        """Image file and mask file of an id; None where no mask is expected."""
+        """Image file and mask file of an id; ``None`` where no mask is expected."""
         return self._dataset.files(image_id)
 
     def image(self, image_id: str) -> Array:
@@ -64,25 +72,21 @@ class StoredDataset:
         return self._dataset.image(image_id) if found is None else found
 
     def mask(self, image_id: str) -> Array | None:
-        """Return the label map, ``(H, W) uint8`` with 255 ignored; None where the image has none."""
+        """Return the label map, ``(H, W) uint8`` with 255 ignored; ``None`` where the image has none."""
         found = self._read("masks", image_id)
         return self._dataset.mask(image_id) if found is None else found
 
     def image_size(self, image_id: str) -> tuple[int, int]:
-        """Height and width of an image; of a stored one no pixels are read."""
+        """Height and width of an image; no pixels of a stored one are read."""
         entry = self._entries["images"].get(image_id)
-        if entry is not None:
-            return entry.height, entry.width
-        height, width = self._dataset.image(image_id).shape[:2]
-        return height, width
+        return image_size(self._dataset, image_id) if entry is None else (entry.height, entry.width)
 
-    def mask_content(self, image_id: str) -> tuple[tuple[int, int], frozenset[int]] | None:
-        """Height and width of a mask and the values in it; None where the image has none."""
+    def mask_content(self, image_id: str) -> MaskContent | None:
+        """Height and width of a mask and the values in it; ``None`` where the image has none."""
         entry = self._entries["masks"].get(image_id)
-        if entry is not None:
-            return (entry.height, entry.width), frozenset(entry.labels)
-        mask = self._dataset.mask(image_id)
-        return None if mask is None else ((mask.shape[0], mask.shape[1]), frozenset(label_values(mask)))
+        if entry is None:
+            return mask_content(self._dataset, image_id)
+        return (entry.height, entry.width), entry.labels
 
     @property
     def nbytes(self) -> int:
@@ -113,15 +117,15 @@ def stored(
 ) -> SegDataset:
     """Return a dataset with its pixels read from its store, which is filled with what a split needs.
 
-    Files that are stored, and have the same size and time of change as then, are not opened. Bad files are left
-    to ``check_files``, which reads them again.
+    Stored files whose size and time of change are still the same are not opened. Bad files are left to
+    ``check_files``, which reads them again.
 
     Args:
-        dataset: returned as it is, unless it is ``Storable`` and its ``cache`` is set.
-        split: says which images and masks are needed.
-        tick: called before each file and while another process fills the store; may raise, and what was
-            decoded before is kept.
-        filled: False takes what the store holds and decodes nothing ahead.
+        dataset: dataset, which is returned as it is unless it is ``Storable`` and its ``cache`` is set.
+        split: images that are needed, and masks.
+        tick: function called before each file and while another process fills the store. It may raise; files
+            decoded before are kept.
+        filled: whether the store is filled first; False takes what it holds.
 
     Raises:
         UserError: the store cannot be written, or its disk has not enough room.
@@ -132,7 +136,7 @@ def stored(
     if filled and missing(folder, wanted):
         with writing(folder, tick):
             fill(dataset, folder, wanted, tick)
-    found = StoredDataset(dataset, folder, held(folder, wanted))
+    found = StoredDataset(dataset, folder, stored_entries(folder, wanted))
     found.preload()
     return found
 
@@ -142,7 +146,7 @@ def writing(folder: Path, tick: Callable[[], None]) -> Iterator[None]:
     """Make a store's folder and keep other processes from writing into it.
 
     Raises:
-        UserError: it cannot be made, or something could not be written.
+        UserError: it cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -168,7 +172,7 @@ def store_folder(dataset: Storable) -> Path:
 
 
 def wanted_files(dataset: FileBacked, split: Split) -> Wanted:
-    """Files of a split that exist: all images, and the masks of labeled, validation and test images alone."""
+    """Existing files of a split: all images, and the masks of labeled, validation and test images."""
     masked = dict.fromkeys((*split.labeled, *split.val, *split.test))
     images = {image_id: dataset.files(image_id)[0] for image_id in (*masked, *split.unlabeled)}
     masks = {image_id: dataset.files(image_id)[1] for image_id in masked}
@@ -176,7 +180,7 @@ def wanted_files(dataset: FileBacked, split: Split) -> Wanted:
 
 
 def _stamps(paths: Mapping[str, Path | None]) -> dict[str, Stamp]:
-    """Stamps by real folder and name, so that links to a folder do not make other files."""
+    """Stamps by real folder and name, so a file is the same through any link to its folder."""
     folders: dict[Path, Path] = {}
     stamps = {}
     for image_id, path in paths.items():

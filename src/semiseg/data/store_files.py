@@ -1,10 +1,8 @@
 """The files of a store of decoded images: flat files of pixels, their indexes, and the lock."""
 
-import fcntl
 import json
 import logging
 import os
-import socket
 import sys
 import time
 import uuid
@@ -20,27 +18,27 @@ import PIL
 
 from semiseg.contracts.dataset import Array
 from semiseg.files import remove_temporaries, sync_directory, temporary, write_text
+from semiseg.locks import LOCK, claim
 
 FORMAT = 1
 DECODER = f"pillow {PIL.__version__}, opencv {cv2.__version__}"
-"""What made the pixels: another version may round differently, so its files are decoded anew."""
+"""Decoders of the pixels; files of other versions, which may round differently, are decoded anew."""
 
 Kind = Literal["images", "masks"]
 CHANNELS: dict[Kind, int] = {"images": 3, "masks": 1}
 PART_BYTES = 2**30
-LOCK = ".lock"
 CACHE_VARIABLE = "SEMISEG_CACHE"
 
 logger = logging.getLogger(__name__)
 
 
 class Stamp(NamedTuple):
-    """How a changed file is known.
+    """Facts by which a changed file is recognized.
 
     Args:
         file: absolute path.
-        size: bytes.
-        mtime_ns: time of the last change.
+        size: number of bytes.
+        mtime_ns: time of the last change in nanoseconds.
     """
 
     file: str
@@ -48,14 +46,14 @@ class Stamp(NamedTuple):
     mtime_ns: int
 
 
-class Entry(NamedTuple):
-    """Where the pixels of a file lie.
+class PixelEntry(NamedTuple):
+    """Place of the pixels of a file.
 
     Args:
         part: name of the flat file.
-        offset: of the first byte.
-        height: rows.
-        width: columns.
+        offset: place of the first byte.
+        height: number of rows.
+        width: number of columns.
         labels: label values that occur; empty for images.
     """
 
@@ -66,11 +64,11 @@ class Entry(NamedTuple):
     labels: tuple[int, ...] = ()
 
 
-Index = dict[Stamp, Entry]
+StoreIndex = dict[Stamp, PixelEntry]
 
 
 def cache_folder(given: str | None) -> Path:
-    """Folder of everything that can be made again: as given, else SEMISEG_CACHE, else the platform's."""
+    """Return the folder of everything that can be made again: as given, else SEMISEG_CACHE, else the platform's."""
     if given or (given := os.environ.get(CACHE_VARIABLE)):
         return Path(given).expanduser().absolute()
     if sys.platform == "darwin":
@@ -79,7 +77,7 @@ def cache_folder(given: str | None) -> Path:
 
 
 def stamp(file: str) -> Stamp | None:
-    """Stamp of a file by its absolute path; None where there is none."""
+    """Stamp of a file by its absolute path; ``None`` where there is none."""
     try:
         status = os.stat(file)  # noqa: PTH116 - a path object each takes longer than the call
     except OSError:
@@ -87,15 +85,15 @@ def stamp(file: str) -> Stamp | None:
     return Stamp(file, status.st_size, status.st_mtime_ns)
 
 
-def read_index(folder: Path, kind: Kind) -> Index:
-    """What a store holds of a kind; parts that are cut off, or that another decoder made, are left out."""
-    index: Index = {}
+def read_index(folder: Path, kind: Kind) -> StoreIndex:
+    """Read the entries of a kind; parts that are cut off, or that another decoder made, are left out."""
+    index: StoreIndex = {}
     for path in sorted(folder.glob(f"{kind}-*.json")):
         index |= _read_part(path)
     return index
 
 
-def _read_part(path: Path) -> Index:
+def _read_part(path: Path) -> StoreIndex:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         sound = path.with_suffix(".bin").stat().st_size == content["bytes"]
@@ -104,13 +102,13 @@ def _read_part(path: Path) -> Index:
     if not sound or (content["format"], content["decoder"]) != (FORMAT, DECODER):
         return {}
     return {
-        Stamp(file, size, mtime): Entry(path.stem, offset, height, width, tuple(labels))
+        Stamp(file, size, mtime): PixelEntry(path.stem, offset, height, width, tuple(labels))
         for file, size, mtime, offset, height, width, labels in content["files"]
     }
 
 
 def forget(folder: Path, stamps: set[Stamp]) -> None:
-    """Take files out of the indexes, so that they are decoded anew; the caller holds the lock."""
+    """Remove files from the indexes, so that they are decoded anew; the caller holds the lock."""
     for path in folder.glob("*-*.json"):
         index = _read_part(path)
         if stamps & index.keys():
@@ -118,8 +116,8 @@ def forget(folder: Path, stamps: set[Stamp]) -> None:
             _write_index(path, left, path.with_suffix(".bin").stat().st_size)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what kills have left and parts without a file that is still the same; the caller holds the lock."""
+def remove_outdated(folder: Path) -> None:
+    """Remove temporary files and parts whose files have all changed; the caller holds the lock."""
     remove_temporaries(folder)
     for path in folder.glob("*-*.bin"):
         listing = path.with_suffix(".json")
@@ -128,7 +126,7 @@ def sweep(folder: Path) -> None:
             path.unlink()
 
 
-def _write_index(path: Path, index: Index, size: int) -> None:
+def _write_index(path: Path, index: StoreIndex, size: int) -> None:
     head = {"format": FORMAT, "decoder": DECODER, "bytes": size}
     lines = ",\n".join(json.dumps([*key, *entry[1:]]) for key, entry in index.items())
     write_text(path, f'{json.dumps(head)[:-1]}, "files": [\n{lines}\n]}}\n')
@@ -138,16 +136,16 @@ class PartWriter:
     """Append arrays to flat files of limited size; each is complete, synced and indexed, or not there.
 
     Args:
-        folder: of the store; the caller holds its lock.
-        kind: of the arrays.
-        limit: bytes after which the next part begins; a kill loses what the unfinished part holds.
+        folder: folder of the store; the caller holds its lock.
+        kind: kind of the arrays.
+        limit: number of bytes after which the next part begins; a kill loses the unfinished part.
     """
 
     def __init__(self, folder: Path, kind: Kind, limit: int = PART_BYTES) -> None:
         self._folder, self._kind, self._limit = folder, kind, limit
         self._file: BinaryIO | None = None
         self._path = Path()
-        self._index: Index = {}
+        self._index: StoreIndex = {}
         self._size = 0
 
     def __enter__(self) -> "PartWriter":
@@ -159,7 +157,7 @@ class PartWriter:
         if kind is None or not issubclass(kind, OSError):
             self.seal()
         elif self._file is not None:
-            with suppress(OSError):  # closing writes what is left, which a full disk refuses again
+            with suppress(OSError):  # closing writes the rest, which a full disk refuses again
                 self._file.close()
             temporary(self._path).unlink(missing_ok=True)
 
@@ -172,7 +170,7 @@ class PartWriter:
             self._file = temporary(self._path).open("wb")
             self._index, self._size = {}, 0
         self._file.write(np.ascontiguousarray(array).data)
-        self._index[key] = Entry(self._path.stem, self._size, array.shape[0], array.shape[1], labels)
+        self._index[key] = PixelEntry(self._path.stem, self._size, array.shape[0], array.shape[1], labels)
         self._size += array.nbytes
 
     def seal(self) -> None:
@@ -188,11 +186,11 @@ class PartWriter:
         _write_index(self._path.with_suffix(".json"), self._index, self._size)
 
 
-class Parts:
+class PartReader:
     """Read arrays out of flat files through memory maps, which every process opens for itself.
 
     Args:
-        folder: of the store.
+        folder: folder of the store.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -202,8 +200,8 @@ class Parts:
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder, "_maps": {}}
 
-    def read(self, kind: Kind, entry: Entry) -> Array | None:
-        """Return a copy of an array; None where its part has been removed."""
+    def read(self, kind: Kind, entry: PixelEntry) -> Array | None:
+        """Return a copy of an array; ``None`` where its part has been removed."""
         if entry.part not in self._maps:
             try:
                 self._maps[entry.part] = np.memmap(self.folder / f"{entry.part}.bin", np.uint8, "r")
@@ -219,26 +217,15 @@ def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Keep other processes from writing into a store; the lock of a killed process is free.
 
     Args:
-        folder: of the store.
-        waiting: called every fifth of a second while another process holds the lock; may raise.
+        folder: folder of the store.
+        waiting: function called every fifth of a second while another process holds the lock; it may raise.
     """
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
-        told = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    file.seek(0)
-                    logger.info("Waiting for %s, which fills %s.", file.read() or "another process", folder)
-                told = True
-            except OSError as error:
-                logger.warning("%s cannot be locked (%s): fill it from one process at a time.", folder, error)
-                break
+        announced = False
+        while owner := claim(file):
+            if not announced:
+                logger.info("Waiting for %s, which fills %s.", owner, folder)
+            announced = True
             waiting()
             time.sleep(0.2)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
         yield

@@ -12,22 +12,23 @@ import numpy as np
 from PIL import Image
 
 from semiseg.contracts.dataset import Array, SegDataset
+from semiseg.data.mask_labels import label_values
 from semiseg.data.store_files import (
     CACHE_VARIABLE,
     CHANNELS,
-    Entry,
     Kind,
-    Parts,
+    PartReader,
     PartWriter,
+    PixelEntry,
     Stamp,
     forget,
     read_index,
-    sweep,
+    remove_outdated,
 )
 from semiseg.errors import UserError
 
 SPARE_BYTES = 256 * 2**20
-"""Room that filling a store leaves on its disk."""
+"""Bytes that filling a store leaves free on its disk."""
 
 Wanted = Mapping[Kind, Mapping[str, Stamp]]
 """Stamps of the files that a run reads, by kind and id."""
@@ -35,9 +36,9 @@ Wanted = Mapping[Kind, Mapping[str, Stamp]]
 logger = logging.getLogger(__name__)
 
 
-def held(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Entry]]:
-    """What a store holds of the wanted files as they are now, by kind and id."""
-    found: dict[Kind, dict[str, Entry]] = {}
+def stored_entries(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, PixelEntry]]:
+    """Entries of a store for the wanted files as they are now, by kind and id."""
+    found: dict[Kind, dict[str, PixelEntry]] = {}
     for kind, stamps in wanted.items():
         index = read_index(folder, kind)
         found[kind] = {image_id: index[key] for image_id, key in stamps.items() if key in index}
@@ -45,8 +46,8 @@ def held(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Entry]]:
 
 
 def missing(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Stamp]]:
-    """What a store lacks of the wanted files, by kind and id; kinds of which nothing is missing are left out."""
-    there = held(folder, wanted)
+    """Wanted files that a store lacks, by kind and id; kinds without any are left out."""
+    there = stored_entries(folder, wanted)
     lacking: dict[Kind, dict[str, Stamp]] = {
         kind: {image_id: key for image_id, key in stamps.items() if image_id not in there[kind]}
         for kind, stamps in wanted.items()
@@ -55,13 +56,13 @@ def missing(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Stamp]]:
 
 
 def fill(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[[], None]) -> None:
-    """Decode and store what is missing; the caller holds the lock.
+    """Decode and store the missing files; the caller holds the lock.
 
     Args:
-        dataset: decodes the files; bad ones are left out.
-        folder: of the store.
-        wanted: what shall be there.
-        tick: called before each file; may raise, and what was decoded before is kept.
+        dataset: dataset that decodes the files; bad ones are left out.
+        folder: folder of the store.
+        wanted: files that are to be stored.
+        tick: function called before each file. It may raise; files decoded before are kept.
 
     Raises:
         UserError: the disk has not enough room; nothing has been written.
@@ -69,7 +70,7 @@ def fill(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[[], N
     lacking = missing(folder, wanted)
     if not lacking:
         return
-    sweep(folder)
+    remove_outdated(folder)
     counts = " and ".join(f"{len(stamps)} {kind}" for kind, stamps in lacking.items())
     needed, free = estimated_bytes(dataset, lacking), shutil.disk_usage(folder).free
     room = f"{sized(needed)}, into {folder} ({sized(free)} free there)"
@@ -91,9 +92,9 @@ def differing(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[
     Returns:
         Paths of the files that differ from what was stored of them, or cannot be read any more.
     """
-    parts = Parts(folder)
+    parts = PartReader(folder)
     wrong: list[Stamp] = []
-    for kind, entries in held(folder, wanted).items():
+    for kind, entries in stored_entries(folder, wanted).items():
         sound = {
             image_id
             for image_id, array in decoded(_reader(dataset, kind), entries, tick)
@@ -107,7 +108,7 @@ def differing(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[
 def decoded(
     read: Callable[[str], Array | None], ids: Iterable[str], tick: Callable[[], None]
 ) -> Iterator[tuple[str, Array]]:
-    """Decode in threads, a few files ahead; what cannot be read is left out, for ``check_files`` to tell."""
+    """Decode in threads, a few files ahead; unreadable files are left out, for ``check_files`` to report."""
 
     def attempt(image_id: str) -> Array | None:
         try:
@@ -137,13 +138,13 @@ def _done(image_id: str, result: Future[Array | None]) -> Iterator[tuple[str, Ar
 
 
 def estimated_bytes(dataset: SegDataset, wanted: Wanted) -> int:
-    """Bytes that files take when they are decoded, by their headers and one of them for the dataset's scale."""
+    """Estimate the bytes of decoded files by their headers, and by one of them for the dataset's scale."""
     total = 0.0
     for kind, stamps in wanted.items():
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             pixels = dict(zip(stamps, pool.map(_header_pixels, stamps.values()), strict=True))
         first = next(
-            decoded(_reader(dataset, kind), [each for each in stamps if pixels[each]], _nothing), None
+            decoded(_reader(dataset, kind), [each for each in stamps if pixels[each]], lambda: None), None
         )
         scale = 1.0 if first is None else first[1].shape[0] * first[1].shape[1] / pixels[first[0]]
         total += sum(pixels.values()) * scale * CHANNELS[kind]
@@ -162,22 +163,13 @@ def _reader(dataset: SegDataset, kind: Kind) -> Callable[[str], Array | None]:
     return dataset.image if kind == "images" else dataset.mask
 
 
-def _nothing() -> None:
-    pass
-
-
-def label_values(mask: Array) -> tuple[int, ...]:
-    """Values that occur in a label map, rising."""
-    return tuple(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
-
-
 def sized(count: int) -> str:
-    """Bytes in words."""
+    """Write a number of bytes as MiB or GiB."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def elsewhere() -> str:
-    """How to go on where a store cannot be."""
+    """Advice for going on where a store cannot be written."""
     return (
         f"Choose another place by dataset.cache_dir=PATH or {CACHE_VARIABLE}, make room, or read the files "
         "themselves by dataset.cache=false, which takes longer in every iteration."

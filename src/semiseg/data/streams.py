@@ -1,4 +1,4 @@
-"""Streams: which images with which labels in which views make the batches of a fit, as pure functions."""
+"""Streams: the images, labels and views that make the batches of a fit, as pure functions."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class Stream:
     repetition that is drawn anew each epoch. They come in random order.
 
     Args:
-        items: at least one; all with labels or all without.
-        batch_size: entries a batch.
-        length: entries an epoch; ``None`` takes the number of items.
-        reshuffle: False keeps one order for all epochs (only the remainder changes).
-        order: streams with the same tag, length and number of items draw the same positions; ``None``
+        items: entries of the stream, at least one; all with labels or all without.
+        batch_size: number of entries of a batch.
+        length: number of entries of an epoch; ``None`` takes the number of items.
+        reshuffle: whether each epoch has an order of its own; False keeps one (only the remainder changes).
+        order: tag of the order: streams with the same tag, length and number of items draw the same positions; ``None``
             takes the stream's own name, so that its order is independent of the others.
-        last: "drop" fills every batch, and drops what is left over at the end of the fit's epoch; with "short"
-            the stream has epochs of its own, whose last batch holds what is left (``DataLoader`` without
+        last: rule for the last batch: "drop" fills every batch, and drops the rest at the end of the fit's epoch; with
+            "short" the stream has epochs of its own, whose last batch holds the rest (``DataLoader`` without
             ``drop_last``, begun anew when exhausted).
-        smallest: with "short", a last batch of fewer entries than this is dropped.
-        replay: once an epoch of the fit has used up the whole batches of its entries, the same batches come
-            again in the same order, crops and colors included, as ``itertools.cycle`` over a loader makes them
-            (CAC); False goes on with new draws.
+        smallest: number of entries below which a "short" last batch is dropped.
+        replay: whether the same batches, crops and colors included, come again in the same order once an epoch of
+            the fit has used up the stream's whole batches, as with ``itertools.cycle`` over a loader (CAC); False
+            goes on with new draws.
 
     Raises:
         UserError: there are no items, or ``batch_size`` is less than 1.
@@ -107,13 +107,13 @@ def _positions(seed: int, frozen_seed: int, items: int, entries: int) -> NDArray
 
 @dataclass(frozen=True)
 class Streams:
-    """All that feeds a fit.
+    """The streams of a fit and its length.
 
     Args:
         streams: streams by name; each gives one part of every batch.
-        iterations: iterations of the whole fit.
-        iterations_per_epoch: iterations of one epoch. A stream whose epoch has fewer entries than this needs goes on
-            with a further random pass over its items; for what is left over at its end, see ``Stream.last``.
+        iterations: number of iterations of the whole fit.
+        iterations_per_epoch: number of iterations of one epoch. A stream whose epoch has fewer entries than these
+            need goes on with a further random pass over its items; for the rest at its end, see ``Stream.last``.
     """
 
     streams: Mapping[str, Stream]
@@ -151,7 +151,7 @@ class Streams:
         return chosen
 
     def batch(self, dataset: SegDataset, seed: int, step_name: str, iteration: int) -> Batch:
-        """Return the batch of a 0-based iteration; a function of the arguments and nothing else.
+        """Return the batch of a 0-based iteration, a function of the arguments alone.
 
         Images are ``(N, 3, H, W) uint8``, ``label`` is ``(N, H, W) int64``, ``id`` a list of N ids.
 

@@ -72,7 +72,7 @@ class Weak:
     def __call__(
         self, image: Array, label: Array | None, key: DrawKey, confidence: Confidence | None = None
     ) -> ViewData:
-        """Crop all of them alike."""
+        """Cut the same crop from all of them."""
         placement = self.geometry.draw(image.shape[0], image.shape[1], _geometry_rng(key))
         data: ViewData = {"image": placement.image(image)}
         if label is not None:
@@ -88,7 +88,7 @@ class Weak:
 class Strong:
     """Geometry, then photometric changes, then cutout: the arrays of ``Weak``.
 
-    What cutout erases has label 255. It stays valid, because the map ``valid`` knows padding only.
+    Pixels that cutout erases have label 255. They stay valid, because the map ``valid`` marks padding only.
 
     Args:
         geometry: resize, crop and flip.
@@ -110,7 +110,7 @@ class Strong:
     def __call__(
         self, image: Array, label: Array | None, key: DrawKey, confidence: Confidence | None = None
     ) -> ViewData:
-        """Crop all of them alike, then change the crop."""
+        """Cut the same crop from all of them, then change the crop."""
         if confidence is not None:
             _refuse_moved_pixels(self.photometric, "strong")
         data = Weak(self.geometry, self.valid)(image, label, key, confidence)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from semiseg.contracts.dataset import DatasetInfo
-from semiseg.data.files import Cache, CacheDir, FileDataset, Root, find_root, images_by_stem
+from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root, images_by_stem
 from semiseg.data.palette import bit_color
 from semiseg.declare import checked
 from semiseg.errors import UserError
@@ -32,7 +32,7 @@ TREE = """\
     ImageSets/Segmentation/   train.txt  val.txt  trainaug.txt or train_aug.txt (optional)"""
 
 logger = logging.getLogger(__name__)
-_told: set[Path] = set()
+_warned: set[Path] = set()
 
 
 class Voc(FileDataset):
@@ -111,8 +111,8 @@ def _training_ids(lists: Path, train_set: TrainSet, masks: Path, val: tuple[str,
         return tuple(sorted(read_stems(listed)))
     held = frozenset(val)
     ids = tuple(sorted(stem for stem in images_by_stem(masks) if stem not in held))
-    if lists not in _told:
-        _told.add(lists)
+    if lists not in _warned:
+        _warned.add(lists)
         logger.warning(
             "%s has neither trainaug.txt nor train_aug.txt: the training images are the %s (10,582 as published) "
             "that have a mask in %s and are not in val.txt.",

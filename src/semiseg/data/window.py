@@ -39,11 +39,11 @@ def resized_window(
     """Return ``resized(image, size, interpolation)[top:bottom, left:right]``, computing little more than that.
 
     Args:
-        image: ``(H, W, 3)`` or a map ``(H, W)``; see ``resized``.
+        image: image ``(H, W, 3)`` or map ``(H, W)``, as for ``resized``.
         size: (height, width) of the whole result.
-        interpolation: see ``resized``.
-        window: what is wanted of it; rows and columns beyond the size are left out.
-        mirror: resize the mirrored image instead.
+        interpolation: rule of a library, see ``resized``.
+        window: part of the whole result; rows and columns beyond the size are left out.
+        mirror: whether the mirrored image is resized instead.
     """
     window = Window(*window[:2], min(window.bottom, size[0]), min(window.right, size[1]))
     if window.bottom <= window.top or window.right <= window.left:
@@ -61,7 +61,7 @@ def resized_window(
 
 
 def mirrored(image: NDArray[Pixel]) -> NDArray[Pixel]:
-    """Left and right exchanged."""
+    """Return an image with left and right exchanged."""
     return cast(NDArray[Pixel], cv2.flip(np.ascontiguousarray(image), 1))
 
 
@@ -85,7 +85,7 @@ def _nearest(
 
 
 class _Span(NamedTuple):
-    """Along one axis: source pixels to resize, into how many, and which of those are the window."""
+    """Source pixels to resize along one axis, their number afterwards, and the window among those."""
 
     source: slice
     new: int

@@ -79,7 +79,7 @@ def _check_requirement(section: Section, requirement: str) -> None:
 
 
 def _within(version: str, limit: str) -> bool:
-    """Whether a version satisfies a limit such as ``>=2.1``; what follows its numbers does not count."""
+    """Whether a version satisfies a limit such as ``>=2.1``; suffixes of its numbers do not count."""
     sign, bound = re.fullmatch(r"(==|>=|<)\s*(.+)", limit).groups()  # type: ignore[union-attr]
     found, named = _version_numbers(version), _version_numbers(bound)
     return {"==": found == named, ">=": found >= named, "<": found < named}[sign]
@@ -162,7 +162,7 @@ def _available(total: int) -> int | None:
     return min(int(found[1]) * 1024, total) if found else None
 
 
-def disk(places: dict[str, Path]) -> Section:
+def disk_space(places: dict[str, Path]) -> Section:
     """Free space where runs, decoded images and weights are kept.
 
     Args:
@@ -212,7 +212,7 @@ def threads() -> Section:
 
 
 def _quota() -> float | None:
-    """Number of cores whose time a container gets; None without a limit."""
+    """Number of cores whose time a container gets; ``None`` without a limit."""
     try:
         limit, period = CPU_QUOTA.read_text(encoding="ascii").split()
         return int(limit) / int(period)

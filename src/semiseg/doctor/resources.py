@@ -12,7 +12,7 @@ from semiseg.config.stored import read_config
 from semiseg.contracts.dataset import Part
 from semiseg.data.camvid import CamVid
 from semiseg.data.cityscapes import Cityscapes
-from semiseg.data.files import ROOT_VARIABLE, FileDataset, NoFolderError
+from semiseg.data.image_files import ROOT_VARIABLE, FileDataset, NoFolderError
 from semiseg.data.store_files import cache_folder
 from semiseg.data.voc import Voc
 from semiseg.doctor.findings import Section
@@ -44,7 +44,7 @@ KNOWN_DATASETS = {
 
 
 def datasets() -> Section:
-    """Where the known datasets are, and how many images they have."""
+    """Folders of the known datasets, and their numbers of images."""
     section = Section("datasets")
     base = os.environ.get(ROOT_VARIABLE) or None
     section.facts[ROOT_VARIABLE] = base
@@ -151,7 +151,7 @@ def _size(folder: Path) -> int:
 
 
 def wandb() -> Section:
-    """Whether runs can be sent to wandb; says that there is a key, never its value."""
+    """State of wandb on this machine, with whether there is a key, never its value."""
     section = Section("wandb")
     try:
         section.facts["version"] = metadata.version("wandb")

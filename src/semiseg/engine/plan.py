@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semiseg.contracts.dataset import Array, DatasetInfo, SegDataset, Split
+from semiseg.contracts.dataset import Array, Confidence, DatasetInfo, SegDataset, Split
 from semiseg.contracts.training import (
     BatchSource,
     Budget,
@@ -27,7 +27,7 @@ from semiseg.contracts.training import (
     StoredLabels,
 )
 from semiseg.data.augment import Augment
-from semiseg.data.pseudo import Confidence, PseudoLabels
+from semiseg.data.pseudo import PseudoLabels
 from semiseg.engine.lab import REPORT
 from semiseg.engine.loop import complete_groups
 from semiseg.engine.moments import evaluation_interval

@@ -1,1 +1,1 @@
-"""Networks written for use without semiseg."""
+"""Export of networks for use without semiseg."""

@@ -21,21 +21,21 @@ from semiseg.errors import UserError
 from semiseg.settings import EvaluatorSettings
 from semiseg.tasks.inference import labels_and_probabilities
 
-Format = Literal["onnx", "torch"]
+ExportFormat = Literal["onnx", "torch"]
 INPUT = "images"
 OUTPUTS = ("label", "confidence", "probabilities")
 METADATA = "metadata.json"
-"""Name of the extra file that a file of ``torch.export`` holds."""
+"""Name of the extra file in a file of ``torch.export``."""
 
 INSTALL = 'pip install "semiseg[export]"'
 
 
 class Applied(nn.Module):
-    """A network with all that is done before and behind it.
+    """A network with all that a run does before and after it.
 
     Args:
-        network: on the CPU; it is put into evaluation mode and learns no more.
-        settings: how it is applied; whole images.
+        network: network on the CPU; it is put into evaluation mode and learns no more.
+        settings: settings of its evaluation, for whole images.
     """
 
     def __init__(self, network: Network, settings: EvaluatorSettings) -> None:
@@ -57,8 +57,8 @@ class Applied(nn.Module):
 def smallest_side(network: Network, settings: EvaluatorSettings) -> int:
     """Return the smallest height and width in pixels that a traced network takes.
 
-    ``torch.export`` traces one pixel and several apart, so no map may shrink to one, in the smallest view neither;
-    and what is reflected has to be there.
+    ``torch.export`` traces sizes of one and of more pixels separately, so no map may shrink to one pixel, not even in
+    the smallest view; and reflected padding needs as many pixels to reflect.
     """
     stride = network.coarsest_stride
     needed = 2 * stride
@@ -73,11 +73,11 @@ def smallest_side(network: Network, settings: EvaluatorSettings) -> int:
 
 
 def trace(network: Network, settings: EvaluatorSettings) -> ExportedProgram:
-    """Follow a network through all that it computes, for any number of images of any size.
+    """Trace a network with all that it computes, for any number of images of any size.
 
     Args:
-        network: on the CPU.
-        settings: how it is applied; whole images.
+        network: network on the CPU.
+        settings: settings of its evaluation, for whole images.
 
     Raises:
         UserError: windows, or a network that holds what ``torch.export`` cannot follow.
@@ -90,20 +90,22 @@ def trace(network: Network, settings: EvaluatorSettings) -> ExportedProgram:
         )
     smallest = smallest_side(network, settings)
     example = torch.zeros(2, smallest + 30, smallest + 67, 3, dtype=torch.uint8)
-    # With names, these would have to fulfil every condition that is noted on the way by proof.
+    # Named sizes would have to be proven to fulfil every condition that tracing notes; these only have to fulfil it.
     sizes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC(min=smallest), 2: Dim.DYNAMIC(min=smallest)}
     try:
         with torch.no_grad(), _whole_numbers():
             program = torch.export.export(Applied(network, settings), (example,), dynamic_shapes=(sizes,))
     except Exception as error:  # any layer of any library may refuse, each in its own way
-        raise UserError(f"torch.export cannot follow {described(network)}: {_first_line(error)}") from error
+        raise UserError(
+            f"torch.export cannot follow {network_name(network)}: {_first_line(error)}"
+        ) from error
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, GraphModule) else ():
-            node.meta.pop("stack_trace", None)  # paths of this machine, which the file would hold
+            node.meta.pop("stack_trace", None)  # it holds paths of this machine
     return program
 
 
-def described(network: Network) -> str:
+def network_name(network: Network) -> str:
     """Name a network by its parts."""
     parts = (getattr(part, "name", "") or type(part).__name__ for part in (network.backbone, network.decoder))
     return " and ".join(parts)
@@ -120,7 +122,7 @@ def as_onnx(program: ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
     """Return the content of an ONNX file; each of the metadata is a property of the model, as JSON.
 
     Raises:
-        UserError: the packages are missing, or the network holds what ONNX has no word for.
+        UserError: the packages are missing, or the network holds an operation that ONNX has not.
     """
     require_onnx()
     sizes = {0: "batch", 1: "height", 2: "width"}
@@ -152,11 +154,11 @@ def require_onnx() -> None:
         raise UserError(f"--format onnx needs {', '.join(missing)}: {INSTALL}")
 
 
-def opened(content: bytes, form: Format) -> Callable[[Tensor], list[Tensor]]:
-    """Open a written network with what others will use, without semiseg; returns its forward pass.
+def opened(content: bytes, form: ExportFormat) -> Callable[[Tensor], list[Tensor]]:
+    """Open a written network without semiseg, as others will; return its forward pass.
 
     Raises:
-        Exception: whatever that makes of a faulty file.
+        Exception: any error of the library on a faulty file.
     """
     if form == "torch":
         module = torch.export.load(io.BytesIO(content)).module()
@@ -178,21 +180,21 @@ def opened(content: bytes, form: Format) -> Callable[[Tensor], list[Tensor]]:
 
 @contextmanager
 def _whole_numbers() -> Iterator[None]:
-    """Let timm compute the padding of TensorFlow's convs in whole numbers.
+    """Make timm compute the padding of TensorFlow's convolutions in whole numbers.
 
     The results are the same. Its own floating-point rule makes ``torch.export`` simplify nested rounding, which
     takes minutes where this takes seconds.
     """
     padding = sys.modules.get("timm.layers.padding")
-    former = getattr(padding, "get_same_padding", None)
-    if padding is None or former is None:
+    original = getattr(padding, "get_same_padding", None)
+    if padding is None or original is None:
         yield
         return
     padding.get_same_padding = _same_padding  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        padding.get_same_padding = former  # type: ignore[attr-defined]
+        padding.get_same_padding = original  # type: ignore[attr-defined]
 
 
 def _same_padding(side: int, kernel_size: int, stride: int, dilation: int) -> Any:

@@ -1,4 +1,4 @@
-"""Comparing a written network with the one that it was made of."""
+"""Comparison of a written network with the one that it was made of."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ BEYOND = ((0, 58), (83, 31), (40, 155))
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a written network agrees with its origin on images of one size.
+    """Agreement of a written network with its origin on images of one size.
 
     Args:
-        images: how many, at once.
-        height: in pixels.
-        width: in pixels.
+        images: number of images at once.
+        height: height in pixels.
+        width: width in pixels.
         difference: largest difference of a probability, 0-1.
         labels: share of the pixels with the same label, 0-1; others are ties but for rounding.
     """
@@ -40,16 +40,16 @@ class Agreement:
     labels: float
 
 
-def compare(
+def compare_predictions(
     run: Callable[[Tensor], list[Tensor]], network: Network, settings: EvaluatorSettings, smallest: int
 ) -> list[Agreement]:
     """Compare a written network with its origin at three sizes that have nothing in common.
 
     Args:
-        run: the written network; maps ``(N, H, W, 3) uint8`` to label, confidence and probabilities.
+        run: forward pass of the written network; it maps ``(N, H, W, 3) uint8`` to label, confidence and probabilities.
         network: its origin, on the CPU.
-        settings: how the origin is applied.
-        smallest: side in pixels of the smallest image.
+        settings: settings of the origin's evaluation.
+        smallest: side of the smallest image in pixels.
 
     Raises:
         RunFailed: they differ by more than rounding, or the written one fails.

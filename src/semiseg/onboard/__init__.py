@@ -1,1 +1,1 @@
-"""Own folders of pictures turned into datasets."""
+"""Datasets made of own folders of pictures."""

@@ -1,4 +1,4 @@
-"""Which of the numbers or colors in masks are classes, and in which order."""
+"""Choice of classes among the numbers or colors in masks, and of their order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ class Classes:
     """The classes of a dataset, as settings of ``folder``.
 
     Args:
-        names: of the classes.
-        values: what stands for each in the masks.
-        void: what means "not labeled"; for numbers beside 255.
+        names: names of the classes.
+        values: number or color of each class in the masks.
+        void: numbers other than 255, or colors, that mean "not labeled".
         made_up: whether the names are placeholders.
-        notes: what was decided that may be wrong, and how to change it.
+        notes: decisions that may be wrong, and how to change them.
     """
 
     names: tuple[str, ...]
@@ -44,12 +44,12 @@ def decide(found: Survey, named: Named | None, void: Sequence[Value]) -> Classes
     """Choose the classes of a dataset.
 
     Args:
-        found: what the masks hold.
-        named: the names, if somebody has written them down.
-        void: what means "not labeled".
+        found: numbers or colors in the masks.
+        named: names that somebody has written down; ``None`` makes placeholders.
+        void: numbers or colors that mean "not labeled".
 
     Raises:
-        UserError: the names do not go with what the masks hold, or there are fewer than two classes.
+        UserError: the names do not match the masks, or there are fewer than two classes.
     """
     notes = _rare(found)
     unlabeled = list(void)
@@ -72,7 +72,7 @@ def decide(found: Survey, named: Named | None, void: Sequence[Value]) -> Classes
 
 
 def _ordered(found: Survey) -> list[Value]:
-    """Numbers by size; colors in the order of PASCAL VOC where all are of it, else black first, then by code."""
+    """Sort numbers by size, and colors in the order of PASCAL VOC where it has all of them, else by their code."""
     if not found.colored:
         return sorted(found.pixels, key=lambda value: int(value))
     voc = {bit_color(index): index for index in (*range(VOC_CLASSES), IGNORE_INDEX)}
@@ -83,7 +83,7 @@ def _ordered(found: Survey) -> list[Value]:
 
 
 def _without_names(held: list[Value]) -> tuple[list[Value], list[str]]:
-    """Values of the classes where nobody names them, and what may be wrong with that."""
+    """Values of classes without names, and notes about doubts."""
     numbers = [value for value in held if isinstance(value, int)]
     if len(numbers) < len(held):
         return held, []
@@ -98,7 +98,7 @@ def _without_names(held: list[Value]) -> tuple[list[Value], list[str]]:
 
 
 def _named_values(held: list[Value], named: Named, found: Survey) -> list[Value]:
-    """Values of the named classes: those that are written, else by position, else those that masks hold."""
+    """Values of the named classes: as written, else their positions, else the values in the masks."""
     count = len(named.names)
     plain = [value for value in held if value != IGNORE_INDEX]
     written = [value for value in named.values if value is not None]
@@ -129,7 +129,7 @@ def _rare(found: Survey) -> list[str]:
     rare = [value for value, count in found.pixels.items() if count < RARE * total and value != IGNORE_INDEX]
     if not rare:
         return []
-    return [f"few pixels hold {_listed(rare, found)}; if that is a slip of the pen: --void {_joined(rare)}"]
+    return [f"few pixels hold {_listed(rare, found)}; if that is a mistake: --void {_joined(rare)}"]
 
 
 def _smoothed(held: Sequence[Value], found: Survey) -> list[str]:

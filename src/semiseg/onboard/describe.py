@@ -1,4 +1,4 @@
-"""What ``semiseg init`` says and writes: the report, and the dataset config."""
+"""Output of ``semiseg init``: the report and the dataset config."""
 
 from collections import Counter
 from itertools import combinations
@@ -13,29 +13,29 @@ from semiseg.data.palette import bit_color
 from semiseg.onboard.classes import Classes
 from semiseg.onboard.layout import Layout
 from semiseg.onboard.measure import Measures
-from semiseg.onboard.parts import Parts
+from semiseg.onboard.parts import ChosenParts
 from semiseg.onboard.survey import Survey
 from semiseg.output import text_table
 
 SHOWN_SIZES = 5
 ALIKE = 24
-"""Colors are alike that differ by less in each channel."""
+"""Difference in each channel below which two colors are alike."""
 
 UNUSED = ("image_suffix", "mask_suffix", "values", "palette", "void", "skip_bad")
-"""Settings that are written only where they say something."""
+"""Settings that are written only where they are not empty."""
 
 COMMENTS = {
     "palette": "For pictures, since the colors of the masks are hard to tell apart.",
-    "void": 'What means "not labeled".',
-    "val": "What is validated on: a list or a subfolder of the images. Frames of one video belong together.",
-    "skip_bad": "Leaves out files that cannot serve.",
+    "void": 'Numbers or colors that mean "not labeled".',
+    "val": "Validation images: a list or a subfolder of the images. Keep frames of one video together.",
+    "skip_bad": "Leaves out unusable files.",
 }
 
 
-def report(
+def survey_report(
     layout: Layout, files: FolderFiles, found: Survey, classes: Classes, measures: Measures
 ) -> list[str]:
-    """Lay out what was found, as lines of text."""
+    """Report the survey as lines of text."""
     masked = len(files.images.keys() & files.masks.keys())
     formats = Counter(path.suffix.lower().lstrip(".") for path in files.images.values())
     kinds = ", ".join(f"{count:,} {name}" for name, count in formats.most_common())
@@ -49,7 +49,7 @@ def report(
         f"parts    {_parts(measures)}",
     ]
     if measures.skipped:
-        lines.append(f"left out {measures.skipped:,} files that cannot serve (dataset.skip_bad)")
+        lines.append(f"left out {measures.skipped:,} unusable files (dataset.skip_bad)")
     return [*lines, "", *_class_table(found, classes, measures)]
 
 
@@ -95,18 +95,18 @@ def _class_table(found: Survey, classes: Classes, measures: Measures) -> list[st
     return text_table(titles, rows, left=(0, 1, 2) if colors else (0, 1))
 
 
-def settings(
-    name: str, root: Path, layout: Layout, classes: Classes, parts: Parts, skip_bad: bool
+def folder_arguments(
+    name: str, root: Path, layout: Layout, classes: Classes, parts: ChosenParts, skip_bad: bool
 ) -> dict[str, Any]:
-    """Arguments of ``Folder`` for what was found.
+    """Arguments of ``Folder`` for a surveyed folder.
 
     Args:
-        name: of the dataset.
-        root: its folder.
-        layout: where the files are.
-        classes: what the masks mean.
-        parts: what is validated and tested on.
-        skip_bad: leave out files that cannot serve.
+        name: name of the dataset.
+        root: folder of the dataset.
+        layout: folders and names of its files.
+        classes: classes in its masks.
+        parts: validation and test images.
+        skip_bad: whether unusable files are left out.
     """
     values = None if classes.by_position else list(classes.values)
     return {
@@ -129,14 +129,14 @@ def settings(
 
 
 def _distinct(classes: Classes) -> bool:
-    """Whether the colors of the masks, where they have some, can be told apart in pictures."""
+    """Whether the colors of color-coded masks can be distinguished in pictures."""
     colors = [parse_color(value) for value in classes.values if isinstance(value, str)]
     return all(
         max(abs(a - b) for a, b in zip(*pair, strict=True)) >= ALIKE for pair in combinations(colors, 2)
     )
 
 
-def config(arguments: dict[str, Any], classes: Classes, measures: Measures) -> str:
+def config_yaml(arguments: dict[str, Any], classes: Classes, measures: Measures) -> str:
     """Write the dataset config as YAML, with comments for the person who will edit it."""
     name = arguments["name"]
     lines = [
@@ -149,7 +149,7 @@ def config(arguments: dict[str, Any], classes: Classes, measures: Measures) -> s
         if key == "classes":
             lines += _class_lines(classes, measures)
         elif key == "values" and value is not None:
-            lines += ["# What stands for each class in the masks, in the same order.", "values:"]
+            lines += ["# Number or color of each class in the masks, in the same order.", "values:"]
             lines += [f"  - {_plain(each)}" for each in value]
         elif value or key not in UNUSED:
             lines += [f"# {COMMENTS[key]}"] if key in COMMENTS else []

@@ -1,4 +1,4 @@
-"""Where the images of a folder lie, where their masks, and how the names of both belong together."""
+"""Search for the images and masks of a folder, and for the rule that pairs their names."""
 
 import re
 from collections import Counter, defaultdict
@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from semiseg.data.files import BadFileError, image_files, read_image
 from semiseg.data.folder_files import TREE, FolderFiles, find_files
+from semiseg.data.image_files import BadFileError, image_files, read_image
 from semiseg.errors import UserError
 from semiseg.splits.lists import spread
 
@@ -28,13 +28,13 @@ MANY_COLORS = 256
 
 @dataclass(frozen=True)
 class Layout:
-    """Where images and masks are, as settings of the dataset ``folder``.
+    """Folders and names of images and masks, as settings of the dataset ``folder``.
 
     Args:
         images: folder of the images below the dataset's.
-        masks: folder of the masks.
-        image_suffix: what an image's name has more than its id.
-        mask_suffix: what a mask's name has more than its id.
+        masks: folder of the masks below the dataset's.
+        image_suffix: ending of an image's name after its id.
+        mask_suffix: ending of a mask's name after its id.
     """
 
     images: str
@@ -54,8 +54,8 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Given:
-    """What is known of a layout, under the names of ``Layout``; None is to be found."""
+class KnownLayout:
+    """Known settings of a layout, under the names of ``Layout``; ``None`` is to be found."""
 
     images: str | None = None
     masks: str | None = None
@@ -63,7 +63,7 @@ class Given:
     mask_suffix: str | None = None
 
     def admits(self, layout: Layout) -> bool:
-        """Whether a layout has what is known."""
+        """Whether a layout has the known settings."""
         known = {key: value for key, value in asdict(self).items() if value is not None}
         return asdict(layout) | known == asdict(layout)
 
@@ -75,12 +75,12 @@ class _Candidate(NamedTuple):
     samples: tuple[tuple[Path, Path], ...]
 
 
-def find_layout(base: Path, given: Given) -> tuple[Layout, list[Layout]]:
+def find_layout(base: Path, given: KnownLayout) -> tuple[Layout, list[Layout]]:
     """Find the layout that pairs the most images with files that look like masks.
 
     Args:
-        base: the folder.
-        given: what is known of the layout.
+        base: folder of the dataset.
+        given: known settings of the layout.
 
     Returns:
         The layout, and others that pair as many of the same images with other such files.
@@ -123,7 +123,7 @@ def _order(candidate: _Candidate, looks_so: bool) -> tuple[object, ...]:
 
 
 class _Names:
-    """Names of the files below patterns of folders, and how they may be cut; each worked out once."""
+    """Names of the files below patterns of folders, and their endings, each computed once."""
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         self.files = files
@@ -138,7 +138,7 @@ class _Names:
         return self._named[key]
 
     def heads(self, pattern: str, only_png: bool = False) -> dict[str, list[str]]:
-        """Endings of the names by what comes before them, see ``_heads``."""
+        """Endings of the names by their beginnings, see ``_heads``."""
         key = pattern, only_png
         if key not in self._heads:
             self._heads[key] = _heads(self.named(pattern, only_png))
@@ -157,7 +157,7 @@ class _Names:
         return [pair for pair, _ in counts.most_common(MAX_PAIRS)]
 
 
-def _candidates(files: Mapping[str, Path], given: Given) -> Iterator[_Candidate]:
+def _candidates(files: Mapping[str, Path], given: KnownLayout) -> Iterator[_Candidate]:
     names = _Names(files)
     for images, masks in _pattern_pairs(files, given):
         for image_suffix, mask_suffix in names.suffixes(images, masks):
@@ -167,7 +167,7 @@ def _candidates(files: Mapping[str, Path], given: Given) -> Iterator[_Candidate]
 
 
 def _candidate(names: _Names, layout: Layout) -> Iterator[_Candidate]:
-    """Count what a layout pairs; nothing where that is no image."""
+    """Count the pairs of a layout; yield nothing without any."""
     masked = {
         stem.removesuffix(layout.mask_suffix): file
         for stem, file in names.named(layout.masks, layout.images == layout.masks).items()
@@ -185,11 +185,11 @@ def _candidate(names: _Names, layout: Layout) -> Iterator[_Candidate]:
         yield _Candidate(layout, len(pairs), len(shown), samples)
 
 
-def _pattern_pairs(files: Iterable[str], given: Given) -> Iterator[tuple[str, str]]:
+def _pattern_pairs(files: Iterable[str], given: KnownLayout) -> Iterator[tuple[str, str]]:
     """Folders of images and of masks that may belong together."""
     folders = {parent for file in files for parent in PurePosixPath(file).parents}
     siblings = Counter(folder.parent for folder in folders)
-    # Of many neighbors, such as one folder a video, each is like the others.
+    # Many neighbors, such as one folder a video, are all alike, and their patterns stand for them.
     few = [folder for folder in folders if siblings[folder.parent] <= MAX_SIBLINGS]
     near = sorted(few, key=lambda folder: (len(folder.parts), folder))[:MAX_FOLDERS]
     plain = [str(folder) for folder in near]
@@ -233,7 +233,7 @@ def _is_png(file: str) -> bool:
 
 
 def _heads(names: Iterable[str]) -> dict[str, list[str]]:
-    """Endings by what comes before them; endings begin at a separator and hold a letter, or are empty."""
+    """Endings of names by their beginnings; endings start at a separator and hold a letter, or are empty."""
     splits = [(name[: match.start()], name[match.start() :]) for name in names for match in _ends(name)]
     usual = {ending for ending, _ in Counter(ending for _, ending in splits).most_common(MAX_ENDINGS)}
     heads = defaultdict(list)
@@ -254,7 +254,7 @@ def _ends(name: str) -> Iterator[re.Match[str]]:
 
 @cache
 def _colors(path: Path) -> int | None:
-    """Number of colors of a picture; None where it cannot be read."""
+    """Number of colors of a picture; ``None`` for one that cannot be read."""
     try:
         pixels = read_image(path).astype(np.int32)
     except BadFileError:
@@ -269,10 +269,10 @@ def _masks_look_so(candidate: _Candidate) -> bool:
     return bool(known) and all(mask <= MANY_COLORS and mask < image for image, mask in known)
 
 
-def _no_pairs(base: Path, files: list[str], given: Given) -> str:
+def _no_pairs(base: Path, files: list[str], given: KnownLayout) -> str:
     folders = Counter(str(PurePosixPath(file).parent) for file in files)
     listed = "\n".join(f"  {base / folder}: {count}" for folder, count in folders.most_common(10))
-    options = " of the folders and endings given" if given != Given() else ""
+    options = " of the folders and endings given" if given != KnownLayout() else ""
     return (
         f"{len(files)} images, but none has a mask{options}: a mask is a PNG of the same name in another folder, or "
         f"with an ending such as _mask. Images by folder:\n{listed}\nExpected:\n{TREE}\n"

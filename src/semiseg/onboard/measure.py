@@ -1,4 +1,4 @@
-"""What a run would read of a new dataset: sizes of images, pixels of classes, files that cannot serve."""
+"""Measurement of a new dataset as a run reads it: sizes of images, pixels of classes, unusable files."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from semiseg.contracts.dataset import Array, Part
-from semiseg.data.check import check_files
+from semiseg.data.file_faults import check_files
 from semiseg.data.folder import Folder
 from semiseg.splits.split import make_split
 
 
 @dataclass(frozen=True)
 class Measures:
-    """What was counted.
+    """Counts of a dataset.
 
     Args:
-        parts: number of images of each part that can serve.
+        parts: number of usable images of each part.
         sizes: number of images by width and height.
-        pixels: pixels of each class in all masks, 255 at the end.
-        images: masks that hold each class, by part; 255 at the end.
-        skipped: files that were left out.
+        pixels: number of pixels of each class in all masks, of 255 at the end.
+        images: number of masks that hold each class, by part; of 255 at the end.
+        skipped: number of files that were left out.
     """
 
     parts: dict[str, int]
@@ -33,7 +33,7 @@ class Measures:
 
 
 class _Counting:
-    """Passes on what a dataset reads, and counts it."""
+    """A dataset that counts the pixels and sizes that another one reads."""
 
     def __init__(self, dataset: Folder) -> None:
         self.info = dataset.info
@@ -64,12 +64,12 @@ def measure(dataset: Folder, progress: Callable[[int, int], None]) -> Measures:
     """Read all images, and the masks of all labeled ones, as a run does before it starts.
 
     Args:
-        dataset: the new one.
-        progress: called with the number of images done and of all.
+        dataset: the new dataset.
+        progress: function that gets the numbers of images done and of all.
 
     Raises:
-        BadFilesError: naming all files that cannot serve, unless ``skip_bad`` is set.
-        UserError: no labeled or no validation image can serve.
+        BadFilesError: unusable files, all of which it names, unless ``skip_bad`` is set.
+        UserError: no usable labeled or validation image.
     """
     counting = _Counting(dataset)
     report = check_files(counting, make_split(counting, "full"), progress)

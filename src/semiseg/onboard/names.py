@@ -30,9 +30,9 @@ class Named:
     """Names in the order of the labels.
 
     Args:
-        names: of the classes.
-        values: what stands for each in the masks, as far as that is written; else None.
-        source: where it is written.
+        names: names of the classes.
+        values: number or color of each class in the masks; ``None`` where none is written.
+        source: file or option that they come from.
     """
 
     names: tuple[str, ...]
@@ -51,7 +51,7 @@ def given_names(text: str) -> Named:
 
 
 def find_names(base: Path) -> Named | None:
-    """Read the names from a file such as classes.txt, class_dict.csv or labelmap.txt; None without one.
+    """Read the names from a file such as classes.txt, class_dict.csv or labelmap.txt; return ``None`` without one.
 
     A line holds a name, and a color as "#rrggbb" or three numbers, or one number, in any order, between commas,
     colons or blanks.

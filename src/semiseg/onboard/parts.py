@@ -1,4 +1,4 @@
-"""Which images of a new dataset are validated and tested on."""
+"""Choice of the validation and test images of a new dataset."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ TEST_NAMES = ("test", "testing")
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Settings of the dataset ``folder``.
+class ChosenParts:
+    """Validation and test images as settings of the dataset ``folder``.
 
     Args:
         val: list, subfolder, or share of the labeled images.
-        test: list or subfolder; None: no test images.
-        listed: the file that the images drawn by a share are to be written to; None where ``val`` is no share.
-        notes: what was decided that may be wrong, and how to change it.
+        test: list or subfolder; ``None`` takes no test images.
+        listed: file to write the images to that a share draws; ``None`` where ``val`` is no share.
+        notes: decisions that may be wrong, and how to change them.
     """
 
     val: str | float
@@ -29,15 +29,17 @@ class Parts:
     notes: tuple[str, ...]
 
 
-def find_parts(root: Path, files: FolderFiles, given: str | float | None, own: Path, force: bool) -> Parts:
-    """Find lists and subfolders of validation and test images; without any a share is drawn, once and for all.
+def find_parts(
+    root: Path, files: FolderFiles, given: str | float | None, own: Path, force: bool
+) -> ChosenParts:
+    """Find lists and subfolders of validation and test images; without any a share is drawn once and kept.
 
     Args:
         root: folder of the dataset.
         files: its images and masks.
-        given: list, subfolder or share as typed; None to find one.
-        own: list of images that were drawn, beside the dataset's config; used again where it exists.
-        force: replace this list by another share.
+        given: list, subfolder or share as typed; ``None`` searches for one.
+        own: file next to the dataset's config that lists drawn images; used again where it exists.
+        force: whether this list is replaced by another share.
 
     Raises:
         UserError: a share is given and the list exists.
@@ -61,7 +63,7 @@ def find_parts(root: Path, files: FolderFiles, given: str | float | None, own: P
     elif isinstance(val, float) and own.is_file() and not force:
         raise UserError(f"{own} exists already: --force replaces it, without --val it is used")
     share = VAL_SHARE if val is None else val
-    return Parts(share, test, own if isinstance(share, float) else None, tuple(notes))
+    return ChosenParts(share, test, own if isinstance(share, float) else None, tuple(notes))
 
 
 def _part(root: Path, files: FolderFiles, names: Sequence[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""What the masks of a folder hold: numbers or colors, and how often each."""
+"""Survey of the masks of a folder: their numbers or colors, and the pixels of each."""
 
 import os
 from collections import Counter
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semiseg.contracts.dataset import Array
-from semiseg.data.check import BadFilesError, Fault
-from semiseg.data.files import MASK_MODES, BadFileError, open_mask, read_mask
+from semiseg.data.file_faults import BadFilesError, FileFault
+from semiseg.data.image_files import MASK_MODES, BadFileError, open_mask, read_mask
 from semiseg.data.mask_colors import read_colors
 from semiseg.data.mask_labels import Value, color_text
 from semiseg.errors import UserError
@@ -25,14 +25,14 @@ THIN = 0.05
 
 @dataclass(frozen=True)
 class Survey:
-    """What all masks hold.
+    """Numbers or colors in all masks.
 
     Args:
-        pixels: pixels of each number, or of each color as "#rrggbb".
-        masks: masks that were read.
+        pixels: number of pixels of each number, or of each color as "#rrggbb".
+        masks: number of masks that were read.
         palette: color of each number, where the masks are palette PNGs.
-        colored: whether colors count; numbers do otherwise.
-        thin: numbers or colors that are seen in lines of one pixel alone, as smoothed edges make them.
+        colored: whether colors count, and not numbers.
+        thin: numbers or colors that occur only in lines of one pixel, as smoothed edges make them.
         faults: masks that cannot be read.
     """
 
@@ -41,16 +41,16 @@ class Survey:
     palette: Mapping[int, str]
     colored: bool
     thin: frozenset[Value]
-    faults: tuple[Fault, ...]
+    faults: tuple[FileFault, ...]
 
 
 @dataclass(frozen=True)
 class _Mask:
-    """What one mask holds.
+    """Values in one mask.
 
     Args:
-        pixels: pixels of each value.
-        blocks: blocks of 2x2 pixels of each value.
+        pixels: number of pixels of each value.
+        blocks: number of blocks of 2x2 pixels of each value.
         palette: colors of the numbers of a palette PNG.
     """
 
@@ -60,25 +60,25 @@ class _Mask:
 
 
 def survey(masks: Mapping[str, Path], tick: Callable[[], None]) -> Survey:
-    """Read all masks and count what they hold.
+    """Read all masks and count the pixels of their values.
 
     Palette PNGs count by their indices, unless one index has different colors in different masks.
 
     Args:
         masks: mask file of each id.
-        tick: called after each.
+        tick: function called after each mask.
 
     Raises:
-        BadFilesError: none can be read.
+        BadFilesError: no mask can be read.
         UserError: there are too many colors for masks.
     """
-    faults: list[Fault] = []
+    faults: list[FileFault] = []
     found: list[_Mask] = []
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
         for (image_id, path), result in zip(masks.items(), pool.map(_read, masks.values()), strict=True):
             tick()
             if isinstance(result, BadFileError):
-                faults.append(Fault(image_id, str(path), result.reason))
+                faults.append(FileFault(image_id, str(path), result.reason))
             else:
                 found.append(result)
     if not found:
@@ -151,7 +151,7 @@ def _palette(masks: Iterable[_Mask]) -> tuple[dict[int, str], bool]:
 
 
 def _in_colors(mask: _Mask) -> _Mask:
-    """The same by color as a viewer shows it."""
+    """Return the counts by color as a viewer shows it."""
 
     def color(value: Value) -> str:
         if isinstance(value, str):

@@ -12,9 +12,9 @@ from semiseg.config.stored import read_config
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.errors import UserError
 from semiseg.files import read_json
-from semiseg.locks import holder
+from semiseg.locks import LOCK, holder
 from semiseg.report.scores import tables_of
-from semiseg.runs.read import LOCK, RESOLVED
+from semiseg.runs.read import RESOLVED
 
 MAX_DEPTH = 4
 SWEEP_INDEX = "sweep.json"

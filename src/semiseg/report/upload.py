@@ -11,7 +11,7 @@ from semiseg.errors import UserError
 from semiseg.report.comparable import grouped
 from semiseg.report.study import Cell, Study, StudyFigure
 from semiseg.report.tables import runs_csv
-from semiseg.track.wandb_run import LONGEST_TAG, described, start
+from semiseg.track.wandb_run import LONGEST_TAG, error_line, start
 
 INIT_TIMEOUT, CLOSE_TIMEOUT = 60.0, 300.0
 """Seconds that wandb may take to start, and to send everything."""
@@ -55,7 +55,7 @@ def upload(
         run.finish(exit_code=0)
     except Exception as error:  # wandb raises anything
         raise UserError(
-            f"The report could not be logged to wandb ({described(error)}). All of it is in {folder}."
+            f"The report could not be logged to wandb ({error_line(error)}). All of it is in {folder}."
         ) from error
     print(f"Logged to wandb: {place}")
 

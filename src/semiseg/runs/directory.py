@@ -8,15 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from semiseg.errors import UserError
 from semiseg.files import final_name, remove_temporaries, write_json, write_text
-from semiseg.locks import claim
-from semiseg.runs.read import LOCK, RESOLVED, StoredRun
+from semiseg.locks import LOCK, exclusive, unusable
+from semiseg.runs.read import RESOLVED, StoredRun
 
 PACKAGES = (
     "semiseg",
@@ -96,37 +96,20 @@ class RunDir(StoredRun):
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Make the directory and keep every other process out; take it away again if nothing came into it.
+        """Make the directory and keep every other process out; remove it again if it stays empty.
 
         Raises:
             UserError: it cannot be made or written, holds files of something else, or another process works
                 here, which is named.
         """
         try:
-            self._refuse_foreign()
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / LOCK).open("a+", encoding="utf-8")
+            self._refuse_other_files()
         except OSError as error:
-            reason = "it is a file" if self.path.is_file() else error.strerror
-            raise UserError(
-                f"run_dir={self.path} cannot be used: {reason}. Choose a directory that can be made and "
-                "written."
-            ) from error
-        with file:
-            if owner := claim(file):
-                raise UserError(
-                    f"Another process works in {self.path}: {owner}. Wait for it, end it, or choose another "
-                    "run_dir."
-                )
-            try:
-                yield
-            finally:
-                with suppress(OSError):
-                    if [path.name for path in self.path.iterdir()] == [LOCK]:
-                        (self.path / LOCK).unlink()
-                        self.path.rmdir()
+            raise unusable(self.path, "run_dir", error) from error
+        with exclusive(self.path, "run_dir", "process"):
+            yield
 
-    def _refuse_foreign(self) -> None:
+    def _refuse_other_files(self) -> None:
         if self.started or not self.path.is_dir():
             return
         foreign = sorted(

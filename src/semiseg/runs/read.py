@@ -7,9 +7,8 @@ from typing import Any
 from semiseg.config.stored import completed, read_config, settings_that_matter
 from semiseg.errors import UserError, nearest
 from semiseg.files import read_json
-from semiseg.locks import holder
+from semiseg.locks import LOCK, holder
 
-LOCK = ".lock"
 RESOLVED = "config.resolved.yaml"
 """The config of a run with all interpolations resolved."""
 

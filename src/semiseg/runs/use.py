@@ -12,7 +12,7 @@ from semiseg.config.check_keys import check_evaluator
 from semiseg.config.faults import ConfigFaults
 from semiseg.config.stored import read_config
 from semiseg.contracts.dataset import SegDataset, Split
-from semiseg.data.check import check_files
+from semiseg.data.file_faults import check_files
 from semiseg.errors import UserError
 from semiseg.runs.read import RESOLVED, StoredRun, unfinished
 from semiseg.settings import EvaluatorSettings

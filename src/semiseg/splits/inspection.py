@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import SegDataset, Split
-from semiseg.data.check import FileBacked
+from semiseg.data.file_faults import FileBacked
 from semiseg.errors import UserError
 from semiseg.output import text_table
 from semiseg.splits.lists import LABELED, UNLABELED, refuse_other_lists, write_lists

@@ -1,4 +1,4 @@
-"""One ``semiseg train -m``: what Hydra's launchers are given as their task."""
+"""One command ``semiseg train -m``, as the task of Hydra's launchers."""
 
 import math
 import sys
@@ -18,8 +18,8 @@ from semiseg.config.prepare import settle
 from semiseg.errors import Interrupted, RunFailed, UserError
 from semiseg.sweep.index import Index, look
 from semiseg.sweep.job import Job, job_of, own_overrides
-from semiseg.sweep.machine import cuda_devices, environment
-from semiseg.sweep.scheduler import Schedule
+from semiseg.sweep.machine import cuda_devices, job_environment
+from semiseg.sweep.scheduler import JobSchedule
 from semiseg.sweep.screen import Screen
 
 Run = Callable[[DictConfig, list[str]], float]
@@ -28,14 +28,14 @@ Run = Callable[[DictConfig, list[str]], float]
 class Campaign:
     """The jobs of one command.
 
-    ``SubprocessLauncher`` hands it all jobs at once; other launchers call it with the config of one job, in a
-    process of their own making, as Hydra does with any task.
+    ``SubprocessLauncher`` hands over all jobs at once; other launchers call this with the config of one job, in a
+    process that they make, as Hydra does with any task.
 
     Args:
         request: the command.
-        index: of the sweep directory.
-        jobs: what is known to be asked for; a sweeper may add more.
-        load: gives the function that trains one run; called in the process that trains.
+        index: index of the sweep directory.
+        jobs: jobs of the command that are known before; a sweeper may add more.
+        load: function that returns the one that trains a run; called in the process that trains.
     """
 
     def __init__(self, request: Request, index: Index, jobs: Sequence[Job], load: Callable[[], Run]) -> None:
@@ -71,7 +71,7 @@ class Campaign:
         return self.code or min(codes, default=0)
 
     def screen(self, n_jobs: int = 1) -> Screen:
-        """What a person sees of it."""
+        """Return the messages about this command's jobs."""
         return Screen(self.directory, self.index, list(self.jobs.values()), n_jobs)
 
     def jobs_of(
@@ -80,8 +80,8 @@ class Campaign:
         """Make the jobs that Hydra hands to a launcher.
 
         Args:
-            job_overrides: overrides of each of them.
-            compose: composes the config of those that a sweeper has thought of by itself.
+            job_overrides: overrides of each job.
+            compose: function that composes the config of a job that a sweeper has added.
         """
         known = {tuple(sorted(job.overrides)): job for job in self.jobs.values()}
         found = [known.get(tuple(sorted(own_overrides(each)))) for each in job_overrides]
@@ -93,8 +93,8 @@ class Campaign:
         """Make the job of one combination, and note it where it is new.
 
         Args:
-            cfg: what it composes to.
-            overrides: as Hydra hands them to a launcher.
+            cfg: composed config of the job.
+            overrides: overrides as Hydra hands them to a launcher.
         """
         settle_budget(cfg, command_layer(parse(own_overrides(overrides))[0]))
         job = job_of(self.request, cfg, overrides, self.directory)
@@ -120,28 +120,28 @@ class Campaign:
         return math.nan
 
     def run_apart(self, jobs: Sequence[Job], n_jobs: int) -> list[float]:
-        """Train every job in a process of its own; return their metrics, NaN for what did not finish.
+        """Train every job in a process of its own; return their metrics, NaN where one did not finish.
 
         Raises:
             SystemExit: a signal stopped the sweep.
         """
         for job in jobs:
             self.index.add(job)
-        variables = partial(environment, n_jobs=n_jobs, devices=cuda_devices())
+        variables = partial(job_environment, n_jobs=n_jobs, devices=cuda_devices())
         screen = self.screen(n_jobs)
         screen.begins()
         try:
-            Schedule(self.index, n_jobs, variables, screen).run(jobs)
+            JobSchedule(self.index, n_jobs, variables, screen).run(jobs)
         except Interrupted as error:
             raise SystemExit(error.exit_code) from error
         return self._metrics(jobs)
 
     def run_queued(self, jobs: Sequence[Job], settings: Mapping[str, Any]) -> list[float]:
-        """Train every job wherever the queue of a cluster puts it; return their metrics, NaN for what did not finish.
+        """Train every job wherever the queue of a cluster puts it; return their metrics, NaN where one did not finish.
 
         Args:
             jobs: all jobs.
-            settings: see ``semiseg.sweep.queue.Queue``.
+            settings: settings of ``semiseg.sweep.queue.Queue``.
 
         Raises:
             SystemExit: the queue cannot be used, or a signal ended the watching.

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,28 +11,27 @@ from typing import Any
 from semiseg.contracts.score_names import MetricName, ScoreNames
 from semiseg.errors import UserError
 from semiseg.files import read_json, write_json
-from semiseg.locks import claim
+from semiseg.locks import exclusive
 from semiseg.runs.read import StoredRun
 from semiseg.sweep.job import Job, own_overrides
 
 VERSION = 1
 NAME = "sweep.json"
-LOCK = ".lock"
 JOB_FOLDER = re.compile(r".+-[0-9a-f]{8}")
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Entry:
-    """What is known of a job.
+class JobEntry:
+    """State of a job.
 
     Args:
-        overrides: what makes its config.
-        state: "waiting", "running", "done", "failed", "killed" or "interrupted".
-        metric: primary score of the reported network; None before the end, or without validation images.
-        seconds: time that its processes have taken, over all attempts.
-        exit_code: of its last process, negative for a signal; None while it runs, and where it is not known.
+        overrides: overrides that make its config.
+        state: state, one of "waiting", "running", "done", "failed", "killed" or "interrupted".
+        metric: primary score of the reported network; ``None`` before the end, or without validation images.
+        seconds: time of its processes, over all attempts.
+        exit_code: exit code of its last process, negative for a signal; ``None`` while it runs or where it is unknown.
         log: last lines that its last process printed.
     """
 
@@ -58,10 +57,10 @@ class Index:
         self.directory = directory
         self.path = directory / NAME
         stored = _read(self.path)
-        known = {each.name for each in fields(Entry)}
+        known = {each.name for each in fields(JobEntry)}
         self.commands: list[list[str]] = stored.get("commands", [])
         self.jobs = {
-            name: Entry(**{key: value for key, value in values.items() if key in known})
+            name: JobEntry(**{key: value for key, value in values.items() if key in known})
             for name, values in stored.get("jobs", {}).items()
         }
         for folder in sorted(directory.iterdir()):
@@ -70,7 +69,7 @@ class Index:
                 and JOB_FOLDER.fullmatch(folder.name)
                 and StoredRun(folder).started
             ):
-                self.jobs[folder.name] = Entry(_typed(folder))
+                self.jobs[folder.name] = JobEntry(_typed(folder))
         for name, entry in self.jobs.items():
             look(directory / name, entry)
 
@@ -78,8 +77,8 @@ class Index:
         """Note a command and its jobs.
 
         Args:
-            command: its overrides, as typed, without the sweep directory.
-            jobs: what it asks for.
+            command: its overrides as typed, without the sweep directory.
+            jobs: its jobs.
         """
         if list(command) not in self.commands:
             self.commands.append(list(command))
@@ -89,13 +88,13 @@ class Index:
 
     def add(self, job: Job) -> None:
         """Note a job that may be new; one that has to run is waiting."""
-        entry = self.jobs.setdefault(job.folder.name, Entry(list(job.overrides)))
+        entry = self.jobs.setdefault(job.folder.name, JobEntry(list(job.overrides)))
         look(job.folder, entry)
         if entry.state != "done":
             entry.state = "waiting"
 
-    def entry(self, job: Job) -> Entry:
-        """What is known of a job."""
+    def entry(self, job: Job) -> JobEntry:
+        """State of a job."""
         return self.jobs[job.folder.name]
 
     def write(self) -> None:
@@ -104,8 +103,8 @@ class Index:
         write_json(self.path, {"version": VERSION, "commands": self.commands, "jobs": jobs})
 
 
-def look(folder: Path, entry: Entry) -> None:
-    """Bring an entry to what the run directory says, which knows best."""
+def look(folder: Path, entry: JobEntry) -> None:
+    """Update an entry from the run directory, which knows best."""
     place = StoredRun(folder)
     if summary := place.summary:
         entry.state, entry.metric = "done", ScoreNames.of(summary).value(summary)
@@ -121,13 +120,13 @@ def look(folder: Path, entry: Entry) -> None:
 
 
 def primary_of(folder: Path) -> MetricName:
-    """Return what the primary score of a run is called; that of segmentation before its end."""
+    """Name of the primary score of a run; before its end that of segmentation."""
     return ScoreNames.of(StoredRun(folder).summary or {}).primary
 
 
 @contextmanager
-def held(directory: Path) -> Iterator[None]:
-    """Make a sweep directory and keep other sweeps out of it; take it away again if nothing came into it.
+def locked_sweep(directory: Path) -> Iterator[None]:
+    """Make a sweep directory and keep other sweeps out of it; remove it again if it stays empty.
 
     Raises:
         UserError: it cannot be made or written, is a run directory, or another sweep works in it.
@@ -137,28 +136,8 @@ def held(directory: Path) -> Iterator[None]:
             f"sweep_dir={directory} is the directory of a single run. Choose another one for the sweep, or go on "
             f"with the run: semiseg train run_dir={directory}"
         )
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / LOCK).open("a+", encoding="utf-8")
-    except OSError as error:
-        reason = "it is a file" if directory.is_file() else error.strerror
-        raise UserError(
-            f"sweep_dir={directory} cannot be used: {reason}. Choose a directory that can be made and "
-            "written."
-        ) from error
-    with file:
-        if owner := claim(file):
-            raise UserError(
-                f"Another sweep works in {directory}: {owner}. Wait for it, end it, or choose another "
-                "sweep_dir."
-            )
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                if [path.name for path in directory.iterdir()] == [LOCK]:
-                    (directory / LOCK).unlink()
-                    directory.rmdir()
+    with exclusive(directory, "sweep_dir", "sweep"):
+        yield
 
 
 def _read(path: Path) -> dict[str, Any]:

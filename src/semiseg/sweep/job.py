@@ -1,4 +1,4 @@
-"""One run of a sweep: where it lies and how it is started."""
+"""One run of a sweep: its directory and its command."""
 
 import hashlib
 import sys
@@ -19,9 +19,9 @@ class Job:
 
     Args:
         folder: its run directory.
-        overrides: what makes its config, without the places of run and sweep.
+        overrides: overrides that make its config, without the directories of run and sweep.
         primary: options that choose another primary config; empty for semiseg's own.
-        num_workers: processes that load its data.
+        num_workers: number of processes that load its data.
         device: ``trainer.device`` of its config.
     """
 
@@ -33,11 +33,11 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """What its processes print, beside the run directory."""
+        """File next to the run directory that holds the output of its processes."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     def command(self) -> list[str]:
-        """The command line that trains it, or goes on with it."""
+        """Command line that trains it, or goes on with it."""
         place = f"run_dir={quoted(self.folder)}"
         return [sys.executable, "-m", "semiseg", "train", *self.primary, *self.overrides, place]
 
@@ -62,7 +62,7 @@ def job_of(request: Request, cfg: DictConfig, overrides: Sequence[str], sweep_di
 
 
 def own_overrides(overrides: Sequence[str]) -> list[str]:
-    """What a run is given of the overrides of its job: without places and without Hydra's ``+`` and ``++``."""
+    """Overrides of a job without directories and without Hydra's ``+`` and ``++``, as its run takes them."""
     bare = [text.lstrip("+") for text in overrides]
     return [text for text in bare if text.partition("=")[0] not in PLACES]
 

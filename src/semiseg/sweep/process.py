@@ -17,10 +17,10 @@ TAIL_BYTES = 20_000
 
 
 class Child:
-    """A process that the launcher started, in a session of its own: signals of the terminal do not reach it.
+    """A process that the launcher started, in a session of its own, so that signals of the terminal do not reach it.
 
     Args:
-        job: what it trains.
+        job: job that it trains.
         environment: its environment variables.
     """
 
@@ -47,11 +47,11 @@ class Child:
         return time.monotonic() - self.began
 
     def poll(self) -> int | None:
-        """Exit code, negative for a signal; None while it runs."""
+        """Exit code, negative for a signal; ``None`` while it runs."""
         return self._process.poll()
 
     def stop(self, number: int) -> None:
-        """Send it a signal; its loading workers are its own business."""
+        """Send it a signal, but none to its loading workers, which it ends itself."""
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
 
@@ -67,7 +67,7 @@ class Child:
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
 
     def last_lines(self) -> list[str]:
-        """The end of what it has printed."""
+        """Last lines that it has printed."""
         with self.job.log.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(self._start, size - TAIL_BYTES))
@@ -76,12 +76,12 @@ class Child:
         return [line for line in lines if line][-LAST_LINES:]
 
 
-class Foreign:
-    """A process that somebody else started in a job's run directory, such as a launcher that was killed.
+class ExternalProcess:
+    """A process in a job's run directory that another launcher started, such as one that was killed.
 
     Args:
-        job: what it trains.
-        owner: which process it is.
+        job: job that it trains.
+        owner: description of the process.
     """
 
     def __init__(self, job: Job, owner: str) -> None:
@@ -89,11 +89,11 @@ class Foreign:
         self.owner = owner
 
     def working(self) -> bool:
-        """Whether it is still there."""
+        """Whether it still runs."""
         return StoredRun(self.job.folder).worker() is not None
 
 
-def worker(job: Job) -> Foreign | None:
-    """The process that works in a job's run directory already."""
+def external_process(job: Job) -> ExternalProcess | None:
+    """Return the process that works in a job's run directory already; ``None`` without one."""
     owner = StoredRun(job.folder).worker()
-    return Foreign(job, owner) if owner else None
+    return ExternalProcess(job, owner) if owner else None

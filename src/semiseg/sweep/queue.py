@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WAIT = 1.0
 TAKEN_AWAY = 120.0
-"""Seconds after a stop from outside in which the queue takes the machine away, and runs the job again by itself."""
+"""Seconds after an external stop within which the queue takes the machine away and runs the job again by itself."""
 SIGNALED = frozenset({130, 143, -signal.SIGINT, -signal.SIGTERM})
 ALIVE = frozenset({"PENDING", "RUNNING", "REQUEUED", "COMPLETING", "CONFIGURING", "SUSPENDED"})
 OF_ANY_QUEUE = ("timeout_min", "cpus_per_task", "gpus_per_node", "mem_gb", "name")
@@ -36,8 +36,8 @@ class QueuedRun:
     """One job, as submitit pickles it and calls it on the machine that the queue gives it.
 
     Args:
-        job: the job; its paths hold on that machine too.
-        threads: OMP_NUM_THREADS as the user set it; without, the run takes the cores that it gets.
+        job: job to run; its paths are valid on that machine too.
+        threads: OMP_NUM_THREADS as the user set it; with "" the run takes the cores that it gets.
     """
 
     def __init__(self, job: Job, threads: str = TOLD_THREADS) -> None:
@@ -58,7 +58,7 @@ class QueuedRun:
         return code, self._child.last_lines()
 
     def checkpoint(self) -> "DelayedSubmission":
-        """Let the run finish its step and save; returns what the queue is to call next.
+        """Let the run finish its step and save; return the task that the queue calls next.
 
         submitit calls this from its signal handler, in the middle of ``__call__``.
         """
@@ -80,9 +80,9 @@ class Queue:
     """The queue of a cluster, and the jobs of a sweep in it.
 
     Args:
-        index: holds all of the jobs.
-        screen: what the user sees.
-        settings: see ``hydra_plugins.semiseg_submitit.SubmititLauncherConf``.
+        index: index of all jobs.
+        screen: messages to the user.
+        settings: settings of ``hydra_plugins.semiseg_submitit.SubmititLauncherConf``.
 
     Raises:
         UserError: submitit is not installed, there is no such queue, or it has no such settings.

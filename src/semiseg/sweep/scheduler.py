@@ -1,50 +1,42 @@
-"""The launcher's work: starting jobs, watching them, stopping them, and noting it all in the index."""
+"""JobSchedule of a launcher: starts jobs, watches them, stops them, and notes all in the index."""
 
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from types import FrameType, TracebackType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from semiseg.engine.signals import receive_stop_signals
 from semiseg.errors import Interrupted
 from semiseg.sweep.index import Index, look
 from semiseg.sweep.job import Job
-from semiseg.sweep.process import Child, Foreign, worker
+from semiseg.sweep.process import Child, ExternalProcess, external_process
 from semiseg.sweep.screen import Screen
 
 WAIT = 0.1
 STOPPED = frozenset({75, 130, 143, -signal.SIGINT, -signal.SIGTERM})
-"""How a run ends that was asked to stop: after its checkpoint, or in its first seconds at once."""
+"""Exit codes of a run that was asked to stop: after its checkpoint, or at once in its first seconds."""
 
 
-class Signals:
-    """Collects SIGINT and SIGTERM: the first asks the jobs to stop after their step, the second ends them."""
-
-    def __init__(self) -> None:
-        self.received: list[int] = []
-
-    def __enter__(self) -> "Signals":
-        self._restore = receive_stop_signals(self._receive)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._restore()
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received.append(number)
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM: the first asks the jobs to stop after their step, the second ends them."""
+    received: list[int] = []
+    restore = receive_stop_signals(lambda number, frame: received.append(number))
+    try:
+        yield received
+    finally:
+        restore()
 
 
-class Schedule:
+class JobSchedule:
     """Runs jobs, several at a time, each in its own process.
 
     Args:
-        index: holds all of the jobs.
-        n_jobs: processes at a time.
-        environment: variables of a job in one of the ``n_jobs`` places.
-        screen: what the user sees.
+        index: index of all jobs.
+        n_jobs: number of processes at a time.
+        environment: function that returns the variables of a job in one of the ``n_jobs`` places.
+        screen: messages to the user.
     """
 
     def __init__(
@@ -53,30 +45,26 @@ class Schedule:
         self.index = index
         self.environment = environment
         self.screen = screen
-        self._places: list[Child | Foreign | None] = [None] * n_jobs
+        self._places: list[Child | ExternalProcess | None] = [None] * n_jobs
         self._waiting: deque[Job] = deque()
         self._forwarded = 0
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run what is not done.
+        """Run the jobs that are not done.
 
         Raises:
             Interrupted: a signal stopped the sweep; its jobs have ended.
         """
         self._waiting.extend(job for job in dict.fromkeys(jobs) if self.index.entry(job).state != "done")
-        with Signals() as signals:
-            while self._busy() or (self._waiting and not signals.received):
-                if not signals.received:
+        with stop_signals() as received:
+            while any(self._places) or (self._waiting and not received):
+                if not received:
                     self._fill()
                 self._collect()
-                self._forward(signals.received)
+                self._forward(received)
                 time.sleep(WAIT)
-        if signals.received:
-            number = signals.received[0]
-            raise Interrupted(signal.Signals(number).name, 128 + number)
-
-    def _busy(self) -> bool:
-        return any(self._places)
+        if received:
+            raise Interrupted(signal.Signals(received[0]).name, 128 + received[0])
 
     def _fill(self) -> None:
         """Give every free place a job."""
@@ -84,14 +72,14 @@ class Schedule:
             if taken is None and self._waiting:
                 self._places[place] = self._start(self._waiting.popleft(), place)
 
-    def _start(self, job: Job, place: int) -> Child | Foreign:
-        foreign = worker(job)
-        started = foreign or Child(job, self.environment(job, place))
+    def _start(self, job: Job, place: int) -> Child | ExternalProcess:
+        external = external_process(job)
+        started = external or Child(job, self.environment(job, place))
         entry = self.index.entry(job)
         entry.state, entry.exit_code, entry.log = "running", None, []
         self.index.write()
-        if foreign:
-            self.screen.waits(job, foreign.owner)
+        if external:
+            self.screen.waits(job, external.owner)
         else:
             self.screen.starts(job)
         return started
@@ -102,7 +90,7 @@ class Schedule:
             if isinstance(at_work, Child) and at_work.poll() is not None:
                 self._places[place] = None
                 self._ended(at_work)
-            elif isinstance(at_work, Foreign) and not at_work.working():
+            elif isinstance(at_work, ExternalProcess) and not at_work.working():
                 self._places[place] = None
                 self._left(at_work.job)
 
@@ -110,7 +98,7 @@ class Schedule:
         code = child.poll()
         entry = self.index.entry(child.job)
         entry.seconds += child.seconds
-        if code == 2 and worker(child.job):  # somebody else was quicker by a moment
+        if code == 2 and external_process(child.job):  # another launcher was quicker by a moment
             self._waiting.appendleft(child.job)
             return
         entry.exit_code, entry.log = code, child.last_lines()
@@ -121,7 +109,7 @@ class Schedule:
         self.screen.ends(child.job, entry)
 
     def _left(self, job: Job) -> None:
-        """Somebody else's process has gone: the job is done, or has its turn again."""
+        """Note that an external process has ended: the job is done, or has its turn again."""
         entry = self.index.entry(job)
         entry.state = "waiting"
         look(job.folder, entry)
@@ -132,7 +120,7 @@ class Schedule:
             self._waiting.appendleft(job)
 
     def _forward(self, received: Sequence[int]) -> None:
-        """Pass on what has come since the last call; processes of others are left alone."""
+        """Pass on the signals received since the last call, to own processes only."""
         for number in received[self._forwarded :]:
             children = [each for each in self._places if isinstance(each, Child)]
             self.screen.stops(number, len(children), last=self._forwarded > 0)

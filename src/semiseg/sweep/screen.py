@@ -1,10 +1,11 @@
-"""What a person sees of a sweep: a line for each start and end, a table at the end."""
+"""Messages of a sweep to the user: a line for each start and end, a table at the end."""
 
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from semiseg.sweep.index import Entry, Index, primary_of
+from semiseg.output import duration
+from semiseg.sweep.index import Index, JobEntry, primary_of
 from semiseg.sweep.job import Job
 
 SHOWN_LINES = 8
@@ -12,13 +13,13 @@ BAD = ("failed", "killed")
 
 
 class Screen:
-    """Prints how a sweep goes.
+    """Prints the progress of a sweep.
 
     Args:
         directory: the sweep directory.
         index: states of all jobs.
-        jobs: what this command asks for, in its order.
-        n_jobs: jobs at a time.
+        jobs: jobs of this command, in its order.
+        n_jobs: number of jobs at a time.
     """
 
     def __init__(self, directory: Path, index: Index, jobs: Sequence[Job], n_jobs: int = 1) -> None:
@@ -28,49 +29,51 @@ class Screen:
         self.n_jobs = n_jobs
 
     def begins(self) -> None:
-        """Say how much there is to do."""
+        """Print the numbers of jobs that are done and left."""
         done = len(self._with("done"))
         left = len(self.jobs) - done
         together = f", {self.n_jobs} at a time" if self.n_jobs > 1 else ""
-        _tell(f"Sweep {self.directory}: {len(self.jobs)} jobs, {done} done, {left} to run{together}")
+        _print(f"Sweep {self.directory}: {len(self.jobs)} jobs, {done} done, {left} to run{together}")
 
     def starts(self, job: Job) -> None:
-        """Say that a job has been started, or goes on."""
+        """Print that a job has been started, or goes on."""
         self._line("started", job)
 
     def waits(self, job: Job, owner: str) -> None:
-        """Say that another process trains a job already."""
+        """Print that another process trains a job already."""
         self._line("waiting", job, f"for {owner}, which works on it already")
 
     def queued(self, job: Job, number: str, new: bool) -> None:
-        """Say that a job waits in the queue of a cluster, or already did."""
+        """Print that a job waits in the queue of a cluster, or already did."""
         self._line("queued" if new else "in queue", job, f"as {number}")
 
     def leaves(self) -> None:
-        """Say what becomes of queued jobs when their launcher ends."""
-        _tell(
+        """Print that queued jobs stay when their launcher ends."""
+        _print(
             "Stopped watching. The jobs stay in the queue: the same command watches them again, scancel ends them."
         )
 
-    def ends(self, job: Job, entry: Entry) -> None:
-        """Say how a job has ended, and how long the rest will take."""
+    def ends(self, job: Job, entry: JobEntry) -> None:
+        """Print the state of a job that has ended, and how long the rest will take."""
         scored = entry.state == "done" and entry.metric is not None
-        told = [f"{primary_of(job.folder).name} {entry.metric:.4f}"] if scored else []
-        told += [duration(entry.seconds), self._rest()]
+        facts = [f"{primary_of(job.folder).name} {entry.metric:.4f}"] if scored else []
+        facts += [duration(entry.seconds), self._rest()]
         if entry.state in BAD:
-            told.append(f"see {job.log}")
-        self._line(entry.state, job, "  ".join(told))
+            facts.append(f"see {job.log}")
+        self._line(entry.state, job, "  ".join(facts))
 
     def stops(self, number: int, children: int, last: bool) -> None:
-        """Answer a signal."""
+        """Print that a signal was received, and its effect."""
         name = signal.Signals(number).name
         if last:
-            _tell(f"{name} received again: ending {children} jobs at once")
+            _print(f"{name} received again: ending {children} jobs at once")
         else:
-            _tell(f"{name} received: {children} jobs finish their step and save; once more ends them at once")
+            _print(
+                f"{name} received: {children} jobs finish their step and save; once more ends them at once"
+            )
 
     def table(self) -> str:
-        """Every job with state, score in percent, time and folder; of those that failed the last lines printed."""
+        """Table of the jobs with state, score in percent, time and folder, and the last lines of failed ones."""
         done = [job for job in self.jobs if self.index.entry(job).state == "done"]
         names = dict.fromkeys(primary_of(job.folder).name for job in done or self.jobs[:1])
         head = f"{'/'.join(names)} %"
@@ -91,7 +94,7 @@ class Screen:
             rows.append(f"The same command with sweep_dir={self.directory} goes on with what is not done.")
         return "\n".join(rows)
 
-    def _with(self, state: str) -> list[Entry]:
+    def _with(self, state: str) -> list[JobEntry]:
         entries = [self.index.entry(job) for job in self.jobs]
         return [entry for entry in entries if entry.state == state]
 
@@ -106,21 +109,14 @@ class Screen:
     def _line(self, what: str, job: Job, more: str = "") -> None:
         number = self.jobs.index(job) + 1
         width = len(str(len(self.jobs)))
-        _tell(f"[{number:>{width}}/{len(self.jobs)}] {what:<11} {job.folder.name}  {more}".rstrip())
+        _print(f"[{number:>{width}}/{len(self.jobs)}] {what:<11} {job.folder.name}  {more}".rstrip())
 
 
-def duration(seconds: float) -> str:
-    """Write a time as minutes and seconds, with hours where there are any."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def _reason(entry: Entry) -> str:
+def _reason(entry: JobEntry) -> str:
     if entry.exit_code is not None and entry.exit_code < 0:
         return f"ended by {signal.Signals(-entry.exit_code).name}"
     return f"exit code {entry.exit_code}"
 
 
-def _tell(text: str) -> None:
+def _print(text: str) -> None:
     print(text, flush=True)

@@ -37,10 +37,10 @@ def render(
     """Draw image, truth, prediction and confidence ``side_by_side``.
 
     Args:
-        image: ``(H, W, 3) uint8`` RGB.
-        truth: ``(H, W) uint8``; its panel is left out where None.
-        prediction: ``(H, W) uint8``.
-        confidence: ``(H, W) float32``, 0 (black) to 1 (white).
+        image: image ``(H, W, 3) uint8`` RGB.
+        truth: label map ``(H, W) uint8``; ``None`` leaves its panel out.
+        prediction: label map ``(H, W) uint8``.
+        confidence: confidence ``(H, W) float32``, 0 (black) to 1 (white).
         info: palette of the classes.
     """
     gray = np.rint(np.nan_to_num(confidence).clip(0, 1) * 255).astype(np.uint8)
@@ -72,10 +72,10 @@ def side_by_side(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def split_panels(picture: Image.Image) -> dict[str, Image.Image]:
-    """Cut what ``render`` drew into its panels: "image", "truth" where there is one, "prediction", "confidence".
+    """Cut a picture by ``render`` into its panels: "image", "truth" where there is one, "prediction", "confidence".
 
     Raises:
-        ValueError: this is no such picture.
+        ValueError: another kind of picture.
     """
     for names in (PANELS, tuple(name for name in PANELS if name != "truth")):
         step, rest = divmod(picture.width + GAP, len(names))

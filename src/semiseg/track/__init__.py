@@ -1,1 +1,1 @@
-"""Where logged numbers and pictures go."""
+"""Trackers of logged numbers and pictures."""

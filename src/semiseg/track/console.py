@@ -1,4 +1,4 @@
-"""What a person sees: a progress bar on a terminal, plain lines elsewhere, a table at the end."""
+"""Progress of a run for the user: a bar on a terminal, plain lines elsewhere, a table at the end."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from semiseg.contracts.score_names import MetricName, ScoreNames
 from semiseg.contracts.tracking import Sample
+from semiseg.output import duration
 
 
 class ConsoleTracker:
     """Shows step of the recipe, iteration, remaining time of the step, loss and the primary score.
 
     Args:
-        primary: name of that score.
-        stages: number of steps of the recipe, None if unknown.
-        console: where to print; None for standard output.
+        primary: name of the primary score.
+        stages: number of steps of the recipe; ``None`` shows no total.
+        console: console to print to; ``None`` prints to standard output.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class ConsoleTracker:
         self._finish_stage()
 
     def close(self, status: str) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._finish_stage()
         if self._bar is not None:
             self._bar.stop()
@@ -96,7 +97,7 @@ class ConsoleTracker:
         self._bar.print(self._line(), markup=False)
 
     def _readable(self, values: Mapping[str, float | None]) -> dict[str, str]:
-        """Pick what fits into a line, in the order of a line."""
+        """Choose and format the values that a line shows, in its order."""
         found = {key: (text, values.get(key)) for key, text in self._formats.items()}
         return {key: text.format(value) for key, (text, value) in found.items() if value is not None}
 
@@ -112,14 +113,11 @@ class ConsoleTracker:
         if self._first is None or self._completed <= self._first[1]:
             return "-:--"
         elapsed = time.monotonic() - self._first[0]
-        seconds = elapsed / (self._completed - self._first[1]) * (self._total - self._completed)
-        minutes, seconds = divmod(round(seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+        return duration(elapsed / (self._completed - self._first[1]) * (self._total - self._completed))
 
 
 def score_table(scores: Mapping[str, Any], names: ScoreNames, more: dict[str, float | None]) -> str:
-    """Lay out shares as plain lines in percent, a dash where there is no value.
+    """Return a table of shares in percent as plain lines, with a dash where there is no value.
 
     Args:
         scores: scores under their keys, those of the classes by class name.
@@ -142,7 +140,7 @@ def score_table(scores: Mapping[str, Any], names: ScoreNames, more: dict[str, fl
 
 
 def render_summary(summary: Mapping[str, Any], run_dir: Path) -> str:
-    """Return what is printed at the end of a run: scores of each class and of all, and where the files are.
+    """Return the text printed at the end of a run: scores of each class and of all, and the places of the files.
 
     Args:
         summary: content of ``summary.json``.
@@ -162,7 +160,7 @@ def render_summary(summary: Mapping[str, Any], run_dir: Path) -> str:
 
 
 def _formats(primary: MetricName) -> dict[str, str]:
-    """How what fits into a line is written, in the order of a line."""
+    """Formats of the values that a line shows, in its order."""
     return {
         "train/loss": "loss {:.4f}",
         f"val/{primary.key}": f"{primary.name} {{:.4f}}",

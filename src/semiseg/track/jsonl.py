@@ -1,4 +1,4 @@
-"""metrics.jsonl: everything that a run reports, one JSON object per line."""
+"""The file metrics.jsonl: everything that a run reports, one JSON object per line."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ class JsonlTracker:
     A line that a killed process left unfinished is dropped on opening. NaN and infinity become null.
 
     Args:
-        path: the file; made where it does not exist.
+        path: path of the file, which is made where it does not exist.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How a run is found again in wandb: its id, group, name, tags and config; and how wandb is started."""
+"""Identity of a run in wandb: its id, group, name, tags and config; and the start of wandb."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ NAMED = ("method", "dataset", "backbone", "model")
 
 @dataclass(frozen=True)
 class Identity:
-    """What a run is called in wandb.
+    """Names of a run in wandb.
 
     Args:
-        group: equal for runs that differ in the seed alone.
+        group: name of the group, equal for runs that differ only in the seed.
         name: name of the run.
-        tags: words to filter by: what was chosen, ``tags`` of the config, and "sweep:NAME" for a job of a sweep.
-        config: the resolved config; beside it, as plain columns that nothing else is called by, ``method_name``,
+        tags: words to filter by: chosen options, ``tags`` of the config, and "sweep:NAME" for a job of a sweep.
+        config: the resolved config, and as plain columns with unique names ``method_name``,
             ``dataset_name``, ``backbone_name``, ``model_name``, ``split_fraction`` (labeled share, 0-1),
             ``labeled_images``, ``split_sha``, ``sweep``, ``env`` and ``git``.
     """
@@ -50,7 +50,7 @@ def identity(cfg: Config, split: Split, run_dir: Path) -> Identity:
     Args:
         cfg: the checked config of the run.
         split: its images.
-        run_dir: its directory; may hold ``env.json``, and lie in that of a sweep.
+        run_dir: its directory, which may hold ``env.json`` and lie in that of a sweep.
     """
     names = {f"{key}_name": cfg[key]["name"] for key in NAMED}
     sweep = sweep_name(run_dir)
@@ -75,7 +75,7 @@ def identity(cfg: Config, split: Split, run_dir: Path) -> Identity:
 
 
 def sweep_name(run_dir: Path) -> str | None:
-    """Name of the sweep that a run is a job of, which is its folder's; None for a single run."""
+    """Name of the sweep of a run, which is that of its folder; ``None`` for a single run."""
     folder = run_dir.resolve().parent
     return folder.name if (folder / SWEEP_INDEX).is_file() else None
 
@@ -111,8 +111,8 @@ def start(
 
     Args:
         mode: "online" or "offline"; without an account or a server "online" becomes "offline".
-        arguments: of ``wandb.init``.
-        fail: is told in words why a run is not online.
+        arguments: arguments of ``wandb.init``.
+        fail: function that gets the reason why a run is not online.
         init_timeout: seconds that wandb may take to start.
         close_timeout: seconds that wandb may take to finish.
     """
@@ -131,20 +131,20 @@ def start(
                 raise RuntimeError("no API key: run `wandb login`")
             return wandb, wandb.init(mode="online", resume="allow", **given)
         except Exception as error:  # whatever wandb raises, nothing depends on it
-            fail(f"not online ({described(error)}); offline files are kept for `wandb sync`")
+            fail(f"not online ({error_line(error)}); offline files are kept for `wandb sync`")
     return wandb, wandb.init(mode="offline", **given)
 
 
-def described(error: Exception) -> str:
-    """An error in one line."""
+def error_line(error: Exception) -> str:
+    """Describe an error in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _group(cfg: Config) -> str:
-    """The run's name without its seed, and a hash of all settings: others of the same name are not averaged in.
+    """Name of a run without its seed, and a hash of its settings, so that runs with other settings are not averaged in.
 
-    Of another run to start from, which belongs to a seed, a group knows whether there is one.
+    A run to start from belongs to a seed, so it only counts whether there is one.
     """
     config = plain(cfg)
     matters = {

@@ -1,4 +1,4 @@
-"""Weights & Biases, kept at a distance: nothing that happens there reaches the run."""
+"""Tracker of Weights & Biases whose failures never reach the run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from semiseg.config.stored import Config
 from semiseg.contracts.dataset import DatasetInfo, Split
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.contracts.tracking import Sample
-from semiseg.track.wandb_run import described, identity, start, stored_id
+from semiseg.track.wandb_run import error_line, identity, start, stored_id
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +29,17 @@ class WandbTracker:
     ``wandb sync`` sends later. Where nothing works, metrics.jsonl still has all numbers.
 
     Args:
-        run_dir: the run directory; holds ``wandb_id``, by which a resumed run goes on as the same wandb run,
+        run_dir: the run directory; it gets ``wandb_id``, by which a resumed run goes on as the same wandb run,
             and the folder ``wandb/``.
-        mode: "online" or "offline".
+        mode: mode of wandb, "online" or "offline".
         info: names of the classes, for the masks.
         names: names of the scores.
-        project: wandb project.
-        entity: user or team; None for the account's default.
-        group, name, tags, config: see ``semiseg.track.wandb_run.Identity``.
-        init_timeout: seconds that wandb may take to start.
-        close_timeout: seconds that ``close`` may take.
-        queue_size: records that may wait.
+        project: name of the wandb project.
+        entity: user or team; ``None`` takes the account's default.
+        group, name, tags, config: values of ``semiseg.track.wandb_run.Identity``.
+        init_timeout: number of seconds that wandb may take to start.
+        close_timeout: number of seconds that ``close`` may take.
+        queue_size: number of records that may wait.
     """
 
     def __init__(
@@ -110,10 +110,9 @@ class WandbTracker:
         self._put(send)
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Queue the outcome: all values, those to compare runs by under fixed keys, those of the classes as a table.
+        """Queue the results: all values, those that runs are compared by under fixed keys, those of classes as a table.
 
-        The scores are one point of a curve over the labeled share too, since lines of wandb have only logged
-        values on their axes.
+        The scores are also logged as one point over the labeled share, since wandb draws lines of logged values only.
         """
         kept = dict(values) | _compared(values, self._names)
         by_class = self._names.by_class
@@ -166,9 +165,10 @@ class WandbTracker:
             arguments = self._arguments | {"id": stored_id(self._run_dir)}
             wandb, run = start(self._mode, arguments, self._fail, self._init_timeout, self._close_timeout)
             _define(run, self._names)
-        except Exception as error:  # whatever wandb raises, the run does not depend on it
+
+        except Exception as error:  # wandb may raise anything, and the run does not depend on it
             self._dead.set()
-            self._fail(f"could not start ({described(error)})")
+            self._fail(f"could not start ({error_line(error)})")
             return
         while not self._dead.is_set():
             try:
@@ -180,11 +180,11 @@ class WandbTracker:
             try:
                 job(wandb, run)
             except Exception as error:  # as above
-                self._fail(described(error))
+                self._fail(error_line(error))
         try:
             run.finish(exit_code=self._exit_code)
         except Exception as error:  # as above
-            self._fail(described(error))
+            self._fail(error_line(error))
 
 
 def wandb_tracker(
@@ -197,7 +197,7 @@ def wandb_tracker(
         split: its images.
         info: its classes.
         names: names of its scores.
-        run_dir: its directory; may hold ``env.json``.
+        run_dir: its directory, which may hold ``env.json``.
     """
     known, tracker = identity(config, split, run_dir), config["tracker"]
     return WandbTracker(
@@ -218,7 +218,7 @@ def _outcomes(names: ScoreNames) -> dict[str, str]:
 
 
 def _define(run: Any, names: ScoreNames) -> None:
-    """Say what belongs on the x axis: training runs along iterations, outcomes along the labeled share."""
+    """Define the x axes: iterations for training, the labeled share for results."""
     run.define_metric("iteration")
     run.define_metric("*", step_metric="iteration")
     run.define_metric(f"val/{names.primary.key}", step_metric="iteration", summary="max")

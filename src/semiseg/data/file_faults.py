@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
-from semiseg.contracts.dataset import Array, DatasetInfo, SegDataset, Split
-from semiseg.data.files import BadFileError
+from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
+from semiseg.data.image_files import BadFileError
+from semiseg.data.mask_labels import label_values
 from semiseg.errors import UserError
 from semiseg.splits.lists import shown
 
@@ -21,39 +20,42 @@ logger = logging.getLogger(__name__)
 SHOWN_FILES = 50
 MAX_THREADS = 16
 
+MaskContent = tuple[tuple[int, int], tuple[int, ...]]
+"""Height and width of a mask, and the values in it."""
+
 
 @runtime_checkable
 class FileBacked(SegDataset, Protocol):
-    """A dataset that reads files and wants them checked, as ``FileDataset`` does."""
+    """A dataset that reads files, which can be checked, as ``FileDataset`` does."""
 
     skip_bad: bool
 
     def files(self, image_id: str) -> tuple[Path, Path | None]:
-        """Image file and mask file of an id; None where no mask is expected."""
+        """Image file and mask file of an id; ``None`` where no mask is expected."""
         ...
 
 
 @runtime_checkable
 class Indexed(FileBacked, Protocol):
-    """A dataset that knows about images without reading them, as ``StoredDataset`` does."""
+    """A dataset that knows sizes and labels of images without reading them, as ``StoredDataset`` does."""
 
     def image_size(self, image_id: str) -> tuple[int, int]:
         """Height and width; raises as ``image`` does."""
         ...
 
-    def mask_content(self, image_id: str) -> tuple[tuple[int, int], frozenset[int]] | None:
-        """Height, width and values of a mask; None where there is none; raises as ``mask`` does."""
+    def mask_content(self, image_id: str) -> MaskContent | None:
+        """Height, width and values of a mask; ``None`` where there is none; raises as ``mask`` does."""
         ...
 
 
 @dataclass(frozen=True)
-class Fault:
+class FileFault:
     """A file that cannot be used.
 
     Args:
-        id: the image that it belongs to.
-        file: its path.
-        reason: what is wrong, and what was expected.
+        id: id of the image that it belongs to.
+        file: path of the file.
+        reason: description of the fault and of what was expected.
     """
 
     id: str
@@ -68,12 +70,12 @@ class BadFilesError(UserError):
     """Files that have to be repaired or left out before a run can start.
 
     Args:
-        faults: all of them; the message shows the first 50.
-        otherwise: how to go on without repairing them.
+        faults: all faults; the message shows the first 50.
+        otherwise: advice for going on without repairing them.
     """
 
     def __init__(
-        self, faults: Sequence[Fault], otherwise: str = "leave them out with dataset.skip_bad=true"
+        self, faults: Sequence[FileFault], otherwise: str = "leave them out with dataset.skip_bad=true"
     ) -> None:
         lines = [f"  {fault}" for fault in faults[:SHOWN_FILES]]
         if len(faults) > SHOWN_FILES:
@@ -86,23 +88,23 @@ class BadFilesError(UserError):
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What ``check_files`` found.
+    """Result of ``check_files``.
 
     Args:
         split: the split to train with, without the images that were left out.
-        skipped: the bad files on whose account images were left out.
-        labeled_images: in how many labeled images each class occurs.
+        skipped: the bad files because of which images were left out.
+        labeled_images: number of labeled images that each class occurs in.
     """
 
     split: Split
-    skipped: tuple[Fault, ...]
+    skipped: tuple[FileFault, ...]
     labeled_images: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class _Seen:
-    faults: tuple[Fault, ...]
-    labels: frozenset[int]
+    faults: tuple[FileFault, ...]
+    labels: tuple[int, ...]
 
 
 def check_files(
@@ -111,19 +113,20 @@ def check_files(
     """Read all images of a split and the masks of its labeled, val and test ids; others' masks stay closed.
 
     A dataset that is not ``FileBacked`` draws its images; of it only the classes are counted. A class that
-    no labeled image holds is warned of. Test images leave the split as ``measurable`` says.
+    no labeled image holds gives a warning. Test images leave the split as ``measurable`` says.
 
     Args:
-        dataset: where the images come from; its ``skip_bad`` chooses between refusing and leaving out.
+        dataset: source of the images; its ``skip_bad`` chooses between refusing bad files and leaving them out.
         split: the ids.
-        progress: called with the number of images done and of all.
+        progress: function that gets the numbers of images done and of all; ``None`` reports nothing.
 
     Raises:
         BadFilesError: naming all bad files, unless ``skip_bad`` is set.
         UserError: without the bad files nothing labeled or nothing to validate on is left.
     """
     if not isinstance(dataset, FileBacked):
-        drawn = (_labels(dataset.mask(image_id)) for image_id in split.labeled)
+        masks = (dataset.mask(image_id) for image_id in split.labeled)
+        drawn = (() if mask is None else label_values(mask) for mask in masks)
         return _report(dataset.info, split, (), drawn)
     split = measurable(dataset, split)
     masked = frozenset((*split.labeled, *split.val, *split.test))
@@ -132,7 +135,7 @@ def check_files(
     faults = tuple(fault for image_id in ids for fault in seen[image_id].faults)
     if faults and not dataset.skip_bad:
         raise BadFilesError(faults)
-    kept = without(split, {fault.id for fault in faults})
+    kept = without_images(split, {fault.id for fault in faults})
     if faults:
         names = shown([fault.file for fault in faults])
         logger.warning("left out %d images with bad files: %s", len({fault.id for fault in faults}), names)
@@ -147,34 +150,29 @@ def measurable(dataset: SegDataset, split: Split) -> Split:
     return split if len(test) == len(split.test) else replace(split, test=test)
 
 
-def without(split: Split, ids: set[str]) -> Split:
+def without_images(split: Split, ids: set[str]) -> Split:
     """Return a split without some ids.
 
     Raises:
         UserError: no labeled image or no validation image is left.
     """
-    left = replace(
-        split,
-        labeled=tuple(image_id for image_id in split.labeled if image_id not in ids),
-        unlabeled=tuple(image_id for image_id in split.unlabeled if image_id not in ids),
-        val=tuple(image_id for image_id in split.val if image_id not in ids),
-        test=tuple(image_id for image_id in split.test if image_id not in ids),
-    )
-    for kind, before, after in (
-        ("labeled", split.labeled, left.labeled),
-        ("validation", split.val, left.val),
-    ):
-        if before and not after:
+    parts = {part: getattr(split, part) for part in ("labeled", "unlabeled", "val", "test")}
+    left: dict[str, Any] = {
+        part: tuple(each for each in before if each not in ids) for part, before in parts.items()
+    }
+    for part, kind in (("labeled", "labeled"), ("val", "validation")):
+        before = parts[part]
+        if before and not left[part]:
             raise UserError(
                 f"all {len(before)} {kind} images of split {split.name} have bad files; none is left"
             )
-    return left
+    return replace(split, **left)
 
 
 def _inspect_all(
     dataset: FileBacked, ids: list[str], masked: frozenset[str], progress: Callable[[int, int], None]
 ) -> dict[str, _Seen]:
-    """Inspect in threads: PIL decodes outside of Python's lock."""
+    """Inspect in threads, since PIL decodes outside of Python's global lock."""
     seen: dict[str, _Seen] = {}
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
     try:
@@ -189,42 +187,44 @@ def _inspect_all(
 
 def _inspect(dataset: FileBacked, image_id: str, with_mask: bool) -> _Seen:
     image_file, mask_file = dataset.files(image_id)
-    faults: list[Fault] = []
+    faults: list[FileFault] = []
     size, mask = None, None
     try:
-        size = _image_size(dataset, image_id)
+        size = image_size(dataset, image_id)
     except Exception as error:
         faults.append(_fault(image_id, image_file, error))
     if with_mask:
         try:
-            mask = _mask_content(dataset, image_id)
+            mask = mask_content(dataset, image_id)
             if mask is None:
-                faults.append(Fault(image_id, str(mask_file or image_file), "mask missing"))
+                faults.append(FileFault(image_id, str(mask_file or image_file), "mask missing"))
         except Exception as error:
             faults.append(_fault(image_id, mask_file or image_file, error))
     if size is not None and mask is not None and dataset.info.label_size(*size) != mask[0]:
-        faults.append(Fault(image_id, str(mask_file), _size_mismatch(size, mask[0])))
-    return _Seen(tuple(faults), mask[1] if mask else frozenset())
+        faults.append(FileFault(image_id, str(mask_file), _size_mismatch(size, mask[0])))
+    return _Seen(tuple(faults), mask[1] if mask else ())
 
 
-def _image_size(dataset: FileBacked, image_id: str) -> tuple[int, int]:
+def image_size(dataset: SegDataset, image_id: str) -> tuple[int, int]:
+    """Height and width of an image, read from its file unless the dataset is ``Indexed``."""
     if isinstance(dataset, Indexed):
         return dataset.image_size(image_id)
     height, width = dataset.image(image_id).shape[:2]
     return height, width
 
 
-def _mask_content(dataset: FileBacked, image_id: str) -> tuple[tuple[int, int], frozenset[int]] | None:
+def mask_content(dataset: SegDataset, image_id: str) -> MaskContent | None:
+    """Height, width and values of a mask, read from its file unless the dataset is ``Indexed``."""
     if isinstance(dataset, Indexed):
         return dataset.mask_content(image_id)
     mask = dataset.mask(image_id)
-    return None if mask is None else ((mask.shape[0], mask.shape[1]), _labels(mask))
+    return None if mask is None else ((mask.shape[0], mask.shape[1]), label_values(mask))
 
 
-def _fault(image_id: str, file: Path, error: Exception) -> Fault:
+def _fault(image_id: str, file: Path, error: Exception) -> FileFault:
     if isinstance(error, BadFileError):
-        return Fault(image_id, str(error.file), error.reason)
-    return Fault(image_id, str(file), f"{type(error).__name__}: {error}")
+        return FileFault(image_id, str(error.file), error.reason)
+    return FileFault(image_id, str(file), f"{type(error).__name__}: {error}")
 
 
 def _size_mismatch(image: tuple[int, int], mask: tuple[int, int]) -> str:
@@ -234,14 +234,8 @@ def _size_mismatch(image: tuple[int, int], mask: tuple[int, int]) -> str:
     return text
 
 
-def _labels(mask: Array | None) -> frozenset[int]:
-    if mask is None:
-        return frozenset()
-    return frozenset(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
-
-
 def _report(
-    info: DatasetInfo, split: Split, skipped: tuple[Fault, ...], labels: Iterable[frozenset[int]]
+    info: DatasetInfo, split: Split, skipped: tuple[FileFault, ...], labels: Iterable[tuple[int, ...]]
 ) -> CheckReport:
     counts = Counter(label for present in labels for label in present)
     absent = [name for label, name in enumerate(info.classes) if not counts[label]]

@@ -27,15 +27,15 @@ MASK_MODES = frozenset({"1", "L", "P"})
 
 
 class NoFolderError(UserError):
-    """The folder of a dataset is not known, or is none."""
+    """The folder of a dataset is not known, or does not exist."""
 
 
 class BadFileError(UserError):
-    """A file that cannot serve as image or mask.
+    """A file that is unusable as image or mask.
 
     Args:
-        file: the file.
-        reason: what is wrong with it and what was expected.
+        file: path of the file.
+        reason: description of the fault and of what was expected.
     """
 
     def __init__(self, file: Path, reason: str) -> None:
@@ -51,7 +51,7 @@ def find_root(root: str | Path | None, name: str, tree: str, *, also: Sequence[s
     """Return the existing folder of a dataset.
 
     Args:
-        root: ``dataset.root``; None means the folder ``name`` in the folder that SEMISEG_DATA names.
+        root: value of ``dataset.root``; ``None`` takes the folder ``name`` in the folder that SEMISEG_DATA names.
         name: name of the dataset.
         tree: drawing of the expected files, for the message.
         also: other names that the folder in SEMISEG_DATA may have, as archives give them.
@@ -98,11 +98,11 @@ def images_by_stem(folder: Path, files: Iterable[Path] | None = None) -> dict[st
     Names are relative to the folder, with ``/`` between subfolders; empty where there is no such folder.
 
     Args:
-        folder: searched with all folders below it.
-        files: takes these of its files instead of all.
+        folder: folder that is searched, with all folders below it.
+        files: files of the folder to map; ``None`` maps all of them.
 
     Raises:
-        UserError: two images differ in nothing but the extension.
+        UserError: two images differ only in the extension.
     """
     found: dict[str, Path] = {}
     for path in image_files(folder) if files is None else files:
@@ -137,7 +137,7 @@ def upright_rgb(image: Image.Image) -> Array:
     """
     if image.mode not in IMAGE_MODES:
         raise UserError(f"mode {image.mode} (16 or 32 bits a pixel); expected 8 bits a channel")
-    # Each step copies the picture, even where it changes nothing.
+    # Each step copies the picture even where it changes nothing, so it is left out there.
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
@@ -176,11 +176,11 @@ class FileDataset:
 
     Args:
         info: classes and colors.
-        parts: ids of each part.
+        parts: image ids of each part.
         images: image file of each id.
         masks: mask file of each id that should have one, whether it exists or not.
-        void: values in masks beside 255 that stand for "not labeled"; they become 255.
-        values: the label of each other value in masks; None where the values are the labels.
+        void: values in masks other than 255 that mean "not labeled"; they become 255.
+        values: label of each other value in masks; with ``None`` the values are the labels.
         skip_bad: whether bad files are left out and recorded instead of refused.
         cache: whether the decoded pixels are kept for all runs.
         cache_dir: folder that they are kept in; ``None`` takes $SEMISEG_CACHE, else the platform's folder for caches.
@@ -218,7 +218,7 @@ class FileDataset:
         return self._parts.get(part, ())
 
     def files(self, image_id: str) -> tuple[Path, Path | None]:
-        """Image file and mask file of an id, existing or not; None where no mask is expected."""
+        """Image file and mask file of an id, existing or not; ``None`` where no mask is expected."""
         return self._images[image_id], self._masks.get(image_id)
 
     def pixel_options(self) -> dict[str, Any]:
@@ -230,7 +230,7 @@ class FileDataset:
         return read_image(self._images[image_id])
 
     def mask(self, image_id: str) -> Array | None:
-        """Return the label map, ``(H, W) uint8`` with 255 ignored; None without mask file.
+        """Return the label map, ``(H, W) uint8`` with 255 ignored; ``None`` without mask file.
 
         Raises:
             BadFileError: the file cannot be read, or holds values that are no class.
@@ -273,11 +273,11 @@ def _opened(path: Path, what: str = "image") -> Image.Image:
     try:
         image = Image.open(BytesIO(data))
         if image.format == "PNG":
-            # Decoding misses some flipped bits that the checksums of a PNG tell.
+            # Decoding misses some flipped bits that the checksums of a PNG show.
             image.verify()
             image = Image.open(BytesIO(data))
         if image.mode == "L" and image.format == "PNG":
-            # The raw mode tells 2- and 4-bit grey, whose values PIL spreads over 0 to 255.
+            # The raw mode shows 2- and 4-bit grey, whose values PIL spreads over 0 to 255.
             raw = str(image.tile[0].args)
             image.info["bits"] = int(raw[2:]) if raw.startswith("L;") and raw[2:].isdigit() else 8
         image.load()

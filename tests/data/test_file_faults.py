@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from semiseg.data.camvid import CamVid
-from semiseg.data.check import BadFilesError, check_files
-from semiseg.data.files import BadFileError, read_image, read_mask
+from semiseg.data.file_faults import BadFilesError, check_files
+from semiseg.data.image_files import BadFileError, read_image, read_mask
 from semiseg.data.shapes import Shapes
 from semiseg.errors import UserError
 from semiseg.splits.split import make_split
