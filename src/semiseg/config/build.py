@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-
 from omegaconf import OmegaConf
 
 from semiseg.config.check_keys import wrong_device
@@ -125,7 +124,7 @@ def decoder_factory(cfg: Config) -> Callable[[Sequence[Stage]], Decoder]:
 
 def settings(record: type[Record], node: Mapping[str, Any]) -> Record:
     """Turn a node (trainer, evaluator, tracker) into its record; keys that are left out take their defaults."""
-    typed = OmegaConf.merge(OmegaConf.structured(structured(record)), plain(node))  # reads 5 as the text "5"
+    typed = OmegaConf.merge(OmegaConf.structured(structured(cast(Any, record))), plain(node))  # reads 5 as the text "5"
     values: Any = OmegaConf.to_container(typed)
     return record(**values)
 
