@@ -12,7 +12,7 @@ from semiseg.contracts.training import Network
 from semiseg.engine.checkpoint import load_bundle, save_bundle
 from semiseg.engine.lab import Lab
 from semiseg.engine.session import Session
-from semiseg.models.build import bundle
+from semiseg.models.bundle import bundle
 
 Stored = Mapping[str, Any] | None
 """Plain scores of a step; ``None`` where nothing was measured."""

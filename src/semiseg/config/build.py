@@ -86,7 +86,7 @@ def network_factory(cfg: Config, info: DatasetInfo) -> NetworkFactory:
     """
 
     def build(weights: str | None = None) -> SegModel:
-        from semiseg.models.build import segmentation_model
+        from semiseg.models.bundle import segmentation_model
 
         return segmentation_model(backbone(cfg, weights), decoder_factory(cfg), info.num_classes)
 
@@ -124,7 +124,9 @@ def decoder_factory(cfg: Config) -> Callable[[Sequence[Stage]], Decoder]:
 
 def settings(record: type[Record], node: Mapping[str, Any]) -> Record:
     """Turn a node (trainer, evaluator, tracker) into its record; keys that are left out take their defaults."""
-    typed = OmegaConf.merge(OmegaConf.structured(structured(cast(Any, record))), plain(node))  # reads 5 as the text "5"
+    typed = OmegaConf.merge(
+        OmegaConf.structured(structured(cast(Any, record))), plain(node)
+    )  # reads 5 as the text "5"
     values: Any = OmegaConf.to_container(typed)
     return record(**values)
 

@@ -33,7 +33,7 @@ from semiseg.engine.loop import complete_groups
 from semiseg.engine.moments import evaluation_interval
 from semiseg.engine.session import Networks, Session
 from semiseg.engine.step import forward_backward, to_device
-from semiseg.models.build import network_state, restore_heads_and_input
+from semiseg.models.bundle import network_state, restore_heads_and_input
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 
 TIMED_STEPS = 2
