@@ -62,6 +62,7 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
     torch.use_deterministic_algorithms(cfg.trainer.deterministic)
     torch.backends.cudnn.benchmark = not cfg.trainer.deterministic
     with ExitStack() as stack:
+        # First: a signal during minutes of decoding must end the process as cleanly as one during training.
         stop = stack.enter_context(StopRequest(time_limit(cfg.trainer.max_time)))
         if not plan_only:
             stack.enter_context(place.lock())
@@ -75,11 +76,13 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
             return math.nan
         resumed = place.started
         print(_describe(cfg, session, resumed), flush=True)
+        # A resumed run prints none: its steps are partly done, and timing them would delay it.
         plan = [] if resumed else _planned(cfg, session, networks)
         if plan:
             print(render_plan(plan), flush=True)
         yamls = render_run_yaml(cfg), as_yaml(cfg)
         place.begin(*yamls, overrides, environment(), [asdict(step) for step in plan])
+        # Trackers only now: a run that is merely planned, or refused so far, must leave no record.
         session = replace(session, output=_kept(place, cfg, session))
         return _guarded(place, cfg, session, networks, report)
 
@@ -151,7 +154,7 @@ def _recipe(place: RunDir, cfg: Composed, lab: RunLab, report: CheckReport) -> d
 
 
 def _score(summary: Mapping[str, Any]) -> float:
-    """The primary score of a run, NaN where there is none."""
+    """Return the primary score of a run; NaN where there is none."""
     score = ScoreNames.of(summary).value(summary)
     return math.nan if score is None else float(score)
 

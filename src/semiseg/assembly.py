@@ -33,7 +33,7 @@ def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple
     Args:
         cfg: the config.
         stop: request to stop, checked between two files.
-        filled: whether the store is filled first; False reads images that it lacks from their files.
+        filled: whether the store is filled first; ``False`` reads images that it lacks from their files.
 
     Raises:
         UserError: a leak; bad files, all of which it names; or a store without room.
@@ -53,7 +53,7 @@ def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple
 def open_session(
     cfg: Composed, task: Task, place: RunDir, dataset: SegDataset, split: Split, stop: StopRequest
 ) -> tuple[Session, Networks]:
-    """Build what all steps of the run share, and what makes its networks; nothing that it logs is kept yet."""
+    """Build the session of a run and the source of its networks; what the session logs is not kept yet."""
     nowhere = JsonlTracker(Path(os.devnull))
     config = plain(cfg)
     trainer = build.settings(TrainerSettings, cfg.trainer)
@@ -93,6 +93,7 @@ def open_session(
 
 def _compute(trainer: TrainerSettings) -> Compute:
     device = build.device(trainer.device)
+    # Some CUDA calls without a device, such as those of random numbers, use the current one.
     if device.index is not None:
         torch.cuda.set_device(device)
     layout = torch.channels_last if trainer.channels_last else torch.contiguous_format

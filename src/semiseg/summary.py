@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from semiseg.config.stored import Config
-from semiseg.contracts.dataset import Split
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.contracts.training import Network
 from semiseg.engine.checkpoint import load_bundle, save_bundle
@@ -19,10 +17,10 @@ Stored = Mapping[str, Any] | None
 
 
 def summarize(config: Config, lab: RunLab, network: Network, wall_seconds: float) -> dict[str, Any]:
-    """Evaluate the reported network once more where that is needed, and collect the result of the run.
+    """Collect the result of a run, and evaluate the reported network where no fit has done so.
 
     The validation result is that of the fit the network comes from; test images, where there are any, are
-    evaluated here and only here.
+    evaluated by this function alone.
 
     Args:
         config: the run's config.
@@ -30,27 +28,31 @@ def summarize(config: Config, lab: RunLab, network: Network, wall_seconds: float
         network: network that the method returned.
         wall_seconds: duration of this process's part of the run.
     """
-    session = lab.session
-    network, trainer = session.compute.place(network), session.training.trainer
+    session, split = lab.session, lab.session.data.split
+    network = session.compute.place(network)
     origin = lab.origins.get(network)
     record = lab.fits.get(origin.step) if origin else None
     best, last = (record["best"], record["last"]) if record else (None, None)
     reported = _reported(session, network, origin.file if origin else None, best, last)
-    test = _evaluated(session, network, session.data.split.test)
+    test = _evaluated(session, network, split.test)
     return {
         **_scores(session, reported, best, last, test),
         "evaluator": asdict(session.training.evaluator),
-        **_split_facts(session.data.split),
+        "split": split.name,
+        "split_family": split.family,
+        "split_id": split.split_id,
+        "split_fraction": split.fraction,
+        "split_counts": split.counts,
+        "split_sha256": split.sha256,
         **_beginnings(lab),
         "seed": session.training.seed,
         **{key: config[key]["name"] for key in ("method", "dataset", "model", "backbone")},
         **_work(lab, wall_seconds),
         "device": str(session.compute.device),
-        "threads": trainer.threads,
+        "threads": session.training.trainer.threads,
         "checkpoint": "checkpoints/best.pt",
-        "checkpoint_last": _relative(origin.path.with_name("last.pt"), session.output.run_dir)
-        if origin
-        else None,
+        "checkpoint_last": origin
+        and origin.path.with_name("last.pt").relative_to(session.output.run_dir).as_posix(),
     }
 
 
@@ -89,17 +91,6 @@ def _beginnings(lab: RunLab) -> dict[str, Any]:
     return found
 
 
-def _split_facts(split: Split) -> dict[str, Any]:
-    return {
-        "split": split.name,
-        "split_family": split.family,
-        "split_id": split.split_id,
-        "split_fraction": split.fraction,
-        "split_counts": split.counts,
-        "split_sha256": split.sha256,
-    }
-
-
 def _work(lab: RunLab, wall_seconds: float) -> dict[str, Any]:
     """Work of the steps and its duration, over all processes of the run."""
     fits = lab.fits.values()
@@ -108,6 +99,7 @@ def _work(lab: RunLab, wall_seconds: float) -> dict[str, Any]:
         "iterations": lab.iterations,
         "fits": {name: _brief(fit, lab.session.task.names) for name, fit in lab.fits.items()},
         "train_images_per_s": sum(fit["images"] for fit in fits) / seconds if seconds else None,
+        # A resumed process knows its own time alone; the fits know that of all processes.
         "wall_s": max(wall_seconds, sum(fit["seconds"] for fit in fits)),
         "pseudo_labels": lab.labelings,
     }
@@ -117,6 +109,7 @@ def keep_reported(lab: RunLab, network: Network, summary: Mapping[str, Any]) -> 
     """Write the reported network to ``checkpoints/best.pt`` and pictures of it to ``samples/``."""
     session, names = lab.session, lab.session.task.names
     origin = lab.origins.get(network)
+    # The stored file, not the network in memory: best.pt then equals the file of its step bit for bit.
     if origin is not None:
         values = load_bundle(origin.path)
     else:
@@ -157,7 +150,3 @@ def _brief(fit: Mapping[str, Any], names: ScoreNames) -> dict[str, Any]:
         "training_seconds": fit["training_seconds"],
         "images": fit["images"],
     }
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()

@@ -17,7 +17,7 @@ from semiseg.config.compose import (
 )
 from semiseg.config.faults import ConfigFaults
 from semiseg.config.marks import is_harmless
-from semiseg.config.prepare import TOLD_THREADS, checked, for_resume, free_threads, settle
+from semiseg.config.prepare import GIVEN_THREADS, checked, for_resume, free_threads, settle
 from semiseg.config.stored import differing_keys, settings_that_matter
 from semiseg.errors import UserError
 from semiseg.settings import DEFAULT_ITERATIONS, EvaluatorSettings, TrainerSettings
@@ -200,13 +200,13 @@ def test_run_dir_with_the_whole_command(workdir: Path) -> None:
 
 
 def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semiseg.config.prepare.TOLD_THREADS", "3")
+    monkeypatch.setattr("semiseg.config.prepare.GIVEN_THREADS", "3")
     assert free_threads(1) == 3
-    monkeypatch.setattr("semiseg.config.prepare.TOLD_THREADS", "")
+    monkeypatch.setattr("semiseg.config.prepare.GIVEN_THREADS", "")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
     assert free_threads(2) == 6
     assert free_threads(20) == 1
-    assert isinstance(TOLD_THREADS, str)
+    assert isinstance(GIVEN_THREADS, str)
 
 
 def test_interpolations_find_what_only_a_declaration_gives(workdir: Path) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from semiseg.contracts.training import BatchSource, FitResult, Learner, Network
 from semiseg.engine.plan import PlanLab, PlannedLabels
 from semiseg.engine.session import Networks, Session
-from semiseg.models.bundle import network_state, restore_heads_and_input
 from semiseg.models.strides import safe_convolutions
 
 SIDE = 64
@@ -73,14 +72,7 @@ class FitRecorder(PlanLab):
     ) -> FitResult:
         """Keep the fit; its networks are untrained."""
         self.fits.append(RecordedFit(name, learner, streams, self.session.for_fit(lr, eval_every)))
-        model = next(iter(learner.predictors().values()))
-
-        def untrained(file: str) -> Network:
-            network = self.networks.build("none")
-            restore_heads_and_input(network, network_state(model))
-            return network
-
-        return FitResult(untrained, "best", ["snapshot"] * len(snapshots))
+        return self._untrained(next(iter(learner.predictors().values())), snapshots)
 
     def label(
         self, name: str, network: Network, ids: Sequence[str], policy: Any, *, keep_confidence: bool = True

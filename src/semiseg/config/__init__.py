@@ -1,1 +1,1 @@
-"""Config files to objects: schema, checks, building and run directories."""
+"""From config files to objects: composition, checks, building."""

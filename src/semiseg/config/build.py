@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Record = TypeVar("Record")
 
 DECODER_ARGUMENTS = ("stages",)
-"""What a decoder gets from the backbone, beside the arguments of its config node."""
+"""Arguments of a decoder that come from the backbone, not from its config node."""
 
 
 def dataset(cfg: Config) -> SegDataset:
@@ -68,7 +68,7 @@ def method(cfg: Config) -> Method:
 
 
 def optimizer(cfg: Config) -> OptimizerSpec:
-    """Build what makes parameter groups and the optimizer."""
+    """Build the settings of parameter groups and optimizer."""
     result: OptimizerSpec = _built(cfg, "optimizer")
     return result
 
@@ -82,7 +82,7 @@ def schedule(cfg: Config) -> Schedule:
 def network_factory(cfg: Config, info: DatasetInfo) -> NetworkFactory:
     """Return a function that builds a network for the classes of a dataset.
 
-    Its argument ``weights`` replaces ``backbone.weights`` where it is given; "none" suits every backbone.
+    Its argument ``weights`` replaces ``backbone.weights``; ``None`` keeps that, and "none" is right for every backbone.
     """
 
     def build(weights: str | None = None) -> SegModel:
@@ -111,11 +111,11 @@ def decoder_factory(cfg: Config) -> Callable[[Sequence[Stage]], Decoder]:
     """Return a function of the stages of a backbone that builds the decoder."""
 
     def build(stages: Sequence[Stage]) -> Decoder:
-        # Called here, because Hydra would turn the stages into dicts.
+        # Called without Hydra, which would turn the stages into dicts.
         decoder = _built(cfg, "model", _partial_=True)
         try:
             result: Decoder = decoder(stages=stages)
-        except Exception as error:  # a class of one's own may refuse in its own way
+        except Exception as error:  # a user's own class may raise anything
             raise _reason(error, "model") from error
         return result
 
@@ -124,9 +124,8 @@ def decoder_factory(cfg: Config) -> Callable[[Sequence[Stage]], Decoder]:
 
 def settings(record: type[Record], node: Mapping[str, Any]) -> Record:
     """Turn a node (trainer, evaluator, tracker) into its record; keys that are left out take their defaults."""
-    typed = OmegaConf.merge(
-        OmegaConf.structured(structured(cast(Any, record))), plain(node)
-    )  # reads 5 as the text "5"
+    # Merged into the types, since OmegaConf converts: the text "5" of a command line is a number then.
+    typed = OmegaConf.merge(OmegaConf.structured(structured(cast(Any, record))), plain(node))
     values: Any = OmegaConf.to_container(typed)
     return record(**values)
 
@@ -136,7 +135,7 @@ def device(name: str, key: str = "trainer.device") -> torch.device:
 
     Args:
         name: "auto", "cpu", "cuda" or "cuda:N".
-        key: where the name was given, for the message.
+        key: key that the name was given with, for the message.
 
     Raises:
         UserError: there is no such device.
@@ -167,13 +166,10 @@ def _weights(cfg: Config, weights: str | None) -> dict[str, str]:
 
 
 def _built(cfg: Config, key: str, **arguments: Any) -> Any:
-    """Build the node ``key``; nested nodes first. Plain lists and dicts reach the constructors.
-
-    Raises:
-        UserError: what the node names cannot be used, or refuses its arguments.
-    """
+    """Build the node ``key``; nested nodes first. Constructors get plain lists and dicts."""
     node = plain(cfg[key])
     try:
+        # The option has a name in any case; a constructor that does not take it would refuse.
         if not accepts(locate(node["_target_"]), "name"):
             node.pop("name", None)
         return instantiate(node, _convert_="all", **arguments)
@@ -184,7 +180,7 @@ def _built(cfg: Config, key: str, **arguments: Any) -> Any:
 
 
 def _reason(error: BaseException, key: str) -> Exception:
-    """The error that a constructor raised, below Hydra's wrapping."""
+    """Return the error that a constructor raised, without Hydra's wrapping, which would hide its fields."""
     cause: BaseException | None = error
     place = key
     while cause is not None and isinstance(cause, InstantiationException):
@@ -197,7 +193,7 @@ def _reason(error: BaseException, key: str) -> Exception:
 
 
 def _placed(error: UserError, node: str) -> UserError:
-    """An error of a constructor, which knows its arguments but not the node that they stand in."""
+    """Add the node to the key of a constructor's error, which knows its arguments alone."""
     if error.key is None or "." in error.key:
         return error
     return UserError(error.expected, key=f"{node}.{error.key}", value=error.value)

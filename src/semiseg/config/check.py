@@ -39,13 +39,13 @@ TRIED: dict[str, Callable[[DictConfig], Any]] = {
 
 
 class Checker:
-    """Checks the configs of one command; what the jobs of a sweep have in common is checked once."""
+    """Checks the configs of one command; parts that the jobs of a sweep have in common are checked once."""
 
     def __init__(self) -> None:
         self._known: dict[str, list[Fault]] = {}
 
     def settings(self, draft: Draft) -> list[Fault]:
-        """Find what can be found without importing torch."""
+        """Find the faults that can be found without importing torch."""
         if draft.cfg is None:
             return draft.faults
         return _sourced([*draft.faults, *check_settings(draft.cfg)], draft)
@@ -58,12 +58,12 @@ class Checker:
     def objects(self, draft: Draft, known: list[Fault], elsewhere: bool = False) -> list[Fault]:
         """Find faults of data, of the arguments of components, and of trial builds.
 
-        With faults, only components that somebody has touched are looked at: options that come with
-        semiseg are right, and a typing mistake is answered before torch has been imported.
+        Where faults are known already, only components that the user has changed are checked: options that come
+        with semiseg are right, and a typing mistake is answered before torch has been imported.
 
         Args:
-            draft: the config.
-            known: what ``settings`` found in it.
+            draft: config to check.
+            known: faults that ``settings`` found in it.
             elsewhere: whether another config of the same command has faults.
         """
         if draft.cfg is None:
@@ -77,26 +77,27 @@ class Checker:
         if not any(_any_below(key, wrong) for key in ("dataset", "data_roots", *SPLIT_KEYS)):
             faults += _trial("split_family", partial(require_lists, values))
             faults += _trial("dataset", partial(_divide, draft.cfg))
+        # From the cheap to the costly: each stage builds on parts that the stages before found right.
         if not (known or faults or elsewhere):
             faults += self._components(draft.cfg, nodes, list(nodes), fetch=True)
         if not (known or faults or elsewhere) and draft.usual_length:
             faults += _lengths_without_epochs(draft.cfg)
         if not (known or faults or elsewhere):
             trainer = [values["trainer"], nodes["method"], nodes["model"]]
-            faults += self._once(trainer, partial(_trial, "method", partial(_suits_batches, draft.cfg)))
+            faults += self._once(trainer, partial(_trial, "method", partial(_check_batches, draft.cfg)))
             sizes = [values["trainer"], values["evaluator"], nodes["backbone"]]
-            faults += self._once(sizes, partial(_trial, "backbone", partial(_suits_sizes, draft.cfg)))
+            faults += self._once(sizes, partial(_trial, "backbone", partial(_check_sizes, draft.cfg)))
         if not (known or faults or elsewhere):
-            faults += _trial("method", partial(_suits_split, draft.cfg))
+            faults += _trial("method", partial(_check_split, draft.cfg))
         if not (known or faults or elsewhere):
-            faults += _trial("init_from", partial(_initial_suits, draft.cfg))
-            faults += _trial("method.baseline", partial(_given_fits_suit, draft.cfg))
+            faults += _trial("init_from", partial(_check_initial, draft.cfg))
+            faults += _trial("method.baseline", partial(_check_reused_fits, draft.cfg))
         return _sourced(faults, draft)
 
     def _components(
         self, cfg: DictConfig, nodes: dict[str, Any], chosen: list[str], fetch: bool = False
     ) -> list[Fault]:
-        """Check and build components; ``fetch`` also reads published weights, or gets them as a run would."""
+        """Check and build components; ``fetch`` also reads published weights, and fetches them as a run would."""
         faults: list[Fault] = []
         for key in chosen:
             supplied = build.DECODER_ARGUMENTS if key == "model" else ()
@@ -120,6 +121,7 @@ class Checker:
 
     def _device(self, values: dict[str, Any], wrong: set[str]) -> list[Fault]:
         name = values["trainer"].get("device") if isinstance(values.get("trainer"), dict) else None
+        # Only a GPU may be missing, and asking for GPUs imports torch.
         if not isinstance(name, str) or not name.startswith("cuda") or "trainer.device" in wrong:
             return []
         return self._once(name, partial(_trial, "trainer.device", partial(build.device, name)))
@@ -143,7 +145,7 @@ def _sourced(faults: list[Fault], draft: Draft) -> list[Fault]:
 
 
 def _trial(key: str, attempt: Callable[[], Any]) -> list[Fault]:
-    """Try something; a ``UserError`` becomes faults of the keys that it carries, else of ``key``."""
+    """Call a function; a ``UserError`` becomes faults of the keys that it carries, else of ``key``."""
     try:
         attempt()
     except UserError as error:
@@ -152,7 +154,7 @@ def _trial(key: str, attempt: Callable[[], Any]) -> list[Fault]:
 
 
 def _lengths_without_epochs(cfg: DictConfig) -> list[Fault]:
-    """Find lengths that a method has of its own where the run gives none for its other fits."""
+    """Find lengths of single fits of a method where the run gives no epochs for its other fits."""
     needed = "needs trainer.epochs too: the length of the fits that have none of their own."
     keys = [key for key in cfg.method if cfg.method[key] is not None]
     return [
@@ -172,7 +174,7 @@ def _on_meta(cfg: DictConfig, loaded: bool) -> None:
         build.decoder_factory(cfg)(backbone.stages)
 
 
-def _suits_batches(cfg: DictConfig) -> None:
+def _check_batches(cfg: DictConfig) -> None:
     """Find batches that can't be accumulated or are too small for the decoder."""
     method = build.method(cfg)
     if not hasattr(method, "batch_sizes"):
@@ -195,7 +197,7 @@ def _suits_batches(cfg: DictConfig) -> None:
             raise UserError(too_few, key=key, value=size)
 
 
-def _suits_sizes(cfg: DictConfig) -> None:
+def _check_sizes(cfg: DictConfig) -> None:
     """Find crops and windows whose sides the backbone can't take; whole images are padded for it."""
     import torch
 
@@ -214,51 +216,48 @@ def _split(cfg: DictConfig) -> Split:
     return build.split(cfg, build.dataset(cfg))
 
 
-def _suits_split(cfg: DictConfig) -> None:
+def _check_split(cfg: DictConfig) -> None:
     """Ask the method whether it can learn from the split."""
     method = build.method(cfg)
     if hasattr(method, "check_split"):
         method.check_split(_split(cfg))
 
 
-def _here(cfg: DictConfig) -> CurrentRun:
-    """What other runs are compared with."""
+def _current_run(cfg: DictConfig) -> CurrentRun:
+    """Return the run of a config, for the comparison with other runs."""
     from semiseg.runs.differences import CurrentRun
 
     dataset = build.dataset(cfg)
     return CurrentRun(plain(cfg), dataset, build.split(cfg, dataset))
 
 
-def _initial_suits(cfg: DictConfig) -> None:
-    """Look at the network that this run's networks begin as; a finished run needs it no more."""
+def _check_initial(cfg: DictConfig) -> None:
+    """Check the network that this run's networks begin as; a finished run no longer needs it."""
     done = cfg.run_dir is not None and StoredRun(Path(str(cfg.run_dir)).expanduser()).summary is not None
     if cfg.init_from is not None and not done:
         from semiseg.runs.reuse import find_initial
 
-        find_initial(cfg, _here(cfg))
+        find_initial(cfg, _current_run(cfg))
 
 
-def _given_fits_suit(cfg: DictConfig) -> None:
-    """Look at the fits of other runs that the method takes; a run that has begun has them already."""
+def _check_reused_fits(cfg: DictConfig) -> None:
+    """Check the fits of other runs that the method uses; a run that has begun has copied them already."""
     method = build.method(cfg)
     given = method.reused_fits() if hasattr(method, "reused_fits") else []
     begun = cfg.run_dir is not None and StoredRun(Path(str(cfg.run_dir)).expanduser()).started
     if given and not begun:
         from semiseg.runs.reuse import find_fit, require_different
 
-        here = _here(cfg)
-        require_different([find_fit(each, here) for each in given], cfg.trainer.select)
+        run = _current_run(cfg)
+        require_different([find_fit(each, run) for each in given], cfg.trainer.select)
 
 
 def _divide(cfg: DictConfig) -> None:
-    """Divide the dataset and see that there are unlabeled images where they are needed."""
+    """Divide the dataset and check that there are unlabeled images where they are needed."""
     split = _split(cfg)
-    if _needs_unlabeled(cfg):
-        split.require_unlabeled(cfg.method.name)
-
-
-def _needs_unlabeled(cfg: DictConfig) -> bool:
     try:
-        return bool(getattr(locate(str(cfg.method["_target_"])), "needs_unlabeled", False))
-    except (BadTarget, KeyError, TypeError):  # a fault of its own
-        return False
+        method = locate(str(cfg.method["_target_"]))
+    except (BadTarget, KeyError, TypeError):  # the check of components names this fault
+        return
+    if getattr(method, "needs_unlabeled", False):
+        split.require_unlabeled(cfg.method.name)

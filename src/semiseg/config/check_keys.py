@@ -1,4 +1,4 @@
-"""Check keys, types and ranges against the schema; nothing here imports torch."""
+"""Check keys, types and ranges against the schema; this module does not import torch."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -39,13 +39,13 @@ def check_settings(cfg: DictConfig) -> list[Fault]:
 
 
 def check_evaluator(values: Mapping[str, Any]) -> list[Fault]:
-    """Find values of an evaluator that are out of range or do not go together."""
+    """Find values of an evaluator that are out of range, alone or together with others."""
     found = list(_check_fields(values, EvaluatorSettings, "evaluator."))
     return [*found, *_evaluator_faults(values, {fault.key for fault in found})]
 
 
 def plain_values(cfg: DictConfig) -> tuple[dict[str, Any], list[Fault]]:
-    """Resolve a config to plain values; what cannot be resolved or is missing becomes a fault and is left out."""
+    """Resolve a config to plain values; a value that is missing or cannot be resolved becomes a fault instead."""
     faults: list[Fault] = []
 
     def plain(node: Any, prefix: str) -> Any:
@@ -80,9 +80,10 @@ def resolves(cfg: DictConfig) -> bool:
 
 
 def _unresolved(path: str, error: OmegaConfBaseException) -> list[Fault]:
+    # OmegaConf wraps what a resolver raises, and only the inner error says how to go on.
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, UserError):  # of a resolver of ours
+        if isinstance(cause, UserError):
             return faults_of_error(cause, path)
         cause = cause.__cause__ or cause.__context__
     return [Fault(path, f"cannot be resolved: {str(error).splitlines()[0]}")]
@@ -115,7 +116,7 @@ def _check_fields(values: Mapping[str, Any], cls: type, prefix: str) -> Iterator
 
 
 def _fits(probe: DictConfig, key: str, value: Any, hint: Any) -> bool:
-    """Whether a value fits once OmegaConf has converted it; it reads the text "5" as the number 5."""
+    """Whether a value fits after the conversion of OmegaConf, which reads the text "5" as the number 5."""
     if isinstance(value, list | dict) and not fits(value, hint):
         return False  # OmegaConf would turn it into text
     try:
@@ -156,7 +157,7 @@ def _split(value: Any) -> str | None:
 
 
 def wrong_device(value: Any) -> str | None:
-    """Say what a device may be called, where this is no such name."""
+    """Say which names of devices there are, or return ``None`` for such a name."""
     right = re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value))
     return None if right else "expected auto, cpu, cuda, or one GPU such as cuda:0."
 
@@ -173,14 +174,14 @@ def _stride(value: Any) -> str | None:
 
 
 def _combinations(values: Mapping[str, Any]) -> Iterator[Fault]:
-    """Values that are right by themselves and wrong together."""
+    """Find values that are right by themselves and wrong together."""
     yield from split_faults(values)
     if values.get("init_sha256") is not None and values.get("init_from") is None:
         yield Fault("init_sha256", "is the digest of init_from, which is not given.", values["init_sha256"])
 
 
 def _evaluator_faults(evaluator: Mapping[str, Any], broken: Collection[str]) -> Iterator[Fault]:
-    """What types and ranges do not say; ``broken`` are keys whose faults are known."""
+    """Find faults beyond types and ranges; ``broken`` are keys whose faults are known."""
     value = evaluator.get("stride")
     if "evaluator.stride" not in broken and value is not None and (expected := _stride(value)):
         yield Fault("evaluator.stride", expected, value)

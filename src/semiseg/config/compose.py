@@ -1,4 +1,4 @@
-"""From the command line to one config: Hydra's composition, the rules around it, and how it is stored."""
+"""From the command line to one config: Hydra's composition, the rules around it, and the stored form."""
 
 import re
 from collections.abc import Iterator
@@ -38,12 +38,12 @@ Composed = DictConfig
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for.
+    """Config that the command line asks for.
 
     Args:
-        overrides: ``key=value`` and ``group=option``, as typed.
-        config_dir: folder of another primary config.
-        config_name: its name, without ``.yaml``.
+        overrides: overrides ``key=value`` and ``group=option``, as typed.
+        config_dir: folder of the primary config; ``None`` takes that of semiseg.
+        config_name: name of the primary config, without ``.yaml``.
         in_sweep: whether it is one of the runs of ``-m``.
     """
 
@@ -68,10 +68,10 @@ class Draft:
     """A config composed without types, so that every fault in it can be found.
 
     Args:
-        cfg: the composition; None where none was possible.
+        cfg: composed config; ``None`` where composing failed.
         given: overrides that could be used.
-        layers: what each source sets, the strongest first.
-        faults: what was wrong so far.
+        layers: values of each source, the strongest source first.
+        faults: faults found so far.
         usual_length: whether no source gives the length of fits, so that it is ``DEFAULT_ITERATIONS``.
     """
 
@@ -82,12 +82,12 @@ class Draft:
     usual_length: bool = False
 
     def source(self, key: str) -> str | None:
-        """Name the source that sets a key, or something below it; None for the package's own files."""
+        """Return the name of the source that sets a key, or one below it; ``None`` for the package's own files."""
         return next((layer.name for layer in self.layers if layer.sets(key)), None)
 
 
 def draft(request: Request) -> Draft:
-    """Compose without types; overrides that cannot be composed become faults and are left out."""
+    """Compose without types; an override that cannot be composed becomes a fault and is left out."""
     given, faults = parse(request.overrides)
     faults += register_local()
     if not request.primary.is_file():
@@ -112,7 +112,7 @@ def draft(request: Request) -> Draft:
 
 
 def compose(request: Request) -> DictConfig:
-    """Compose with types a config that ``draft`` and the checks found no fault in."""
+    """Compose with types, after ``draft`` and the checks have found no fault."""
     given, _ = parse(request.overrides)
     register_local()
     schema.register(typed=True)
@@ -124,7 +124,8 @@ def compose(request: Request) -> DictConfig:
 
 
 def complete_components(cfg: DictConfig) -> None:
-    """Fill in the defaults that the declarations of the components give; imports them."""
+    """Fill in the declared defaults of the components, which are imported for this."""
+    # Hydra returns a closed config, which refuses keys that its files do not name.
     OmegaConf.set_struct(cfg, False)
     for key in COMPONENTS:
         if isinstance(cfg.get(key), DictConfig):
@@ -133,7 +134,7 @@ def complete_components(cfg: DictConfig) -> None:
 
 @contextmanager
 def hydra_at(folder: Path) -> Iterator[None]:
-    """Set Hydra up with a primary config folder and semiseg's search path, and tear it down again."""
+    """Set up Hydra with a primary config folder and semiseg's search path, and reset it at the end."""
     searchpath.register()
     rows.register()
     with initialize_config_dir(str(folder), version_base=HYDRA_VERSION_BASE):
@@ -143,16 +144,16 @@ def hydra_at(folder: Path) -> Iterator[None]:
 def settle_budget(cfg: DictConfig, command: Layer, faults: list[Fault] | None = None) -> bool:
     """Leave exactly one of ``trainer.iterations`` and ``trainer.epochs``.
 
-    What the command line gives wins over the other key in any file; files may not give both; where neither
+    A key on the command line wins over the other key in any file; files may not give both; where neither
     is given, ``DEFAULT_ITERATIONS`` are run.
 
     Args:
-        cfg: the config; changed in place.
-        command: what the command line sets.
-        faults: list that a fault is added to.
+        cfg: config, changed in place.
+        command: values of the command line.
+        faults: list that a fault is added to; ``None`` adds none.
 
     Returns:
-        Whether ``DEFAULT_ITERATIONS`` were put in.
+        Whether ``DEFAULT_ITERATIONS`` were set.
     """
     trainer = cfg.get("trainer")
     if not isinstance(trainer, DictConfig):
@@ -161,7 +162,7 @@ def settle_budget(cfg: DictConfig, command: Layer, faults: list[Fault] | None = 
     typed = [key for key in keys if command.values.get(f"trainer.{key}") is not None]
     if len(typed) == 1:
         trainer[keys[1 - keys.index(typed[0])]] = None
-    # One that cannot be resolved is a fault that the check of all values names.
+    # Not resolved: an interpolation that fails is named by the check of all values.
     raw: Any = OmegaConf.to_container(trainer, resolve=False)
     values = [raw.get(key) for key in keys]
     if None not in values:
@@ -175,7 +176,7 @@ def settle_budget(cfg: DictConfig, command: Layer, faults: list[Fault] | None = 
 
 
 def run_name(cfg: Config) -> str:
-    """Name a run after what was chosen, without slashes; with a given ``name`` that."""
+    """Return the ``name`` of a run, or one made from its options, without slashes."""
     if cfg["name"]:
         return _slug(cfg["name"])
     parts = (
@@ -189,7 +190,8 @@ def run_name(cfg: Config) -> str:
 
 
 def new_run_dir(cfg: DictConfig) -> Path:
-    """A directory for a new run, ``runs/NAME/TIME``; not made yet."""
+    """Return a directory for a new run, ``runs/NAME/TIME``; it is not made yet."""
+    # With microseconds: jobs of a cluster may begin within one second.
     return Path("runs") / run_name(cfg) / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
 
 
@@ -223,7 +225,7 @@ def _slug(text: Any) -> str:
 
 
 def _attempt(request: Request, given: list[Given]) -> tuple[DictConfig | None, str]:
-    """Compose; where that fails, return None and the reason."""
+    """Compose; where that fails, return ``None`` and the reason."""
     try:
         return hydra_compose(request.config_name, [each.lenient() for each in given]), ""
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:

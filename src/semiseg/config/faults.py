@@ -16,10 +16,10 @@ class Fault:
 
     Args:
         key: dotted key, or the override as typed where it has none.
-        expected: what is allowed there, and how to go on.
-        value: what was found.
-        near: the nearest valid key or value.
-        source: the file that the value comes from, or "command line".
+        expected: allowed values, and how to go on.
+        value: value that was found.
+        near: nearest valid key or value; ``None`` where none is near.
+        source: file that the value comes from, or "command line"; ``None`` where that is not known.
     """
 
     key: str
@@ -46,7 +46,7 @@ class ConfigFaults(UserError):  # noqa: N818 - a collection of faults
     """All faults of a config.
 
     Args:
-        faults: at least one; equal ones are shown once.
+        faults: faults, at least one; equal ones are shown once.
     """
 
     def __init__(self, faults: Iterable[Fault]) -> None:

@@ -23,14 +23,14 @@ BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 @dataclass(frozen=True)
 class Grid:
-    """What a command with several values asks for.
+    """Runs that a command with several values asks for.
 
     Args:
-        given: the overrides of the command line.
-        presets: what a preset sweeps over, ``hydra.sweeper.params``.
+        given: overrides of the command line.
+        presets: overrides with several values of a preset, ``hydra.sweeper.params``.
         combinations: overrides of each run, spelled as Hydra's sweeper spells them, without ``+`` and ``++``.
-        closed: False where a sweeper chooses values by itself, as from ``interval(0,1)``.
-        faults: what is wrong with the sweep as such.
+        closed: whether all runs are known; ``False`` where a sweeper chooses values, as from ``interval(0,1)``.
+        faults: faults of the sweep itself, not of its runs.
     """
 
     given: tuple[Given, ...]
@@ -40,7 +40,7 @@ class Grid:
     faults: tuple[Fault, ...]
 
     def requests(self, request: Request) -> list[Request]:
-        """One request for each run, with what is about Hydra, so that all of it is checked."""
+        """Return one request for each run, with the overrides about Hydra, so that all of it is checked."""
         hydra = tuple(each.text for each in self.given if each.is_hydra)
         return [replace(request, overrides=(*hydra, *texts), in_sweep=True) for texts in self.combinations]
 
@@ -76,7 +76,7 @@ def expand(request: Request) -> Grid:
 
 
 def _hydra_node(request: Request, given: Sequence[Given]) -> Any:
-    """Hydra's own config under the overrides that all runs share; empty where they cannot be composed."""
+    """Return Hydra's own config under the overrides that all runs share; empty where they cannot be composed."""
     schema.register(typed=False)
     register_local()
     fixed = [each.lenient() for each in given if not each.parsed.is_sweep_override()]
@@ -90,7 +90,7 @@ def _hydra_node(request: Request, given: Sequence[Given]) -> Any:
 
 
 def _no_values(given: Given) -> Fault:
-    """A key that the sweeper of Hydra cannot give values."""
+    """Return the fault of a key that Hydra's sweeper finds no values for."""
     if isinstance(given.parsed.value(), Glob):
         expected = f"no option has such a name.\nThere are: {listed(options(given.key))}."
     else:
@@ -99,7 +99,7 @@ def _no_values(given: Given) -> Fault:
 
 
 def _single(given: Given) -> list[str]:
-    """One override for each value; none where a sweeper chooses the values."""
+    """Return one override for each value; none where a sweeper chooses the values."""
     key = str(given.parsed.get_key_element()).lstrip("+")
     if not given.parsed.is_sweep_override():
         return [key if given.parsed.is_delete() else f"{key}={given.parsed.get_value_element_as_str()}"]

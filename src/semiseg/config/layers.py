@@ -1,6 +1,6 @@
-"""Who sets a key: command line, local.yaml, presets, own options, a stored config."""
+"""Sources of the values of a config: command line, local.yaml, presets, own options, a stored config."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ class Layer:
     """The values that one source sets.
 
     Args:
-        name: the file, or "command line".
-        values: dotted keys and values.
+        name: file, or "command line".
+        values: dotted keys and their values.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Layer:
 
     def sets(self, key: str) -> bool:
         """Whether the source sets this key, one below it, or a whole node that holds it."""
+        # "scales[0]" is a part of "scales" as "scales.0" would be.
         key = key.replace("[", ".").replace("]", "")
         return any(
             own == key or own.startswith(f"{key}.") or key.startswith(f"{own}.") for own in self.values
@@ -39,7 +40,7 @@ class Layer:
 
 
 def flatten(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys and values of nested mappings; lists and empty mappings are values."""
+    """Return dotted keys and values of nested mappings; lists and empty mappings are values."""
     flat: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, Mapping) and value:
@@ -50,7 +51,7 @@ def flatten(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def command_layer(given: list[Given]) -> Layer:
-    """What the command line sets, choices of options not counted."""
+    """Return the values that the command line sets; its choices of options are none."""
     values: dict[str, Any] = {}
     for each in given:
         if not each.is_group and not each.is_hydra and not each.parsed.is_sweep_override():
@@ -59,11 +60,11 @@ def command_layer(given: list[Given]) -> Layer:
 
 
 def own_files(given: list[Given], primary: Path | None) -> list[tuple[Path, str]]:
-    """The user's files and the groups that they are of ("" for the whole config), the strongest first.
+    """Return the user's files, each with its config group ("" for the whole config), the strongest first.
 
     Args:
-        given: the overrides; they choose presets and own options.
-        primary: the primary config where it is not semiseg's own.
+        given: overrides, which choose presets and own options.
+        primary: primary config; ``None`` where it is semiseg's own.
     """
     paths: list[tuple[Path, str]] = [(Path(LOCAL), "")]
     choices = [(each.key, name) for each in given if each.is_group for name in reversed(each.choices)]
@@ -75,7 +76,7 @@ def own_files(given: list[Given], primary: Path | None) -> list[tuple[Path, str]
 
 
 def file_layers(files: Sequence[tuple[Path, str]]) -> list[Layer]:
-    """What files set; see ``own_files``."""
+    """Return the values that files set; see ``own_files``."""
     layers = []
     for path, group in files:
         if values := _read(path):
@@ -85,10 +86,11 @@ def file_layers(files: Sequence[tuple[Path, str]]) -> list[Layer]:
 
 
 def base_60_faults(files: Sequence[tuple[Path, str]]) -> list[Fault]:
-    """Find what YAML reads as a number to the base 60: ``1:30:00`` without quotes is 5400."""
+    """Find values that YAML reads as numbers to the base 60: ``1:30:00`` without quotes is 5400."""
     faults = []
     for path, group in files:
-        for key, text in _numbers(_node(path), f"{group}." if group else ""):
+        # The nodes of the parser, since values loaded from them have lost their spelling.
+        for key, text in _numbers(_parsed(path, yaml.compose), f"{group}." if group else ""):
             if ":" in text:
                 reading = f'YAML reads this as the number {yaml.safe_load(text)}. Put it in quotes: "{text}".'
                 faults.append(Fault(key, reading, text, source=str(path)))
@@ -96,7 +98,7 @@ def base_60_faults(files: Sequence[tuple[Path, str]]) -> list[Fault]:
 
 
 def register_local() -> list[Fault]:
-    """Make ./local.yaml known to Hydra as ``local: default``; without the file an empty one.
+    """Register ./local.yaml with Hydra as ``local: default``; without the file an empty one.
 
     A text where a group is expected chooses an option: ``dataset: camvid``.
     """
@@ -129,7 +131,7 @@ def _found(group: str, name: str) -> list[Path]:
 
 
 def _with_bases(group: str, name: str) -> Iterator[Path]:
-    """A preset's file and those of the presets that it stands on."""
+    """Return the file of a preset and those of the presets that it is based on."""
     for path in _found(group, name):
         yield path
         for base in (_read(path) or {}).get("defaults", []):
@@ -137,16 +139,16 @@ def _with_bases(group: str, name: str) -> Iterator[Path]:
                 yield from _with_bases(group, base)
 
 
-def _node(path: Path) -> yaml.Node | None:
-    """The parsed text of a YAML file; None where it is missing or broken, which Hydra reports."""
+def _parsed(path: Path, parse: Callable[[str], Any]) -> Any:
+    """Parse a YAML file; ``None`` where it is missing or broken, which Hydra reports."""
     try:
-        return yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        return parse(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
 
 
 def _numbers(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, str]]:
-    """Dotted keys and texts of all numbers below a node, lists left out."""
+    """Yield dotted keys and texts of all numbers below a node, lists left out."""
     if not isinstance(node, yaml.MappingNode):
         return
     for key, value in node.value:
@@ -157,9 +159,6 @@ def _numbers(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The content of a YAML file of keys; None where it is missing or broken, which Hydra reports."""
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return None
+    """Return the content of a YAML file of keys; ``None`` where ``_parsed`` finds none."""
+    loaded = _parsed(path, yaml.safe_load)
     return loaded if isinstance(loaded, dict) else None

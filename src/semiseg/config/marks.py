@@ -1,4 +1,4 @@
-"""What a key of a config affects, asked of its declaration; lists of keys are queries of these marks."""
+"""Effects of the keys of a config, as their declarations mark them; lists of keys are queries of these marks."""
 
 import functools
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ SPLIT_KEYS = tuple(
     for name, setting in declared(RunSettings).items()
     if setting.mark.affects == "data" and name not in COMPONENTS
 )
-"""Keys that say which images are labeled, unlabeled, and for validation."""
+"""Keys that choose the labeled, unlabeled and validation images."""
 
 
 def mark_of(key: str, config: Mapping[str, Any]) -> Mark:
     """Return the mark of a dotted key.
 
-    What a setting does not say about itself, the node that holds it says: ``evaluator.flip`` affects the result, since
+    A setting without an effect of its own has that of its node: ``evaluator.flip`` affects the result, since
     ``evaluator`` does. The role of a group holds for the name of its option alone.
 
     Args:
-        key: dotted key, of a setting or of a whole group.
-        config: the config that the key belongs to; its nodes name their classes.
+        key: dotted key of a setting or of a whole group.
+        config: config that the key belongs to; its nodes name their classes.
     """
     group, *below = key.split(".")
     top = declared(RunSettings).get(group)
@@ -58,7 +58,7 @@ def is_harmless(key: str, config: Mapping[str, Any]) -> bool:
 def first_fit(config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return value and default of the settings of the fit of a method that other runs may reuse.
 
-    They stand under the names that methods share. The default is what methods do that have no such setting.
+    Their keys are the names that methods share. Methods without such a setting do what the default says.
     """
     node = config["method"]
     return {

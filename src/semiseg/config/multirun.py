@@ -28,7 +28,7 @@ def sweep(request: Request, load: Callable[[], Run]) -> int:
 
     Args:
         request: overrides, some of them with several values.
-        load: gives the function that trains one run, for launchers that train in their own process.
+        load: function that returns the one that trains a run, for launchers that train in their own process.
 
     Returns:
         0 where all runs are done. Else the code of the signal that stopped the sweep, 1 where a run crashed or
@@ -43,7 +43,8 @@ def sweep(request: Request, load: Callable[[], Run]) -> int:
     grid = expand(request)
     drafts = [drafted(each) for each in grid.requests(request)]
     _refuse_faults(grid.faults, drafts)
-    set_environment(drafts[-1].cfg)  # before the classes are imported that complete the configs
+    # Before the classes are imported that complete the configs: torch reads it when it is imported.
+    set_environment(drafts[-1].cfg)
     configs = [_typed(each) for each in drafts]
     place = Path(configs[0].sweep_dir or new_sweep_dir()).expanduser()
     jobs = [job_of(request, *each, place) for each in zip(configs, grid.combinations, strict=True)]
@@ -62,12 +63,12 @@ def sweep(request: Request, load: Callable[[], Run]) -> int:
 
 
 def new_sweep_dir() -> str:
-    """A directory for a new sweep, ``runs/sweeps/TIME``; not made yet."""
+    """Return a directory for a new sweep, ``runs/sweeps/TIME``; it is not made yet."""
     return str(Path("runs/sweeps") / datetime.now().strftime("%Y%m%d-%H%M%S-%f"))
 
 
 def _refuse_faults(found: Sequence[Fault], drafts: Sequence[Draft]) -> None:
-    """Look at the settings of all configs, which takes no torch."""
+    """Refuse faults in the settings of any config, which are found without torch."""
     checker = Checker()
     own = [checker.settings(each) for each in drafts]
     faults = [*found, *(fault for each in own for fault in each)]
@@ -78,7 +79,7 @@ def _refuse_faults(found: Sequence[Fault], drafts: Sequence[Draft]) -> None:
 
 
 def _refuse_objects(drafts: Sequence[Draft]) -> None:
-    """Look at what takes torch and the data's file names, for configs whose settings are right."""
+    """Refuse faults that torch and the file names of the data show, in configs whose settings are right."""
     if not drafts:
         return
     checker = Checker()
@@ -88,7 +89,7 @@ def _refuse_objects(drafts: Sequence[Draft]) -> None:
 
 
 def _refuse_other_settings(jobs: Iterator[tuple[DictConfig, Job]]) -> None:
-    """Compare with the runs that have begun already: the files behind a combination may have changed since."""
+    """Refuse settings that differ from those of begun runs, since files that a combination reads may have changed."""
     answers = []
     for cfg, job in jobs:
         if stored_run(job.folder):
@@ -103,7 +104,7 @@ def _refuse_other_settings(jobs: Iterator[tuple[DictConfig, Job]]) -> None:
 
 
 def _typed(found: Draft) -> DictConfig:
-    """The config of a draft without faults, as a single run composes it."""
+    """Return the config of a draft without faults, as a single run composes it."""
     cfg = OmegaConf.merge(OmegaConf.structured(schema.structured(RunSettings)), found.cfg)
     assert isinstance(cfg, DictConfig)
     complete_components(cfg)
@@ -111,31 +112,32 @@ def _typed(found: Draft) -> DictConfig:
 
 
 def _placed(found: Draft, job: Job) -> Draft:
-    """Tell a draft its run directory, which may hold already what it takes from another run."""
+    """Set the run directory of a draft, which may already hold the fits of another run that it needs."""
     assert found.cfg is not None
     found.cfg.run_dir = str(job.folder)
     return found
 
 
 def _launch(request: Request, grid: Grid, campaign: Campaign) -> int:
-    """Let Hydra expand the command line and hand its jobs to the chosen launcher."""
+    """Let Hydra expand the command line and pass its jobs to the chosen launcher."""
     schema.register(typed=True)
     main = hydra.main(
         version_base=HYDRA_VERSION_BASE, config_path=str(request.primary_dir), config_name=request.config_name
     )
-    former = sys.argv
+    # Hydra reads the command line of the process, and that of semiseg is not Hydra's.
+    previous = sys.argv
     sys.argv = ["semiseg", "--multirun", *_arguments(grid, campaign.directory)]
     try:
         main(campaign)()
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1
     finally:
-        sys.argv = former
+        sys.argv = previous
     return 0
 
 
 def _arguments(grid: Grid, place: Path) -> Iterator[str]:
-    """Overrides for Hydra; what a preset sweeps over is replaced by the command line only if spelled alike."""
+    """Yield overrides for Hydra, which replaces values of a preset by the command line only if spelled alike."""
     preset_keys = {each.key for each in grid.presets}
     for each in grid.given:
         if each.key not in PLACES:

@@ -23,8 +23,8 @@ class Given:
     """One override.
 
     Args:
-        text: as typed.
-        parsed: Hydra's reading of it.
+        text: override as typed.
+        parsed: override as Hydra parses it.
     """
 
     text: str
@@ -56,13 +56,13 @@ class Given:
         return [] if value is None else [str(value)]
 
     def lenient(self) -> str:
-        """The same override, made to add what is not there yet; ``check`` then names unknown keys."""
+        """Return the override in a form that may add keys, so that the check names unknown ones, not Hydra."""
         settled = self.is_group or self.is_hydra or self.text.startswith(("+", "~"))
         return self.text if settled else f"++{self.text}"
 
 
 def parse(texts: Sequence[str], sweep: bool = False) -> tuple[list[Given], list[Fault]]:
-    """Read overrides; those that cannot be used are faults and left out.
+    """Parse overrides; one that cannot be used becomes a fault and is left out.
 
     Args:
         texts: overrides as typed.
@@ -91,7 +91,7 @@ def parse(texts: Sequence[str], sweep: bool = False) -> tuple[list[Given], list[
 
 
 def choice_fault(group: str, choice: str, source: str) -> Fault | None:
-    """Say what is wrong with an option of a group, or nothing."""
+    """Return the fault of a name that no option of a group has; ``None`` for the name of an option."""
     known = options(group)
     if choice in known:
         return None

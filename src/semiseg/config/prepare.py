@@ -1,4 +1,4 @@
-"""The way of a command line to a config that can be run: check, compose, compare with a stored run, settle."""
+"""From a command line to a config that can be run: check, compose, compare with a stored run, fill in the rest."""
 
 import os
 from contextlib import suppress
@@ -29,12 +29,12 @@ from semiseg.files import file_digest
 from semiseg.runs.read import network_file
 
 STORED = "run"
-TOLD_THREADS = os.environ.get("OMP_NUM_THREADS", "")
-"""As it was before ``set_environment``, which must not answer itself."""
+GIVEN_THREADS = os.environ.get("OMP_NUM_THREADS", "")
+"""The user's value; read before ``set_environment`` writes its own."""
 
 
 def drafted(request: Request) -> Draft:
-    """Compose without types; components are completed where an interpolation asks for what only they declare.
+    """Compose without types; components are completed where an interpolation needs a default that only they declare.
 
     That takes torch, so it is not done for every config.
     """
@@ -50,9 +50,9 @@ def checked(request: Request, checker: Checker, settings_only: bool = False) -> 
     """Compose a config without any fault.
 
     Args:
-        request: what the command line asks for.
-        checker: remembers what it has checked.
-        settings_only: do not import components.
+        request: config that the command line asks for.
+        checker: checker, which remembers the parts that it has checked.
+        settings_only: whether the components are neither imported nor checked.
 
     Raises:
         ConfigFaults: all faults.
@@ -69,13 +69,13 @@ def checked(request: Request, checker: Checker, settings_only: bool = False) -> 
 
 
 def stored_run(run_dir: Any) -> Path | None:
-    """The directory of a run that has begun, or None; YAML may have read a name as a number."""
+    """Return the directory of a run that has begun, or ``None``; YAML may have read a name as a number."""
     path = None if run_dir in (None, "") else Path(str(run_dir)).expanduser()
     return path if path and (path / f"{STORED}.yaml").is_file() else None
 
 
 def for_resume(request: Request) -> Request:
-    """Where nothing but a begun run and keys that cannot change a result are given, ask for the run's own config."""
+    """Return a request for the stored config, where only a begun run and keys that cannot change a result are given."""
     given, faults = parse(request.overrides)
     values = [each.parsed.value() for each in given if each.key == "run_dir"]
     run = stored_run(values[-1]) if values and not faults and request.config_dir is None else None
@@ -83,13 +83,13 @@ def for_resume(request: Request) -> Request:
         return request
     stored = OmegaConf.load(run / f"{STORED}.yaml")
     assert isinstance(stored, DictConfig)
-    set_environment(stored)  # before the classes are imported whose marks are asked
+    set_environment(stored)  # before the marks are read, which imports the classes and torch
     harmless = all(is_harmless(each.key, stored) for each in given)
     return replace(request, config_dir=run, config_name=STORED) if harmless else request
 
 
 def settle(cfg: DictConfig) -> DictConfig:
-    """Fill in what follows from the rest: name, run directory, threads, digest of the first network.
+    """Fill in the values that follow from others: name, run directory, threads, digest of the first network.
 
     Raises:
         UserError: the run directory holds a run with other settings, or ``init_from`` is not there any more.
@@ -110,7 +110,7 @@ def settle(cfg: DictConfig) -> DictConfig:
 
 
 def _initial_digest(place: str, stored: DictConfig | None) -> str:
-    """Digest of the network that a run begins as; of one that is gone, what the run has stored."""
+    """Return the digest of the network that a run begins as; where its file is gone, the stored digest."""
     try:
         return file_digest(network_file(place))
     except UserError:
@@ -120,17 +120,18 @@ def _initial_digest(place: str, stored: DictConfig | None) -> str:
 
 
 def free_threads(num_workers: int) -> int:
-    """Threads for the main process: OMP_NUM_THREADS where it is set, else the cores less the workers."""
-    if TOLD_THREADS.isdigit() and int(TOLD_THREADS) > 0:
-        return int(TOLD_THREADS)
+    """Return the threads for the main process: OMP_NUM_THREADS where it is set, else the cores less the workers."""
+    if GIVEN_THREADS.isdigit() and int(GIVEN_THREADS) > 0:
+        return int(GIVEN_THREADS)
+    # Not os.cpu_count(): a job of a cluster may use a few cores of its machine alone.
     return max(1, len(os.sched_getaffinity(0)) - num_workers)
 
 
 def set_environment(cfg: DictConfig | None) -> None:
-    """Set what libraries read when torch is imported; call it before.
+    """Set the environment variables that libraries read when torch is imported; call it before.
 
     Args:
-        cfg: a config without faults; None does nothing.
+        cfg: config without faults; ``None`` does nothing.
     """
     if cfg is None:
         return
@@ -145,7 +146,7 @@ def set_environment(cfg: DictConfig | None) -> None:
 
 
 def _threads(cfg: DictConfig) -> int:
-    """Threads as ``settle`` will fill them in."""
+    """Return the threads that ``settle`` will fill in."""
     run = stored_run(cfg.run_dir)
     stored = OmegaConf.select(OmegaConf.load(run / f"{STORED}.yaml"), "trainer.threads") if run else None
     return int(cfg.trainer.threads or stored or free_threads(int(cfg.trainer.num_workers)))

@@ -9,12 +9,12 @@ from semiseg.errors import UserError
 
 
 def by(key: str, rows: Mapping[Any, Any], *, _root_: DictConfig) -> Any:
-    """Return the value of the row that a key of the config stands on.
+    """Return the value of the row that the value of a key chooses.
 
     Args:
         key: dotted key, for example ``split`` or ``backbone.name``.
         rows: result for each published value of the key.
-        _root_: the whole config, which OmegaConf supplies.
+        _root_: whole config, which OmegaConf supplies.
 
     Raises:
         UserError: the key has none of these values.
@@ -32,5 +32,5 @@ def by(key: str, rows: Mapping[Any, Any], *, _root_: DictConfig) -> Any:
 
 
 def register() -> None:
-    """Make ``by`` known to OmegaConf; may be repeated."""
+    """Register ``by`` with OmegaConf; may be repeated."""
     OmegaConf.register_new_resolver("by", by, replace=True)

@@ -1,4 +1,4 @@
-"""Shape of the config for Hydra, made from the records of ``semiseg.settings``; nothing here imports torch."""
+"""Shape of the config for Hydra, made from the records of ``semiseg.settings``; this module does not import torch."""
 
 import copy
 import dataclasses
@@ -26,11 +26,11 @@ def structured(cls: type) -> type:
 
 
 def register(typed: bool) -> None:
-    """Make ``schema`` known to Hydra.
+    """Register ``schema`` with Hydra.
 
     Args:
-        typed: with types, a wrong key or value stops the composition at the first fault; without, the same
-            defaults accept everything, so that ``check`` can name all faults.
+        typed: whether it has types: with them, a wrong key or value stops the composition at the first fault;
+            without, the same defaults accept everything, so that ``check`` can name all faults.
     """
     root = OmegaConf.structured(structured(RunSettings))
     node = root if typed else OmegaConf.create(OmegaConf.to_container(root))
@@ -38,7 +38,7 @@ def register(typed: bool) -> None:
 
 
 def _known(hint: Any) -> Any:
-    """A type that OmegaConf knows: names of choices are text, of several types any will do."""
+    """Return a type that OmegaConf knows: text for names of choices, ``Any`` for one of several types."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return structured(typing.cast(type, hint))

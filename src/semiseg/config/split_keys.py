@@ -1,4 +1,4 @@
-"""Check which partition a config asks for, before any data is there; nothing here imports torch."""
+"""Check the partition that a config asks for, before any data is there; this module does not import torch."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from semiseg.splits.rules import ANY_DATASET, parse_split
 
 
 def split_faults(values: Mapping[str, Any]) -> Iterator[Fault]:
-    """Find what is wrong with the split keys together.
+    """Find faults of the split keys, alone and together.
 
     Args:
         values: plain values of a config; each may be missing or wrong by itself.
@@ -60,12 +60,12 @@ def _dataset_name(values: Mapping[str, Any]) -> str | None:
 
 
 def _partition(values: Mapping[str, Any], dataset: str) -> Partition | None:
-    """Look up the published partition that is asked for; ``None`` for other families and faulty values."""
+    """Return the published partition that a config asks for; ``None`` for other families and faulty values."""
     family, split, split_id = (str(values.get(key)) for key in ("split_family", "split", "split_id"))
     if family not in manifest().families or family in ANY_DATASET:
         return None
     try:
         parse_split(split)
-    except UserError:  # the check of this key alone names it
+    except UserError:  # the check of the key ``split`` names this fault
         return None
     return manifest().find(dataset, family, split, split_id)

@@ -1,4 +1,4 @@
-"""Configs as plain values: composed ones, and those that runs have stored; and what a result depends on in them."""
+"""Configs as plain values, composed or stored by a run, and the settings among them that a result depends on."""
 
 import copy
 from collections.abc import Mapping
@@ -33,11 +33,11 @@ def as_written(cfg: DictConfig) -> dict[str, Any]:
 
 
 def read_config(path: Path, node: str | None = None) -> dict[str, Any]:
-    """Read a YAML file as it is read where configs are composed, in which 1e-3 is a number.
+    """Read a YAML file by the rules of composed configs, in which 1e-3 is a number.
 
     Args:
-        path: the file; one that holds no keys is empty.
-        node: key of the node to read alone; one that is missing is empty too.
+        path: file; one that holds no keys gives an empty dict.
+        node: key of the only node to read, where a missing one gives an empty dict; ``None`` reads the whole file.
 
     Raises:
         UserError: it cannot be read.
@@ -52,6 +52,7 @@ def read_config(path: Path, node: str | None = None) -> dict[str, Any]:
 
 def completed(stored: Config) -> dict[str, Any]:
     """Return a stored config with the declared defaults of settings that its version of semiseg did not write."""
+    # A copy, since ``complete`` changes nested nodes, and the run must compare what it has stored.
     filled = copy.deepcopy(plain(stored))
     for key in COMPONENTS:
         complete(filled.get(key), key)
@@ -63,10 +64,10 @@ def completed(stored: Config) -> dict[str, Any]:
 
 
 def settings_that_matter(cfg: Config) -> dict[str, Any]:
-    """Dotted keys and values of all that a result depends on, interpolations resolved.
+    """Return dotted keys and values of all settings that a result depends on, interpolations resolved.
 
-    A key that is null says no more than one that is missing, so that a run goes on when keys have been added:
-    what may be None is None by default, in components too.
+    A key that is null counts as missing, so that a run can be resumed after keys have been added: a setting that
+    may be ``None`` is ``None`` by default, in components too.
     """
     values = plain(cfg)
     return {
@@ -77,7 +78,7 @@ def settings_that_matter(cfg: Config) -> dict[str, Any]:
 
 
 def differing_keys(old: Config, new: Config) -> list[tuple[str, Any, Any]]:
-    """Keys that could change a result and differ, with their old and new value; None where one is missing.
+    """Return differing keys that could change a result, with old and new value; ``None`` where one is missing.
 
     ``trainer.threads`` counts only where the new config gives it: a resumed run takes the stored number.
     """

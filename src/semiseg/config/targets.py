@@ -1,4 +1,4 @@
-"""Compare ``_target_`` nodes with the signatures of what they name, before anything is built."""
+"""Compare ``_target_`` nodes with the signatures of the classes that they name, before anything is built."""
 
 import importlib
 import inspect
@@ -21,11 +21,11 @@ SPECIAL = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
 
 
 class BadTarget(Exception):  # noqa: N818 - turned into a fault where the key is known
-    """A target that cannot be used; with the nearest name that can.
+    """A target that cannot be used.
 
     Args:
-        reason: what is wrong.
-        near: the nearest target.
+        reason: text that says why.
+        near: nearest target that can be used; ``None`` where none is near.
     """
 
     def __init__(self, reason: str, near: str | None = None) -> None:
@@ -35,7 +35,7 @@ class BadTarget(Exception):  # noqa: N818 - turned into a fault where the key is
 
 
 def locate(target: str) -> Callable[..., Any]:
-    """Import what a target names.
+    """Import the class or function that a target names.
 
     Raises:
         BadTarget: it is outside of ``PACKAGES`` and the working directory, cannot be imported, or is nothing
@@ -64,7 +64,7 @@ def check_node(node: Any, key: str, supplied: Sequence[str] = ()) -> list[Fault]
     Args:
         node: plain values, interpolations resolved.
         key: dotted key of the node.
-        supplied: arguments that code gives beside those of the config.
+        supplied: names of arguments that code gives, not the config.
     """
     faults: list[Fault] = []
     if isinstance(node, list):
@@ -85,7 +85,7 @@ def _check_call(node: dict[str, Any], key: str, supplied: Sequence[str]) -> list
         known = declared(found)
     except BadTarget as error:
         return [Fault(f"{key}._target_", error.reason, target, error.near)]
-    except (TypeError, ValueError):  # builtins without a signature: the call itself will tell
+    except (TypeError, ValueError):  # builtins without a signature: the call itself will show
         return []
     given = {name: value for name, value in node.items() if name not in SPECIAL}
     if not supplied_name(key, found):
@@ -120,6 +120,7 @@ def _admit(target: str) -> None:
     if not top.isidentifier() or not ((here / f"{top}.py").is_file() or (here / top).is_dir()):
         allowed = f"{listed(PACKAGES)}, or a module in the working directory"
         raise BadTarget(f"its top package has to be one of {allowed}.", nearest(top, PACKAGES))
+    # At the end: a file of the user must not hide an installed module of the same name.
     if str(here) not in sys.path:
         sys.path.append(str(here))
     spec = find_spec(top)
@@ -160,11 +161,11 @@ def _short(target: Any) -> str:
 def complete(node: Any, key: str = "") -> None:
     """Fill in the defaults of all arguments that a node and the nodes below it leave out.
 
-    Arguments of other packages' classes stay as they are: their defaults are theirs. What cannot be imported is left
-    to the check.
+    Arguments of other packages' classes stay as they are, since their defaults may change with the version. A class
+    that cannot be imported is left to the check.
 
     Args:
-        node: a config of OmegaConf, or plain values; changed in place.
+        node: config of OmegaConf, or plain values; changed in place.
         key: dotted key of the node.
     """
     if isinstance(node, ListConfig | list):
@@ -195,7 +196,7 @@ def _left_out(node: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _raw(node: Any, key: Any) -> Any:
-    """The value below a node; of a config, one that is not resolved yet is no node."""
+    """Return the value below a node; ``None`` for one that is missing or an interpolation, which holds no node."""
     if not OmegaConf.is_config(node):
         return node[key]
     return None if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key) else node[key]

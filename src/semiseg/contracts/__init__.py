@@ -1,1 +1,1 @@
-"""Contracts that all other packages share: datasets, trackers, and what a training method gives and gets."""
+"""Contracts that all other packages share: datasets, tasks, trackers, training methods."""

@@ -1,4 +1,4 @@
-"""Contracts of data: what a dataset offers, which images are labeled; needs no torch."""
+"""Contracts of data: datasets, and their division into labeled and unlabeled images; needs no torch."""
 
 import hashlib
 from collections.abc import Iterable
@@ -26,9 +26,9 @@ class DatasetInfo:
     Args:
         name: name of the dataset, as in ``dataset=NAME``.
         classes: class names; the position is the label value.
-        palette: one RGB color (0-255) a class.
+        palette: one RGB color (0-255) for each class.
         ignore_index: label value of pixels that no loss and no metric may count.
-        label_of: what a label is of: each "pixel" of an image, or the whole "image", whose mask then has one pixel.
+        label_of: thing that has a label: each "pixel", or the whole "image", whose mask then has one pixel.
     """
 
     name: str
@@ -50,7 +50,7 @@ class DatasetInfo:
 class SegDataset(Protocol):
     """Images and masks by id; ids are unique over all parts.
 
-    The part "unlabeled" holds training images that have no mask, beside those of "train".
+    The part "unlabeled" holds training images that have no mask; those of "train" have one.
     """
 
     info: DatasetInfo
@@ -64,12 +64,12 @@ class SegDataset(Protocol):
         ...
 
     def mask(self, image_id: str) -> Array | None:
-        """Return the label map, ``uint8`` of ``info.label_size`` with 255 ignored; None where the image has none."""
+        """Return the label map, ``uint8`` of ``info.label_size`` with 255 ignored; ``None`` where there is none."""
         ...
 
 
 def ids_sha256(ids: Iterable[str]) -> str:
-    """Hex SHA-256 of ids in their order, joined by LF, without one at the end."""
+    """Return the hex SHA-256 of ids in their order, joined by LF, without one at the end."""
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
@@ -78,13 +78,13 @@ class Split:
     """Ids of the labeled, unlabeled, validation and test images of a run.
 
     Args:
-        labeled: ids whose masks are learned from.
-        unlabeled: ids whose masks are never learned from.
-        val: ids that the network is selected on.
-        test: ids that are only reported; may be empty.
-        name: the share or number of labels as it was asked for: "1/8", "732", "full".
-        family: which rule made it.
-        split_id: which of the rule's partitions it is.
+        labeled: ids of images whose masks are learned from.
+        unlabeled: ids of images whose masks are never learned from.
+        val: ids of images that networks are selected on.
+        test: ids of images that are only reported; may be empty.
+        name: share or number of labels, as the config gives it: "1/8", "732", "full".
+        family: name of the rule that made it.
+        split_id: number or name of its partition among those of the rule.
     """
 
     labeled: tuple[str, ...]
@@ -103,6 +103,7 @@ class Split:
     @property
     def fraction(self) -> float:
         """Share of labeled images among all training images."""
+        # A set, since with ``unlabeled=all`` the labeled images are unlabeled too.
         return len(self.labeled) / len({*self.labeled, *self.unlabeled})
 
     @property
@@ -122,19 +123,18 @@ class Split:
 
         Args:
             method: name of the method.
-            never_labeled: require images that are not labeled too.
+            never_labeled: whether images are required that are not labeled too.
 
         Raises:
             UserError: there are none.
         """
         if self.never_labeled if never_labeled else self.unlabeled:
             return
-        needs, cure = (
-            "needs unlabeled images",
-            "learn from the labeled ones as unlabeled too (unlabeled=all), ",
-        )
         if never_labeled:
             needs, cure = "labels images that are unlabeled and not labeled,", ""
+        else:
+            needs = "needs unlabeled images"
+            cure = "learn from the labeled ones as unlabeled too (unlabeled=all), "
         raise UserError(
             f"method={method} {needs} and this leaves none. Label fewer (split=1/8), {cure}or take method=supervised.",
             key="split",

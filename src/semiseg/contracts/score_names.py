@@ -1,4 +1,4 @@
-"""What the scores of a task are called, in the files of a run and for people; needs no torch."""
+"""Names of the scores of a task, in the files of a run and for people; needs no torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class MetricName:
-    """A score: a share from 0 to 1, of which more is better.
+    """Names of one score: a share from 0 to 1, higher is better.
 
     Args:
-        key: key in the files of a run, such as "miou".
-        name: name for people, such as "mIoU".
+        key: key of the score in the files of a run, such as "miou".
+        name: name of the score for people, such as "mIoU".
     """
 
     key: str
@@ -67,7 +67,7 @@ class ScoreNames:
         return (self.primary, *self.secondary)
 
     def value(self, scores: Mapping[str, Any] | None) -> float | None:
-        """Return the primary one of stored scores; ``None`` where nothing was measured."""
+        """Return the primary score among stored ones; ``None`` where nothing was measured."""
         return None if scores is None else scores[self.primary.key]
 
     def of_classes(self, scores: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[str, float | None]:
@@ -77,10 +77,10 @@ class ScoreNames:
     def logged(
         self, prefix: str, scores: Mapping[str, Any], classes: Sequence[str] | None = None
     ) -> dict[str, float | None]:
-        """Return scores as trackers get them.
+        """Return scores under the keys that trackers use.
 
         Args:
-            prefix: what was measured: "val" or "pseudo".
+            prefix: source of the scores: "val" or "pseudo".
             scores: plain values of ``Scores.as_dict``.
             classes: names of the classes; ``None`` leaves their scores out.
         """

@@ -1,4 +1,4 @@
-"""Contract of tasks: what a network learns to predict, and how that is checked, measured and drawn."""
+"""Contract of tasks: the kind of prediction that networks learn, and how it is measured and drawn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from semiseg.settings import EvaluatorSettings
 
 
 class Scores(Protocol):
-    """How well a network does on some images, or how well labels fit their masks."""
+    """Scores of a network on some images, or of labels against their masks."""
 
     @property
     def primary(self) -> float:
@@ -24,18 +24,18 @@ class Scores(Protocol):
         ...
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values under the keys of ``ScoreNames``, and others that belong into a step's result.
+        """Plain values under the keys of ``ScoreNames``, and others that belong in the result of a step.
 
-        Those of the classes are a list in the order of the classes, ``None`` for one without a score.
+        The scores of the classes are a list in the order of the classes, ``None`` for a class without a score.
         """
         ...
 
 
 class Task(Protocol):
-    """What a network learns to predict; ``semiseg.tasks.segmentation.Segmentation``.
+    """Kind of prediction that networks learn; ``semiseg.tasks.segmentation.Segmentation``.
 
-    A label is a map ``(h, w) uint8`` of classes, for which a network gives logits ``(N, K, h, w)``; the one of a whole
-    image is a map of one pixel, see ``DatasetInfo.label_of``.
+    A label is a map ``(h, w) uint8`` of classes, for which a network gives logits ``(N, K, h, w)``; the label of a
+    whole image is a map of one pixel, see ``DatasetInfo.label_of``.
     """
 
     @property
@@ -57,13 +57,13 @@ class Task(Protocol):
         """Compare a network's predictions with the masks of some images; its mode is restored.
 
         Args:
-            network: what is evaluated, on ``device``.
+            network: network to evaluate, on ``device``.
             dataset: images and masks.
             ids: images to count; each must have a mask.
-            settings: how the network is applied.
-            device: where to compute.
+            settings: settings by which the network is applied.
+            device: device of the computation.
             precision: "fp32", or "bf16" for autocast.
-            stop: called before each batch; may raise to leave.
+            stop: function that is called before each batch and may raise to end the evaluation; ``None`` calls nothing.
 
         Raises:
             UserError: an image without a mask, or with one of another size.
@@ -81,7 +81,7 @@ class Task(Protocol):
         precision: str = "fp32",
         stop: Callable[[], None] | None = None,
     ) -> Scores | None:
-        """Compare predictions or stored labels with hidden masks; ``None`` where there are none that can be used.
+        """Compare predictions or stored labels with hidden masks; return ``None`` where no mask can be used.
 
         Hidden masks never stop a run. Arguments as for ``evaluate``; images without a mask are left out.
         """
@@ -100,5 +100,5 @@ class Task(Protocol):
         ...
 
     def write_samples(self, folder: Path, samples: Sequence[Sample], info: DatasetInfo) -> list[Path]:
-        """Draw a PNG per sample into ``folder`` and return the files; the same sample has the same name again."""
+        """Draw a PNG of each sample into ``folder`` and return the files; a sample always has the same file name."""
         ...

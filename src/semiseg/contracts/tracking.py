@@ -1,4 +1,4 @@
-"""Contracts of trackers: where numbers and pictures of a run go; needs no torch."""
+"""Contracts of trackers, which receive numbers and pictures of a run; needs no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from semiseg.contracts.dataset import Array, Confidence
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with what a network makes of it.
+    """One image with the prediction of a network.
 
     Args:
-        id: image id.
-        image: ``(H, W, 3) uint8`` RGB.
-        truth: ``(H, W) uint8`` label map with 255 ignored; None where there is none.
-        prediction: ``(H, W) uint8`` label map.
-        confidence: ``(H, W) float32`` probability of the predicted class.
+        id: id of the image.
+        image: image ``(H, W, 3) uint8`` RGB.
+        truth: label map ``(H, W) uint8`` with 255 ignored; ``None`` for an image without a mask.
+        prediction: label map ``(H, W) uint8``.
+        confidence: probability of the predicted class, ``(H, W) float32``.
     """
 
     id: str
@@ -27,10 +27,10 @@ class Sample:
 
 
 class Tracker(Protocol):
-    """A destination of what a run reports.
+    """A receiver of the numbers and pictures of a run.
 
     Keys of values begin with ``train/``, ``val/``, ``test/``, ``lr/``, ``time/`` or ``pseudo/``. Every record
-    belongs to the stage (the recipe's step) that was started last.
+    belongs to the stage (the step of the recipe) that was started last.
     """
 
     def start_stage(self, name: str, index: int, total_iterations: int) -> None:
@@ -39,12 +39,12 @@ class Tracker(Protocol):
         Args:
             name: name of the step.
             index: 0-based position in the recipe.
-            total_iterations: what the step has to do: iterations of a fit, images of a labeling; 0 if unknown.
+            total_iterations: work of the step: iterations of a fit, images of a labeling; 0 if unknown.
         """
         ...
 
     def progress(self, completed: int) -> None:
-        """Say how much of the running stage is done, in the unit of its ``total_iterations``; not recorded."""
+        """Show how much of the running stage is done, in the unit of its ``total_iterations``; not recorded."""
         ...
 
     def log(self, values: Mapping[str, float | None], step: int) -> None:
@@ -52,7 +52,7 @@ class Tracker(Protocol):
 
         Args:
             values: plain numbers by key.
-            step: optimizer steps done in the whole run, over all stages.
+            step: number of optimizer steps in the whole run so far, over all stages.
         """
         ...
 
@@ -62,12 +62,12 @@ class Tracker(Protocol):
         Args:
             key: name of the group of pictures, for example ``val/samples``.
             samples: images with predictions.
-            step: as for ``log``.
+            step: number of optimizer steps, as for ``log``.
         """
         ...
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Record the outcome of the run; may hold nested plain values."""
+        """Record the result of the run; its values may be nested."""
         ...
 
     def close(self, status: str) -> None:
@@ -76,10 +76,10 @@ class Tracker(Protocol):
 
 
 class Journal(Protocol):
-    """A record of a run on disk that can be cut back to where a step is resumed."""
+    """A record of a run on disk that can be cut back to the point where a step is resumed."""
 
     def position(self) -> int:
-        """Return where the record ends, with everything up to there on the disk."""
+        """Return the length of the record, after making sure that all of it is on the disk."""
         ...
 
     def cut(self, position: int) -> None:

@@ -27,18 +27,18 @@ Batch = dict[str, StreamBatch]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a fit stands.
+    """Position of a training step in its fit.
 
     Args:
         iteration: 0-based number of the running iteration.
-        total: iterations of this fit.
+        total: number of iterations of this fit.
         epoch: 0-based epoch of this fit.
         seed: seed of everything random in this pass, a function of (seed, step name, iteration); with
             ``trainer.accumulate`` each part of the batch has its own. It is the same on all ranks, see
             ``semiseg.pseudo.draws``.
-        rank: number of this process among those that share the pass, 0-based.
-        ranks: processes that share the pass. Each holds an equal part of every stream's images, in the order of
-            their ranks.
+        rank: 0-based number of this process among those that share the pass.
+        ranks: number of processes that share the pass. Each holds an equal part of every stream's images, in the
+            order of their ranks.
     """
 
     iteration: int
@@ -92,7 +92,7 @@ class LossTerm:
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What one training step returns.
+    """Result of one training step.
 
     Args:
         losses: named terms; the total loss is the sum of ``weight * sum / count``.
@@ -115,7 +115,7 @@ class Part(NamedTuple):
     Args:
         name: "backbone.stem", "backbone.c1", ..., "decoder", "classifier", "heads.NAME".
         group: group of the optimizer, "backbone" or "head".
-        parameters: the parameters; each one is in one part only.
+        parameters: parameters of the part; no parameter is in two parts.
     """
 
     name: str
@@ -138,7 +138,7 @@ class Network(nn.Module):
     sources: dict[str, str]
     """Map that each head reads, see ``attach``."""
     convention: Any
-    """Input that the weights want; ``semiseg.models.segmodel.InputConvention``."""
+    """Input that the weights expect; ``semiseg.models.segmodel.InputConvention``."""
 
     @property
     def feature_channels(self) -> int:
@@ -152,7 +152,7 @@ class Network(nn.Module):
 
     @property
     def size_multiple(self) -> int:
-        """What height and width of the images have to be multiples of; 1 for all but transformers."""
+        """Number that height and width of the images must be multiples of; 1 for all but transformers."""
         raise NotImplementedError
 
     def encode(self, images: Tensor) -> list[Tensor]:
@@ -181,12 +181,12 @@ class Network(nn.Module):
         Args:
             name: key of the head in ``heads``.
             head: module with ``in_channels`` and ``config``.
-            source: map that it reads: "features", the decoder's, or "c1", "c2", ..., a backbone's.
+            source: map that it reads: "features" of the decoder, or "c1", "c2", ... of the backbone.
         """
         raise NotImplementedError
 
     def apply_head(self, name: str, maps: Sequence[Tensor], features: Tensor) -> Tensor:
-        """Return what a head makes of its source, of which ``encode`` and ``decode`` gave the maps."""
+        """Return the output of a head for its source among the maps of ``encode`` and ``decode``."""
         raise NotImplementedError
 
     def parts(self) -> list[Part]:
@@ -194,12 +194,12 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def set_convention(self, convention: Any) -> None:
-        """Normalize from now on as other weights want it."""
+        """Normalize images in future as other weights expect it."""
         raise NotImplementedError
 
 
 class OptimizerSpec(Protocol):
-    """What a config's optimizer node becomes: groups of one network, and the optimizer over all groups."""
+    """Settings of the optimizer, which make the groups of one network and the optimizer over all groups."""
 
     def groups(self, model: Network) -> list[dict[str, Any]]:
         """Return the parameter groups of one network; frozen parameters are left out."""
@@ -210,7 +210,7 @@ class OptimizerSpec(Protocol):
         ...
 
     def with_lr(self, lr: float) -> Self:
-        """Return the same with another base learning rate, for one fit."""
+        """Return a copy with another base learning rate, for one fit."""
         ...
 
 
@@ -218,41 +218,42 @@ class Schedule(Protocol):
     """A factor of the learning rate as a function of the step."""
 
     def factor(self, step: int, total: int) -> float:
-        """Return the factor that 0-based optimizer step ``step`` of ``total`` runs with."""
+        """Return the factor of the 0-based optimizer step ``step`` of ``total``."""
         ...
 
 
 class Learner(nn.Module):
-    """What the loop optimizes; networks, EMA teachers and memory banks are submodules or buffers."""
+    """Networks and losses of one fit; networks, EMA teachers and memory banks are submodules or buffers."""
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute one training step: all forward passes and losses, no backward."""
         raise NotImplementedError
 
     def after_step(self, progress: Progress) -> None:
-        """Run after the optimizer has stepped: EMA, bank update."""
+        """Update what follows the weights, such as an EMA teacher, after the optimizer has stepped."""
 
     def predictors(self) -> dict[str, Network]:
-        """Name what can be evaluated and exported; the first is the primary one."""
+        """Return the networks that can be evaluated and exported, by name; the first is the primary one."""
         raise NotImplementedError
 
     def candidates(self) -> dict[str, Network]:
-        """Name the predictors of which every evaluation keeps the best; the primary one alone, unless overridden."""
+        """Return the predictors that every evaluation compares to keep the best; by default the primary one alone."""
         name, primary = next(iter(self.predictors().items()))
         return {name: primary}
 
     def param_groups(self, spec: OptimizerSpec) -> list[dict[str, Any]]:
-        """Parameter groups of all networks at any depth; frozen parameters are left out.
+        """Return the parameter groups of all networks at any depth; frozen parameters are left out.
 
         A learner with trainable parameters outside of networks overrides this; the loop refuses one that forgets.
         """
+        # A dict keeps the order, by which the optimizer's state is found again on resume, and drops repeats.
         networks = dict.fromkeys(module for module in self.modules() if isinstance(module, Network))
         return [group for network in networks for group in spec.groups(network)]
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a fit trains: iterations or epochs, exactly one of them.
+    """Length of a fit: iterations or epochs, exactly one of them.
 
     Raises:
         UserError: none or both are given, or less than 1.
@@ -275,7 +276,7 @@ class Budget:
 
 
 class BatchSource(Protocol):
-    """What feeds a fit; ``semiseg.data.streams.Streams``."""
+    """Source of the batches of a fit; ``semiseg.data.streams.Streams``."""
 
     @property
     def iterations(self) -> int:
@@ -293,7 +294,7 @@ class BatchSource(Protocol):
         ...
 
     def batch(self, dataset: SegDataset, seed: int, step_name: str, iteration: int) -> Batch:
-        """Return the batch of a 0-based iteration; a function of the arguments and nothing else."""
+        """Return the batch of a 0-based iteration; it depends on the arguments alone."""
         ...
 
 
@@ -311,7 +312,7 @@ class StoredLabels(Protocol):
         ...
 
     def confidence(self, image_id: str) -> Confidence | None:
-        """Return the confidence ``(H, W) float32``; None where none is stored."""
+        """Return the confidence ``(H, W) float32``; ``None`` where it is not stored."""
         ...
 
     def read(self, image_id: str) -> tuple[Array, Confidence | None]:
@@ -324,7 +325,7 @@ class StoredLabels(Protocol):
 
 
 class LabelPolicy(Protocol):
-    """How a network labels an image."""
+    """Function by which a network labels an image."""
 
     def __call__(self, network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
         """Turn ``(1, 3, H, W) uint8`` into ``(H, W) uint8`` labels and ``(H, W) float32`` confidence."""
@@ -341,13 +342,13 @@ class SelectivePolicy(LabelPolicy, Protocol):
 
 
 class FitResult:
-    """The networks that a fit leaves, loaded when they are asked for.
+    """Networks of a finished fit, loaded when they are read.
 
     Args:
-        load: returns a fresh network with the weights of a file of the step.
-        select: "best" (on the validation images) or "last".
+        load: function that returns a fresh network with the weights of a file of the step.
+        select: network to select: "best" (on the validation images) or "last".
         snapshots: files of the snapshots, in order of training.
-        score: primary metric of the selected network on the validation images; None without such images.
+        score: primary score of the selected network on the validation images; ``None`` without such images.
     """
 
     def __init__(
@@ -374,26 +375,26 @@ class FitResult:
 
     @property
     def selected(self) -> Network:
-        """The network that ``trainer.select`` names; what a recipe hands on and reports."""
+        """The network that ``trainer.select`` names; a recipe passes it to later steps or reports it."""
         return self._load(f"{self._select}.pt")
 
     @property
     def snapshots(self) -> list[Network]:
-        """The networks kept on the way, in order of training."""
+        """The snapshots of the training, in their order."""
         return [self._load(name) for name in self._snapshots]
 
 
 @dataclass(frozen=True)
 class ReusedFit:
-    """Which finished fit of which run a recipe takes in place of one of its own.
+    """Description of a finished fit of another run, which a recipe uses instead of training one.
 
     Args:
-        run: the run directory.
+        run: run directory.
         step: name of the fit.
-        accepted_runs: which runs have such a fit, for messages.
-        supervised: whether the fit of a run of ``supervised`` serves too.
-        must_match: keys of the method that have to agree, except with ``supervised``.
-        snapshots: fractions of the fit at which it has to have kept its network.
+        accepted_runs: kinds of runs that have such a fit, for messages.
+        supervised: whether the fit of a run of ``supervised`` is accepted too.
+        must_match: keys of the method that must agree, except with ``supervised``.
+        snapshots: fractions of the fit at which it must have kept its network.
     """
 
     run: str
@@ -405,7 +406,7 @@ class ReusedFit:
 
 
 DrawKey = tuple[int | str, ...]
-"""What the draws of one sample depend on: seed, step name, iteration, stream and slot."""
+"""Key of the random draws of one sample: seed, step name, iteration, stream and slot."""
 
 ViewData = dict[str, NDArray[Any]]
 """Named arrays: images ``(H, W, 3) uint8``, ``label (H, W) uint8``, ``confidence (H, W) float32``, ``valid (H, W)
@@ -413,12 +414,12 @@ bool``, boxes, flips."""
 
 
 class View(Protocol):
-    """Turn an image into what a learner gets of it; ``semiseg.data.views``."""
+    """Function that turns an image into the arrays of a batch; ``semiseg.data.views``."""
 
     def __call__(
         self, image: Array, label: Array | None, key: DrawKey, confidence: Confidence | None = None
     ) -> ViewData:
-        """Apply the draws that belong to ``key``; without a label or its confidence the result has none."""
+        """Apply the random draws of ``key``; without a label or its confidence the result has none."""
         ...
 
 
@@ -471,7 +472,7 @@ class Lab(Protocol):
 
     @property
     def evaluator(self) -> EvaluatorSettings:
-        """How networks are applied to whole images."""
+        """Settings by which networks are applied to whole images."""
         ...
 
     @property
@@ -488,10 +489,10 @@ class Lab(Protocol):
         """Build a network whose random weights depend on (seed, tag) alone.
 
         Args:
-            tag: equal tags give equal networks.
-            weights: other initial backbone weights than the configured ones.
-            differs_from: tag of a network that this one learns with and has to differ from; matters where both
-                begin as the network of ``init_from``.
+            tag: name of the network; equal tags give equal networks.
+            weights: initial backbone weights; ``None`` takes the configured ones.
+            differs_from: tag of a network that this one learns with and has to differ from, which matters where both
+                begin as the network of ``init_from``; ``None`` for no such network.
         """
         ...
 
@@ -505,12 +506,12 @@ class Lab(Protocol):
         lr: float | None = None,
         eval_every: int | None = None,
     ) -> FitResult:
-        """Train a learner; returns its best and last network and the snapshots.
+        """Train a learner; return its best and last network and the snapshots.
 
         Args:
             name: name of the step, unique in the recipe.
-            learner: what is trained.
-            streams: what it is trained on, and for how long.
+            learner: networks to train, and their losses.
+            streams: batches, and the length of the fit.
             snapshots: fractions of the fit at which the network is kept, for example ``(1/3, 2/3, 1)``.
             lr: base learning rate of this fit; ``None`` takes ``optimizer.lr``.
             eval_every: iterations between its evaluations; ``None`` takes ``trainer.eval_every``.
@@ -521,11 +522,11 @@ class Lab(Protocol):
         """Copy a finished fit of another run instead of training one.
 
         Args:
-            name: name of the step, as ``fit`` would have it.
-            given: the fit.
+            name: name of the step, the same as ``fit`` would get.
+            given: description of the wanted fit.
 
         Raises:
-            UserError: there is no such fit, or it is none that this run could have made.
+            UserError: there is no such fit, or this run could not have made it.
         """
         ...
 
@@ -538,15 +539,15 @@ class Lab(Protocol):
         *,
         keep_confidence: bool = True,
     ) -> StoredLabels:
-        """Label images with a network; resumes at the first image that is not stored yet.
+        """Label images with a network; resume at the first image that is not stored yet.
 
         Args:
             name: name of the step.
-            network: the labeler.
+            network: network that labels.
             ids: images to label, in this order.
-            policy: how one image is labeled; a ``SelectivePolicy`` gives thresholds too, which apply whenever a
+            policy: function that labels one image; a ``SelectivePolicy`` gives thresholds too, which apply whenever a
                 label is read.
-            keep_confidence: store the confidence of every pixel too; five bytes a pixel instead of one.
+            keep_confidence: whether the confidence of every pixel is stored too: five bytes a pixel instead of one.
         """
         ...
 
@@ -555,9 +556,9 @@ class Lab(Protocol):
 
         Args:
             name: name of the step.
-            compute: returns the value.
-            planned: returns a stand-in of the same shape, for the plan that is made before training. It may be
-                ``compute`` itself where that reads images by ``predict`` alone, whose time the plan then knows.
+            compute: function that returns the value.
+            planned: function that returns a placeholder of the same shape, for the plan that is made before training.
+                It may be ``compute`` itself where that reads images by ``predict`` alone, which the plan can time.
         """
         ...
 
@@ -568,13 +569,13 @@ class Lab(Protocol):
 
         Args:
             network: one network, or a module of several.
-            ids: images.
-            policy: maps the network and an image ``(1, 3, H, W) uint8`` on its device to a result.
+            ids: images to read.
+            policy: function of the network and an image ``(1, 3, H, W) uint8`` on its device.
         """
         ...
 
     def release(self, labels: StoredLabels) -> None:
-        """Say that no later step reads these pseudo-labels: their files go, manifest and statistics stay."""
+        """Delete the files of pseudo-labels that no later step reads; manifest and statistics stay."""
         ...
 
 
@@ -590,10 +591,10 @@ class Method(Protocol):
 
 @runtime_checkable
 class ChecksBatches(Protocol):
-    """A method that says which batches pass through a network at once."""
+    """A method that knows which batches pass through a network at once."""
 
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
-        """Return the number of images in each batch, by the keys that it follows from; may raise ``UserError``."""
+        """Return the number of images in each batch, by the keys that give it; may raise ``UserError``."""
         ...
 
 
@@ -608,8 +609,8 @@ class ChecksSplit(Protocol):
 
 @runtime_checkable
 class ReusesFits(Protocol):
-    """A method that may take fits of other runs."""
+    """A method that may use fits of other runs."""
 
     def reused_fits(self) -> list[ReusedFit]:
-        """Return the fits of other runs that it takes."""
+        """Return descriptions of the fits of other runs that it uses."""
         ...

@@ -20,6 +20,7 @@ from semiseg.files import (
 
 log = logging.getLogger(__name__)
 
+# More than the two files in place: a kill between manifest and rename leaves the digest of a state that is lost.
 KEPT_DIGESTS = 8
 NAMES = ("last.pt", "last.prev.pt")
 
@@ -30,6 +31,7 @@ def _write_temporary(path: Path, state: dict[str, Any]) -> Path:
         with part.open("wb") as file:
             torch.save(state, file)
             file.flush()
+            # Before any rename: else a power cut could leave the final name on a file without content.
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
         part.unlink(missing_ok=True)
@@ -43,6 +45,7 @@ def _write_temporary(path: Path, state: dict[str, Any]) -> Path:
 def save_bundle(path: Path, state: dict[str, Any]) -> None:
     """Save a network with its digest beside it (``NAME.pt.sha256``), atomically."""
     part = _write_temporary(path, state)
+    # The digest first: a kill in between leaves a file that is called damaged, never one that passes unchecked.
     write_text(path.with_name(path.name + ".sha256"), file_digest(part) + "\n")
     part.replace(path)
     sync_directory(path.parent)
@@ -67,7 +70,7 @@ def load_bundle(path: Path) -> dict[str, Any]:
 def _torch_load(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except Exception as error:  # unpickling of damaged bytes may raise anything
         raise UserError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error})."
         ) from error
@@ -101,16 +104,17 @@ class TrainingState:
         return manifest
 
     def save(self, step: str, state: dict[str, Any]) -> None:
-        """Save the state of ``step`` as ``last.pt``; the former one becomes ``last.prev.pt`` unless it is damaged.
+        """Save the state of ``step`` as ``last.pt``; the previous one becomes ``last.prev.pt`` unless it is damaged.
 
         Raises:
-            RunFailed: the disk is full or refuses to be written; the former states are untouched.
+            RunFailed: the disk is full or refuses to be written; the previous states are untouched.
         """
         last, previous = (self.directory / name for name in NAMES)
         part = _write_temporary(last, {**state, "step": step})
         manifest = self._read_manifest()
         known = manifest["digests"] if manifest else []
         write_json(self.manifest, {"step": step, "digests": [*known, file_digest(part)][-KEPT_DIGESTS:]})
+        # A damaged file must not replace the one that this step was resumed from.
         if last.exists() and last not in self._damaged:
             last.replace(previous)
         part.replace(last)
@@ -118,13 +122,14 @@ class TrainingState:
         sync_directory(self.directory)
 
     def load(self, step: str) -> dict[str, Any] | None:
-        """Return the newest undamaged state of ``step``; None where it has not been saved yet.
+        """Return the newest undamaged state of ``step``; ``None`` where it has not been saved yet.
 
         Raises:
             UserError: there are states of this step and all are damaged.
         """
         manifest = self._read_manifest()
         files = [self.directory / name for name in NAMES if (self.directory / name).exists()]
+        # The files are shared by all steps of a run: those of an earlier step are no fault of this one.
         if not files or (manifest is not None and manifest["step"] != step):
             return None
         if manifest is None:

@@ -10,10 +10,10 @@ class EMA(nn.Module):
     """A teacher whose parameters follow a student: ``teacher = decay * teacher + (1 - decay) * student``.
 
     Args:
-        student: the network to follow; copied once, never trained.
+        student: network to follow; the teacher begins as its copy and is never trained.
         decay: share that the teacher keeps; during the first steps ``1 - 1 / (updates + 1)`` where that is
             less, so that the random start is forgotten.
-        average_buffers: average floating-point buffers (running statistics) too; False copies them.
+        average_buffers: whether floating-point buffers (running statistics) are averaged too; ``False`` copies them.
     """
 
     updates: torch.Tensor
@@ -23,6 +23,7 @@ class EMA(nn.Module):
         self.teacher = copy.deepcopy(student).requires_grad_(False)
         self.decay = decay
         self.average_buffers = average_buffers
+        # A buffer, so that checkpoints hold it; its copy on the host spares every step a wait for the device.
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self._count: int | None = None
 
@@ -34,6 +35,7 @@ class EMA(nn.Module):
         self._count += 1
         self.updates += 1
         weight = 1 - min(self.decay, 1 - 1 / (self._count + 1))
+        # One kernel for all parameters: hundreds of small ones would take longer than the sums.
         torch._foreach_lerp_(list(self.teacher.parameters()), list(student.parameters()), weight)
         for kept, current in zip(self.teacher.buffers(), student.buffers(), strict=True):
             if self.average_buffers and kept.is_floating_point():

@@ -1,4 +1,4 @@
-"""What machines run out of, and what a person can do about it."""
+"""Advice for runs that end for want of memory or disk, or by a batch that is too small."""
 
 import errno
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ ONE_VALUE_TEXT = "Expected more than 1 value per channel"
 
 @contextmanager
 def explained(run_dir: Path) -> Iterator[None]:
-    """Turn what the machine or a too small batch causes into ``RunFailed`` with advice; pass on all else."""
+    """Turn errors that the machine or a too small batch causes into ``RunFailed`` with advice; pass on all others."""
     try:
         yield
     except (OSError, RuntimeError, ValueError, MemoryError) as error:
@@ -29,6 +29,7 @@ def explained(run_dir: Path) -> Iterator[None]:
 
 def _advice(error: Exception, run_dir: Path) -> str | None:
     text = str(error)
+    # A UserError is a ValueError that already says what to do.
     if isinstance(error, UserError):
         return None
     if isinstance(error, OSError) and error.errno in DISK_FAULTS:

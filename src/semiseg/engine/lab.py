@@ -41,14 +41,39 @@ REPORT = "report"
 log = logging.getLogger(__name__)
 
 
-class RunLab:
-    """Runs and remembers the steps of a recipe.
+class SessionLab:
+    """Data and settings of a session, as a lab offers them to a recipe.
 
     Args:
-        session: data, settings and devices of the run.
-        networks: where its networks come from.
-        status: called with a step's name and the iterations of the run, when an unfinished step begins and
-            whenever training state has been saved.
+        session: data, settings and device of the run.
+        networks: source of its networks.
+    """
+
+    def __init__(self, session: Session, networks: Networks) -> None:
+        self.session = session
+        self.networks = networks
+        self.dataset: SegDataset = session.data.dataset
+        self.info: DatasetInfo = session.data.info
+        self.split: Split = session.data.split
+        self.augment: Augment = session.data.augment
+        self.trainer: TrainerSettings = session.training.trainer
+        self.evaluator: EvaluatorSettings = session.training.evaluator
+        self.budget: Budget = session.training.budget
+        self.seed: int = session.training.seed
+
+    def _image(self, image_id: str) -> Tensor:
+        image = torch.from_numpy(self.dataset.image(image_id)).permute(2, 0, 1).unsqueeze(0)
+        return image.to(self.session.compute.device)
+
+
+class RunLab(SessionLab):
+    """Runs and remembers the steps of a recipe; its methods are described in ``semiseg.contracts.training.Lab``.
+
+    Args:
+        session: data, settings and device of the run.
+        networks: source of its networks.
+        status: function that is called with a step's name and the iterations of the run, when an unfinished step
+            begins and whenever training state has been saved.
     """
 
     def __init__(
@@ -57,9 +82,9 @@ class RunLab:
         networks: Networks,
         status: Callable[[str, int], None] = lambda name, iterations: None,
     ) -> None:
-        self.session = session
-        self.networks = networks
+        super().__init__(session, networks)
         self.output = session.output
+        # Weak: a recipe loads many networks, and one that it has dropped must not stay in memory.
         self.origins: WeakKeyDictionary[Network, Origin] = WeakKeyDictionary()
         self.fits: dict[str, dict[str, Any]] = {}
         self.taken: dict[str, dict[str, Any]] = {}
@@ -68,57 +93,11 @@ class RunLab:
         self._count = 0
         self._status = status
 
-    @property
-    def dataset(self) -> SegDataset:
-        """Images and masks."""
-        return self.session.data.dataset
-
-    @property
-    def info(self) -> DatasetInfo:
-        """Classes of the dataset."""
-        return self.session.data.info
-
-    @property
-    def split(self) -> Split:
-        """Labeled, unlabeled, validation and test ids."""
-        return self.session.data.split
-
-    @property
-    def augment(self) -> Augment:
-        """Weak and strong views."""
-        return self.session.data.augment
-
-    @property
-    def trainer(self) -> TrainerSettings:
-        """Batch sizes and lengths."""
-        return self.session.training.trainer
-
-    @property
-    def evaluator(self) -> EvaluatorSettings:
-        """How networks are applied to whole images."""
-        return self.session.training.evaluator
-
-    @property
-    def budget(self) -> Budget:
-        """Length of every fit."""
-        return self.session.training.budget
-
-    @property
-    def seed(self) -> int:
-        """Seed of the run."""
-        return self.session.training.seed
-
     def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
-        """Build a network whose random weights depend on (seed, tag) alone.
-
-        Args:
-            tag: equal tags give equal networks.
-            weights: other initial backbone weights than the configured ones.
-            differs_from: tag of a network that this one learns with and has to differ from; matters where both begin
-                as the network of ``init_from``.
-        """
+        """Build a network whose random weights depend on (seed, tag) alone."""
         if self.networks.initial is not None and differs_from is not None:
             log.warning(self.networks.initial.identical_start_warning(tag, differs_from))
+        # Seeded anew for each: a network must not depend on how many were built or loaded before it.
         seed_everything(derive_seed(self.seed, "network", tag))
         return self.networks.fresh(tag, weights, differs_from)
 
@@ -132,16 +111,7 @@ class RunLab:
         lr: float | None = None,
         eval_every: int | None = None,
     ) -> FitResult:
-        """Train a learner; returns its best and last network and the snapshots.
-
-        Args:
-            name: name of the step, unique in the recipe.
-            learner: what is trained.
-            streams: what it is trained on, and for how long.
-            snapshots: fractions of the fit at which the network is kept, for example ``(1/3, 2/3, 1)``.
-            lr: base learning rate of this fit; None: ``optimizer.lr``.
-            eval_every: iterations between its evaluations; None: ``trainer.eval_every``.
-        """
+        """Train a learner; return its best and last network and the snapshots."""
         steps = snapshot_steps(snapshots, streams)
         step = self._step(name)
         if not step.done:
@@ -161,23 +131,17 @@ class RunLab:
             files = [f"snapshot-{count}.pt" for count in steps]
             result = {"kind": "fit", "offset": offset, "snapshots": files}
             step.finish(result | asdict(trainer.run()))
+        # Outside of the condition: a run may have been killed after its step was stored and before this.
         tidy(step.directory)
         self.iterations += streams.iterations
         self.fits[name] = step.result
         return self._networks(step)
 
     def take(self, name: str, given: ReusedFit) -> FitResult:
-        """Copy a finished fit of another run instead of training one.
-
-        Args:
-            name: name of the step, as ``fit`` would have it.
-            given: the fit.
-
-        Raises:
-            UserError: there is no such fit, or it is none that this run could have made.
-        """
+        """Copy a finished fit of another run instead of training one."""
         step = self._step(name)
         if not step.done:
+            # A killed process may have begun this step and logged for it already.
             self.output.journal.cut(step.journal)
             self.output.tracker.start_stage(name, step.index, 0)
             fit = self.networks.find_fit(given)
@@ -196,16 +160,7 @@ class RunLab:
         *,
         keep_confidence: bool = True,
     ) -> PseudoLabels:
-        """Label images with a network; resumes at the first image that is not stored yet.
-
-        Args:
-            name: name of the step.
-            network: the labeler.
-            ids: images to label, in this order.
-            policy: how one image is labeled; a ``SelectivePolicy`` gives thresholds too, which apply whenever a
-                label is read.
-            keep_confidence: store the confidence of every pixel too; five bytes a pixel instead of one.
-        """
+        """Label images with a network; resume at the first image that is not stored yet."""
         step = self._step(name)
         store = step.directory / "labels"
         if not step.done:
@@ -221,6 +176,7 @@ class RunLab:
                     finished.add(image_id)
                     self.output.tracker.progress(len(finished))
                 labels = writer.seal()
+            # Thresholds follow from all images together, so they are found last and labels are stored whole.
             if isinstance(policy, SelectivePolicy):
                 chosen = policy.thresholds(labels, self.info.num_classes)
                 labels = PseudoLabels(store, thresholds=[float(value) for value in chosen])
@@ -232,14 +188,7 @@ class RunLab:
         return PseudoLabels(store, thresholds=step.result["thresholds"])
 
     def memo(self, name: str, compute: Callable[[], JSON], planned: Callable[[], JSON]) -> JSON:
-        """Compute a JSON value once and remember it.
-
-        Args:
-            name: name of the step.
-            compute: returns the value.
-            planned: returns a stand-in of the same shape, for the plan that is made before training. It may be
-                ``compute`` itself where that reads images by ``predict`` alone, whose time the plan then knows.
-        """
+        """Compute a JSON value once and remember it."""
         step = self._step(name)
         if not step.done:
             self.output.journal.cut(step.journal)
@@ -259,25 +208,19 @@ class RunLab:
     def predict(
         self, network: Module, ids: Sequence[str], policy: Callable[[Module, Tensor], Result]
     ) -> Iterator[tuple[str, Result]]:
-        """Apply a policy to images one by one, in evaluation mode; a stop request ends it between two.
-
-        Args:
-            network: one network, or a module of several.
-            ids: images.
-            policy: maps the network and an image ``(1, 3, H, W) uint8`` on its device to a result.
-        """
-        session = self.session
-        network = session.compute.place(network)
+        """Apply a policy to images one by one, in evaluation mode; a stop request ends it between two."""
+        network = self.session.compute.place(network)
         network.eval()
         for image_id in ids:
-            session.stop.check()
-            image = torch.from_numpy(session.data.dataset.image(image_id)).permute(2, 0, 1).unsqueeze(0)
+            self.session.stop.check()
+            image = self._image(image_id)
+            # Closed before the yield: the mode would otherwise hold in the recipe's loop over the results.
             with torch.inference_mode():
-                result = policy(network, image.to(session.compute.device))
+                result = policy(network, image)
             yield image_id, result
 
     def release(self, labels: StoredLabels) -> None:
-        """Say that no later step reads these pseudo-labels: their files go, manifest and statistics stay."""
+        """Delete the files of pseudo-labels that no later step reads; manifest and statistics stay."""
         if not self.output.keep_pseudo_labels:
             labels.delete()
 

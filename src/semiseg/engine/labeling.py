@@ -1,4 +1,4 @@
-"""What labels images, and what is recorded about the labels that it gives."""
+"""Records about stored pseudo-labels: what they were made with, and how good they are."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from semiseg.engine.session import Session
 
 
 def label_meta(session: Session, step: str, ids: Sequence[str]) -> dict[str, Any]:
-    """Return what stored labels have to agree in to be gone on with."""
+    """Return the values that stored labels must agree in, so that labeling may continue from them."""
     return {
         "step": step,
         "settings": session.output.fingerprint,
@@ -19,7 +19,7 @@ def label_meta(session: Session, step: str, ids: Sequence[str]) -> dict[str, Any
 
 
 def label_quality(session: Session, labels: PseudoLabels) -> dict[str, float | None]:
-    """Return coverage and confidence of the labels, and their scores where hidden masks tell them."""
+    """Return coverage and confidence of the labels, and their scores where there are hidden masks."""
     statistics = labels.statistics
     kept = labels.count()
     values = {

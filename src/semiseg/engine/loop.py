@@ -27,15 +27,15 @@ class Trainer:
     """One fit: the loop, its evaluations and its checkpoints.
 
     Args:
-        session: what all steps of the run share.
-        name: the step's name; with the seed and the iteration it determines every random draw.
-        directory: the step's directory, for its networks.
+        session: data, device and settings that all steps of the run share.
+        name: name of the step; with the seed and the iteration it determines every random draw.
+        directory: directory of the step, for its networks.
         offset: optimizer steps of the run before this fit; added to the logged iteration.
-        learner: what is trained.
-        streams: what it is trained on, and for how long.
+        learner: networks to train, and their losses.
+        streams: batches, and the length of the fit.
         snapshots: numbers of completed steps at which the primary network is kept.
-        journal: size of the journal when the step began; it is cut back to this where no checkpoint stands.
-        saved: called with the number of completed steps whenever they have been saved.
+        journal: size of the journal when the step began; it is cut back to this where there is no checkpoint.
+        saved: function that is called with the number of completed steps whenever they have been saved.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Trainer:
         self.name, self.directory, self.offset = name, directory, offset
         self.streams, self.snapshots, self.journal, self.saved = streams, snapshots, journal, saved
         self.learner = learner
+        # Before the optimizer is built, which keeps the parameters that it is given.
         session.compute.place(learner)
         spec = session.training.optimizer
         self.optimizer = spec.build(complete_groups(learner, spec))
@@ -69,13 +70,14 @@ class Trainer:
 
     @property
     def predictor(self) -> Network:
-        """The network that is kept: the contender that the latest evaluation found best."""
+        """The network that is kept: the candidate that scored best in the last evaluation."""
         candidates = self.learner.candidates()
         last = self.record.last
         return candidates[last["predictor"]] if last else next(iter(candidates.values()))
 
     def run(self) -> FitRecord:
         """Train to the end from wherever a checkpoint stands; raises ``Interrupted`` after saving."""
+        # Restored before the batches are opened: they begin at the iteration that the checkpoint reached.
         saved = self.restore()
         total = self.streams.iterations
         started = time.perf_counter() - self.record.seconds
@@ -97,6 +99,7 @@ class Trainer:
             if completed > saved and due:
                 self.save()
                 saved = completed
+            # After the save and before the evaluation, which may take minutes: evaluations are asked again on resume.
             try:
                 self.stop.check()
                 if self.evaluation_due(completed, total):
@@ -121,6 +124,7 @@ class Trainer:
     def step(self, batch: dict[str, Any]) -> None:
         """Do one optimizer step."""
         settings, iteration = self.training.trainer, self.record.completed
+        # A seed for each step, not a generator that runs on: a resumed fit draws what an uninterrupted one would.
         seed = derive_seed(self.training.seed, self.name, iteration)
         seed_everything(seed)
         progress = Progress(
@@ -129,12 +133,14 @@ class Trainer:
         factor = self.training.schedule.factor(iteration, self.streams.iterations)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
+        # At every step: a method may have put some of its networks into evaluation mode.
         self.learner.train()
         self.optimizer.zero_grad(set_to_none=True)
         output = forward_backward(self.learner, batch, progress, settings.accumulate, self.compute.autocast)
         if settings.clip_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.learner.parameters(), settings.clip_grad_norm)
         self.optimizer.step()
+        # Teachers and prototypes follow the weights that this step made.
         with torch.no_grad():
             self.learner.after_step(progress)
         images = count_images(batch)
@@ -168,11 +174,13 @@ class Trainer:
         record, names = self.record, self.names
         measured = {name: self.measure(network) for name, network in self.learner.candidates().items()}
         scores = {name: each.primary for name, each in measured.items()}
+        # NaN compares as neither more nor less, so it is ranked below every number by hand.
         chosen = max(scores, key=lambda name: (not math.isnan(scores[name]), scores[name]))
         record.last = {"iteration": record.completed, "predictor": chosen, **measured[chosen].as_dict()}
         values = names.logged("val", record.last, self.data.info.classes)
         if len(scores) > 1:
             values |= {f"val/{names.primary.key}/{name}": score for name, score in scores.items()}
+        # Only now: which network is the predictor follows from ``record.last``.
         values |= self.session.label_quality(self.predictor)
         best = names.value(record.best)
         better = best is None or scores[chosen] > best or math.isnan(best)
@@ -210,6 +218,7 @@ class Trainer:
     def save(self) -> None:
         """Write the training state; drop best networks that no checkpoint refers to any more."""
         record = self.record
+        # Two: ``last.prev.pt`` must find its best network too, should ``last.pt`` turn out damaged.
         if record.best is not None:
             record.best_files = [*record.best_files, record.best["iteration"]][-2:]
         state = {
@@ -221,6 +230,7 @@ class Trainer:
         }
         self.checkpoints.save(self.name, state)
         self.saved(record.completed)
+        # Deleted only after the new state is in place: until then the old one may be needed again.
         keep = {f"best-{iteration}.pt" for iteration in record.best_files}
         for path in self.directory.glob("best-*.pt"):
             if path.name not in keep:
@@ -231,6 +241,7 @@ class Trainer:
         """Load the newest training state of this step; returns the number of completed steps."""
         state = self.checkpoints.load(self.name)
         if state is None:
+            # A killed process may have logged steps that are done again now.
             self.output.journal.cut(self.journal)
             return 0
         self.learner.load_state_dict(state["learner"])
@@ -245,6 +256,7 @@ class Trainer:
         record = self.record
         self.save_network("last.pt", self.names.value(record.last))
         source = f"best-{record.best['iteration']}.pt" if record.best else "last.pt"
+        # The digest first, as ``save_bundle`` does.
         for suffix in (".sha256", ""):
             copy(self.directory / (source + suffix), self.directory / f"best.pt{suffix}")
 
@@ -253,7 +265,7 @@ def complete_groups(learner: Learner, spec: OptimizerSpec) -> list[dict[str, Any
     """Return the parameter groups of a learner, all of whose trainable parameters are in them.
 
     Raises:
-        UserError: one is in no group, and would stay as it is without a word.
+        UserError: one is in no group, and would silently stay untrained.
     """
     groups = learner.param_groups(spec)
     held = {id(parameter) for group in groups for parameter in group["params"]}

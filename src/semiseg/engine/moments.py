@@ -1,4 +1,4 @@
-"""At which steps of a fit its network is evaluated, kept as the best one, and kept on the way."""
+"""Steps of a fit at which its network is evaluated, kept as the best one, and kept as a snapshot."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,8 @@ def is_candidate(completed: int, total: int, every: int, early: bool = False) ->
         completed: optimizer steps done.
         total: steps of the fit.
         every: steps between evaluations.
-        early: one step before each multiple of ``every`` and one before the last, as DMT evaluates.
+        early: whether candidates are one step before each multiple of ``every`` and one before the last, as DMT
+            evaluates.
     """
     if early:
         return completed > 0 and (completed % every == every - 1 or completed == max(total - 1, 1))
@@ -34,6 +35,7 @@ def snapshot_steps(fractions: Sequence[float], streams: BatchSource) -> list[int
     """
     per_epoch = streams.iterations_per_epoch
     epochs, rest = divmod(streams.iterations, per_epoch)
+    # 1e-9: a third of 3 epochs must be 1 epoch, whichever way the fraction was rounded.
     if rest == 0 and epochs >= len(fractions):
         return [max(int(epochs * fraction + 1e-9), 1) * per_epoch for fraction in fractions]
     return [max(int(streams.iterations * fraction + 1e-9), 1) for fraction in fractions]

@@ -23,11 +23,11 @@ def parameter_groups(
     """Split trained parameters into backbone and head and, with ``decay="conv"``, by weight decay.
 
     Args:
-        model: the network, which says by ``parts`` what belongs to its backbone; all else is head.
-        lr: rate of the backbone.
-        weight_decay: L2 factor.
-        head_multiplier: the head's rate is ``lr * head_multiplier`` (10 in ST++ and CAC, 1 in CPS).
-        decay: "all" decays every parameter (ST++, CAC); "conv" exempts biases and norm layers (CPS).
+        model: network, whose ``parts`` tell its backbone from its head.
+        lr: learning rate of the backbone.
+        weight_decay: factor of the L2 penalty.
+        head_multiplier: factor of the head's learning rate (10 in ST++ and CAC, 1 in CPS).
+        decay: parameters that decay: "all" (ST++, CAC), or "conv", all but biases and norm layers (CPS).
 
     Returns:
         Non-empty groups with ``params``, ``lr``, ``initial_lr``, ``weight_decay`` and ``name``.
@@ -40,12 +40,14 @@ def parameter_groups(
         ]
         for suffix, factor in (("", weight_decay), ("_no_decay", 0.0)):
             exempt = bool(suffix)
+            # Biases and the weights of norm layers are the parameters with a single axis.
             params = [each for each in trained if (decay == "conv" and each.ndim <= 1) == exempt]
             if params:
                 groups.append(
                     {
                         "params": params,
                         "lr": rate,
+                        # The loop computes every rate from this one, so that rounding never adds up.
                         "initial_lr": rate,
                         "weight_decay": factor,
                         "name": group + suffix,
@@ -61,11 +63,11 @@ class SGD:
     lr: Rate
     """Learning rate of the backbone at the first step."""
     momentum: Share = 0.9
-    """Momentum; 0.9 in all methods here."""
+    """Momentum; 0.9 in all published methods."""
     weight_decay: Annotated[float, Ge(0), Finite] = 1e-4
     """Factor of the L2 penalty."""
     nesterov: bool = False
-    """Nesterov's form of momentum; off in all methods here."""
+    """Nesterov's form of momentum; off in all published methods."""
     head_multiplier: Rate = 1.0
     """Factor of the head's learning rate: 10 in ST++ and CAC, 1 in CPS."""
     decay: Decay = "all"

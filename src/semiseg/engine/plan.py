@@ -1,4 +1,4 @@
-"""What a recipe is going to do and how long that takes, found by walking through it without training."""
+"""Plan of a run: the steps of its recipe and their duration, found by walking through it without training."""
 
 import math
 import time
@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semiseg.contracts.dataset import Array, Confidence, DatasetInfo, SegDataset, Split
+from semiseg.contracts.dataset import Array, Confidence, SegDataset
 from semiseg.contracts.training import (
     BatchSource,
-    Budget,
     FitResult,
     LabelPolicy,
     Learner,
@@ -26,15 +25,13 @@ from semiseg.contracts.training import (
     ReusedFit,
     StoredLabels,
 )
-from semiseg.data.augment import Augment
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.engine.lab import REPORT
+from semiseg.engine.lab import REPORT, SessionLab
 from semiseg.engine.loop import complete_groups
 from semiseg.engine.moments import evaluation_interval
 from semiseg.engine.session import Networks, Session
 from semiseg.engine.step import forward_backward, to_device
 from semiseg.models.bundle import network_state, restore_heads_and_input
-from semiseg.settings import EvaluatorSettings, TrainerSettings
 
 TIMED_STEPS = 2
 
@@ -44,13 +41,13 @@ class PlannedStep:
     """One step of the plan.
 
     Args:
-        name: the step's name.
-        work: what it does, in words.
-        iterations: optimizer steps; 0 for other steps.
-        seconds: estimated time.
-        bytes: disk that it needs.
-        held: disk that the run takes up at most while it runs: earlier steps keep their networks, and their
-            pseudo-labels until they are released.
+        name: name of the step.
+        work: its work, in words.
+        iterations: optimizer steps; 0 for steps that train nothing.
+        seconds: estimated duration.
+        bytes: disk space that it needs.
+        held: disk space that the whole run takes up at most during the step: earlier steps keep their networks, and
+            their pseudo-labels until they are released.
     """
 
     name: str
@@ -62,11 +59,11 @@ class PlannedStep:
 
 
 class PlannedLabels(PseudoLabels):
-    """Stand-in for pseudo-labels that do not exist yet: class 0 everywhere, with confidence 1.
+    """Placeholder for pseudo-labels that do not exist yet: class 0 everywhere, with confidence 1.
 
     Args:
-        ids: the images.
-        dataset: gives their sizes.
+        ids: labeled images.
+        dataset: dataset that knows their sizes.
         size: bytes that the labels will take.
     """
 
@@ -84,40 +81,31 @@ class PlannedLabels(PseudoLabels):
         return np.ones(_label_size(self._dataset, image_id), np.float32)
 
     def read(self, image_id: str) -> tuple[Array, Confidence]:
-        """Both of them."""
+        """Label and confidence."""
         return self.label(image_id), self.confidence(image_id)
 
 
-class PlanLab:
+class PlanLab(SessionLab):
     """Offers a recipe what ``RunLab`` offers, times a few training steps of each fit and stores nothing.
 
     Args:
-        session: the run to plan; between two steps its ``stop`` is asked.
-        networks: where its networks come from.
+        session: run to plan; its ``stop`` is checked between two steps.
+        networks: source of its networks.
     """
 
     def __init__(self, session: Session, networks: Networks) -> None:
-        self.session = session
-        self.networks = networks
+        super().__init__(session, networks)
         self.steps: list[PlannedStep] = []
-        self.dataset: SegDataset = session.data.dataset
-        self.info: DatasetInfo = session.data.info
-        self.split: Split = session.data.split
-        self.augment: Augment = session.data.augment
-        self.trainer: TrainerSettings = session.training.trainer
-        self.evaluator: EvaluatorSettings = session.training.evaluator
-        self.budget: Budget = session.training.budget
-        self.seed = session.training.seed
         self._predicting = 0.0
         self._held = 0
         self._step_seconds: dict[Any, float] = {}
 
     def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
-        """Build a network as ``RunLab`` does; its random weights are of no account."""
+        """Build a network as ``RunLab`` does, but without its seed: here its weights do not matter."""
         return self.networks.fresh(tag, weights, differs_from)
 
     def take(self, name: str, given: ReusedFit) -> FitResult:
-        """Give the networks that would be copied."""
+        """Return the networks that would be copied."""
         fit = self.networks.find_fit(given)
         size = sum((fit.directory / file).stat().st_size for file in fit.files)
         self._add(name, f"take '{fit.step}' of {given.run}", 0.0, kept=size)
@@ -138,6 +126,7 @@ class PlanLab:
         session = self.session.for_fit(lr, eval_every)
         data, compute, trainer = session.data, session.compute, session.training.trainer
         compute.place(learner).train()
+        # Built and dropped: a parameter without a group is to be refused before hours of earlier steps.
         complete_groups(learner, session.training.optimizer)
 
         def train(iteration: int) -> None:
@@ -151,6 +140,7 @@ class PlanLab:
         total = streams.iterations
         late = range(max(min(total * 3 // 4, total - TIMED_STEPS), 0), total)[:TIMED_STEPS]
         looks = _looks(learner, streams)
+        # The faster of two: the first step of a kind also pays for choosing kernels and filling caches.
         if looks not in self._step_seconds:
             self._step_seconds[looks] = min(self._timed(train, iteration) for iteration in late)
         model = next(iter(learner.predictors().values()))
@@ -159,6 +149,7 @@ class PlanLab:
         watched = len(learner.candidates()) * len(data.split.val) + len(data.quality_ids)
         evaluating = evaluations * watched * self._evaluation_seconds(model) if evaluations else 0.0
         network = _size(model)
+        # Once for the weights and once for the momentum of the optimizer.
         state = sum(_size(child) for child in learner.children()) * 2
         self._add(
             name,
@@ -169,12 +160,7 @@ class PlanLab:
             passing=2 * state + network,
         )
 
-        def fresh(file: str) -> Network:
-            network = self.networks.build("none")
-            restore_heads_and_input(network, network_state(model))
-            return network
-
-        return FitResult(fresh, "best", ["snapshot"] * len(snapshots))
+        return self._untrained(model, snapshots)
 
     def label(
         self,
@@ -196,7 +182,7 @@ class PlanLab:
         return PlannedLabels(ids, self.dataset, size)
 
     def memo(self, name: str, compute: Callable[[], Any], planned: Callable[[], Any]) -> Any:
-        """Take the stand-in, and the time of the predictions that it asks for."""
+        """Return the placeholder, and add the time of the predictions that it asks for."""
         value = planned()
         self._add(name, "compute and remember", self._taken())
         return value
@@ -216,7 +202,7 @@ class PlanLab:
             yield image_id, results[0]
 
     def release(self, labels: StoredLabels) -> None:
-        """Count what is free again."""
+        """Subtract the space that the labels took."""
         if isinstance(labels, PlannedLabels) and not self.session.output.keep_pseudo_labels:
             self._held -= labels.size
 
@@ -227,6 +213,16 @@ class PlanLab:
         images = len(split.test) + len(pictures)
         seconds = images * self._evaluation_seconds(network) if images else 0.0
         self._add(REPORT, f"evaluate {len(split.test)} test images, draw {len(pictures)} pictures", seconds)
+
+    def _untrained(self, model: Network, snapshots: Sequence[float]) -> FitResult:
+        """Return fresh networks with the heads of a trained one, which later steps of the recipe may need."""
+
+        def fresh(file: str) -> Network:
+            network = self.networks.build("none")
+            restore_heads_and_input(network, network_state(model))
+            return network
+
+        return FitResult(fresh, "best", ["snapshot"] * len(snapshots))
 
     def _add(
         self, name: str, work: str, seconds: float, iterations: int = 0, kept: int = 0, passing: int = 0
@@ -244,6 +240,7 @@ class PlanLab:
     def _timed(self, work: Callable[[int], object], argument: int) -> float:
         started = time.perf_counter()
         work(argument)
+        # A GPU works on after the call returns.
         if (device := self.session.compute.device).type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
@@ -252,10 +249,6 @@ class PlanLab:
         """Seconds that the evaluation of an image takes."""
         ids = (self.split.val or self.split.labeled)[:1]
         return self._timed(lambda _: self.session.evaluate(model, ids), 0)
-
-    def _image(self, image_id: str) -> Tensor:
-        image = torch.from_numpy(self.dataset.image(image_id)).permute(2, 0, 1).unsqueeze(0)
-        return image.to(self.session.compute.device)
 
 
 def _label_size(dataset: SegDataset, image_id: str) -> tuple[int, int]:
@@ -268,7 +261,7 @@ def _size(model: torch.nn.Module) -> int:
 
 
 def _looks(learner: Learner, streams: BatchSource) -> tuple[Any, ...]:
-    """What a training step's time depends on, as far as it can be seen from outside."""
+    """Return a key by which fits share one measured time of a step: class and size of the learner, and its streams."""
     trained = sum(parameter.numel() for parameter in learner.parameters() if parameter.requires_grad)
     return type(learner).__name__, trained, *streams.parts
 
@@ -285,7 +278,7 @@ def make_plan(method: Method, session: Session, networks: Networks) -> list[Plan
 
 
 def render_plan(steps: Sequence[PlannedStep]) -> str:
-    """The plan as text: a line a step and the sums."""
+    """The plan as text: one line for each step, and the sums."""
     width = max(len(step.name) for step in steps)
     lines = [
         f"  {number}. {step.name:<{width}}  {step.work}, about {_duration(step.seconds)}"

@@ -11,7 +11,7 @@ class Poly:
     """``(1 - step / total) ** power``, the schedule of DeepLab, CPS, CAC and ST++."""
 
     power: Annotated[float, Ge(0), Lt(math.inf)] = 0.9
-    """Exponent; 0.9 in all published methods here, 0 keeps the rate."""
+    """Exponent; 0.9 in all published methods, 0 keeps the rate."""
 
     def factor(self, step: int, total: int) -> float:
         """Return 1 at step 0; step ``total`` would get 0 and never runs."""

@@ -1,4 +1,4 @@
-"""What all steps of one run share, in parts: its data, its device, how it trains, and where it writes."""
+"""Session of a run, shared by all of its steps: its data, its device, its training and its output."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ class Data:
         split: labeled, unlabeled, validation and test ids.
         augment: weak and strong views.
         quality_ids: unlabeled ids whose hidden masks pseudo-labels are measured against.
-        sample_ids: validation images that pictures are made of.
+        sample_ids: validation images to draw pictures of.
     """
 
     dataset: SegDataset
@@ -53,10 +53,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Compute:
-    """Device of a run, and what is computed on it how.
+    """Device of a run, and the numbers that it computes with.
 
     Args:
-        device: where networks run.
+        device: device of the networks.
         precision: "fp32", or "bf16" for autocast.
         memory_format: layout of networks and images.
     """
@@ -66,7 +66,7 @@ class Compute:
     memory_format: torch.memory_format = torch.contiguous_format
 
     def place(self, module: Module) -> Module:
-        """Move a module onto the device, in the memory format; returns it."""
+        """Move a module onto the device, in the memory format, and return it."""
         return module.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload, no-any-return]
 
     def autocast(self) -> torch.autocast:
@@ -76,13 +76,13 @@ class Compute:
 
 @dataclass(frozen=True)
 class Training:
-    """How every fit trains.
+    """Training settings of every fit.
 
     Args:
         trainer: batch sizes, lengths, intervals.
-        evaluator: how networks are evaluated.
-        optimizer: groups and optimizer.
-        schedule: learning-rate factor.
+        evaluator: settings by which networks are evaluated.
+        optimizer: settings of parameter groups and optimizer.
+        schedule: factor of the learning rate at each step.
         seed: seed of the run.
     """
 
@@ -100,15 +100,15 @@ class Training:
 
 @dataclass(frozen=True)
 class Output:
-    """Where a run writes.
+    """Directory and trackers that a run writes to.
 
     Args:
-        run_dir: the run directory.
-        tracker: where numbers go; the journal is one of its ends.
+        run_dir: run directory.
+        tracker: receiver of all numbers and pictures; it passes them to the journal too.
         journal: the run's metrics.jsonl, cut back when a step resumes from a checkpoint.
         network_config: plain ``backbone`` and ``model`` nodes, stored in every network checkpoint.
         fingerprint: hash of all settings that a result depends on; a step is resumed only under the same one.
-        keep_pseudo_labels: keep the files of released pseudo-labels.
+        keep_pseudo_labels: whether the files of released pseudo-labels are kept.
     """
 
     run_dir: Path
@@ -121,14 +121,14 @@ class Output:
 
 @dataclass(frozen=True)
 class Session:
-    """What all steps of one run share; made once.
+    """All that the steps of one run share; made once.
 
     Args:
-        task: what networks learn to predict.
-        data: images.
-        compute: device.
-        training: how fits train.
-        output: where numbers and files go.
+        task: kind of prediction that networks learn.
+        data: images and their split.
+        compute: device and precision.
+        training: settings of the fits.
+        output: receivers of numbers and files.
         stop: requests to stop.
     """
 
@@ -165,7 +165,7 @@ class Session:
         return {} if found is None else self.task.names.logged("pseudo", found.as_dict())
 
     def samples(self, network: Network) -> list[Sample]:
-        """Predict the validation images that pictures are made of."""
+        """Predict the validation images that pictures are drawn of."""
         return self.task.samples(
             network,
             self.data.dataset,
@@ -206,20 +206,20 @@ class InitialNetwork(Protocol):
         ...
 
     def identical_start_warning(self, tag: str, other: str) -> str:
-        """Say what keeps two networks of a method apart that begin as this one."""
+        """Say how two networks of a method differ that both begin as this one."""
         ...
 
     def load(self, network: Network, whole: bool = True) -> Network:
-        """Give a fresh network its weights, and return it; ``whole`` is false to keep the classifier."""
+        """Load its weights into a fresh network and return that; ``whole=False`` keeps the random classifier."""
         ...
 
     def summary(self) -> dict[str, Any]:
-        """What the summary of a run says about it."""
+        """Values for the summary of a run."""
         ...
 
 
 class FinishedFit(Protocol):
-    """A finished fit of another run, which a recipe takes in place of one of its own."""
+    """A finished fit of another run, which a recipe uses instead of training one."""
 
     @property
     def directory(self) -> Path:
@@ -238,27 +238,27 @@ class FinishedFit(Protocol):
 
     @property
     def snapshots(self) -> list[str]:
-        """Those of them that were kept on its way."""
+        """Names of those that are snapshots of the training."""
         ...
 
     @property
     def remark(self) -> str | None:
-        """How it was trained otherwise than a fit of this run would be; ``None`` where it was not."""
+        """Differences from the training that this run would do; ``None`` where there are none."""
         ...
 
     def copy_to(self, directory: Path) -> dict[str, Any]:
-        """Copy its networks into a step of this run; returns that step's result."""
+        """Copy its networks into a step of this run, and return the result of that step."""
         ...
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Where the networks of a run come from.
+    """Source of the networks of a run.
 
     Args:
-        build: builds a network with the run's backbone and model, and with ``backbone.weights``.
-        initial: what networks begin as instead; ``None`` begins them as ``build`` makes them.
-        find_fit: finds a finished fit of another run, and sees that this run could have made it.
+        build: function that builds a network with the run's backbone and model, and with ``backbone.weights``.
+        initial: stored network that all networks begin as; ``None`` begins them as ``build`` makes them.
+        find_fit: function that finds a finished fit of another run and checks that this run could have made it.
     """
 
     build: NetworkFactory
@@ -269,9 +269,9 @@ class Networks:
         """Build a network with its first weights.
 
         Args:
-            tag: its name in the recipe.
-            weights: other initial backbone weights than the configured ones.
-            differs_from: name of the network that it learns with and must differ from.
+            tag: name of the network in the recipe.
+            weights: initial backbone weights; ``None`` takes the configured ones.
+            differs_from: name of the network that it learns with and must differ from; ``None`` for no such network.
 
         Raises:
             UserError: ``weights`` and ``initial`` are both given.
@@ -292,7 +292,9 @@ class Networks:
             UserError: the file is missing or damaged.
         """
         bundle = load_bundle(path)
+        # "none": pretrained weights would be read, and replaced a moment later.
         model = self.build("none")
+        # Heads first: the stored weights name theirs, which a fresh network lacks.
         restore_heads_and_input(model, bundle)
         model.load_state_dict(bundle["state_dict"])
         return model

@@ -12,11 +12,11 @@ TIME_LIMIT_EXIT_CODE = 75
 
 
 def receive_stop_signals(receive: Callable[[int, FrameType | None], None]) -> Callable[[], None]:
-    """Let SIGTERM and SIGINT call a function; return what puts their former handlers back."""
-    former = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
+    """Let SIGTERM and SIGINT call a function; return a function that restores their previous handlers."""
+    previous = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def restore() -> None:
-        for number, handler in former.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
     return restore
@@ -29,7 +29,7 @@ class StopRequest:
     ends the process at once with the signal's exit code.
 
     Args:
-        max_seconds: time limit counted from the construction; None for no limit.
+        max_seconds: time limit counted from the construction; ``None`` sets no limit.
     """
 
     def __init__(self, max_seconds: float | None = None) -> None:
@@ -50,6 +50,7 @@ class StopRequest:
             os._exit(128 + number)
         self._signal = number
         message = f"\n{signal.Signals(number).name} received: finishing the step and saving; once more ends at once.\n"
+        # Not by print: the handler may interrupt a print, whose buffer cannot be entered twice.
         os.write(2, message.encode())
 
     @property

@@ -26,6 +26,7 @@ def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_fo
     def move(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
+        # From pinned memory the copy runs while the host goes on.
         value = value.to(device, non_blocking=True)
         is_image = value.ndim == 4 and value.dtype == torch.uint8
         return value.contiguous(memory_format=memory_format) if is_image else value
@@ -80,12 +81,13 @@ def forward_backward(
         RunFailed: a loss is not finite; no gradient has been written.
     """
     device = next((parameter.device for parameter in learner.parameters()), CPU)
-    # Networks do so themselves; here it holds for all else that a method makes, such as heads and discriminators.
+    # Networks do so themselves; this covers what a method adds to them, such as heads and discriminators.
     with safe_convolutions(device):
         if parts > 1:
             return _accumulate(learner, batch, progress, parts, autocast)
         with autocast():
             output: StepOutput = learner(batch, progress)
+        # Before the backward pass, which would leave NaN in the gradients.
         _check_finite(output, batch, progress)
         output.total.backward()  # type: ignore[no-untyped-call]
         return output
@@ -98,6 +100,7 @@ def _accumulate(learner: Learner, batch: Batch, progress: Progress, parts: int, 
     scalars: dict[str, Tensor] = {}
     pieces = micro_batches(batch, parts)
     for index, piece in enumerate(pieces):
+        # Each piece draws its own dropout and cuts; one seed for all would repeat them.
         seed = derive_seed(progress.seed, "micro", index)
         seed_everything(seed)
         with autocast():
@@ -106,6 +109,7 @@ def _accumulate(learner: Learner, batch: Batch, progress: Progress, parts: int, 
         names = list(output.losses)
         for name in names:
             term = output.losses[name]
+            # Of the sum, not the mean: how many valid pixels the batch has is known after its last piece.
             found = torch.autograd.grad(term.sum, params, retain_graph=name != names[-1], allow_unused=True)
             buffers = gradients.setdefault(name, [torch.zeros_like(parameter) for parameter in params])
             for buffer, gradient in zip(buffers, found, strict=True):
@@ -171,6 +175,7 @@ class Meter:
         values: dict[str, Tensor] = {"loss": output.total.detach()}
         values |= {f"loss_{name}": term.mean.detach() for name, term in output.losses.items()}
         values |= {name: value.detach() for name, value in output.scalars.items()}
+        # Summed on the device: reading a value would make every step wait for the one before.
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.float()
         self.steps += 1
@@ -199,11 +204,12 @@ def peak_memory(device: torch.device) -> int:
     """Peak bytes in use since the run began: of a CUDA device, else resident memory of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # macOS counts bytes, Linux kibibytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Let ``peak_memory`` of a CUDA device count from now on."""
+    """Let ``peak_memory`` of a CUDA device count from this moment."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -13,7 +13,7 @@ FILE = "step.json"
 
 @dataclass(frozen=True)
 class Origin:
-    """Which step and file a network came from."""
+    """Step and file that a network was loaded from."""
 
     step: str
     file: str
@@ -22,14 +22,14 @@ class Origin:
 
 @dataclass
 class FitRecord:
-    """Where a fit stands and what it has reached; stored in checkpoints and in the finished step.
+    """Progress of a fit and its scores; stored in checkpoints and in the finished step.
 
     Args:
         completed: optimizer steps done.
         evaluated: ``completed`` at the last evaluation.
         evaluations: number of evaluations done.
-        best: metrics of the best evaluation, with ``iteration``; None before the first.
-        last: metrics of the latest evaluation.
+        best: metrics of the best evaluation, with ``iteration``; ``None`` before the first.
+        last: metrics of the latest evaluation; ``None`` before the first.
         seconds: wall time over all sessions of this fit.
         images: images trained on, all views counted.
         training_seconds: wall time of the training steps, waiting for their data included.
@@ -68,24 +68,22 @@ class Step:
 
     @property
     def result(self) -> Any:
-        """What ``finish`` recorded."""
+        """The result that ``finish`` recorded."""
         return self.stored["result"]
 
     def finish(self, result: Any) -> None:
-        """Record the result; the step is skipped from now on.
-
-        ``result`` is what JSON makes of it, so that it is the same now and after a resume.
-        """
+        """Record the result; the step is skipped from now on."""
         file = self.directory / FILE
         write_json(file, self.stored | {"state": "done", "result": result})
+        # Read again: JSON turns tuples into lists, and the result must be the same now and after a resume.
         self.stored = read_json(file)
 
 
 def open_step(output: Output, data: Data, index: int, name: str) -> Step:
-    """Begin a step, or go on with what is stored of it.
+    """Begin a step, or continue the stored one.
 
     Raises:
-        UserError: what is stored comes from another recipe, other settings or other data.
+        UserError: the stored step comes from another recipe, other settings or other data.
     """
     root = output.run_dir / "stages"
     directory = root / f"{index:02d}-{name}"
@@ -120,6 +118,7 @@ def _require_same(output: Output, data: Data, step: str, stored: dict[str, Any])
             "start a new run."
         )
     now = data.sha256
+    # Steps of an earlier version hold no hashes; they are taken as they are.
     changed = [kind for kind, digest in stored.get("data", now).items() if digest != now[kind]]
     if changed:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Weights of other code bases, and of semiseg itself, as first weights of a network."""
+"""Weights of other code bases, and of semiseg itself, as initial weights of a network."""
 
 import logging
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from semiseg.errors import UserError
 from semiseg.models.formats import CPS, FORMATS, Format
@@ -17,11 +17,11 @@ PARTS = ("backbone", "decoder", "classifier")
 OWN = "semiseg"
 
 log = logging.getLogger(__name__)
-_told: set[str] = set()
+_logged: set[str] = set()
 
 
 def convert(state: Mapping[str, Tensor], *, branch: int = 1) -> Converted:
-    """Tell the format of a state dict by its names, and translate them.
+    """Find the format of a state dict by its names, and translate them.
 
     Known are ResNets of torchvision and with the deep stem of v1c, the DeepLabV2 of AdvSemiSeg that was trained
     on COCO, the checkpoints of DST-CBC (DMT), DMTC, ST++, CPS and CAC, and those of semiseg. The prefix
@@ -29,10 +29,10 @@ def convert(state: Mapping[str, Tensor], *, branch: int = 1) -> Converted:
 
     Args:
         state: names and tensors.
-        branch: which network of a CPS checkpoint, 1 (published as its result) or 2.
+        branch: number of the network in a CPS checkpoint, 1 (published as its result) or 2.
 
     Raises:
-        UserError: no format has these names, or a known one has none of some of them.
+        UserError: no format has these names, or the format that fits lacks some of them.
     """
     state = {key.removeprefix("module."): value for key, value in state.items()}
     left_out: dict[str, int] = {}
@@ -68,25 +68,10 @@ def read_converted(path: str | Path) -> Converted:
         raise UserError(f"Weights file {path}: {error}") from error
 
 
-def load_backbone(backbone: nn.Module, found: Converted, target: str, hint: str) -> None:
-    """Load the backbone's entries; on the meta device only compare.
-
-    Args:
-        backbone: the network.
-        found: what was read.
-        target: what the network is, for the error.
-        hint: how to go on, for the error.
-
-    Raises:
-        UserError: names or shapes do not agree.
-    """
-    load_state(backbone, found.backbone, f"Weights file {found.source} ({found.format})", target, hint)
-
-
 def load_head(model: SegModel, found: Converted) -> None:
     """Load decoder and classifier where all their names and shapes fit, else leave them as they are.
 
-    One line of the log, told once in a process, says what was loaded and what keeps its first weights.
+    One line of the log, once in a process, says what was loaded and what keeps its initial weights.
     """
     said = [f"backbone loaded ({len(found.backbone)} entries)"]
     for part, state in (("decoder", found.decoder), ("classifier", found.classifier)):
@@ -102,8 +87,9 @@ def load_head(model: SegModel, found: Converted) -> None:
         names = ", ".join(f"{name} ({count} entries)" for name, count in found.left_out.items())
         said.append(f"not used: {names}")
     line = f"{found.source}, format {found.format}: {'; '.join(said)}."
-    if line not in _told:
-        _told.add(line)
+    # Methods build several networks from one file.
+    if line not in _logged:
+        _logged.add(line)
         log.info(line)
 
 
@@ -123,6 +109,7 @@ def _translate(kind: Format, state: Mapping[str, Tensor], left_out: Mapping[str,
     dropped = Counter(left_out)
     strange = []
     for key, value in state.items():
+        # The first that fits: a format ends in "", which takes all that is left.
         prefix = next((each for each in kind.names if key.startswith(each)), None)
         if prefix is None:
             strange.append(key)

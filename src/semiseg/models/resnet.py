@@ -1,7 +1,6 @@
 """ResNet backbones of torchvision's blocks, with any output stride, deep stem and multi-grid."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,10 +10,10 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
 
 from semiseg.declare import Mark, checked
 from semiseg.errors import UserError
-from semiseg.models.convert import load_backbone, read_converted
+from semiseg.models.convert import read_converted
 from semiseg.models.formats import CONVENTIONS
 from semiseg.models.segmodel import Backbone, Converted, InputConvention, Stage
-from semiseg.models.weights import State, coco_file, published_file
+from semiseg.models.weights import State, coco_file, load_state, published_file
 
 Block = type[BasicBlock] | type[Bottleneck]
 BLOCKS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
@@ -44,16 +43,16 @@ class ResNet(Backbone):
         output_stride: stride of c4: 8, 16 or 32.
         stem: first layers, "plain" (7x7 conv, 64 channels) or "deep" (three 3x3 convs of 64, 64 and 128 channels,
             CPS).
-        multi_grid: factors of the last layer's dilation, one a block, first block included: CPS has
+        multi_grid: factors of the last layer's dilation, one for each block, the first included: CPS has
             (1, 2, 4) at output stride 16, that is dilations 2, 4, 8. ``None`` keeps the rule above.
-        weights: first weights: "none"; "imagenet", torchvision's V1 file; "coco", AdvSemiSeg's DeepLabV2 that was
+        weights: initial weights: "none"; "imagenet", torchvision's V1 file; "coco", AdvSemiSeg's DeepLabV2 that was
             trained on COCO, for ResNet-101; or the path of a file in one of the formats of ``convert``. Decoder
             and classifier of a file are loaded too where they fit the network that is built on this one. The COCO
             file is of a ResNet with its strides in the first 1x1 convs and another dilation and pooling; DMT and
-            ST++ run it in this one nevertheless, and so does this.
+            ST++ load it into this form nevertheless, and so does this class.
         convention: input that the network gets, "imagenet" (RGB, 0-1, ImageNet's mean and deviation) or
             "coco" (BGR, 0-255, mean alone); ``None`` takes that of the weights, ImageNet's for "none". ST++ has
-            weights=coco with convention=imagenet. A checkpoint of DST-CBC or DMTC does not tell.
+            weights=coco with convention=imagenet. A checkpoint of DST-CBC or DMTC does not say it.
 
     Raises:
         UserError: an argument out of range, or weights that are missing, damaged or of another network.
@@ -99,6 +98,7 @@ class ResNet(Backbone):
             self.add_module(f"layer{number}", residual_layer(block, inputs, width, stride, dilations))
             inputs = width * block.expansion
         self.stages = pyramid([64 * 2**power * block.expansion for power in range(4)], output_stride)
+        # Before the weights are loaded, which must win; where they replace all, draws of later modules stay the same.
         initialize(self)
         self._weights_file = None if weights == "none" else self._file(weights)
         if (found := self.read_weights()) is not None:
@@ -121,14 +121,16 @@ class ResNet(Backbone):
         return {"stem": [self.conv1, self.bn1], **{f"c{n}": [layer] for n, layer in enumerate(layers, 1)}}
 
     def read_weights(self) -> Converted | None:
-        """Read the file of the first weights, for the parts that are built on this network too."""
+        """Read the file of the initial weights, which may hold those of decoder and classifier too."""
         return None if self._weights_file is None else read_converted(self._weights_file)
 
     def _load(self, found: Converted) -> None:
         kind = _describe(found.backbone)
-        load_backbone(
+        format = f"looks like {kind}, format {found.format}" if kind else found.format
+        load_state(
             self,
-            replace(found, format=f"looks like {kind}, format {found.format}") if kind else found,
+            found.backbone,
+            f"Weights file {found.source} ({format})",
             target=f"ResNet-{self.depth} with a {self.stem} stem",
             hint="Choose the backbone that it was made for (backbone=NAME, backbone.stem=plain|deep).",
         )
@@ -149,7 +151,7 @@ class ResNet(Backbone):
 
 
 def pyramid(channels: Sequence[int], output_stride: int) -> tuple[Stage, ...]:
-    """Return stages from stride 4 on, each of twice the stride of the one before up to the output stride."""
+    """Return stages from stride 4 on, each with twice the stride of the previous one, up to the output stride."""
     return tuple(Stage(each, min(4 * 2**power, output_stride)) for power, each in enumerate(channels))
 
 
@@ -222,7 +224,7 @@ def _convention(found: Converted) -> InputConvention:
 
 
 def _describe(state: State) -> str:
-    """Say which ResNet a state dict belongs to; empty where it is none."""
+    """Return the name of the ResNet that a state dict belongs to; empty where it is none."""
     counts = tuple(
         len({key.split(".")[1] for key in state if key.startswith(f"layer{number}.") and key.count(".") > 1})
         for number in range(1, 5)

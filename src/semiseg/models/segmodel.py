@@ -24,13 +24,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class InputConvention:
-    """How a network wants its pixels: ``(x[order] / scale - mean) / std``.
+    """Input that a network expects: ``(x[order] / scale - mean) / std``.
 
     Args:
-        order: "RGB" or "BGR"; mean and std are in this order.
+        order: order of the channels, "RGB" or "BGR"; mean and std follow it.
         scale: divisor of the 8-bit values: 255 for a 0-1 range, 1 for 0-255.
-        mean: subtracted after the division.
-        std: divided by last.
+        mean: numbers that are subtracted after the division.
+        std: divisors at the end.
     """
 
     order: str = "RGB"
@@ -55,13 +55,13 @@ class Converted:
     """The tensors of a weights file, named as in the parts of ``SegModel``.
 
     Args:
-        format: whose format it is, in words.
+        format: name of the code base whose format it is.
         backbone: entries of ``ResNet``, or of whatever backbone a file of semiseg comes from.
         decoder: entries of the decoder that the format belongs to; empty where there is none.
         classifier: entries of that decoder's classifier.
-        convention: the input that the weights were trained with; None where the file does not tell.
-        left_out: number of entries that have no place, by the first word of their names.
-        source: where they come from, for messages.
+        convention: input that the weights were trained with; ``None`` where the file does not say.
+        left_out: number of entries that are not used, by the first word of their names.
+        source: file that they come from, for messages.
     """
 
     format: str
@@ -87,19 +87,19 @@ class Stage:
 
 
 class Backbone(nn.Module):
-    """A feature extractor; its subclasses set what is named here."""
+    """A feature extractor; its subclasses set the attributes below."""
 
     stages: tuple[Stage, ...]
-    """The maps c1, c2, ... that it returns, from fine to coarse."""
+    """Maps c1, c2, ... that it returns, from fine to coarse."""
 
     convention: InputConvention
-    """The input that its weights were trained with."""
+    """Input that its weights were trained with."""
 
     size_multiple: int = 1
-    """What height and width of an image have to be multiples of: the patch size of a transformer."""
+    """Number that height and width of an image must be multiples of: the patch size of a transformer."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Map a normalized image ``(N, 3, H, W)`` to one map a stage."""
+        """Map a normalized image ``(N, 3, H, W)`` to one map for each stage."""
         raise NotImplementedError
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
@@ -107,12 +107,12 @@ class Backbone(nn.Module):
         return {}
 
     def read_weights(self) -> Converted | None:
-        """Return all that the file of its first weights holds; None where there is no file with more of use."""
+        """Return all entries of the file of its initial weights; ``None`` where that holds no decoder's."""
         return None
 
 
 class Decoder(nn.Module):
-    """What makes one feature map of those of a backbone.
+    """A module that makes one feature map of the maps of a backbone.
 
     Args:
         stages: stages of the backbone.
@@ -123,7 +123,7 @@ class Decoder(nn.Module):
     """
 
     needs: ClassVar[tuple[int, ...]] = ()
-    """Strides of the maps that it reads, beside the last map of whatever stride."""
+    """Strides of the maps that it reads, apart from the last map, which may have any."""
 
     smallest_batch: ClassVar[int] = 1
     """Images of a training batch that it needs."""
@@ -145,7 +145,7 @@ class Decoder(nn.Module):
                 value=name or type(self).__name__,
             )
         self.needed = tuple(strides.index(stride) for stride in self.needs)
-        """Where the maps that it needs are among those of the backbone."""
+        """Positions of the maps that it needs among those of the backbone."""
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Turn the maps of all stages into a feature map ``(N, out_channels, h, w)``."""
@@ -167,9 +167,9 @@ class SegModel(Network):
     Args:
         backbone: see ``Backbone``.
         decoder: see ``Decoder``.
-        classifier: maps ``(N, D, h, w)`` to logits ``(N, K, h, w)``.
+        classifier: module that maps ``(N, D, h, w)`` to logits ``(N, K, h, w)``.
         num_classes: number of classes K.
-        align_corners: way of the last bilinear resize; True in all published methods here.
+        align_corners: way of the last bilinear resize; ``True`` in all published methods.
     """
 
     backbone: Backbone
@@ -191,13 +191,14 @@ class SegModel(Network):
         self.align_corners = align_corners
         self.heads = nn.ModuleDict()
         self.sources: dict[str, str] = {}
+        # Buffers, to be on the network's device; not in its state dict, where no published file has them.
         self.register_buffer("mean", torch.empty(0), persistent=False)
         self.register_buffer("std", torch.empty(0), persistent=False)
         self.set_convention(backbone.convention)
 
     @property
     def feature_channels(self) -> int:
-        """D, the channels of the decoder's feature map."""
+        """Channels D of the decoder's feature map."""
         return self.decoder.out_channels
 
     @property
@@ -207,7 +208,7 @@ class SegModel(Network):
 
     @property
     def size_multiple(self) -> int:
-        """What height and width of the images have to be multiples of; 1 for all but transformers."""
+        """Number that height and width of the images must be multiples of; 1 for all but transformers."""
         return self.backbone.size_multiple
 
     def attach(self, name: str, head: nn.Module, source: str = FEATURES) -> None:
@@ -216,7 +217,7 @@ class SegModel(Network):
         Args:
             name: key of the head in ``heads``.
             head: see ``semiseg.models.heads.Head``; maps ``(N, C, h, w)`` to anything.
-            source: map that it reads: "features", the decoder's with C = D, or "c1", "c2", ..., a backbone's.
+            source: map that it reads: "features" of the decoder with C = D, or "c1", "c2", ... of the backbone.
 
         Raises:
             ValueError: the name is taken, there is no such source, the head expects another number of channels
@@ -234,9 +235,11 @@ class SegModel(Network):
         self.sources[name] = source
 
     def apply_head(self, name: str, maps: Sequence[Tensor], features: Tensor) -> Tensor:
-        """Return what a head makes of its source, of which ``encode`` and ``decode`` gave the maps."""
+        """Return the output of a head for its source among the maps of ``encode`` and ``decode``."""
         source = self.sources[name]
-        result: Tensor = self.heads[name](features if source == FEATURES else maps[_index(source)])
+        if source != FEATURES:
+            features = maps[int(source.removeprefix("c")) - 1]
+        result: Tensor = self.heads[name](features)
         return result
 
     def parts(self) -> list[Part]:
@@ -251,6 +254,7 @@ class SegModel(Network):
             ("network", "head", [self]),
         ]
         found, taken = [], set()
+        # The first part that holds a parameter gets it, so the whole backbone gives what no stage of it names.
         for name, group, modules in places:
             own = [each for module in modules for each in module.parameters() if each not in taken]
             taken.update(own)
@@ -259,7 +263,7 @@ class SegModel(Network):
         return found
 
     def set_convention(self, convention: InputConvention) -> None:
-        """Normalize from now on as other weights want it."""
+        """Normalize images in future as other weights expect it."""
         self.convention = convention
         for name, values in (("mean", convention.mean), ("std", convention.std)):
             self.register_buffer(
@@ -306,7 +310,7 @@ def require_multiple(key: str, sides: Sequence[int], multiple: int) -> None:
     """Refuse a size that a backbone can't take.
 
     Args:
-        key: where the size was given, for the message.
+        key: key that the size was given with, for the message.
         sides: height and width, or one number for both.
         multiple: see ``Backbone.size_multiple``.
 
@@ -327,8 +331,3 @@ def require_multiple(key: str, sides: Sequence[int], multiple: int) -> None:
 
 def _size(sides: Sequence[int]) -> str:
     return str(sides[0]) if len(set(sides)) == 1 else f"[{','.join(map(str, sides))}]"
-
-
-def _index(source: str) -> int:
-    """Return the place of a stage's map, of c1, c2, and so on."""
-    return int(source.removeprefix("c")) - 1

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.config.prepare import TOLD_THREADS
+from semiseg.config.prepare import GIVEN_THREADS
 from semiseg.errors import UserError
 from semiseg.files import read_json, write_json
 from semiseg.sweep.index import Index, look
@@ -40,7 +40,7 @@ class QueuedRun:
         threads: OMP_NUM_THREADS as the user set it; with "" the run takes the cores that it gets.
     """
 
-    def __init__(self, job: Job, threads: str = TOLD_THREADS) -> None:
+    def __init__(self, job: Job, threads: str = GIVEN_THREADS) -> None:
         self.job = job
         self.threads = threads
         self._child: Child | None = None
