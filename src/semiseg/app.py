@@ -20,7 +20,7 @@ from semiseg.contracts.score_names import ScoreNames
 from semiseg.contracts.tracking import Tracker
 from semiseg.data.file_faults import CheckReport
 from semiseg.engine.failures import explained
-from semiseg.engine.lab import Lab
+from semiseg.engine.lab import RunLab
 from semiseg.engine.plan import PlannedStep, make_plan, render_plan
 from semiseg.engine.session import Networks, Output, Session
 from semiseg.engine.signals import StopRequest
@@ -116,7 +116,7 @@ def _guarded(
     try:
         with explained(place.path):
             place.write_status("running", **position)
-            summary = _recipe(place, cfg, Lab(session, networks, status), report)
+            summary = _recipe(place, cfg, RunLab(session, networks, status), report)
         state = "done"
         print(render_summary(summary, place.path), flush=True)
         return _score(summary)
@@ -135,7 +135,7 @@ def _guarded(
             print(f"semiseg: the end of the run could not be recorded: {fault}", file=sys.stderr)
 
 
-def _recipe(place: RunDir, cfg: Composed, lab: Lab, report: CheckReport) -> dict[str, Any]:
+def _recipe(place: RunDir, cfg: Composed, lab: RunLab, report: CheckReport) -> dict[str, Any]:
     """Train, summarize and store; return the summary as a later process reads it."""
     session = lab.session
     reset_peak_memory(session.compute.device)

@@ -10,15 +10,15 @@ from semiseg.contracts.dataset import Split
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.contracts.training import Network
 from semiseg.engine.checkpoint import load_bundle, save_bundle
-from semiseg.engine.lab import Lab
+from semiseg.engine.lab import RunLab
 from semiseg.engine.session import Session
-from semiseg.models.build import bundle
+from semiseg.models.bundle import bundle
 
 Stored = Mapping[str, Any] | None
 """Plain scores of a step; ``None`` where nothing was measured."""
 
 
-def summarize(config: Config, lab: Lab, network: Network, wall_seconds: float) -> dict[str, Any]:
+def summarize(config: Config, lab: RunLab, network: Network, wall_seconds: float) -> dict[str, Any]:
     """Evaluate the reported network once more where that is needed, and collect the result of the run.
 
     The validation result is that of the fit the network comes from; test images, where there are any, are
@@ -78,7 +78,7 @@ def _scores(session: Session, reported: Stored, best: Stored, last: Stored, test
     }
 
 
-def _beginnings(lab: Lab) -> dict[str, Any]:
+def _beginnings(lab: RunLab) -> dict[str, Any]:
     """Fits and weights taken from other runs, with the digests of their files; empty without any."""
     found: dict[str, Any] = {}
     if lab.networks.initial is not None:
@@ -100,7 +100,7 @@ def _split_facts(split: Split) -> dict[str, Any]:
     }
 
 
-def _work(lab: Lab, wall_seconds: float) -> dict[str, Any]:
+def _work(lab: RunLab, wall_seconds: float) -> dict[str, Any]:
     """Work of the steps and its duration, over all processes of the run."""
     fits = lab.fits.values()
     seconds = sum(fit["training_seconds"] for fit in fits)
@@ -113,7 +113,7 @@ def _work(lab: Lab, wall_seconds: float) -> dict[str, Any]:
     }
 
 
-def keep_reported(lab: Lab, network: Network, summary: Mapping[str, Any]) -> None:
+def keep_reported(lab: RunLab, network: Network, summary: Mapping[str, Any]) -> None:
     """Write the reported network to ``checkpoints/best.pt`` and pictures of it to ``samples/``."""
     session, names = lab.session, lab.session.task.names
     origin = lab.origins.get(network)

@@ -118,7 +118,7 @@ SETTINGS = [
 COMPONENTS = [
     ("method.cutmx=true", "method.cutmx=true (from command line) CPS takes no cutmx. Did you mean cutmix?"),
     ("method.loss=oehm", "method.loss=oehm (from command line) expected one of: ce, ohem."),
-    ("method.weight=-1", "method.weight=-1 (from command line) give 0 or more"),
+    ("method.weight=-1", "method.weight=-1 (from command line) expected a number of at least 0."),
     ("optimizer.lr=abc", "optimizer.lr=abc (from command line) expected a number above 0."),
     ("~optimizer.lr", "optimizer.lr (from command line) missing; SGD needs it."),
     ("dataset.size=big", "dataset.size=big (from command line) expected a whole number of at least 32"),

@@ -155,10 +155,6 @@ def test_null_says_the_same_as_no_key() -> None:
     assert unlike == {"semiseg.data.folder.Folder.test"}
 
 
-SEEN = {"mode", "window"}
-"""Keys that files may give although they say the default: they are what the option is about."""
-
-
 def nodes(value: object, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """All nodes below a value that name a class of semiseg, with their dotted keys."""
     if isinstance(value, Mapping):
@@ -187,9 +183,12 @@ def test_every_key_of_an_option_is_declared_with_a_text(group: str, option: str)
 
 
 def test_no_file_repeats_a_declared_default() -> None:
-    """A value is said once, by its declaration; files hold what differs from it."""
+    """A value is said once, by its declaration; files hold what differs from it.
+
+    Files of methods also show the choices that papers differ in.
+    """
     repeated = []
-    for group in {*COMPONENTS, *RECORDS} - {"method"}:
+    for group in {*COMPONENTS, *RECORDS}:
         for path in sorted((conf_dir() / group).glob("*.yaml")):
             body = yaml.safe_load(path.read_text())
             found = [*nodes(body, group), (group, body)] if group in COMPONENTS else [(group, body)]
@@ -198,7 +197,7 @@ def test_no_file_repeats_a_declared_default() -> None:
                 for name, value in node.items() if target else ():
                     setting = declared(target).get(name)
                     same = setting is not None and not setting.required and value == plain(setting.default)
-                    if same and type(value) is type(plain(setting.default)) and name not in {"name", *SEEN}:
+                    if same and type(value) is type(plain(setting.default)) and name != "name":
                         repeated.append(f"{path.relative_to(conf_dir())}: {key}.{name}")
     assert repeated == []
 

@@ -15,7 +15,7 @@ from semiseg.engine.loop import complete_groups
 from semiseg.engine.optim import SGD
 from semiseg.errors import Interrupted, UserError
 from semiseg.files import read_json, write_json
-from semiseg.models.build import segmentation_model
+from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.segmodel import SegModel
 from semiseg.models.tiny import Tiny

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from semiseg.errors import RunFailed, UserError
 from semiseg.export import graph as export_network
 from semiseg.export.verification import compare_predictions
-from semiseg.models.build import segmentation_model
+from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.pspnet import PSPNet

@@ -10,7 +10,7 @@ from sine_fill import fill, image
 from torch import Tensor, nn
 
 from semiseg.engine.optim import SGD
-from semiseg.models.build import segmentation_model
+from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv3plus_cac import DeepLabV3PlusCAC
 from semiseg.models.heads import Projector
 from semiseg.models.resnet import ResNet, pyramid

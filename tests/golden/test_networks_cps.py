@@ -8,7 +8,7 @@ from sine_fill import fill, image
 from torch import nn
 
 from semiseg.engine.optim import SGD
-from semiseg.models.build import segmentation_model
+from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.resnet import ResNet, pyramid
 from semiseg.models.segmodel import SegModel

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.engine.optim import SGD
-from semiseg.models.build import segmentation_model
+from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv2 import DeepLabV2, DilatedSum
 from semiseg.models.heads import RepresentationHead
 from semiseg.models.resnet import ResNet, pyramid

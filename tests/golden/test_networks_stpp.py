@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from semiseg.engine.optim import SGD
 from semiseg.engine.schedule import Poly
-from semiseg.models.build import segmentation_model
+from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.pspnet import PSPNet

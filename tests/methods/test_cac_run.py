@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from semiseg.cli import main
-from semiseg.models.build import from_bundle
+from semiseg.models.bundle import from_bundle
 
 TINY = (
     "method=cac",

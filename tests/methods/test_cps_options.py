@@ -18,7 +18,7 @@ from semiseg.contracts.training import Progress
 from semiseg.engine import loop
 from semiseg.errors import Interrupted, UserError
 from semiseg.methods.cps import CPS, CPSLearner
-from semiseg.models.build import segmentation_model
+from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.segmodel import SegModel
 from semiseg.models.tiny import Tiny

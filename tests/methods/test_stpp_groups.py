@@ -16,7 +16,7 @@ from semiseg.errors import UserError
 from semiseg.losses import cross_entropy
 from semiseg.methods.stpp import SelfTraining
 from semiseg.methods.supervised import NormGroups, Supervised, SupervisedLearner
-from semiseg.models.build import segmentation_model
+from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.grouped_norm import GroupedBatchNorm2d
 from semiseg.models.segmodel import SegModel

@@ -16,7 +16,7 @@ from semiseg.config.build import network_factory
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.errors import UserError
 from semiseg.models import convert as module
-from semiseg.models.build import bundle, from_bundle, segmentation_model
+from semiseg.models.bundle import bundle, from_bundle, segmentation_model
 from semiseg.models.convert import convert, read_converted
 from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus import DeepLabV3Plus

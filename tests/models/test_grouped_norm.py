@@ -16,7 +16,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from semiseg.errors import UserError
-from semiseg.models.build import segmentation_model
+from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.grouped_norm import GroupedBatchNorm2d, Running, group_batch_norm

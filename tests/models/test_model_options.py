@@ -15,7 +15,7 @@ from semiseg.config.compose import Request, compose, draft
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.engine import loop
 from semiseg.errors import Interrupted
-from semiseg.models.build import from_bundle
+from semiseg.models.bundle import from_bundle
 from semiseg.models.segmodel import SegModel
 
 CLASSES = DatasetInfo("classes", tuple(f"class {k}" for k in range(21)), ((0, 0, 0),) * 21)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from semiseg.errors import UserError
-from semiseg.models.build import segmentation_model
+from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.deeplabv3plus_cac import DeepLabV3PlusCAC

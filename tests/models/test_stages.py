@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.engine.optim import SGD
 from semiseg.errors import UserError
-from semiseg.models.build import (
+from semiseg.models.bundle import (
     bundle,
     from_bundle,
     network_state,

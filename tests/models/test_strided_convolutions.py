@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from semiseg.contracts.training import Batch, Learner, LossTerm, Progress, StepOutput
 from semiseg.engine.step import forward_backward
-from semiseg.models.build import segmentation_model
+from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.resnet import ResNet

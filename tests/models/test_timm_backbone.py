@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from semiseg.errors import UserError
-from semiseg.models.build import segmentation_model
+from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.pspnet import PSPNet
 from semiseg.models.timm_backbone import Timm

@@ -88,6 +88,8 @@ def test_runs_may_differ_in_what_belongs_to_a_seed_or_a_machine(tmp_path: Path) 
             seed=seed,
             config={
                 **starts,
+                "backbone._target_": "semiseg.models.resnet.ResNet",
+                "method._target_": "semiseg.methods.stpp.SelfTraining",
                 "method.baseline": f"runs/{seed}",
                 "backbone.weights": f"/place{seed}/weights.pth",
             },

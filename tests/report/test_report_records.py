@@ -55,10 +55,12 @@ def test_states_of_runs_that_did_not_finish(tmp_path: Path) -> None:
     (write_run(tmp_path / "torn") / "config.resolved.yaml").write_text("a: [")
     (write_run(tmp_path / "emptied") / "config.resolved.yaml").write_text("")
     (write_run(tmp_path / "list") / "summary.json").write_text("[1]")
+    (write_run(tmp_path / "misnamed") / "summary.json").write_text('{"primary": "miou"}')
     (write_run(tmp_path / "strange") / "status.json").write_text("[]")
     states = {record.path.name: record.state for record in collect([tmp_path])}
     assert states == {
         "failed": "failed",
+        "misnamed": "unreadable",
         "stopped": "interrupted",
         "broken": "unreadable",
         "empty": "unreadable",

@@ -46,7 +46,7 @@ def write_run(
             "split_family": "shuffled",
             "split_id": split_id,
             "unlabeled": "rest",
-            "dataset": {"name": "shapes", "root": "/somewhere"},
+            "dataset": {"name": "shapes", "_target_": "semiseg.data.folder.Folder", "root": "/somewhere"},
             "backbone": {"name": "tiny", "weights": None},
             "model": {"name": "deeplabv3plus"},
             "method": {"name": method},

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from semiseg.contracts.training import BatchSource, FitResult, Learner, Network
 from semiseg.engine.plan import PlanLab, PlannedLabels
 from semiseg.engine.session import Networks, Session
-from semiseg.models.build import network_state, restore_heads_and_input
+from semiseg.models.bundle import network_state, restore_heads_and_input
 from semiseg.models.strides import safe_convolutions
 
 SIDE = 64

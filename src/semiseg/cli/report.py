@@ -73,8 +73,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--metric",
         metavar="NAME",
-        help=f"score to compare: {', '.join(scores_of(MEAN_IOU))}, iou/CLASS or iou_test/CLASS (default: the primary "
-        f"score of the runs, {MEAN_IOU.primary.key} in segmentation)",
+        help=f"score to compare: {', '.join(scores_of(MEAN_IOU))}, iou/CLASS or iou_test/CLASS (default: the "
+        f"primary score, {MEAN_IOU.primary.key})",
     )
     parser.add_argument(
         "--baseline",

@@ -5,14 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from semiseg.config.compose import Draft, Request, draft
 from semiseg.config.faults import ConfigFaults
 from semiseg.config.layers import flatten
 from semiseg.config.marks import mark_of
 from semiseg.config.overrides import GROUPS
 from semiseg.config.searchpath import option_file, options
+from semiseg.config.stored import as_written
 from semiseg.config.targets import BadTarget, complete, locate
 from semiseg.declare import Setting, declared
 from semiseg.errors import UserError, nearest, shown
@@ -44,7 +43,7 @@ def settings_help(words: Sequence[str]) -> str:
     found = draft(Request(tuple(word for word in words if "=" in word)))
     if found.cfg is None or found.faults:
         raise ConfigFaults(found.faults)
-    config: dict[str, Any] = OmegaConf.to_container(found.cfg, resolve=False)  # type: ignore[assignment]
+    config = as_written(found.cfg)
     for group in COMPONENTS:
         if any(word.partition("=")[0].split(".")[0] == group and word != group for word in words):
             complete(config[group], group)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from semiseg.config.check_keys import wrong_device
+from semiseg.config.schema import structured
 from semiseg.config.stored import Config, plain
 from semiseg.config.targets import BadTarget, locate
 from semiseg.declare import accepts
@@ -84,7 +86,7 @@ def network_factory(cfg: Config, info: DatasetInfo) -> NetworkFactory:
     """
 
     def build(weights: str | None = None) -> SegModel:
-        from semiseg.models.build import segmentation_model
+        from semiseg.models.bundle import segmentation_model
 
         return segmentation_model(backbone(cfg, weights), decoder_factory(cfg), info.num_classes)
 
@@ -122,7 +124,11 @@ def decoder_factory(cfg: Config) -> Callable[[Sequence[Stage]], Decoder]:
 
 def settings(record: type[Record], node: Mapping[str, Any]) -> Record:
     """Turn a node (trainer, evaluator, tracker) into its record; keys that are left out take their defaults."""
-    return record(**plain(node))
+    typed = OmegaConf.merge(
+        OmegaConf.structured(structured(cast(Any, record))), plain(node)
+    )  # reads 5 as the text "5"
+    values: Any = OmegaConf.to_container(typed)
+    return record(**values)
 
 
 def device(name: str, key: str = "trainer.device") -> torch.device:

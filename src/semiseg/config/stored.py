@@ -26,6 +26,12 @@ def plain(cfg: Config) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
+def as_written(cfg: DictConfig) -> dict[str, Any]:
+    """Return the plain values of a composed config, with interpolations as they are written."""
+    written: Any = OmegaConf.to_container(cfg, resolve=False)
+    return {str(key): value for key, value in written.items()}
+
+
 def read_config(path: Path, node: str | None = None) -> dict[str, Any]:
     """Read a YAML file as it is read where configs are composed, in which 1e-3 is a number.
 

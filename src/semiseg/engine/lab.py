@@ -41,7 +41,7 @@ REPORT = "report"
 log = logging.getLogger(__name__)
 
 
-class Lab:
+class RunLab:
     """Runs and remembers the steps of a recipe.
 
     Args:

@@ -19,7 +19,7 @@ from semiseg.engine.step import Meter, count_images, forward_backward, to_device
 from semiseg.engine.steps import FitRecord
 from semiseg.errors import Interrupted, UserError
 from semiseg.files import copy
-from semiseg.models.build import bundle
+from semiseg.models.bundle import bundle
 from semiseg.seeding import derive_seed, seed_everything
 
 

@@ -33,7 +33,7 @@ from semiseg.engine.loop import complete_groups
 from semiseg.engine.moments import evaluation_interval
 from semiseg.engine.session import Networks, Session
 from semiseg.engine.step import forward_backward, to_device
-from semiseg.models.build import network_state, restore_heads_and_input
+from semiseg.models.bundle import network_state, restore_heads_and_input
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 
 TIMED_STEPS = 2
@@ -89,7 +89,7 @@ class PlannedLabels(PseudoLabels):
 
 
 class PlanLab:
-    """Offers a recipe what ``Lab`` offers, times a few training steps of each fit and stores nothing.
+    """Offers a recipe what ``RunLab`` offers, times a few training steps of each fit and stores nothing.
 
     Args:
         session: the run to plan; between two steps its ``stop`` is asked.
@@ -113,7 +113,7 @@ class PlanLab:
         self._step_seconds: dict[Any, float] = {}
 
     def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
-        """Build a network as ``Lab`` does; its random weights are of no account."""
+        """Build a network as ``RunLab`` does; its random weights are of no account."""
         return self.networks.fresh(tag, weights, differs_from)
 
     def take(self, name: str, given: ReusedFit) -> FitResult:

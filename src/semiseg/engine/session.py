@@ -16,7 +16,7 @@ from semiseg.data.augment import Augment
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.signals import StopRequest
 from semiseg.errors import UserError
-from semiseg.models.build import restore_heads_and_input
+from semiseg.models.bundle import restore_heads_and_input
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 
 Module = TypeVar("Module", bound=nn.Module)

@@ -19,7 +19,7 @@ from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.steps import FILE
 from semiseg.errors import UserError
 from semiseg.files import copy, file_digest, read_json
-from semiseg.models.build import restore_heads_and_input
+from semiseg.models.bundle import restore_heads_and_input
 from semiseg.models.weights import load_state
 from semiseg.runs.differences import (
     CurrentRun,

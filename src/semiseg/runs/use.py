@@ -93,7 +93,7 @@ class FinishedRun:
         import torch
 
         from semiseg.engine.checkpoint import load_bundle
-        from semiseg.models.build import from_bundle
+        from semiseg.models.bundle import from_bundle
 
         bundle = load_bundle(self.checkpoint(name))
         layout = torch.channels_last if self.config["trainer"]["channels_last"] else torch.contiguous_format

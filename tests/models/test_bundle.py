@@ -8,7 +8,7 @@ from torch import nn
 
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.errors import UserError
-from semiseg.models.build import (
+from semiseg.models.bundle import (
     bundle,
     from_bundle,
     network_state,
