@@ -223,7 +223,7 @@ def fits(value: Any, hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(fits(value, each) for each in arguments)
     if origin is Literal:
-        return value in arguments
+        return any(value == each and type(value) is type(each) for each in arguments)  # true is no 1
     if hint in (int, float):
         number = isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
         return number and abs(value) < math.inf

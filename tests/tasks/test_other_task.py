@@ -15,7 +15,7 @@ from semiseg.data.collate import Item, collate
 from semiseg.errors import UserError
 from semiseg.report.compare import compare, heading, tables
 from semiseg.report.records import read_run
-from semiseg.sweep.index import Entry, Index
+from semiseg.sweep.index import Index, JobEntry
 from semiseg.sweep.job import Job
 from semiseg.sweep.screen import Screen
 
@@ -104,7 +104,7 @@ def test_runs_of_two_tasks_are_told_apart(
 def test_a_sweep_shows_the_score_of_the_task(trained: tuple[Path, str], tmp_path: Path) -> None:
     run, _ = trained
     index = Index(tmp_path)
-    index.jobs[run.name] = Entry([], "done", metric=0.25)
+    index.jobs[run.name] = JobEntry([], "done", metric=0.25)
     table = Screen(tmp_path, index, [Job(run, ())]).table()
     assert "accuracy %" in table
     assert "25.00" in table

@@ -10,7 +10,7 @@ SMALL = ("trainer.batch_size=2", "trainer.unlabeled_batch_size=2")
 """Batches that fit into the memory of a small machine; crops, networks and losses are the papers'."""
 
 GROUPED = (*SMALL, "method.bn_group_size=2")
-"""With as many groups of batch norm as the papers' batches have."""
+"""Settings that give batch norm as many groups as the papers' batches have."""
 
 ROWS: tuple[tuple[str, ...], ...] = (
     ("experiments=supervised_stpp_voc", *GROUPED),

@@ -68,7 +68,7 @@ class SyntheticImages:
 
 @dataclass(frozen=True)
 class StepTime:
-    """What a training step of one fit takes.
+    """Times of a training step of one fit.
 
     Args:
         fit: Name of the step of the recipe.

@@ -1,6 +1,7 @@
 """Parsing of the arguments after a command."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,14 +34,26 @@ def run_parser(command: str, description: str, epilog: str) -> Parser:
     return parser
 
 
-def positive(kind: type[int] | type[float]) -> Any:
-    """Return a reader of numbers above 0 for ``argparse``."""
+def number(kind: type[int] | type[float], name: str, admits: Callable[[float], bool], fault: str) -> Any:
+    """Return a reader of numbers for ``argparse``.
 
-    def number(text: str) -> int | float:
+    Args:
+        kind: type of the numbers.
+        name: name of the type in messages.
+        admits: whether a number is in the range.
+        fault: description of numbers that are not, such as "is below 0".
+    """
+
+    def read(text: str) -> int | float:
         value = kind(text)
-        if value <= 0:
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        if not admits(value):
+            raise argparse.ArgumentTypeError(f"{text} {fault}")
         return value
 
-    number.__name__ = kind.__name__
-    return number
+    read.__name__ = name
+    return read
+
+
+def positive(kind: type[int] | type[float]) -> Any:
+    """Return a reader of numbers above 0 for ``argparse``."""
+    return number(kind, kind.__name__, lambda value: value > 0, "is not above 0")

@@ -1,6 +1,5 @@
 """``semiseg eval``: evaluate_run the networks of a finished run again, in another way, or on other images."""
 
-import argparse
 import dataclasses
 import hashlib
 import re
@@ -13,7 +12,7 @@ import torch
 
 from semiseg.apply.image_scores import ImageScore, ImageScores, write_scores, write_worst
 from semiseg.apply.other_data import PARTS, EvaluatedPart, images_of
-from semiseg.cli.arguments import Parser, run_parser
+from semiseg.cli.arguments import Parser, number, run_parser
 from semiseg.cli.network_options import add_options, chosen_device, chosen_settings
 from semiseg.contracts.dataset import SegDataset
 from semiseg.contracts.score_names import MEAN_IOU
@@ -214,19 +213,9 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--worst",
-        type=_count,
+        type=number(int, "number", lambda count: count >= 0, "is below 0"),
         default=WORST,
         metavar="N",
         help=f"how many of the worst images to draw (default: {WORST})",
     )
     return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
-_count.__name__ = "number"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.cli.arguments import Parser, positive, run_parser
+from semiseg.cli.arguments import Parser, number, positive, run_parser
 from semiseg.cli.network_options import add_picture_arguments, add_predictor_options, chosen_predictor
 from semiseg.errors import Interrupted, UserError
 from semiseg.runs.use import describe, open_run
@@ -111,7 +111,7 @@ def _parser() -> Parser:
     add_picture_arguments(parser)
     parser.add_argument(
         "--keep",
-        type=_share,
+        type=number(float, "share", lambda share: 0 < share <= 1, "is no share above 0 and up to 1"),
         default=0.5,
         metavar="SHARE",
         help="share of the pixels of each predicted class that keep their label, up to 1 (default: 0.5)",
@@ -133,13 +133,3 @@ def _parser() -> Parser:
     parser.add_argument("--force", action="store_true", help="replace files that are there")
     add_predictor_options(parser)
     return parser
-
-
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share above 0 and up to 1")
-    return share
-
-
-_share.__name__ = "share"

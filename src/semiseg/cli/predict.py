@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semiseg.cli.arguments import Parser, run_parser
+from semiseg.cli.arguments import Parser, number, run_parser
 from semiseg.cli.network_options import add_picture_arguments, add_predictor_options, chosen_predictor
 from semiseg.errors import Interrupted, UserError
 from semiseg.runs.use import describe, open_run
@@ -112,7 +111,7 @@ def _parser() -> Parser:
     add_predictor_options(parser)
     parser.add_argument(
         "--overlay",
-        type=_opacity,
+        type=number(float, "share", lambda share: 0 <= share <= 1, "is no share between 0 and 1"),
         default=0.5,
         metavar="SHARE",
         help="share of the colors in the overlay, 0 to 1 (default: 0.5)",
@@ -132,13 +131,3 @@ def _parser() -> Parser:
         "--skip-existing", action="store_true", help="predict only pictures whose files are not there yet"
     )
     return parser
-
-
-def _opacity(text: str) -> float:
-    share = float(text)
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is no share between 0 and 1")
-    return share
-
-
-_opacity.__name__ = "share"

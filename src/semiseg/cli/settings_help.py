@@ -1,4 +1,4 @@
-"""``semiseg train WORDS --help``: what the declarations say of the settings that are asked for."""
+"""``semiseg train WORDS --help``: help for settings, from their declarations."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from semiseg.errors import UserError, nearest, shown
 from semiseg.settings import COMPONENTS, MISSING, PRESETS, RECORDS, RunSettings
 
 TOP = "keys"
-"""Word that stands for the keys that are in no group."""
+"""Word for the keys that are in no group."""
 
 WIDEST = 120
 EFFECTS = {

@@ -33,14 +33,14 @@ class Folder(FileDataset):
             "#rrggbb" for color-coded masks, or a list of several. ``None`` takes the position.
         images: subfolder of the images, or a folder elsewhere; ``*`` stands for any folder name.
         masks: subfolder of the masks, or a folder elsewhere; ``*`` stands for any folder name.
-        image_suffix: part of an image's name behind its id, for example "_image".
-        mask_suffix: part of a mask's name behind its id, for example "_mask".
+        image_suffix: ending of an image's name after its id, for example "_image".
+        mask_suffix: ending of a mask's name after its id, for example "_mask".
         val: source of the validation images: "val" takes ``ROOT/val.txt`` or the subfolder ``val`` of the images;
             another name ending in ".txt" is a list, else a subfolder; a number in (0, 1) holds out that share of
             the labeled images, spread evenly over the sorted ids.
-        test: source of the test images, the same; they may be absent. ``None`` takes none.
+        test: source of the test images, chosen like ``val``; they may be absent. ``None`` takes none.
         unlabeled: folder with more images without masks, inside the root or elsewhere; ``None`` takes none.
-        void: values in masks beside 255, or colors, that mean "not labeled".
+        void: values in masks other than 255, or colors, that mean "not labeled".
         skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 
@@ -112,7 +112,7 @@ class Folder(FileDataset):
 
 
 def folder_info(name: str, classes: Sequence[str], palette: Sequence[Sequence[int]] | None) -> DatasetInfo:
-    """Check class names and colors that a person wrote.
+    """Return the classes and colors of the settings, after checking them.
 
     Raises:
         UserError: fewer than two classes or more than 255, names that are no text or occur twice, or a palette

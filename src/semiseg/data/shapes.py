@@ -1,4 +1,4 @@
-"""The embedded dataset: textured shapes drawn on the fly, no file and no network."""
+"""Built-in dataset of textured shapes, drawn on the fly without a file or a download."""
 
 import random
 from typing import Annotated, Any

@@ -22,7 +22,7 @@ LISTS: dict[TrainSet, tuple[str, ...]] = {
     "train": ("train.txt",),
 }
 VOC_MASKS = 2913
-"""Number of masks in SegmentationClass as published; more are there where it was joined with SBD."""
+"""Number of masks in SegmentationClass as published; a folder joined with SBD has more."""
 
 TREE = """\
   ROOT/VOCdevkit/VOC2012/     (ROOT may be any of the three)

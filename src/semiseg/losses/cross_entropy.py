@@ -67,7 +67,7 @@ def ohem_cross_entropy(
 def cross_pseudo_loss(
     logits_a: Tensor, logits_b: Tensor, *, reduction: Reduction = "mean"
 ) -> Tensor | SumCount:
-    """Let two networks teach each other with their hard predictions: CE(a, argmax b) + CE(b, argmax a).
+    """Sum the cross entropies of two networks with each other's hard predictions: CE(a, argmax b) + CE(b, argmax a).
 
     No threshold and nothing ignored: every pixel counts, padding too. The labels carry no gradient. This is
     the loss of CPS (arXiv 2106.01226).

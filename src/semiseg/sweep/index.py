@@ -2,6 +2,7 @@
 
 import logging
 import re
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -17,6 +18,8 @@ from semiseg.sweep.job import Job, own_overrides
 
 VERSION = 1
 NAME = "sweep.json"
+STOPPED = frozenset({75, 130, 143, -signal.SIGINT, -signal.SIGTERM})
+"""Exit codes of a run that was asked to stop: after its checkpoint, or at once in its first seconds."""
 JOB_FOLDER = re.compile(r".+-[0-9a-f]{8}")
 
 log = logging.getLogger(__name__)
@@ -96,6 +99,22 @@ class Index:
     def entry(self, job: Job) -> JobEntry:
         """State of a job."""
         return self.jobs[job.folder.name]
+
+    def end(self, job: Job, code: int | None, log: list[str]) -> JobEntry:
+        """Note the end of a job's process.
+
+        Args:
+            job: the job.
+            code: exit code, negative for a signal; ``None`` where it is unknown.
+            log: last lines that it printed.
+        """
+        entry = self.entry(job)
+        entry.exit_code, entry.log = code, log
+        entry.state = "interrupted" if code in STOPPED else "killed" if code is None or code < 0 else "failed"
+        if code == 0:
+            look(job.folder, entry)
+        self.write()
+        return entry
 
     def write(self) -> None:
         """Replace ``sweep.json``."""

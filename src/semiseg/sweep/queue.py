@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from semiseg.config.prepare import GIVEN_THREADS
 from semiseg.errors import UserError
 from semiseg.files import read_json, write_json
-from semiseg.sweep.index import Index, look
+from semiseg.sweep.index import Index
 from semiseg.sweep.job import Job
 from semiseg.sweep.process import Child
-from semiseg.sweep.scheduler import STOPPED
 from semiseg.sweep.screen import Screen
 
 if TYPE_CHECKING:
@@ -149,17 +148,11 @@ class Queue:
             self.index.write()
 
     def _ended(self, job: Job, ticket: "Ticket[Any]") -> None:
-        entry = self.index.entry(job)
         try:
-            entry.exit_code, entry.log = ticket.result()
+            code, log = ticket.result()
         except Exception as error:  # submitit raises what it finds in its files, of any type
-            entry.exit_code, entry.log = None, str(error).splitlines()[-10:]
-        code = entry.exit_code
-        entry.state = "interrupted" if code in STOPPED else "failed" if code and code > 0 else "killed"
-        if code == 0:
-            look(job.folder, entry)
-        self.index.write()
-        self.screen.ends(job, entry)
+            code, log = None, str(error).splitlines()[-10:]
+        self.screen.ends(job, self.index.end(job, code, log))
 
 
 @contextmanager

@@ -14,8 +14,6 @@ from semiseg.sweep.process import Child, ExternalProcess, external_process
 from semiseg.sweep.screen import Screen
 
 WAIT = 0.1
-STOPPED = frozenset({75, 130, 143, -signal.SIGINT, -signal.SIGTERM})
-"""Exit codes of a run that was asked to stop: after its checkpoint, or at once in its first seconds."""
 
 
 @contextmanager
@@ -96,17 +94,11 @@ class JobSchedule:
 
     def _ended(self, child: Child) -> None:
         code = child.poll()
-        entry = self.index.entry(child.job)
-        entry.seconds += child.seconds
+        self.index.entry(child.job).seconds += child.seconds
         if code == 2 and external_process(child.job):  # another launcher was quicker by a moment
             self._waiting.appendleft(child.job)
             return
-        entry.exit_code, entry.log = code, child.last_lines()
-        entry.state = "interrupted" if code in STOPPED else "killed" if code and code < 0 else "failed"
-        if code == 0:
-            look(child.job.folder, entry)
-        self.index.write()
-        self.screen.ends(child.job, entry)
+        self.screen.ends(child.job, self.index.end(child.job, code, child.last_lines()))
 
     def _left(self, job: Job) -> None:
         """Note that an external process has ended: the job is done, or has its turn again."""
