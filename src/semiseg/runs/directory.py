@@ -1,4 +1,4 @@
-"""The directory of a run that is being made: its files, its lock, and what the run is made with."""
+"""The directory of a run that is being trained: its files, its lock, and the record of its environment."""
 
 import hashlib
 import json
@@ -46,14 +46,14 @@ FIRST_FILES = frozenset(
         "run.yaml",
     }
 )
-"""What a run leaves that was killed before its config was stored."""
+"""Files that a run may have left that was killed before its config was stored."""
 
 
 class RunDir(StoredRun):
-    """Files of a run that is being made.
+    """Files of a run that is being trained.
 
     Args:
-        path: the directory; made by ``lock``.
+        path: run directory; ``lock`` makes it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,11 +62,11 @@ class RunDir(StoredRun):
         self.log = path / "run.log"
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write ``summary.json``; it counts once the state is "done"."""
+        """Write ``summary.json``; it is read only after the state is "done"."""
         write_json(self.path / "summary.json", summary)
 
     def write_status(self, state: str, **values: Any) -> None:
-        """Write ``status.json``: running, done, failed or interrupted, and where."""
+        """Write ``status.json``: running, done, failed or interrupted, with step and iteration."""
         write_json(self.path / "status.json", {"state": state, "pid": os.getpid(), **values})
 
     def begin(
@@ -77,7 +77,7 @@ class RunDir(StoredRun):
         env: Mapping[str, Any],
         plan: Sequence[Mapping[str, Any]],
     ) -> None:
-        """Store what the run is made with; a resumed run keeps its config and adds its environment.
+        """Store config, plan and environment of the run; a resumed run keeps them and adds its own environment.
 
         A kill leaves a directory that can be begun again: ``run.yaml``, by which a run is known, comes last.
         """
@@ -99,8 +99,7 @@ class RunDir(StoredRun):
         """Make the directory and keep every other process out; remove it again if it stays empty.
 
         Raises:
-            UserError: it cannot be made or written, holds files of something else, or another process works
-                here, which is named.
+            UserError: it cannot be made or written, holds other files, or another process uses it, which is named.
         """
         try:
             self._refuse_other_files()
@@ -123,14 +122,14 @@ class RunDir(StoredRun):
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine and code state that a result depends on."""
+    """Return the versions, machine and state of the code that a result depends on."""
     versions = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    import torch
+    import torch  # not at the top: commands that read runs alone start quickly
 
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
@@ -146,7 +145,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, str] | None:
-    """Commit and uncommitted changes of the checkout that the package runs from; None outside of one."""
+    """Return commit and uncommitted changes of the checkout that the package runs from; ``None`` outside of one."""
 
     def git(*arguments: str) -> str:
         result = subprocess.run(
@@ -155,6 +154,7 @@ def git_state(folder: Path) -> dict[str, str] | None:
         return result.stdout.strip()
 
     try:
+        # An installed package may lie inside of a user's own repository, whose commit says nothing about it.
         tracked = git("ls-files", "--error-unmatch", "__init__.py")
         return (
             {"commit": git("rev-parse", "HEAD"), "diff": git("diff", "HEAD")[:MAX_DIFF]} if tracked else None
@@ -164,5 +164,5 @@ def git_state(folder: Path) -> dict[str, str] | None:
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
-    """Hash plain settings, independent of the order of keys."""
+    """Return a hash of plain settings that does not depend on the order of keys."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -26,15 +26,15 @@ from semiseg.tasks.inference import predict_with_confidence, to_batch
 from semiseg.tasks.tiles import Tiling, predict_tiled
 
 Picture = Path | str | Image.Image | Array
-"""A file, a picture of PIL, or ``(H, W, 3) uint8`` RGB."""
+"""Path of a file, picture of PIL, or array ``(H, W, 3) uint8`` RGB."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network sees in a picture.
+    """Classes that a network predicts for a picture.
 
     Args:
-        image: the picture, upright, ``(H, W, 3) uint8`` RGB.
+        image: upright picture, ``(H, W, 3) uint8`` RGB.
         label: class of every pixel, ``(H, W) uint8``.
         confidence: probability of that class, ``(H, W) float32``.
         info: names and colors of the classes.
@@ -73,14 +73,14 @@ class Predictor:
     """A network of a finished run, applied as the run evaluated it; see ``load``.
 
     Args:
-        network: in evaluation mode, on ``device``.
+        network: network in evaluation mode, on ``device``.
         info: names and colors of its classes.
-        settings: how it is applied to a picture.
-        device: where to compute.
+        settings: settings by which it is applied to a picture.
+        device: device of the computation.
         precision: "fp32", or "bf16" for autocast.
-        tiling: how large pictures are cut into tiles; None never cuts one.
-        half_size: the network learned from pictures of half the height and width, as ``dataset.half_size``
-            makes them; it sees pictures so, and labels return to the size of the picture.
+        tiling: way to cut large pictures into tiles; ``None`` cuts none.
+        half_size: whether the network learned from pictures of half the height and width (``dataset.half_size``);
+            pictures are then halved for it, and labels return to their size.
     """
 
     network: Network
@@ -111,15 +111,15 @@ class Predictor:
         tile: int | None = None,
         overlap: int | None = None,
     ) -> Predictor:
-        """Return a predictor that applies the network in another way; what is None stays.
+        """Return a predictor that applies the network in another way; ``None`` keeps a setting.
 
         Args:
-            mode: "whole" pictures at once, or a "slide"-ing window.
+            mode: "whole" for whole pictures, or "slide" for a sliding window.
             window: side of the window in pixels.
             scales: factors of the size whose probabilities are averaged.
-            flip: average with the mirrored picture too.
-            tile: cut every picture that is higher or wider into tiles of this many pixels; 0 never cuts one.
-            overlap: pixels that tiles share at least; None: an eighth of the tile.
+            flip: whether the mirrored picture is predicted too and averaged.
+            tile: side of tiles in pixels, for every picture that is higher or wider; 0 cuts none.
+            overlap: pixels that neighboring tiles share at least; ``None`` takes an eighth of the tile.
 
         Raises:
             UserError: a value that cannot be, a window for whole pictures, an overlap without tiles, or tiles of
@@ -150,16 +150,17 @@ class Predictor:
         """Predict the classes of a picture of any size, with the pixels that ``semiseg eval`` would count.
 
         Args:
-            image: a file, a picture of PIL, or ``(H, W, 3) uint8`` RGB; the first two are turned upright by their
-                EXIF data.
-            between: called before each tile of a large picture; may raise to leave.
+            image: path of a file, picture of PIL, or array ``(H, W, 3) uint8`` RGB; the first two are turned upright
+                by their EXIF data.
+            between: function that is called before each tile of a large picture and may raise to stop.
 
         Raises:
-            UserError: the file cannot be read, the picture has not 8 bits a channel, the array is another one, or
-                the settings do not suit the size.
+            UserError: the file cannot be read, the picture does not have 8 bits a channel, the array has another
+                shape or type, or the settings do not fit the size.
         """
         pixels = _pixels(image)
         height, width = pixels.shape[:2]
+        # Area, as ``dataset.half_size`` reduces pictures; labels by nearest, since a mean of classes is no class.
         seen = _resized(pixels, self._seen_size(height, width), cv2.INTER_AREA)
         label, confidence = self._labels(seen, self.cuts(height, width), between)
         return Prediction(
@@ -196,9 +197,9 @@ def load(run: Path | str, checkpoint: str = REPORTED, device: str = "auto") -> P
 
     Args:
         run: the run directory.
-        checkpoint: "reported" for the network whose numbers the run reported, "best" or "last" of the fit that
+        checkpoint: network: "reported" for the one whose numbers the run reported, "best" or "last" of the fit that
             it came from, or the path of a file.
-        device: "auto" for a GPU where there is one, "cpu", "cuda" or "cuda:N".
+        device: device: "auto" for a GPU where there is one, "cpu", "cuda" or "cuda:N".
 
     Raises:
         UserError: no finished run, no such checkpoint, or no such device.

@@ -1,4 +1,4 @@
-"""A run on disk, as it is read: its config, its state, what it came to."""
+"""Reading a run on disk: its config, its state, its result."""
 
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,10 @@ RESOLVED = "config.resolved.yaml"
 
 
 class StoredRun:
-    """The directory of a run, begun or not; state and summary are read anew each time.
+    """Directory of a run, begun or not; state and summary are read anew each time, since another process may write.
 
     Args:
-        path: the directory.
+        path: run directory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,7 +25,7 @@ class StoredRun:
 
     @property
     def started(self) -> bool:
-        """Whether a run lives here."""
+        """Whether the directory holds a run."""
         return (self.path / "run.yaml").exists()
 
     @property
@@ -40,7 +40,7 @@ class StoredRun:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Dotted keys and values of all that the result depends on, see ``settings_that_matter``.
+        """Dotted keys and values of all settings that the result depends on, see ``settings_that_matter``.
 
         Settings that an earlier version did not know have their defaults, so that runs do not differ by them.
         """
@@ -67,7 +67,7 @@ class StoredRun:
 
     @property
     def plan(self) -> list[dict[str, Any]]:
-        """The steps that were planned when the run began; empty where that is not known."""
+        """Steps that were planned when the run began; empty where that is not known."""
         steps: list[dict[str, Any]] = self._read("plan.json", [])
         return steps
 
@@ -78,7 +78,7 @@ class StoredRun:
         return env
 
     def worker(self) -> str | None:
-        """The process that holds the lock, with its machine and since when; ``None`` for nobody."""
+        """Return the process that holds the lock, with machine and time; ``None`` where none holds it."""
         return holder(self.path / LOCK)
 
     def _read(self, name: str, otherwise: Any) -> Any:
@@ -92,8 +92,8 @@ def find_run(key: str, value: str) -> StoredRun:
     """Find the directory of a run, finished or not.
 
     Args:
-        key: the key that names it, such as ``method.baseline``.
-        value: the directory.
+        key: key that the run was given with, such as ``method.baseline``.
+        value: run directory.
 
     Raises:
         UserError: there is no run.
@@ -111,7 +111,7 @@ def network_file(place: str) -> Path:
     """Return the checkpoint of the network that a run reports; a file is returned as it is.
 
     Args:
-        place: a run directory, or a checkpoint.
+        place: run directory, or path of a checkpoint.
 
     Raises:
         UserError: there is nothing, or the run has not finished.
@@ -135,7 +135,7 @@ def unfinished(run: StoredRun) -> UserError:
 
 
 def _hint(path: Path) -> str:
-    """Name the run beside a missing one that is called most alike."""
+    """Suggest the run in the same folder whose name is nearest to that of a missing one."""
     runs = [found.parent.name for found in path.parent.glob(f"*/{RESOLVED}")] if path.parent.is_dir() else []
     near = nearest(path.name, runs)
     return f" Did you mean {path.parent / near}?" if near else ""

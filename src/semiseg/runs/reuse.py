@@ -1,7 +1,7 @@
 """Networks of other runs that a run begins with.
 
-A finished fit takes the place of one that a recipe would train (``method.baseline``); a stored network, that of weights
-of a backbone alone (``init_from``).
+A finished fit replaces one that a recipe would train (``method.baseline``); a stored network replaces the initial
+weights of all networks (``init_from``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,18 +43,18 @@ class StoredFit:
     """A finished fit of another run.
 
     Args:
-        given: the key and the value by which its run was named, for messages.
-        run: the run.
-        directory: of the step.
+        given: key and value that name its run, for messages.
+        run: run that it belongs to.
+        directory: directory of its step.
         stored: content of its ``step.json``.
-        here: the run that takes it.
+        current: run that uses it.
     """
 
     given: str
     run: StoredRun
     directory: Path
     stored: dict[str, Any]
-    here: CurrentRun
+    current: CurrentRun
 
     @property
     def step(self) -> str:
@@ -63,18 +63,18 @@ class StoredFit:
 
     @property
     def files(self) -> list[str]:
-        """Its networks."""
+        """Names of the files of its networks."""
         return list(dict.fromkeys(["best.pt", "last.pt", *self.snapshots]))
 
     @property
     def snapshots(self) -> list[str]:
-        """The networks kept on its way; equal names where a short fit kept one of them twice."""
+        """Names of its snapshots; equal names where two of a short fit are the same network."""
         return list(self.stored["result"].get("snapshots", []))
 
     @cached_property
     def remark(self) -> str | None:
-        """How it was trained otherwise than a fit of this run would be; ``None`` where it was not."""
-        found = training_differences(self.run, self.here)
+        """Differences from the training that this run would do; ``None`` where there are none."""
+        found = training_differences(self.run, self.current)
         return f"{self.given} was trained otherwise: {listed_differences(found)}." if found else None
 
     def digest(self, select: str) -> str:
@@ -82,14 +82,14 @@ class StoredFit:
         return file_digest(self.directory / f"{select}.pt")
 
     def copy_to(self, directory: Path) -> dict[str, Any]:
-        """Copy its networks into a step of this run; returns that step's result.
+        """Copy its networks into a step of this run, and return the result of that step.
 
         Raises:
             UserError: a file is missing or damaged.
         """
         digests = {}
         for name in self.files:
-            load_bundle(self.directory / name)
+            load_bundle(self.directory / name)  # checks the digest: damage must not be copied
             for suffix in (".sha256", ""):
                 copy(self.directory / (name + suffix), directory / (name + suffix))
             digests[name] = file_digest(directory / name)
@@ -106,20 +106,20 @@ class StoredFit:
         }
 
 
-def find_fit(wanted: ReusedFit, here: CurrentRun) -> StoredFit:
-    """Find a finished fit, and see that it is one that this run could have made.
+def find_fit(wanted: ReusedFit, current: CurrentRun) -> StoredFit:
+    """Find a finished fit, and check that this run could have made it.
 
     Raises:
-        UserError: there is no such fit, or it has learned other images or classes, or has another network, or
-            lacks the snapshots.
+        UserError: there is no such fit, it has learned other images or classes, has another network, or lacks the
+            snapshots.
     """
     run = find_run(BASELINE, wanted.run)
     given = f"{BASELINE}={wanted.run}"
     directory, stored = _finished_step(run, given, wanted)
-    fit = StoredFit(given, run, directory, stored, here)
-    differing = [*data_differences(run, here), *network_differences(run.settings, here)]
+    fit = StoredFit(given, run, directory, stored, current)
+    differing = [*data_differences(run, current), *network_differences(run.settings, current)]
     if fit.step == wanted.step:
-        differing += differences_of(wanted.must_match, run, here)
+        differing += differences_of(wanted.must_match, run, current)
     if differing:
         raise UserError(
             f"{given}: is no baseline of this run: {listed_differences(differing)}. Give "
@@ -129,10 +129,10 @@ def find_fit(wanted: ReusedFit, here: CurrentRun) -> StoredFit:
     if wanted.snapshots:
         _require_snapshots(fit, wanted)
     bundle = load_bundle(fit.directory / "best.pt")
-    if tuple(bundle["classes"]) != here.dataset.info.classes:
+    if tuple(bundle["classes"]) != current.dataset.info.classes:
         raise UserError(
             f"{given}: its classes are {', '.join(bundle['classes'])}; those of this run are "
-            f"{', '.join(here.dataset.info.classes)}."
+            f"{', '.join(current.dataset.info.classes)}."
         )
     return fit
 
@@ -141,16 +141,16 @@ def require_different(fits: Sequence[StoredFit], select: str) -> None:
     """Refuse the same network for two networks that learn from each other.
 
     Args:
-        fits: of all of them.
-        select: "best" or "last", which of their networks is handed on.
+        fits: fits of all networks.
+        select: "best" or "last", the network of each fit that is used.
 
     Raises:
         UserError: two of them are equal.
     """
     seen: dict[str, StoredFit] = {}
     for fit in fits:
-        twin = seen.setdefault(fit.digest(select), fit)
-        if twin is not fit:
+        # By content: copies of one run in two folders are the same network too.
+        if seen.setdefault(fit.digest(select), fit) is not fit:
             raise UserError(
                 f"{fit.given}: both networks of this method would begin as the same one and never correct each "
                 f"other. Give a run of the same method, or two of different seeds: {BASELINE}=[RUN_A,RUN_B]."
@@ -161,7 +161,15 @@ def _finished_step(run: StoredRun, given: str, wanted: ReusedFit) -> tuple[Path,
     steps = dict(_steps(run))
     name = wanted.step
     if wanted.supervised and _learns_from_labeled_alone(run):
-        name = next((name for name, (_, stored) in steps.items() if _is_fit(stored)), name)
+        # The step of a supervised run has another name; one that has not finished is refused by name below.
+        name = next(
+            (
+                name
+                for name, (_, stored) in steps.items()
+                if stored["state"] != "done" or stored["result"]["kind"] == "fit"
+            ),
+            name,
+        )
     if name not in steps:
         found = f"has the steps {', '.join(steps)}" if steps else "has not begun a step"
         raise UserError(
@@ -189,10 +197,6 @@ def _learns_from_labeled_alone(run: StoredRun) -> bool:
         return False
 
 
-def _is_fit(stored: Mapping[str, Any]) -> bool:
-    return bool(stored["state"] != "done" or stored["result"]["kind"] == "fit")
-
-
 def _steps(run: StoredRun) -> Iterator[tuple[str, tuple[Path, dict[str, Any]]]]:
     for file in sorted((run.path / "stages").glob(f"*/{FILE}")):
         stored = read_json(file)
@@ -202,9 +206,11 @@ def _steps(run: StoredRun) -> Iterator[tuple[str, tuple[Path, dict[str, Any]]]]:
 def _require_same_images(fit: StoredFit) -> None:
     """Refuse a fit that has learned other labels, or was selected on other validation images."""
     hashes = fit.stored["data"]
-    kinds = [kind for kind in ("labeled", "val") if hashes[kind] != ids_sha256(getattr(fit.here.split, kind))]
+    kinds = [
+        kind for kind in ("labeled", "val") if hashes[kind] != ids_sha256(getattr(fit.current.split, kind))
+    ]
     if kinds:
-        differing = split_differences(fit.run, fit.here)
+        differing = split_differences(fit.run, fit.current)
         why = listed_differences(differing) if differing else "the lists of images differ"
         raise UserError(
             f"{fit.given}: its {' and '.join(kinds)} images are others ({why}). Give a run with the images of "
@@ -228,11 +234,11 @@ class StoredNetwork:
     """A stored network that the networks of a run begin as.
 
     Args:
-        given: the key and the value by which it was named, for messages.
-        file: the checkpoint.
-        sha256: its digest.
-        same_classes: whether its classes are those of this run, so that its classifier is of use.
-        remarks: what a person should know about it.
+        given: key and value that name it, for messages.
+        file: path of the checkpoint.
+        sha256: digest of that file.
+        same_classes: whether its classes are those of this run, so that its classifier can be used.
+        remarks: warnings about it.
     """
 
     given: str
@@ -242,7 +248,7 @@ class StoredNetwork:
     remarks: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
-        """What a summary says about it."""
+        """Values for the summary of a run."""
         return {
             "file": str(self.file.resolve()),
             "sha256": self.sha256,
@@ -251,18 +257,18 @@ class StoredNetwork:
         }
 
     def identical_start_warning(self, tag: str, other: str) -> str:
-        """Say what keeps two networks of a method apart that begin as this one."""
+        """Say how two networks of a method differ that both begin as this one."""
         return (
             f"{self.given}: networks '{other}' and '{tag}' learn from each other, so that they must not begin as "
             f"twins: the classifier of '{tag}' keeps its random weights."
         )
 
     def load(self, network: Network, whole: bool = True) -> Network:
-        """Give a fresh network these weights, and return it; auxiliary heads of the file are left out.
+        """Load these weights into a fresh network, and return it; auxiliary heads of the file are left out.
 
         Args:
-            network: of the same structure.
-            whole: False leaves its classifier as it is.
+            network: network of the same structure.
+            whole: whether its classifier is loaded too; ``False`` keeps the random one.
 
         Raises:
             UserError: the file is missing, damaged, or another one than the run began with.
@@ -277,12 +283,12 @@ class StoredNetwork:
         return network
 
 
-def find_initial(cfg: Config, here: CurrentRun) -> StoredNetwork | None:
-    """Look at the network that ``init_from`` names; ``None`` where it names none.
+def find_initial(cfg: Config, current: CurrentRun) -> StoredNetwork | None:
+    """Find the network that ``init_from`` names, and check it; ``None`` where it names none.
 
     Args:
-        cfg: the run's config.
-        here: the run's settings, data and split.
+        cfg: config of the run.
+        current: settings, data and split of the run.
 
     Raises:
         UserError: there is no such network, it is of another structure, or it has learned from images that this
@@ -295,12 +301,12 @@ def find_initial(cfg: Config, here: CurrentRun) -> StoredNetwork | None:
     file = network_file(str(place))
     sha256 = str(sha256 or file_digest(file))
     values = _read(given, file, sha256)
-    _require_same_network(given, values["config"], here)
-    same = tuple(values["classes"]) == here.dataset.info.classes
+    _require_same_network(given, values["config"], current)
+    same = tuple(values["classes"]) == current.dataset.info.classes
     remarks = [] if same else [f"{given}: the classifier keeps its random weights, because classes differ."]
     if heads := values.get("heads"):
         remarks.append(f"{given}: its heads are not used: {', '.join(heads)}.")
-    if remark := _learned_remark(given, file, here):
+    if remark := _learned_remark(given, file, current):
         remarks.append(remark)
     return StoredNetwork(given, file, sha256, same, tuple(remarks))
 
@@ -320,33 +326,29 @@ def _read(given: str, file: Path, sha256: str) -> dict[str, Any]:
     return values
 
 
-def _require_same_network(given: str, there: Mapping[str, Any], here: CurrentRun) -> None:
-    network = {part: there[part] for part in ("backbone", "model")}
-    if differing := network_differences(settings_that_matter(completed(network)), here):
+def _require_same_network(given: str, other: Mapping[str, Any], current: CurrentRun) -> None:
+    network = {part: other[part] for part in ("backbone", "model")}
+    if differing := network_differences(settings_that_matter(completed(network)), current):
         raise UserError(
             f"{given}: has another network: {listed_differences(differing)}. Take its settings here, or its "
             "backbone alone: backbone.weights=FILE."
         )
 
 
-def _learned_remark(given: str, file: Path, here: CurrentRun) -> str | None:
-    """Say which images of this run the network has learned with labels that this run does not have.
-
-    Raises:
-        UserError: some of them are for validation or test.
-    """
-    learned = _learned(file, here)
+def _learned_remark(given: str, file: Path, current: CurrentRun) -> str | None:
+    """Say which images of this run the network has learned with labels that this run does not have."""
+    learned = _learned(file, current)
     if learned is None:
         return (
             f"{given}: cannot tell which images it has learned from; see to it that this run tests on others."
         )
-    measured = learned & {*here.split.val, *here.split.test}
+    measured = learned & {*current.split.val, *current.split.test}
     if measured:
         raise UserError(
             f"{given}: has learned from {len(measured)} images that this run measures its result on, for example "
             f"{min(measured)}. Give a network that has not seen them."
         )
-    hidden = learned & {*here.split.unlabeled} - {*here.split.labeled}
+    hidden = learned & {*current.split.unlabeled} - {*current.split.labeled}
     if not hidden:
         return None
     return (
@@ -355,22 +357,23 @@ def _learned_remark(given: str, file: Path, here: CurrentRun) -> str | None:
     )
 
 
-def _learned(file: Path, here: CurrentRun) -> set[str] | None:
-    """Ids of this dataset whose labels a network has learned, itself or as one that it began as.
+def _learned(file: Path, current: CurrentRun) -> set[str] | None:
+    """Return the ids of this dataset whose labels a network has learned, in its run or in one that this began with.
 
     Returns:
-        None where that cannot be told: there is no run, or its split can't be made again.
+        ``None`` where they are not known: there is no run, or its split can't be made again.
     """
     run = next((run for folder in file.parents if (run := StoredRun(folder)).has_config), None)
     if run is None:
         return None
     try:
         began = run.config.get(INITIAL)
-        learned = set() if began is None else _learned(network_file(str(began)), here)
-        if learned is None or run.settings.get("dataset.name") != here.settings.get("dataset.name"):
+        learned = set() if began is None else _learned(network_file(str(began)), current)
+        if learned is None or run.settings.get("dataset.name") != current.settings.get("dataset.name"):
             return learned
-        split = build.split(run.config, here.dataset)
+        split = build.split(run.config, current.dataset)
     except UserError:
         return None
+    # Made again from today's files: the split counts only if it is the one that the run has recorded.
     hashes = (run.summary or {}).get("split_sha256") or {}
     return learned | {*split.labeled} if split.sha256["labeled"] == hashes.get("labeled") else None

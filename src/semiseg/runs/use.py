@@ -1,4 +1,4 @@
-"""Finished runs in use: their data, their networks, and how these are applied."""
+"""Finished runs in use: their data, their networks, and the settings by which these are applied."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class FinishedRun:
     """A finished run.
 
     Args:
-        path: the run directory.
-        config: its resolved config.
+        path: run directory.
+        config: resolved config.
         summary: content of ``summary.json``.
     """
 
@@ -40,14 +40,14 @@ class FinishedRun:
     summary: dict[str, Any]
 
     def evaluator(self) -> EvaluatorSettings:
-        """How the run evaluated its networks."""
+        """Return the settings by which the run evaluated its networks."""
         return build.settings(EvaluatorSettings, self.config["evaluator"])
 
     def data(self, root: str | None = None) -> tuple[SegDataset, Split]:
         """Build the dataset and the split as the run had them.
 
         Args:
-            root: where the files are now; ``None`` looks where they were.
+            root: folder of the files; ``None`` takes the one in the config.
 
         Raises:
             UserError: a root for a dataset that reads no files.
@@ -61,7 +61,7 @@ class FinishedRun:
             config = {**config, "dataset": {**config["dataset"], "root": root}}
         dataset = build.dataset(config)
         split = build.split(config, dataset)
-        # Only then images may have been left out, and finding them again takes reading all of them.
+        # Only then may images have been left out, and to find them again all are read.
         if getattr(dataset, "skip_bad", False):
             split = check_files(dataset, split).split
         return dataset, split
@@ -70,7 +70,7 @@ class FinishedRun:
         """Return the file of a network.
 
         Args:
-            name: "reported" for the one whose numbers the run reported, "best" or "last" of the fit that it
+            name: name: "reported" for the network whose numbers the run reported, "best" or "last" of the fit that it
                 came from, or the path of a file.
 
         Raises:
@@ -88,8 +88,8 @@ class FinishedRun:
         return (self.path / str(last)).with_name(f"{name}.pt")
 
     def network(self, name: str, device: torch.device) -> tuple[Network, dict[str, Any]]:
-        """Load a network onto a device, laid out as in training; returns it with its bundle."""
-        # Imported here, so that a command that is given no run says so quickly.
+        """Load a network onto a device in the memory format of training; return it with its bundle."""
+        # Imported only now, so that a command without a run says so quickly.
         import torch
 
         from semiseg.engine.checkpoint import load_bundle
@@ -119,7 +119,7 @@ def open_run(path: Path) -> FinishedRun:
 
 
 def compute_as(run: FinishedRun) -> None:
-    """Choose threads and algorithms as the run did."""
+    """Use the threads and algorithms of the run, so that its numbers come out again."""
     import torch
 
     trainer = run.config["trainer"]
@@ -154,7 +154,7 @@ def change(
     scales: list[float] | None = None,
     flip: bool | None = None,
 ) -> EvaluatorSettings:
-    """Return settings with what is given replaced; padding of whole images goes with ``mode="slide"``.
+    """Return settings with the given values; ``None`` keeps one, and ``mode="slide"`` removes padding of whole images.
 
     Raises:
         UserError: a window for whole images, or a value that is wrong, by itself or with the others.
@@ -171,7 +171,7 @@ def change(
 
 
 def describe(settings: EvaluatorSettings) -> str:
-    """Say in a few words how networks are applied."""
+    """Describe in a few words how networks are applied."""
     words = ["whole images" if settings.mode == "whole" else f"windows of {settings.window} pixels"]
     if settings.resize_to is not None:
         words.append("resized to " + "x".join(map(str, settings.resize_to)))

@@ -1,1 +1,1 @@
-"""What networks learn to predict: how it is predicted, measured and drawn."""
+"""Tasks, the kinds of prediction that networks learn: predicting, measuring and drawing."""

@@ -53,15 +53,15 @@ def evaluate(
     resize, predictions are compared with the resized masks.
 
     Args:
-        network: what is evaluated; it must be on ``device``.
+        network: network to evaluate, on ``device``.
         dataset: images and masks.
         ids: images to count; each must have a mask.
-        settings: how the network is applied and how absent classes count.
-        device: where to compute.
-        stop: called before each batch; may raise to leave.
+        settings: settings by which the network is applied and absent classes count.
+        device: device of the computation.
+        stop: function that is called before each batch and may raise to end the evaluation; ``None`` calls nothing.
         precision: "fp32", or "bf16" for autocast.
-        watch: is given predictions and masks, integers ``(N, H, W)`` on the device, batch by batch in the order of
-            the ids.
+        watch: function of predictions and masks, integers ``(N, H, W)`` on the device, called for each batch in the
+            order of the ids; ``None`` calls nothing.
 
     Raises:
         UserError: an image without a mask, or with one of another size.
@@ -93,20 +93,19 @@ def pseudo_label_quality(
 ) -> Metrics | None:
     """Compare predictions or stored labels with hidden masks, where there are any.
 
-    Images without a mask are left out, and so are bad masks, of which each is warned about once; hidden
-    masks never stop a run.
+    Images without a mask are left out, and so are bad masks, each with one warning; hidden masks never stop a run.
 
     Args:
-        source: a network on ``device``, or labels; images that these lack are left out.
+        source: network on ``device``, or stored labels; images without such a label are left out.
         dataset: images and masks.
-        ids: see ``quality_ids``.
-        settings: as for ``evaluate``.
-        device: where to compute.
-        stop: called before each batch or image; may raise to leave.
+        ids: images to compare, see ``quality_ids``.
+        settings: settings as for ``evaluate``.
+        device: device of the computation.
+        stop: function that is called before each batch or image and may raise to end it; ``None`` calls nothing.
         precision: "fp32", or "bf16" for autocast.
 
     Returns:
-        None where no image has a usable mask; ``coverage`` says how many pixels have a pseudo-label.
+        ``None`` where no image has a usable mask; ``coverage`` is the share of pixels with a pseudo-label.
     """
     usable = 0
 
@@ -122,6 +121,7 @@ def pseudo_label_quality(
         pairs = ((image, mask) for _, image, mask in readable(ids))
         metrics = _count(source, pairs, dataset, settings, device, stop, precision)
         return metrics if usable else None
+    # On the CPU, where stored labels are read: moving them would take longer than counting.
     matrix = _matrix(dataset, settings, torch.device("cpu"))
     stored = set(source.ids)
     for image_id, _, mask in readable([image_id for image_id in ids if image_id in stored]):
@@ -195,6 +195,7 @@ def _matrix(dataset: SegDataset, settings: EvaluatorSettings, device: torch.devi
 def _at_size(images: Tensor, truth: Tensor, settings: EvaluatorSettings) -> tuple[Tensor, Tensor]:
     if settings.resize_to is None:
         return images, truth
+    # Floats, since torch resizes no int64; class numbers are exact in them.
     labels = F.interpolate(truth[:, None].float(), settings.resize_to, mode="nearest")
     return resized(images, settings), labels[:, 0].to(truth.dtype)
 
@@ -229,7 +230,7 @@ def _true_pair(dataset: SegDataset, image_id: str) -> tuple[Array, Array]:
 
 
 def _hidden_pair(dataset: SegDataset, image_id: str) -> tuple[Array, Array] | None:
-    """Read an image and its hidden mask; None where there is no usable mask."""
+    """Read an image and its hidden mask; ``None`` where there is no usable mask."""
     try:
         mask = dataset.mask(image_id)
         if mask is None:
@@ -246,6 +247,7 @@ def _hidden_pair(dataset: SegDataset, image_id: str) -> tuple[Array, Array] | No
         message = (
             f"The hidden mask of unlabeled image '{image_id}' is left out of pseudo-label quality: {error}"
         )
+        # Every evaluation of a run reads the same masks.
         if message not in _reported:
             _reported.add(message)
             log.warning(message)

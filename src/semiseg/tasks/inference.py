@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 
 EXACT_DENOMINATOR = 1024
-"""Multiples of a fraction with such a power of 2 below are exact as floats too; whole numbers are simpler to follow."""
+"""Largest denominator, a power of 2, of scales whose sizes are computed in whole numbers, as exact as in floats."""
 
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode and every module of it back into its own mode at the end."""
+    """Put a network into evaluation mode, and restore the mode of each of its modules at the end."""
+    # Each by itself: a method may keep some modules of a training network in evaluation mode.
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -53,9 +54,9 @@ def predict(network: Network, images: Tensor, settings: EvaluatorSettings, preci
     recorded and no random number drawn.
 
     Args:
-        network: on the device of the images.
+        network: network on the device of the images.
         images: images of one size.
-        settings: size, whole image or windows, padding, scales, mirror.
+        settings: settings of size, whole images or windows, padding, scales and mirroring.
         precision: "fp32", or "bf16" for autocast; the result is float32 in both cases.
 
     Raises:
@@ -97,7 +98,7 @@ def predict_with_confidence(
 def labels_and_probabilities(
     network: Network, images: Tensor, settings: EvaluatorSettings, precision: str = "fp32"
 ) -> tuple[Tensor, Tensor]:
-    """Return the labels of ``predict_labels`` and the probabilities of ``predict``; arguments as there.
+    """Return the labels of ``predict_labels`` and the probabilities of ``predict``, with the same arguments.
 
     The network sees every view once, in the mode that it is in, and gradients are recorded where that is on.
     ``torch.export`` can follow this for images whose number and size it leaves open, except for windows.
@@ -130,7 +131,7 @@ def _mean_of_views(network: Network, images: Tensor, settings: EvaluatorSettings
 
 
 def _has_views(images: Tensor, settings: EvaluatorSettings) -> bool:
-    """Whether a prediction is put together from views that are resized or mirrored."""
+    """Whether a prediction is averaged over views that are resized or mirrored."""
     moved = settings.resize_to is not None and not _equal(images.shape[-2:], settings.resize_to)
     return moved or settings.flip or list(settings.scales) != [1.0]
 
@@ -143,7 +144,7 @@ def window_spans(length: int, window: int, stride: float) -> list[tuple[int, int
     Args:
         length: pixels of the axis.
         window: pixels of a window.
-        stride: up to 1 a share of the window (rounded up to pixels), else pixels.
+        stride: distance of the windows: up to 1 a share of the window (rounded up to pixels), else pixels.
     """
     step = math.ceil(window * stride) if stride <= 1 else int(stride)
     ends = [min(start * step + window, length) for start in range(math.ceil((length - window) / step) + 1)]
@@ -193,18 +194,23 @@ def _logits(
     def forward(x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
             result: Tensor = network(x)
+        # Windows and scales add up many maps, which 8 bits of mantissa would round away.
         return result.float() if result.dtype == torch.bfloat16 else result
 
     height, width = images.shape[-2:]
     if settings.mode == "whole":
         margins = _margins(height, width, settings, network.size_multiple)
-        return _cropped(forward(_pad(images, margins, settings.pad_value)), margins), 1.0
+        maps = forward(_pad(images, margins, settings.pad_value))
+        # A slice would make torch.export decide whether it is the whole map.
+        if not _equal(margins, (0, 0, 0, 0)):
+            maps = F.pad(maps, [-margin for margin in margins])
+        return maps, 1.0
 
     window = settings.window
     require_multiple("evaluator.window", [window], network.size_multiple)
     left, right, top, bottom = _centered(height, width, window, window)
     if max(height, width) <= window:
-        # One window: zeros after normalization. Below: zeros before it. Both as CPS evaluates.
+        # One window: zeros after normalization. Several windows: zeros before it. Both as CPS evaluates.
         padded = _pad_with_mean(images, (left, right, top, bottom), network.convention)
         return forward(padded)[..., top : top + height, left : left + width], 1.0
     padded = F.pad(images, (left, right, top, bottom))
@@ -252,7 +258,7 @@ def _pad(images: Tensor, margins: tuple[int, int, int, int], value: str) -> Tens
     if value != "reflect":
         return F.pad(images, margins)
     height, width = images.shape[-2:]
-    # An exported network finds out by itself.
+    # Sizes that torch.export leaves open are checked when the exported network runs.
     known = isinstance(height, int) and isinstance(width, int)
     if known and (max(margins[:2]) >= width or max(margins[2:]) >= height):
         raise UserError(
@@ -260,12 +266,6 @@ def _pad(images: Tensor, margins: tuple[int, int, int, int], value: str) -> Tens
             "Use evaluator.pad_value=zero or a smaller evaluator.pad_to."
         )
     return F.pad(images, margins, mode="reflect")
-
-
-def _cropped(maps: Tensor, margins: tuple[int, int, int, int]) -> Tensor:
-    """Undo ``_pad``."""
-    # A slice would make torch.export decide whether it is the whole map.
-    return maps if _equal(margins, (0, 0, 0, 0)) else F.pad(maps, [-margin for margin in margins])
 
 
 def _pad_with_mean(images: Tensor, margins: tuple[int, int, int, int], convention: InputConvention) -> Tensor:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a confusion matrix says; all shares are 0-1, NaN where nothing was counted.
+    """Scores of a confusion matrix; all shares are 0-1, NaN where nothing was counted.
 
     Args:
         miou: mean IoU over the classes (see ``ConfusionMatrix`` for absent ones and rounding).
-        iou: TP / (TP + FP + FN) of each class; None for a class in neither truth nor prediction.
+        iou: TP / (TP + FP + FN) of each class; ``None`` for a class in neither truth nor prediction.
         accuracy: share of the counted pixels that are predicted right.
         confusion: pixels by true class (rows) and predicted class (columns).
         coverage: share of the pixels with a true class that have a predicted class; 1 for a network,
@@ -47,12 +47,12 @@ class ConfusionMatrix:
     A pixel counts where its target is in ``[0, num_classes)`` and is not ``ignore_index``.
 
     Args:
-        num_classes: K.
-        absent: what a class in neither truth nor prediction does to the mean: ``"skip"`` leaves it out
-            (ST++, CPS), ``"zero"`` counts it as 0 (CAC).
-        decimals: digits that the mean IoU is rounded to, as CAC does before it compares and logs; None keeps all.
+        num_classes: number of classes K.
+        absent: rule for a class in neither truth nor prediction: ``"skip"`` leaves it out of the mean (ST++, CPS),
+            ``"zero"`` counts it as 0 (CAC).
+        decimals: digits that the mean IoU is rounded to, as CAC does before it compares and logs; ``None`` keeps all.
         ignore_index: target value that is never counted.
-        device: where the counts are kept; the tensors given to ``update`` must be there.
+        device: device of the counts, and of the tensors that ``update`` gets.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ConfusionMatrix:
         self.absent = absent
         self.decimals = decimals
         self.ignore_index = ignore_index
-        # One more row and column take what is no class, so that no pixel has to be selected.
+        # One more row and column count values that are no class, so that no pixel has to be selected.
         self._counts = torch.zeros((num_classes + 1) ** 2, dtype=torch.int64, device=device)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
@@ -85,7 +85,7 @@ class ConfusionMatrix:
         return result.masked_fill(outside, self.num_classes)
 
     def compute(self) -> Metrics:
-        """Read the counts."""
+        """Compute the scores of the pixels counted so far."""
         counts = self._counts.view(self.num_classes + 1, -1).cpu()
         rows, matrix = counts[:-1], counts[:-1, :-1]
         hits = matrix.diagonal()

@@ -19,7 +19,7 @@ PANELS = ("image", "truth", "prediction", "confidence")
 
 
 def sample_ids(ids: Sequence[str], count: int) -> tuple[str, ...]:
-    """Choose ``count`` ids at equal distances; the same ones in every run."""
+    """Choose ``count`` ids at equal distances, the same in every run."""
     count = min(count, len(ids))
     return tuple(ids[index * len(ids) // count] for index in range(count))
 
@@ -92,7 +92,7 @@ def split_panels(picture: Image.Image) -> dict[str, Image.Image]:
 
 
 def write_samples(folder: Path, samples: Sequence[Sample], info: DatasetInfo) -> list[Path]:
-    """Write a PNG per sample into ``folder`` and return the files; the same sample has the same name again."""
+    """Write a PNG of each sample into ``folder`` and return the files; a sample always has the same file name."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for number, sample in enumerate(samples):

@@ -26,12 +26,12 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Tiling:
-    """How pictures are cut into tiles.
+    """Way to cut pictures into tiles.
 
     Args:
         side: largest height and width of a tile in pixels.
         overlap: pixels that neighbors share at least; a quarter of the side at most.
-        above: pictures of more pixels than this are cut.
+        above: number of pixels above which a picture is cut.
 
     Raises:
         UserError: a side below 8 pixels, or an overlap that is negative or more than a quarter of the side.
@@ -78,13 +78,13 @@ def predict_tiled(
     tile, of which the network sees one side only, do not count.
 
     Args:
-        network: on ``device``.
-        image: ``(H, W, 3) uint8`` RGB, in ordinary memory.
-        settings: how each tile is predicted.
+        network: network on ``device``.
+        image: picture ``(H, W, 3) uint8`` RGB, in ordinary memory.
+        settings: settings by which each tile is predicted.
         tiling: size of the tiles.
-        device: where the network is.
+        device: device of the network.
         precision: "fp32", or "bf16" for autocast.
-        between: called before each tile; may raise to leave.
+        between: function that is called before each tile and may raise to stop.
 
     Returns:
         Label ``(H, W) uint8`` and confidence ``(H, W) float32``.
@@ -97,7 +97,7 @@ def predict_tiled(
     with torch.inference_mode():
         for row, (top, bottom) in enumerate(rows):
             lower = _next_start(rows, row)
-            beside: Tensor | None = None
+            before: Tensor | None = None
             below: list[Tensor] = []
             for column, (left, right) in enumerate(columns):
                 between()
@@ -105,10 +105,11 @@ def predict_tiled(
                     network, to_batch([image[top:bottom, left:right]], device), settings, precision
                 )[0]
                 maps = maps * (down[row][:, None] * across[column])
-                if beside is not None:
-                    maps[..., : beside.shape[-1]] += beside
+                if before is not None:
+                    maps[..., : before.shape[-1]] += before
                 inner = _next_start(columns, column)
-                beside = maps[..., inner - left :].clone()
+                # A copy: a view would keep the maps of the whole tile in memory.
+                before = maps[..., inner - left :].clone()
                 done = maps[..., : inner - left]
                 if above is not None:
                     done[:, : above.shape[1]] += above[..., left:inner]
@@ -121,17 +122,18 @@ def predict_tiled(
 
 
 def _next_start(spans: list[Span], index: int) -> int:
-    """Where the next tile begins; the end of the last one."""
+    """Return the start of the next tile; for the last one its end."""
     return spans[index + 1][0] if index + 1 < len(spans) else spans[index][1]
 
 
 def _weights(spans: list[Span], device: torch.device) -> list[Tensor]:
     """Return the weight of each tile at each of its pixels along an axis; they add up to 1 everywhere."""
     weights = [torch.ones(end - start, device=device) for start, end in spans]
-    for (former, (_, end)), (latter, (start, _)) in pairwise(enumerate(spans)):
+    for (first, (_, end)), (second, (start, _)) in pairwise(enumerate(spans)):
         shared = end - start
         place = (torch.arange(shared, device=device) + 0.5) / max(shared, 1)
         rising = (2 * place - 0.5).clamp(0, 1)
-        weights[latter][:shared] = rising
-        weights[former][len(weights[former]) - shared :] = 1 - rising
+        weights[second][:shared] = rising
+        # Counted from the front, since [-0:] would be the whole tile where nothing is shared.
+        weights[first][len(weights[first]) - shared :] = 1 - rising
     return weights
