@@ -1,1 +1,1 @@
-"""Training methods: one file each, to be read beside its paper."""
+"""Training methods: one file each, to be read together with its paper."""

@@ -1,7 +1,7 @@
 """Directional context-aware consistency (CAC, arXiv 2106.14133): two crops of an image agree where they overlap.
 
-Comments name what the published code (dvlab-research/Context-Aware-Consistency) calls a part of it. All of a step is
-its models/model.py, CAC.forward().
+Comments give the names of the published code (dvlab-research/Context-Aware-Consistency). A whole step is its
+models/model.py, CAC.forward().
 """
 
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -38,16 +38,16 @@ HEAD = "projector"
 """Name of the head whose features are compared."""
 
 PROBE = 128
-"""Side of the image that a network's stride is found with."""
+"""Side of the image by which the stride of a network's maps is found."""
 
 
 @record
 class CAC(LabeledLossSettings):
     """Directional context-aware consistency.
 
-    The defaults are the authors' code where it is the method that their results come from, and its correction
-    where it is an accident of their setup: ``replay=True`` and ``iterations_per_epoch=1157`` repeat the latter,
-    ``groups=W`` (2 GPUs on VOC, 4 on Cityscapes) the average over GPUs.
+    The defaults follow the authors' code. Side effects of their setup are off by default: ``replay=True`` and
+    ``iterations_per_epoch=1157`` repeat their data loader, ``groups=W`` (2 GPUs on VOC, 4 on Cityscapes) the
+    average over GPUs.
     """
 
     weight: Annotated[float, Ge(0)] = 0.1
@@ -55,21 +55,21 @@ class CAC(LabeledLossSettings):
     temperature: Annotated[float, Gt(0)] = 0.1
     """Divisor of the cosines."""
     positive_threshold: Annotated[float, Ge(0), Lt(1)] = 0.75
-    """Confidence that the target of a cell has to exceed."""
+    """Confidence that the target of a cell must exceed."""
     normalizer: Normalizer = "anchors"
     """Cells that the mean is over: those that learn ("anchors"), as the published code divides, or all common ones
     ("overlap"), as the paper does."""
     bank_steps: Annotated[int, Ge(0)] = 1
-    """Earlier steps whose features are negatives beside those of the running one. Published: 1, on VOC with ResNet-101
-    2, on Cityscapes 0."""
+    """Number of earlier steps whose features are negatives too. Published: 1, on VOC with ResNet-101 2, on Cityscapes
+    0."""
     selected: Count | None = None
-    """Number of cells of each crop batch (and group) that become negatives, at random; ``null`` takes all, to which the
-    published numbers 6400 and 16200 amount."""
+    """Number of cells of each crop batch (and group) that become negatives, at random; ``null`` takes all, as the
+    published numbers 6400 and 16200 do."""
     warmup_epochs: Annotated[int, Ge(0)] = 5
-    """First epochs with the supervised loss alone."""
+    """Number of first epochs with the supervised loss alone."""
     groups: Count = 1
-    """Equal parts of a batch whose contrastive losses are averaged apart, then over the parts. Published: the GPUs, 2
-    on VOC, 4 on Cityscapes."""
+    """Number of equal parts of a batch whose contrastive losses are averaged alone, then over the parts. Published: the
+    GPUs, 2 on VOC, 4 on Cityscapes."""
     downsample: bool = True
     """Average of the decoder's map over 2 x 2 cells before it is projected and classified; false for decoders that end
     at stride 8."""
@@ -104,6 +104,7 @@ class CAC(LabeledLossSettings):
     def run(self, lab: Lab) -> Network:
         """Train one network and return it."""
         model = lab.network("model")
+        # Before the fit, so that the optimizer gets its parameters, and after the network, whose draws stay the same.
         model.attach(HEAD, Projector(model.feature_channels, model.feature_channels, self.projection))
         augment, trainer = lab.augment, lab.trainer
         stride = map_stride(model, self.downsample)
@@ -123,7 +124,7 @@ class CAC(LabeledLossSettings):
         return lab.fit("train", CACLearner(model, bank, self, stride), streams).selected
 
     def _capacity(self, trainer: TrainerSettings, cells: int) -> int:
-        """Entries of the bank: both crops of all steps that it keeps, over all ranks."""
+        """Return the entries of the bank: cells of both crops of all steps that it keeps, over all ranks."""
         parts = trainer.accumulate * self.groups
         available = trainer.unlabeled_batch_size // parts * cells
         if self.selected is not None and self.selected > available:
@@ -145,10 +146,10 @@ class CACLearner(Learner):
     and confidences of the crops carry no gradient. They come from the training pass itself, with dropout.
 
     Args:
-        model: the network, with the head "projector".
-        bank: remembered features of the crops, all cells of both and not their overlap alone; the negatives.
-        method: the settings.
-        stride: pixels of a crop that a cell of the compared maps stands for.
+        model: network with the head "projector".
+        bank: stored features of all cells of both crops, not their overlap alone; the negatives.
+        method: settings.
+        stride: side of a cell of the compared maps, in pixels of a crop.
     """
 
     def __init__(self, model: Network, bank: "FeatureBank", method: CAC, stride: int) -> None:
@@ -173,6 +174,7 @@ class CACLearner(Learner):
         pair = batch["unlabeled"]
         maps = [self.encode(pair[f"image_{view}"]) for view in (1, 2)]
         views = [self.look(features) for features in maps]
+        # Before the contrast: cells of the running step are negatives too.
         self.remember(views[0], views[1], progress)
         *places, inside = common_cells(pair, (maps[0].shape[2], maps[0].shape[3]), self.stride)
         confidence = [view.confidence[cells] for view, cells in zip(views, places, strict=True)]
@@ -200,6 +202,7 @@ class CACLearner(Learner):
     def look(self, features: Tensor) -> "Cells":
         """Project and classify maps; cells are counted over images, rows and columns."""
         projected: Tensor = self.model.heads[HEAD](features)
+        # The bank holds float32, and cosines near 1 need more than 8 bits.
         if projected.dtype in (torch.bfloat16, torch.float16):
             projected = projected.float()
         with torch.no_grad():
@@ -210,13 +213,13 @@ class CACLearner(Learner):
 
     @torch.no_grad()
     def remember(self, one: "Cells", two: "Cells", progress: Progress) -> None:
-        """Put cells of both crops, group by group, into the bank."""
+        """Add cells of both crops to the bank, group by group."""
         groups, selected = self.method.groups, self.method.selected
         pairs = list(zip(one.parts(groups), two.parts(groups), strict=True))
         features = torch.stack([view.features for pair in pairs for view in pair])
         labels = torch.stack([view.labels for pair in pairs for view in pair])
         if selected is not None:
-            # A group lies on one rank: one row for each of its two crops.
+            # A group is on one rank: one row for each of its two crops.
             total, rows = own_rows(progress, len(labels))
             generator = torch_generator(progress, "negatives", labels.device)
             keys = torch.rand((total, labels.shape[1]), generator=generator, device=labels.device)[rows]
@@ -232,9 +235,9 @@ class CACLearner(Learner):
         """Compare both views with each other and with the bank, group by group.
 
         Args:
-            views: all cells of both.
-            places: cell numbers ``(P,)`` in both; entry i of both shows the same place.
-            counted: ``(P,) bool``, the entries to compare.
+            views: all cells of both views.
+            places: cell numbers ``(P,)`` in each view; entry i of both shows the same place.
+            counted: mask ``(P,) bool`` of the entries to compare.
         """
         method, found = self.method, []
         for cells_1, cells_2, chosen in zip(
@@ -266,12 +269,12 @@ class CACLearner(Learner):
 
 
 class Cells(NamedTuple):
-    """What a network finds at the P cells of a batch of maps, or at some of them.
+    """Outputs of a network at the P cells of a batch of maps, or at some of them.
 
     Args:
-        features: ``(P, D)``, projected to length 1, with gradient.
-        labels: ``(P,) int64``, the predicted classes.
-        confidence: ``(P,)``, their probabilities.
+        features: projected features ``(P, D)`` of length 1, with gradient.
+        labels: predicted classes ``(P,) int64``.
+        confidence: probabilities ``(P,)`` of these classes.
     """
 
     features: Tensor
@@ -290,11 +293,11 @@ class Cells(NamedTuple):
 class FeatureBank(nn.Module):
     """A memory of features and their labels over steps and ranks, as buffers: a checkpoint holds it.
 
-    The newest entries that were pushed, oldest first; published code: feature_bank and pseudo_label_bank.
+    It holds the newest entries, oldest first; published code: feature_bank and pseudo_label_bank.
 
     Args:
-        capacity: entries that it holds; of all ranks together.
-        channels: D of a feature.
+        capacity: number of entries that it holds, of all ranks together.
+        channels: channels D of a feature.
     """
 
     features: Tensor
@@ -314,7 +317,7 @@ class FeatureBank(nn.Module):
 
     @property
     def valid(self) -> Tensor:
-        """``(capacity,) bool``: entries that exist; they come first."""
+        """Mask ``(capacity,) bool`` of the entries that exist; they come first."""
         return torch.arange(self.capacity, device=self.filled.device) < self.filled
 
     @property
@@ -324,11 +327,11 @@ class FeatureBank(nn.Module):
 
     @torch.no_grad()
     def push(self, features: Tensor, labels: Tensor) -> None:
-        """Append entries, those of all ranks in their order; the oldest ones make room.
+        """Append entries of all ranks in their order, and drop the oldest where the bank is full.
 
         Args:
-            features: ``(n, D)`` floating point, the same n on all ranks.
-            labels: ``(n,)`` integers.
+            features: features ``(n, D)``, floating point, with the same n on all ranks.
+            labels: labels ``(n,)``, integers.
 
         Raises:
             ValueError: more entries than the capacity.
@@ -339,7 +342,7 @@ class FeatureBank(nn.Module):
         count, capacity = len(labels), self.capacity
         if count > capacity:
             raise ValueError(f"{count} entries do not fit into a bank of {capacity}")
-        # All of this stays on the device: how full the bank is would make the host wait.
+        # Computed on the device: to read how full the bank is, the host would have to wait.
         places = torch.arange(capacity, device=labels.device)
         dropped = (self.filled + count - capacity).clamp_min(0)
         moved = (places + dropped).clamp_max(capacity - 1)
@@ -353,14 +356,14 @@ def common_cells(pair: dict[str, Any], size: tuple[int, int], stride: int) -> tu
     """Find where the maps of two overlapping crops show the same place.
 
     Args:
-        pair: a batch of ``OverlapCrops``: ``box_1``, ``box_2`` ``(N, 4) int64``, ``flip_1``, ``flip_2`` ``(N,) bool``.
+        pair: batch of ``OverlapCrops``: ``box_1``, ``box_2`` ``(N, 4) int64``, ``flip_1``, ``flip_2`` ``(N,) bool``.
         size: height and width of the maps.
-        stride: pixels of a crop that a cell stands for.
+        stride: side of a cell in pixels of a crop.
 
     Returns:
         Two cell numbers ``(N * h * w,) int64``, counted over images, rows and columns of the maps as they are (after
         flipping), and whether each such pair of cells lies inside the common part. The shapes do not depend on the
-        boxes: outside of it the numbers are any.
+        boxes: outside of the common part the numbers mean nothing.
     """
     height, width = size
     box_1, box_2 = (pair[name][:, :, None, None] // stride for name in ("box_1", "box_2"))
@@ -378,13 +381,13 @@ def common_cells(pair: dict[str, Any], size: tuple[int, int], stride: int) -> tu
 
 
 def map_stride(model: Network, downsample: bool) -> int:
-    """Pixels that a cell of the compared maps stands for, found by one pass in evaluation mode.
+    """Return the side of a cell of the compared maps in pixels, found by one pass in evaluation mode.
 
     Raises:
         UserError: cells of the network's maps are no whole number of pixels.
     """
     training = model.training
-    model.eval()
+    model.eval()  # batch norm would count this image in its statistics, or refuse a single one
     device = next(model.parameters()).device
     with torch.no_grad():
         cells = model.features(torch.zeros(1, 3, PROBE, PROBE, dtype=torch.uint8, device=device)).shape[-1]
@@ -398,7 +401,7 @@ def map_stride(model: Network, downsample: bool) -> int:
 
 
 def _averaged(parts: list[SumCount]) -> SumCount:
-    """Means of the parts and their number, so that the quotient is the mean of the means."""
+    """Return the sum of the means and their number, so that the quotient is the mean of the means."""
     means = torch.stack([each.mean for each in parts])
     return SumCount(means.sum(), torch.full((), len(parts), dtype=torch.int64, device=means.device))
 
@@ -418,11 +421,7 @@ def _check_crop(crop: tuple[int, int], stride: int) -> None:
 
 
 def _crops(augment: Augmentation, stride: int) -> OverlapCrops:
-    """Return the view of unlabeled images: ``augment.pair``, or two crops with size, scale and colors of the others.
-
-    Raises:
-        UserError: cells do not fill the crops, or these are not shifted by whole cells.
-    """
+    """Return the view of unlabeled images: ``augment.pair``, or two crops with size, scale and colors of the others."""
     view = augment.pair
     if view is None:
         _check_crop(augment.geometry.size, stride)

@@ -95,6 +95,7 @@ class CPS(LabeledLossSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train both networks together and return the first, or the better one."""
+        # They teach each other only as long as they differ.
         branches = lab.network("branch_1"), lab.network("branch_2", differs_from="branch_1")
         learner = CPSLearner(*branches, self)
         ids, view = lab.split.unlabeled, lab.augment.weak
@@ -123,7 +124,7 @@ class CPSLearner(Learner):
 
     Args:
         branch_1: network that is evaluated.
-        branch_2: its partner, with other initial weights.
+        branch_2: other network, with other initial weights.
         method: settings; with ``merge`` the batch norms of both networks are converted.
     """
 
@@ -198,7 +199,7 @@ class CPSLearner(Learner):
         return labeled, SumCount(total_1 + total_2, count), _statistics(*teachers)
 
     def _pass(self, branch: Network, one: Tensor, other: Tensor) -> list[Tensor]:
-        """Logits of two batches of images, whose statistics stay apart."""
+        """Return the logits of two batches of images, which batch norm keeps apart."""
         if not self.method.merge:
             return [branch(one), branch(other)]
         return list(branch(torch.cat([one, other])).chunk(2))
@@ -215,9 +216,10 @@ class CPSLearner(Learner):
 
 
 def _masks(images: Tensor, progress: Progress) -> Tensor:
-    """CutMix masks for a batch of images, on their device without waiting for it."""
+    """Return CutMix masks for a batch of images, on their device without waiting for it."""
     # Published code: CPS+CutMix, mask_gen.py, BoxMaskGenerator
     height, width = images.shape[-2:]
+    # Drawn for all ranks and cut: the masks of an image must not depend on how many processes share the batch.
     total, rows = own_rows(progress, len(images))
     masks = box_masks(step_generator(progress, "cutmix"), total, (height, width))[rows]
     if images.device.type == "cuda":
@@ -226,7 +228,7 @@ def _masks(images: Tensor, progress: Progress) -> Tensor:
 
 
 def _thin(maps: Tensor) -> Tensor:
-    """The pixels that statistics look at, without gradient."""
+    """Return the pixels that logged statistics are computed on, without gradient."""
     return maps.detach()[..., ::STATISTICS_STRIDE, ::STATISTICS_STRIDE]
 
 

@@ -1,7 +1,7 @@
 """Dynamic mutual training (DMT, arXiv 2004.08514): two networks label for each other and doubt each other's labels.
 
-Comments name what the published code (voldemortX/DST-CBC, folder segmentation/) calls a part of it. The ablations of
-the paper are other values of the same settings; DMTC is ``DMT`` with two other steps.
+Comments give the names of the published code (voldemortX/DST-CBC, folder segmentation/). The ablations of the paper are
+other values of the same settings; DMTC is ``DMT`` with two other steps.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,10 +46,10 @@ Kind = Literal["baseline", "phase"]
 class DMT(LabeledLossSettings):
     """Dynamic mutual training of two partners, a and b, and its ablations.
 
-    Both partners first learn the labeled images alone. Then, in each phase, the partner's network of the phase
-    before labels all unlabeled images, of which the most confident share of every class is kept, and each
-    network goes on from its own of the phase before, with a fresh optimizer and schedule. The networks that label
-    and go on are those that ``trainer.select`` names. The loss of labeled pixels is that of the baselines; the
+    Both partners first learn the labeled images alone. Then, in each phase, the partner's network of the previous
+    phase labels all unlabeled images, of which the most confident share of every class is kept, and each network
+    continues from its own of the previous phase, with a fresh optimizer and schedule. The networks that label and
+    continue are those that ``trainer.select`` names. The loss of labeled pixels is that of the baselines; the
     phases weight pixels by the method's own rule.
 
     ==============  ============  =============  =================
@@ -64,9 +64,9 @@ class DMT(LabeledLossSettings):
     """
 
     partners: Literal[1, 2] = 2
-    """Networks: 2, or 1 that labels for itself (CBST with both exponents 0, DST)."""
+    """Number of networks: 2, or 1 that labels for itself (CBST with both exponents 0, DST)."""
     difference: Literal["initialization", "data"] = "initialization"
-    """What makes the partners disagree: their "initialization", or "data": the baselines learn two overlapping samples
+    """Difference between the partners: their "initialization", or "data": the baselines learn two overlapping samples
     of the labeled images, 80 % each."""
     weights_a: Annotated[str | None, Mark(role="file", first_fit=True)] = None
     """Initial backbone weights of partner a, published: coco; ``null`` takes ``backbone.weights``."""
@@ -193,14 +193,14 @@ class DMT(LabeledLossSettings):
         if self.variant == "online":
             return self._phase(lab, "online", fits["a"], lab.split.never_labeled).selected
         for phase, ratio in enumerate(self.ratios, start=1):
-            # Both halves of a phase start from the phase before, so that their order is of no account.
+            # Both halves of a phase start from the previous phase, so their order does not matter.
             fits = {tag: self._half(lab, phase, ratio, tag, fits) for tag in self.tags}
         return self._reported(fits).selected
 
     def network(self, lab: Lab, tag: str) -> Network:
         """Build the network that a baseline begins with."""
         weights = {"a": self.weights_a, "b": self.weights_b}[tag]
-        # Partners that learn different data may begin alike, as published with two networks of COCO.
+        # Partners that learn different data may begin with equal weights, as published with two networks of COCO.
         partner = "a" if tag == "b" and self.difference == "initialization" else None
         return lab.network(tag, weights, differs_from=partner)
 
@@ -247,6 +247,7 @@ class DMT(LabeledLossSettings):
             ClassBalanced(ratio, lab.evaluator, lab.trainer.precision),
         )
         fit = self._phase(lab, f"phase-{phase}-{tag}", before[tag], pseudo)
+        # Released after the fit, which reads them: all phases together would fill the disk.
         lab.release(pseudo)
         return fit
 
@@ -274,12 +275,12 @@ class MutualLearner(Learner):
     """One network on labeled images and on others that it has labels for.
 
     The streams are "labeled" and perhaps "pseudo" (with stored labels and their confidence) or "unlabeled" (the
-    network labels them itself, in the very step). All images go through the network together, as published, the
+    network labels them itself, in the same step). All images go through the network together, as published, the
     labeled ones last.
 
     Args:
-        model: the network that is trained.
-        method: the settings.
+        model: network that is trained.
+        method: settings.
     """
 
     def __init__(self, model: Network, method: DMT) -> None:
@@ -312,30 +313,30 @@ class MutualLearner(Learner):
     def further_losses(
         self, features: Tensor, logits: Tensor, labels: Tensor, progress: Progress
     ) -> Mapping[str, LossTerm]:
-        """Return terms beside those of the labels; none here.
+        """Return loss terms in addition to that of the labels; none in DMT.
 
         Args:
-            features: ``(N, D, h, w)``, the decoder's of the batch.
-            logits: ``(N, C, H, W)``, of these features.
-            labels: ``(N, H, W) int64``, true or guessed, or 255.
-            progress: seed of draws.
+            features: decoder features ``(N, D, h, w)`` of the batch.
+            logits: logits ``(N, C, H, W)`` of these features.
+            labels: labels ``(N, H, W) int64``, true ones or pseudo-labels, or 255.
+            progress: position in the fit, with the seed of draws.
         """
         return {}
 
     def _mutual(self, others: StreamBatch, logits: Tensor, known: Tensor) -> tuple[StepOutput, Tensor]:
-        """Return the loss of guessed and known labels, and all of these labels."""
+        """Return the loss of pseudo-labels and true labels, and all of these labels."""
         count_others = len(others["id"])
-        guessed, confidence = self._guessed(others, logits[:count_others])
-        target = torch.cat([guessed, known])
+        pseudo, confidence = self._pseudo_labels(others, logits[:count_others])
+        target = torch.cat([pseudo, known])
         confidence = torch.cat([confidence, torch.ones_like(known, dtype=torch.float32)])
         is_pseudo = torch.arange(len(target), device=target.device) < count_others
         # L; published code: utils/losses.py, DynamicMutualLoss, and for the ablations FlipLoss, DynamicNaiveLoss
         (total, count), statistics = dynamic_mutual_loss(
             logits, target, confidence, is_pseudo, *self._weighting, reduction="sum_count"
         )
-        used = (guessed != IGNORE_INDEX).sum()
+        used = (pseudo != IGNORE_INDEX).sum()
         scalars = {
-            "pseudo_used": used / guessed.numel(),
+            "pseudo_used": used / pseudo.numel(),
             "disagreement": statistics.disagreements / used.clamp_min(1),
             "disagreement_won": statistics.wins / statistics.disagreements.clamp_min(1),
             "weight": statistics.mean_weight,
@@ -345,13 +346,13 @@ class MutualLearner(Learner):
 
     @property
     def _weighting(self) -> "tuple[float, float, Weighting]":
-        """Exponents and variant of ``dynamic_mutual_loss``; labels of the very step are plain targets."""
+        """Exponents and variant of ``dynamic_mutual_loss``; labels made in the same step are plain targets."""
         method = self.method
         if method.variant == "online":
             return 0.0, 0.0, "dmt"
         return method.gamma_agree, method.gamma_disagree, method.variant
 
-    def _guessed(self, others: StreamBatch, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def _pseudo_labels(self, others: StreamBatch, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return labels and confidence of the images without true labels."""
         if "label" in others:
             return others["label"], others["confidence"]
@@ -364,9 +365,9 @@ class ClassBalanced:
     """Label images as they are evaluated, and keep the same share of every predicted class.
 
     Args:
-        ratio: the share, at most 1.
-        settings: how the network is applied to an image.
-        precision: of the passes; probabilities are float32.
+        ratio: share of every class that is kept, at most 1.
+        settings: settings by which the network is applied to an image.
+        precision: "fp32", or "bf16" for autocast; probabilities are float32 in both cases.
     """
 
     def __init__(self, ratio: float, settings: EvaluatorSettings, precision: str = "fp32") -> None:
@@ -375,7 +376,7 @@ class ClassBalanced:
         self.precision = precision
 
     def __call__(self, network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Label one image ``(1, 3, H, W) uint8``; returns label and confidence of every pixel."""
+        """Label one image ``(1, 3, H, W) uint8``; return label and confidence of every pixel."""
         return label_image(predict(network, images, self.settings, self.precision)[0])
 
     def thresholds(self, labels: StoredLabels, num_classes: int) -> Sequence[float]:
@@ -387,5 +388,5 @@ class ClassBalanced:
 
 
 def _budget(lab: Lab, epochs: int | None) -> Budget:
-    """Length of a fit that may have epochs of its own; iterations are those of every fit."""
+    """Return the length of a fit that may have its own epochs; ``trainer.iterations`` holds for every fit."""
     return lab.budget if lab.budget.iterations is not None or epochs is None else Budget(epochs=epochs)

@@ -1,6 +1,6 @@
 """DMTC (MohammadDehghan/DMTC): DMT whose networks also learn a representation of every pixel by contrast.
 
-Comments name what the published code calls a part of it; its loss is that of ReCo (arXiv 2104.04465).
+Comments give the names of the published code; its loss is that of ReCo (arXiv 2104.04465).
 """
 
 from collections.abc import Mapping
@@ -25,34 +25,34 @@ HEAD = "representation"
 
 @record
 class PixelContrast:
-    """Contrast between pixels: where it is part of the loss, and what it compares."""
+    """Contrast between pixels: the fits that use it, and the pixels that it compares."""
 
     baseline: bool = True
-    """Contrast in the baselines, as the shipped command means to have it."""
+    """Whether the baselines use the contrast, as intended by the shipped command."""
     phases: bool = False
-    """Contrast in the phases; published as a possibility, used by no shipped command."""
+    """Whether the phases use the contrast; published as an option, used by no shipped command."""
     baseline_weight: Annotated[float, Gt(0)] = 1.0
-    """Factor beside the cross entropy of the baselines; ``baseline=false`` turns the contrast off there."""
+    """Factor of the contrast in the baselines; ``baseline=false`` turns it off."""
     phase_weight: Annotated[float, Gt(0)] = 0.1
-    """Factor beside the mutual loss of the phases; ``phases=false`` turns the contrast off there."""
+    """Factor of the contrast in the phases; ``phases=false`` turns it off."""
     channels: Count = 150
     """Channels of the representation."""
     num_queries: Count = 256
-    """Pixels of each class that are pulled to its mean, in each step."""
+    """Number of pixels of each class that are pulled to its mean, in each step."""
     num_negatives: Count = 512
-    """Pixels of other classes that each query is pushed from."""
+    """Number of pixels of other classes that each query is pushed from."""
     temperature: Annotated[float, Gt(0)] = 0.5
     """Divisor of the cosine similarities."""
     strong_threshold: Annotated[float, Gt(0), Le(1)] = 0.97
-    """Probability of its class from which on a pixel is not pulled."""
+    """Probability of its class from which a pixel is not pulled."""
     ignored_as_class_0: bool = False
-    """Ignored pixels taken for class 0, as the published code does by mistake (its mask expects -1 for ignored pixels,
-    its labels have 255)."""
+    """Whether ignored pixels count as class 0, as in the published code by mistake (its mask expects -1 for ignored
+    pixels, its labels have 255)."""
 
 
 @record
 class DMTC(DMT):
-    """DMT with a head beside the classifier that learns by contrast; see ``DMT`` for all settings but ``contrast``."""
+    """DMT with a second head that learns by contrast; see ``DMT`` for all settings but ``contrast``."""
 
     contrast: PixelContrast = PixelContrast()
     """Contrast between pixels."""
@@ -86,8 +86,8 @@ class ContrastLearner(MutualLearner):
     above 0, and frozen otherwise.
 
     Args:
-        model: the network, with the head "representation".
-        method: the settings.
+        model: network with the head "representation".
+        method: settings.
         weight: factor of the contrast in this fit.
     """
 
@@ -124,6 +124,6 @@ class ContrastLearner(MutualLearner):
 
 
 def attach(network: Network, seed: int, channels: int) -> None:
-    """Give a network the head, with weights that depend on the seed alone."""
+    """Add the head to a network, with weights that depend on the seed alone."""
     seed_everything(derive_seed(seed, HEAD))
     network.attach(HEAD, RepresentationHead(network.feature_channels, out_channels=channels))

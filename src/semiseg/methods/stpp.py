@@ -51,7 +51,7 @@ class SelfTraining(LabeledLossSettings):
     needs_unlabeled: ClassVar[bool] = True
 
     def conflicts(self) -> Iterator[UserError]:
-        """Find what is wrong with the lists as a whole."""
+        """Find faults of the lists as a whole."""
         if not self.scales:
             yield UserError("give factors of the image size above 0.", key="method.scales", value=[])
         if len(self.snapshots) < 2 or list(self.snapshots) != sorted(self.snapshots):
@@ -112,6 +112,7 @@ class SelfTraining(LabeledLossSettings):
         intermediate = self._student(lab, "student-reliable", reliable)
         rest = self._label(lab, "label-rest", intermediate, ranking["rest"])
         student = self._student(lab, "student", reliable, rest)
+        # Not before: the last student learns from the reliable images again.
         lab.release(reliable)
         lab.release(rest)
         return student.selected
@@ -146,8 +147,8 @@ class SelfTraining(LabeledLossSettings):
         before they are resized to the image.
 
         Args:
-            network: labeler.
-            images: ``(1, 3, H, W) uint8``.
+            network: network that labels.
+            images: one image ``(1, 3, H, W) uint8``.
 
         Returns:
             Labels ``(H, W) uint8`` and their mean probability ``(H, W) float32``.
@@ -164,7 +165,7 @@ class SelfTraining(LabeledLossSettings):
             scores: stability by image id.
 
         Returns:
-            "reliable" and "rest", ids from the most stable on, equal scores in the order given; "scores".
+            "reliable" and "rest", ids from the most to the least stable, ties in the given order; "scores".
 
         Raises:
             UserError: one of the two parts would be empty.
@@ -185,7 +186,7 @@ def _batch_size(lab: Lab) -> int:
 
 
 def _scores(lab: Lab, snapshots: Sequence[Network]) -> dict[str, float]:
-    """Stability of every unlabeled image, predicted as in evaluation (published: one scale, not mirrored)."""
+    """Return the stability of all unlabeled images, predicted as in evaluation (published: one scale, no mirror)."""
     settings, precision = lab.evaluator, lab.trainer.precision
 
     def stability(networks: nn.ModuleList, images: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ GroupSize = Annotated[Annotated[int, Ge(2)] | None, FirstFit]
 
 @dataclass(frozen=True)
 class NormGroups:
-    """How many images of a batch share the statistics of batch norm while training.
+    """Groups of images of a batch that share the statistics of batch norm while training.
 
     The running statistics are those of the first group, as ``DataParallel`` keeps those of its first device.
 
@@ -69,12 +69,12 @@ class NormGroups:
         """Require that the groups of a pass through the network are equal.
 
         Args:
-            batch_size: number of images a step.
-            trainer: settings that say in how many passes.
-            given: keys that the batch size follows from.
+            batch_size: number of images of a step.
+            trainer: settings with the number of passes of a step.
+            given: keys that give the batch size, for the message.
 
         Raises:
-            UserError: they are not.
+            UserError: they are not equal.
         """
         at_once = batch_size // trainer.accumulate
         if self.size is not None and at_once % self.size:
@@ -101,10 +101,10 @@ class Supervised(LabeledLossSettings):
     augment: Annotated[Literal["weak", "strong"], Mark(first_fit=True, same_as="teacher_augment")] = "weak"
     """View of the images: "weak", or "strong" to add the photometric changes and cutout of ``augment``."""
     double_below: Annotated[int, FirstFit] = 0
-    """Number of images below which the list is used twice per epoch; ST++'s baseline: 200."""
+    """Number of images below which the list is used twice per epoch; the baseline of ST++ has 200."""
     bn_group_size: GroupSize = None
-    """Number of images whose statistics batch norm takes together; ST++'s baseline: 8 of 16. ``null`` takes the whole
-    batch."""
+    """Number of images whose statistics batch norm takes together; the baseline of ST++ has 8 of 16. ``null`` takes the
+    whole batch."""
     ema_decay: Annotated[Annotated[float, Ge(0), Lt(1)] | None, FirstFit] = None
     """Decay of the moving average of the network that is reported, for example 0.99; ``null`` reports the network."""
     snapshots: Sequence[Annotated[float, Gt(0), Le(1)]] | None = None
@@ -136,7 +136,7 @@ class SupervisedLearner(Learner):
     """One network on one stream of images with labels, true ones or pseudo-labels.
 
     Args:
-        model: network.
+        model: network to train.
         loss: loss of logits and labels, summed over the valid pixels; ``None`` takes cross entropy.
         ema_decay: decay of an exponential moving average of the network, which is then evaluated and reported;
             ``None`` takes no average.
@@ -161,7 +161,7 @@ class SupervisedLearner(Learner):
         return StepOutput({"supervised": LossTerm(total, count)}, {"pixels_used": count / target.numel()})
 
     def after_step(self, progress: Progress) -> None:
-        """Move the average, where there is one."""
+        """Update the average, where there is one."""
         if self.average is not None:
             self.average.update(self.model)
 

@@ -1,4 +1,4 @@
-"""Putting a network together, and taking it apart into a file that stands on its own."""
+"""Building a network from its parts, and storing it in a file from which it can be built again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def segmentation_model(
     Where the file of the backbone's weights holds these too and they fit, they are loaded.
 
     Args:
-        backbone: see ``semiseg.models.segmodel.Backbone``.
+        backbone: backbone, which may have read weights of decoder and classifier too.
         decoder: class of the decoder or ``functools.partial`` of one, called with the stages of the backbone.
         num_classes: number of classes K, the ignored label not counted.
 
@@ -46,11 +46,11 @@ def bundle(model: Network, info: DatasetInfo, config: Mapping[str, Any], **extra
     """Copy a network into a dict that ``torch.load(weights_only=True)`` can read back after ``torch.save``.
 
     Args:
-        model: the network; its tensors are copied to the CPU.
-        info: gives class names and palette.
-        config: ``{"backbone": node, "model": node}``, each the arguments of the component and its class
+        model: network; its tensors are copied to the CPU.
+        info: names and colors of the classes.
+        config: nodes ``{"backbone": node, "model": node}``, each with the arguments of the component and its class
             as ``_target_``.
-        extra: plain values to keep with it: ``step``, ``iteration``, the primary score.
+        extra: plain values to store with it: ``step``, ``iteration``, the primary score.
 
     Raises:
         TypeError: a value of ``config``, of a head's ``config()`` or of ``extra`` is not plain.
@@ -67,7 +67,7 @@ def bundle(model: Network, info: DatasetInfo, config: Mapping[str, Any], **extra
 
 
 def network_state(model: Network) -> dict[str, Any]:
-    """Return what a network has beyond its config, as plain values: its input convention and its heads.
+    """Return the input convention and the heads of a network as plain values, which its config does not hold.
 
     ``sources`` names the map that a head reads, where that is not the decoder's.
     """
@@ -75,19 +75,19 @@ def network_state(model: Network) -> dict[str, Any]:
         "convention": model.convention.as_dict(),
         "heads": {name: _plain(head.config()) for name, head in model.heads.items()},  # type: ignore[operator]
     }
-    # Left out where it is empty, as it is in the checkpoints of before there were sources.
+    # Left out where it is empty: checkpoints of versions without sources stay equal.
     if sources := {name: model.sources[name] for name in model.heads if model.sources[name] != FEATURES}:
         state["sources"] = sources
     return state
 
 
 def restore_heads_and_input(model: Network, values: Mapping[str, Any]) -> None:
-    """Give a fresh network the input convention and the heads of ``network_state`` or of a bundle.
+    """Restore input convention and heads of ``network_state`` or of a bundle in a fresh network.
 
     The heads have fresh weights.
 
     Raises:
-        UserError: a class that it names is no ``nn.Module`` class, or does not suit the network.
+        UserError: a head's class is no ``nn.Module`` class, or does not fit the network.
     """
     model.set_convention(InputConvention.from_dict(values["convention"]))
     sources = values.get("sources", {})
@@ -106,7 +106,7 @@ def from_bundle(values: Mapping[str, Any]) -> SegModel:
     bundle instead of ``backbone.weights``.
 
     Raises:
-        UserError: the dict is no bundle, of another format, names no network, or its tensors don't fit.
+        UserError: the dict is no bundle, has another format, names no network, or its tensors don't fit.
     """
     missing = [
         key for key in ("format", "state_dict", "convention", "classes", "config") if key not in values
@@ -142,6 +142,7 @@ def _component(
             f"The checkpoint's network class {target!r} can't be imported ({error}). "
             "If it is your own, start from the directory that it lies in."
         ) from error
+    # A checkpoint from a stranger must not get any other function called.
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise UserError(
             f"The checkpoint names {target!r}, which is not a network class ({kind.__name__}); refused."

@@ -18,7 +18,7 @@ class DeepLabV2(Decoder):
     """No decoder: the last map goes into a classifier that sums dilated 3x3 convs (arXiv 1606.00915, section 3.2).
 
     In the forms of DMT and DMTC, which have one network (MohammadDehghan/DMTC, ``models/segmentation/deeplab.py``,
-    ``ASPP_V2``), and of ST++ (LiheYoung/ST-PlusPlus, ``model/semseg/deeplabv2.py``). The originals stand on
+    ``ASPP_V2``), and of ST++ (LiheYoung/ST-PlusPlus, ``model/semseg/deeplabv2.py``). The originals use
     ResNet-101 with output stride 8. The published DMT and DMTC return after the second of their four convs
     (``branches=2``); ST++ sums all four and draws their weights from N(0, 0.01^2) (``branches=4 init=normal``).
     Both then load weights trained on COCO.
@@ -27,9 +27,9 @@ class DeepLabV2(Decoder):
         stages: stages of the backbone; only the last one matters, and its stride chooses the default rates.
         branches: number of the convs that are summed, from the first; the others exist and stay frozen, so
             that a state dict fits either way.
-        init: first weights of the convs, "default" as PyTorch draws them or "normal"; biases are PyTorch's.
-        rates: dilations, one a conv; ``None`` takes 6, 12, 18, 24 at output stride 8 (the original), half of it
-            at 16, about a quarter at 32.
+        init: initial weights of the convs, "default" as PyTorch draws them or "normal"; biases are PyTorch's.
+        rates: dilations, one for each conv; ``None`` takes 6, 12, 18, 24 at output stride 8 (the original), half of
+            them at 16, about a quarter at 32.
         name: name of the option in the config; a message names the decoder by it.
 
     Raises:
@@ -74,9 +74,9 @@ class DilatedSum(nn.Module):
     Args:
         in_channels: channels of the map.
         out_channels: channels of the result.
-        rates: dilations, one a conv.
+        rates: dilations, one for each conv.
         branches: number of convs that are summed, from the first; the others are frozen.
-        init: see ``DeepLabV2``.
+        init: initial weights of the convs, see ``DeepLabV2``.
     """
 
     def __init__(

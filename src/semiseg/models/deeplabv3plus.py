@@ -24,14 +24,14 @@ class DeepLabV3Plus(Decoder):
 
     In the form of ST++: LiheYoung/ST-PlusPlus, ``model/semseg/deeplabv3plus.py``.
 
-    Gives ``(N, channels, h, w)`` at the size of c1, the map of stride 4. The pyramid: a 1x1 conv, one dilated
-    3x3 conv a rate, and the global mean, each with batch norm and ReLU; concatenated, projected, channel
-    dropout. It is resized (``align_corners=True``) and joined behind a reduced c1; then two 3x3 convs and
+    Returns ``(N, channels, h, w)`` at the size of c1, the map of stride 4. The pyramid: a 1x1 conv, one dilated
+    3x3 conv for each rate, and the global mean, each with batch norm and ReLU; concatenated, projected, channel
+    dropout. It is resized (``align_corners=True``) and concatenated behind a reduced c1; then two 3x3 convs and
     dropout.
 
     Args:
         stages: stages of the backbone; the stride of the last one chooses the default rates.
-        rates: dilations of the pyramid; ``None`` takes 12, 24, 36 at output stride 8 (the original), half of it
+        rates: dilations of the pyramid; ``None`` takes 12, 24, 36 at output stride 8 (the original), half of them
             at 16, a quarter at 32.
         channels: channels of each branch and of the result.
         low_channels: channels that c1 is reduced to.
@@ -99,7 +99,7 @@ def conv_bn_relu(inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) 
 
 def atrous_branches(inputs: int, channels: int, rates: Sequence[int]) -> nn.ModuleList:
     """Return the pyramid's convs with batch norm and ReLU: 1x1, and a dilated 3x3 for each rate."""
-    # In this order, which the weights that a seed draws depend on.
+    # Built in this order, on which the weights that a seed draws depend.
     return nn.ModuleList(
         [conv_bn_relu(inputs, channels), *(conv_bn_relu(inputs, channels, 3, rate) for rate in rates)]
     )
@@ -111,7 +111,7 @@ def pooled_branch(inputs: int, channels: int) -> nn.Sequential:
 
 
 def pyramid_maps(branches: Iterable[nn.Module], pool: nn.Module, high: Tensor) -> Tensor:
-    """Return the maps of all branches, that of the global mean spread and last, joined over channels."""
+    """Return the maps of all branches, concatenated over channels; the global mean comes last, the same everywhere."""
     pooled = pool(high).expand(-1, -1, *high.shape[-2:])
     return torch.cat([*(branch(high) for branch in branches), pooled], 1)
 

@@ -27,8 +27,8 @@ class DeepLabV3PlusCAC(Decoder):
     In the form of CAC (Lai et al., arXiv 2106.14133): dvlab-research/Context-Aware-Consistency,
     ``models/modeling/aspp.py`` and ``decoder.py``; the classifier is in ``models/model.py``.
 
-    Gives ``(N, channels, h, w)`` at the size of c1, the map of stride 4. The pyramid is that of
-    ``DeepLabV3Plus``; here elements are dropped, not channels, also between the last two convs and before the
+    Returns ``(N, channels, h, w)`` at the size of c1, the map of stride 4. The pyramid is that of
+    ``DeepLabV3Plus``; but dropout drops elements, not channels, also between the last two convs and before the
     classifier, and the pyramid comes before the reduced c1. The original runs on ResNet with plain stem, output
     stride 16 and multi-grid (1, 2, 4).
 
@@ -84,6 +84,7 @@ class DeepLabV3PlusCAC(Decoder):
             nn.Dropout(dropout),
             conv_bn_relu(channels, channels, 3),
         )
+        # At the end and in this order, on which the weights that a seed draws depend.
         for part in self.modules():
             if isinstance(part, nn.Conv2d):
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")

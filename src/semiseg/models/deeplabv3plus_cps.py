@@ -18,9 +18,9 @@ class DeepLabV3PlusCPS(Decoder):
     In the form of CPS (Chen et al., arXiv 2106.01226): charlesCXK/TorchSemiSeg,
     ``exp.voc/voc8.res50v3+.CPS+CutMix/network.py``.
 
-    Gives ``(N, channels, h, w)`` at the size of c1, the map of stride 4. The pyramid's convs (1x1 and one 3x3 a
-    rate) share a batch norm over their concatenation; the global mean's branch is added, not concatenated;
-    activations there are leaky (slope 0.01). No dropout. The original runs on ResNet with deep stem, output
+    Returns ``(N, channels, h, w)`` at the size of c1, the map of stride 4. The pyramid's convs (1x1 and one 3x3 for
+    each rate) share a batch norm over their concatenation; the global mean's branch is added, not concatenated;
+    activations of the pyramid are leaky (slope 0.01). No dropout. The original runs on ResNet with deep stem, output
     stride 16 and multi-grid (1, 2, 4).
 
     Conv weights start Kaiming-normal (fan-in, ReLU gain), also the classifier's; its bias keeps PyTorch's

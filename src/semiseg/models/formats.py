@@ -1,4 +1,4 @@
-"""Names that published code bases give to the entries of their checkpoints, and what they are called here."""
+"""Names that published code bases give to the entries of their checkpoints, and the names in semiseg."""
 
 from typing import NamedTuple
 
@@ -12,13 +12,13 @@ CONVENTIONS = {
 
 
 class Format(NamedTuple):
-    """How one code base names its entries.
+    """Names of the entries of one code base.
 
     Args:
-        name: whose format it is.
-        mark: an entry that none of the formats after it has.
-        names: prefixes and what they become, the first that fits counts; "" leaves entries out.
-        convention: the input of its networks; None where they have several.
+        name: name of the code base.
+        mark: entry that none of the later formats has.
+        names: prefixes and their replacements, of which the first that fits counts; "" leaves entries out.
+        convention: input of its networks; ``None`` where they have several.
     """
 
     name: str

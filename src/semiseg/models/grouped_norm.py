@@ -21,10 +21,10 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
     under the same names, and does what that layer does after the normalization.
 
     Args:
-        norm: the layer to replace.
-        groups: see ``group_batch_norm``.
-        running: see ``group_batch_norm``.
-        sync: see ``group_batch_norm``.
+        norm: layer to replace.
+        groups: number of groups, see ``group_batch_norm``.
+        running: groups that update the running statistics, see ``group_batch_norm``.
+        sync: whether statistics are taken over all ranks, see ``group_batch_norm``.
     """
 
     def __init__(self, norm: nn.BatchNorm2d, groups: int, running: Running, sync: bool) -> None:
@@ -34,6 +34,7 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
         self.groups = groups
         self.running = running
         self.sync = sync
+        # The same tensors, not copies: optimizers and averages may hold those of the layer already.
         for name, parameter in norm.named_parameters(recurse=False):
             self.register_parameter(name, parameter)
         for name, buffer in norm.named_buffers(recurse=False):
@@ -74,6 +75,7 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
             if index == 0 or self.running == "every":
                 parts.append(super().forward(part))
             else:
+                # Without running statistics torch normalizes the same way and updates nothing.
                 parts.append(F.batch_norm(part, None, None, self.weight, self.bias, True, 0.0, self.eps))
         return torch.cat(parts)
 
@@ -82,6 +84,7 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
         result: Tensor
         result, mean, var, count = _NormOverRanks.apply(input, self.weight, self.bias, self.groups, self.eps)
         if self.track_running_stats:
+            # As torch does: biased in the normalization, unbiased in the running variance.
             unbiased = var * (count / (count - 1))
             for index in range(self.groups if self.running == "every" else 1):
                 self._update_running(mean[index], unbiased[index])
@@ -100,22 +103,22 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
 def group_batch_norm(
     module: nn.Module, groups: int, running: Running = "every", *, sync: bool = False
 ) -> nn.Module:
-    """Let a network see a batch as several passes would: each of ``groups`` parts with its own statistics.
+    """Let a network treat a batch as several passes would: each of ``groups`` parts with its own statistics.
 
     Replaces every ``BatchNorm2d`` and every ``BatchNormAct2d`` of timm in place; parameters, buffers and names in
     the state dict stay. Outputs and running statistics then equal those of separate passes over the parts, bit
     for bit, and gradients up to the order of their sums. Layers converted before get the new settings.
 
     Args:
-        module: the network.
+        module: network to convert.
         groups: number of equal, contiguous parts of every training batch; 1 is plain batch norm.
-        running: "every": each part in turn updates the running statistics, as separate passes do. "first": only
-            the first one, as ``torch.nn.DataParallel`` keeps those of its first device (ST++).
-        sync: take the statistics of each part over all ranks too, where ``torch.distributed`` is initialized
-            with several. As in ``torch.nn.SyncBatchNorm``, parameters get the gradient of their own rank.
+        running: parts that update the running statistics: "every" part in turn, as separate passes do, or the
+            "first" alone, as ``torch.nn.DataParallel`` keeps those of its first device (ST++).
+        sync: whether the statistics of each part are taken over all ranks too, where ``torch.distributed`` is
+            initialized with several. As in ``torch.nn.SyncBatchNorm``, parameters get the gradient of their own rank.
 
     Returns:
-        The network; another object only where the network is itself a batch norm.
+        The network; another object only where it is itself a batch norm.
 
     Raises:
         UserError: an argument out of range, or a layer that mixes the images of a batch in another way.
@@ -137,7 +140,7 @@ def group_batch_norm(
 
 
 def _convertible(norm: _BatchNorm) -> nn.BatchNorm2d:
-    """Refuse batch norms of which it is not known what they do beside normalizing."""
+    """Refuse batch norms of other libraries, which may do more than normalize."""
     kind = type(norm)
     from_timm = kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
     if isinstance(norm, nn.BatchNorm2d) and (kind is nn.BatchNorm2d or from_timm):
@@ -163,6 +166,7 @@ class _NormOverRanks(torch.autograd.Function):
         channels = x.shape[1]
         own = values.new_full((groups, 1), values[0, :, 0].numel())
         var, mean = torch.var_mean(values, (1, 3, 4), correction=0)
+        # One message for all three: each exchange between ranks costs a wait.
         found = torch.cat([mean, var, own], 1)
         stacked = torch.stack(gathered(found))
         means, variances, counts = stacked[..., :channels], stacked[..., channels:-1], stacked[..., -1:]
@@ -188,6 +192,7 @@ class _NormOverRanks(torch.autograd.Function):
         if weight is not None:
             grad_bias, grad_weight = sums.sum(1).to(weight.dtype)
             scale = scale * weight
+        # After the gradients of weight and bias were taken, which stay those of this rank.
         add_over_ranks(sums)
         shift, slope = sums / count
         result = (grad - _over(shift) - normal * _over(slope)) * _over(scale)

@@ -13,13 +13,13 @@ from semiseg.models.segmodel import Decoder, Stage
 
 
 class PSPNet(Decoder):
-    """Means of the last map over grids of regions, joined behind it (Zhao et al., arXiv 1612.01105, section 3.2).
+    """Means of the last map over grids of regions, concatenated behind it (Zhao et al., arXiv 1612.01105, section 3.2).
 
     In the forms of ST++ (LiheYoung/ST-PlusPlus, ``model/semseg/pspnet.py``) and of CAC
-    (dvlab-research/Context-Aware-Consistency, ``models/encoder.py``). Gives ``(N, channels, h, w)`` at the size
+    (dvlab-research/Context-Aware-Consistency, ``models/encoder.py``). Returns ``(N, channels, h, w)`` at the size
     of the last map, c4. The means of each grid go through a 1x1 conv, batch norm and ReLU, and are resized to
-    c4; then a 3x3 conv and dropout. No auxiliary loss. The original of ST++ stands on a plain stem with output
-    stride 8; that of CAC on a deep stem, and it has ``align_corners=False``.
+    c4; then a 3x3 conv and dropout. No auxiliary loss. The original of ST++ has a plain stem and output stride 8;
+    that of CAC has a deep stem and ``align_corners=False``.
 
     Args:
         stages: stages of the backbone; only the last one matters, of any stride.
@@ -27,7 +27,7 @@ class PSPNet(Decoder):
         pool_channels: channels of each grid's branch.
         channels: channels of the result.
         dropout: probability of dropping an element of the result.
-        align_corners: way of the resize from grids to c4; True in ST++, False in CAC.
+        align_corners: way of the resize from grids to c4; ``True`` in ST++, ``False`` in CAC.
         name: name of the option in the config; a message names the decoder by it.
 
     Raises:
@@ -81,19 +81,19 @@ class PSPNet(Decoder):
 
 
 def region_means(x: Tensor, pools: Sequence[int]) -> list[Tensor]:
-    """Return the means of ``x`` over grids of regions, those of adaptive average pooling.
+    """Return the means of ``x`` over grids of regions, equal to adaptive average pooling.
 
-    One product of ``x`` with a 0-1 matrix gives all of them. Unlike that of adaptive pooling its gradient is
+    One product of ``x`` with a 0-1 matrix gives all of them. Unlike adaptive pooling, its gradient is
     deterministic on CUDA, and ``torch.export`` keeps the regions right for maps of another size; other
     exporters freeze them at the size of the example, as they do with adaptive pooling, and the exported
     network is then wrong at any other.
 
     Args:
-        x: ``(N, C, h, w)``.
+        x: map ``(N, C, h, w)``.
         pools: sides of the grids.
 
     Returns:
-        For each side k ``(N, C, k, k)``.
+        Means ``(N, C, k, k)`` for each side k.
     """
     height, width = x.shape[-2:]
     members = torch.cat(

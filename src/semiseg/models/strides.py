@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 BLOCK = 16
-"""Input channels from which on no CPU is affected: one vector of AVX-512; with AVX2 it is 8."""
+"""Number of input channels from which no CPU is affected: one vector of AVX-512; with AVX2 it is 8."""
 
 
 def safe_convolutions(device: torch.device) -> AbstractContextManager[Any]:
@@ -21,11 +21,11 @@ def safe_convolutions(device: torch.device) -> AbstractContextManager[Any]:
     less than 16 with AVX-512. The heap is damaged, and the process may die or go on. Inside, such a convolution takes
     every second pixel (or third, as the stride says) first and then has stride 1, which is the same result.
 
-    This holds for whatever calls ``torch.nn.functional.conv2d``: layers of any library, functions, compiled networks.
+    This covers all calls of ``torch.nn.functional.conv2d``: layers of any library, functions, compiled networks.
     All other convolutions are left as they are. On other devices, and where gradients are off, nothing is done.
 
     Args:
-        device: where the convolutions are computed.
+        device: device of the convolutions.
     """
     return _SafeConvolutions() if device.type == "cpu" and torch.is_grad_enabled() else nullcontext()
 

@@ -1,4 +1,4 @@
-"""Any backbone of the timm library that gives maps: convolutional, hierarchical, or a plain transformer."""
+"""Backbones of the timm library that return maps: convolutional, hierarchical, or plain transformers."""
 
 import difflib
 import logging
@@ -25,12 +25,12 @@ class Timm(Backbone):
 
     Maps normalized images ``(N, 3, H, W)`` to c1..c4, c4 at ``output_stride``; H and W are multiples of the patch
     size of a plain transformer, whose four maps all have this stride. ``stages`` and ``convention`` (mean, std)
-    are what timm says of the network.
+    are those that timm declares.
 
     Args:
         name: timm's name, for example ``tf_efficientnet_lite0``.
-        output_stride: stride of c4; another one than the network's own only where timm can dilate it.
-        weights: first weights: "none", "pretrained" (fetched once by timm) or the path of a .safetensors or .pth
+        output_stride: stride of c4; one that is not the network's own only where timm can dilate it.
+        weights: initial weights: "none", "pretrained" (fetched once by timm) or the path of a .safetensors or .pth
             file in timm's names for exactly this network, classifier included or not.
 
     Raises:
@@ -106,13 +106,14 @@ def _create(name: str, output_stride: int, pretrained: bool, overlay: dict[str, 
             key="backbone.name",
             value=name,
         ) from error
+    # Loaded by now; it would stay in memory with the network.
     net.pretrained_cfg.pop("state_dict", None)
     return net
 
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Silence timm on entries that it leaves out of a feature extractor: the file was compared before."""
+    """Silence timm's warnings of entries that a feature extractor does not need: the file was checked before."""
     logger = logging.getLogger("timm.models._builder")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -136,7 +137,7 @@ def _check_name(name: str) -> None:
 
 
 def _checked_state(name: str, path: str) -> dict[str, Tensor]:
-    """Read a weights file and compare it with the whole network: timm would ignore what does not fit."""
+    """Read a weights file and compare it with the whole network: timm would ignore entries that do not fit."""
     _check_name(name)
     state = read_state(path)
     classifier = _timm().get_pretrained_cfg(name).classifier or ()
@@ -145,7 +146,7 @@ def _checked_state(name: str, path: str) -> dict[str, Tensor]:
     def is_head(key: str) -> bool:
         return key.rsplit(".", 1)[0] in heads
 
-    with torch.device("meta"):
+    with torch.device("meta"):  # names and shapes are enough
         whole = _timm().create_model(name)
     for key in [key for key in whole.state_dict() if is_head(key)]:
         state.setdefault(key, whole.state_dict()[key])

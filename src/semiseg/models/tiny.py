@@ -14,7 +14,7 @@ class Tiny(Backbone):
     """Four layers of one residual block each, about 200 000 parameters at the default width.
 
     Maps normalized images ``(N, 3, H, W)`` to c1..c4 with ``2, 3, 4, 5`` times ``width`` channels, c1 at
-    stride 4, c4 at ``output_stride``. Made for images of about 96x96, where c4 is 12x12 at stride 8:
+    stride 4, c4 at ``output_stride``. It is meant for images of about 96x96, where c4 is 12x12 at stride 8:
     choose a decoder with small dilation rates.
 
     Args:

@@ -1,4 +1,4 @@
-"""Reading weights files: never running code from them, never loading one that does not fit."""
+"""Reading weights files: no code in them is run, and none is loaded that does not fit."""
 
 import hashlib
 from collections.abc import Mapping
@@ -41,17 +41,17 @@ def read_content(path: str | Path) -> Any:
 
 
 def state_of(content: Any, path: str | Path) -> State:
-    """Return the state dict in what a weights file holds.
+    """Return the state dict in the content of a weights file.
 
     One that is wrapped as ``{"state_dict": ...}`` or ``{"model": ...}`` is unwrapped, and the prefix ``module.``
     of data-parallel training is removed.
 
     Args:
-        content: what was read.
-        path: where, for the error.
+        content: content of the file.
+        path: path of the file, for the error.
 
     Raises:
-        UserError: it is something else than names and tensors.
+        UserError: the content is something else than names and tensors.
     """
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -69,13 +69,13 @@ def state_of(content: Any, path: str | Path) -> State:
 
 
 def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """Say in what names and shapes of ``state`` differ from ``own``; empty where it can be loaded.
+    """Describe how names and shapes of ``state`` differ from ``own``; empty where it can be loaded.
 
     Counters ``num_batches_tracked`` may be missing, as in files from before PyTorch 0.4.1.
 
     Args:
         own: state dict of the network.
-        state: what was read.
+        state: state dict of the file.
 
     Returns:
         One phrase for each kind of difference, with some names and the number of all.
@@ -101,20 +101,21 @@ def load_state(
     """Load ``state`` into ``module`` if names and shapes agree (see ``misfits``); on the meta device only compare.
 
     Args:
-        module: the network.
-        state: what was read.
-        source: where it comes from, for the error.
-        target: what the network is, for the error.
-        hint: how to go on, for the error.
+        module: network to load into.
+        state: state dict of the file.
+        source: name of the file, for the error.
+        target: name of the network, for the error.
+        hint: advice for the error.
 
     Raises:
-        UserError: something is missing, left over or of another shape; lists some and counts all.
+        UserError: entries are missing, left over or of another shape; it names some and counts all.
     """
     own = module.state_dict()
     if found := misfits(own, state):
         lines = [f"  {difference}" for difference in found]
         raise UserError("\n".join([f"{source} does not fit {target}:", *lines, *([hint] if hint else [])]))
     if not any(value.is_meta for value in own.values()):
+        # Not strict: counters of batch norm may be missing, and all else was compared above.
         module.load_state_dict(dict(state), strict=False)
 
 
@@ -122,7 +123,7 @@ def published_file(url: str) -> Path:
     """Return the local copy of a published weights file, fetched once into torch.hub's folder.
 
     Args:
-        url: its address; the name ends in the first 8 digits of its SHA-256, as torchvision's do.
+        url: address of the file, whose name ends in the first 8 digits of its SHA-256, as torchvision's do.
 
     Raises:
         UserError: it is not there and can't be fetched, or its digest is wrong.
@@ -199,6 +200,6 @@ def _shape(tensor: Tensor) -> str:
 
 
 def some(names: list[str]) -> str:
-    """Name the first few, and how many more there are."""
+    """List the first names, and say how many more there are."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
