@@ -1,4 +1,4 @@
-"""From run records to a ``Study``: cells with their averages and what is published for them."""
+"""From run records to a ``Study``: cells with their averages and the published numbers for them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -23,11 +23,11 @@ def study(
     baseline: str | None = None,
     mix: Sequence[str] = (),
 ) -> Study:
-    """Put runs into cells and compare these.
+    """Group runs into cells and compare these.
 
     Args:
         records: Runs in any state.
-        by: Keys whose values make a cell; see ``comparable.checked_keys``.
+        by: Keys by whose values runs are grouped; see ``comparable.checked_keys``.
         metric: Key of a score such as "miou_test" or "iou/road"; ``None`` takes the primary score.
         baseline: Method that the others are compared with; ``None`` takes "supervised" where it is among the runs.
         mix: Kinds of differences to average over, of ``comparable.MIXABLE``.
@@ -56,11 +56,11 @@ def study(
 
 
 def published(runs: Sequence[RunRecord]) -> tuple[Published, ...]:
-    """Return what the presets of runs name as published for their settings, each number once.
+    """Return the published numbers that the presets of runs give for their settings, each number once.
 
-    A row of the list ``published`` of a config says under ``for`` which options of config groups it holds for,
-    under ``source`` where it stands, under the key of the primary score the percent by split. What does not fit
-    a run is left out.
+    A row of the list ``published`` of a config gives the options of config groups that it holds for (``for``), its
+    place in the publication (``source``), and percentages by split under the key of the primary score. Rows that do
+    not fit a run are left out.
     """
     found: dict[Published, None] = {}
     for run in runs:
@@ -79,7 +79,7 @@ def _cell(key: Mapping[str, str], found: Averaged, names: ScoreNames, metric: st
     journals = [logged(run) for run in runs]
     fractions = {run.results.get("split_fraction") for run in runs}
     starts = {run.config.get("init_sha256") for run in runs}
-    # Which network a run fine-tunes may belong to its seed, so that a note says it and nothing is left out.
+    # Each seed may fine-tune a network of its own, so a note says it and no run is left out.
     other_starts = f"its runs start from {len(starts)} different networks (init_from)"
 
     def averages(names: Sequence[str], prefix: str = "") -> dict[str, Average]:
@@ -112,14 +112,14 @@ def _classes(records: Sequence[RunRecord]) -> tuple[str, ...]:
 
 
 def _names(records: Sequence[RunRecord], metric: str | None) -> ScoreNames:
-    """Names of the scores of the first finished run, of those that have the metric where one is given."""
+    """Return the names of the scores of the first finished run, of one with the metric where that is given."""
     finished = [record for record in records if record.results]
     having = [record for record in finished if metric is not None and record.value(metric) is not None]
     return next((record.names for record in having or finished), MEAN_IOU)
 
 
 def _other_scores(records: Sequence[RunRecord], names: ScoreNames) -> Iterator[str]:
-    """Say which runs have no such scores, as those of another task have not."""
+    """Say how many runs have other scores, being of another task."""
     others = [record for record in records if record.results and record.names.primary != names.primary]
     for primary in dict.fromkeys(record.names.primary.name for record in others):
         count = sum(record.names.primary.name == primary for record in others)
@@ -160,6 +160,6 @@ def _baseline(given: str | None, by: Sequence[str], records: Sequence[RunRecord]
 
 
 def _preset(run: RunRecord) -> str:
-    """The preset as it was typed; empty for a run that was made from the config of another one."""
+    """Return the preset as typed; empty for a run that was made from the config of another one."""
     typed = [text.partition("=")[2] for text in run.overrides if text.lstrip("+").startswith("experiments=")]
     return typed[-1] if typed else ""

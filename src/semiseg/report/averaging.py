@@ -1,4 +1,4 @@
-"""Which runs of a cell are averaged, and what a reader has to know about the others."""
+"""Choice of the runs of a cell that are averaged, and flags that say why the others are not."""
 
 import json
 import re
@@ -27,9 +27,9 @@ class Averaged:
     """The runs of one cell.
 
     Args:
-        runs: Runs that count, ordered by seed and partition.
-        flagged: Runs that do not, and those that count in spite of a difference.
-        notes: Why none is averaged, where that is so.
+        runs: Runs that are averaged, ordered by seed and partition.
+        flagged: Runs that are not averaged, and those that are in spite of a difference.
+        notes: Reason why none is averaged; empty where some are.
     """
 
     runs: tuple[RunRecord, ...]
@@ -43,12 +43,12 @@ def choose_runs(
     """Find the runs of a cell that may be averaged.
 
     Finished runs that agree in all facts make a group. The group with most seeds and partitions is averaged;
-    of two that are equally large none is, since nothing says which of them is meant.
+    of two equally large groups none is, since it is not known which of them is meant.
 
     Args:
         runs: Runs of the cell.
         key: Key of the cell, for the flags.
-        strange: Flags of runs whose partition is not what its name says, by path; see ``strange_splits``.
+        strange: Flags, by path, of runs whose images are not those of their partition; see ``strange_splits``.
         mix: Kinds of facts in which averaged runs may differ, of ``comparable.MIXABLE``.
     """
     flags: dict[Path, list[Flag]] = {run.path: [_state(run)] for run in runs if run.state != DONE}
@@ -82,7 +82,7 @@ def choose_runs(
 def strange_splits(runs: Iterable[RunRecord]) -> dict[Path, Flag]:
     """Find runs whose labeled or unlabeled images are not those of other runs with the same partition.
 
-    Of the hashes that a partition has, that of most runs counts; where two are as frequent, none does.
+    The hash that most runs of a partition have is taken for the right one; where two are as frequent, none is.
     """
     flags: dict[Path, Flag] = {}
     for members in grouped((run for run in runs if run.state == DONE), partition).values():
@@ -104,7 +104,7 @@ def _short(hashes: tuple[str, ...]) -> str:
 
 
 def _state(run: RunRecord) -> Flag:
-    # The last line of a log may have colors of a terminal in it.
+    # The last line of a log may contain color codes of a terminal.
     reason = re.sub(r"\x1b\[[\d;]*[A-Za-z]", "", str(run.status.get("error") or ""))
     reason = "".join(letter if letter.isprintable() else " " for letter in reason).strip()
     return Flag("state", f"{run.state}: {reason}" if reason else run.state)
@@ -113,7 +113,7 @@ def _state(run: RunRecord) -> Flag:
 def _alike(
     runs: Iterable[RunRecord], found: Mapping[Path, Facts], kinds: Sequence[str]
 ) -> list[list[RunRecord]]:
-    """Runs with the same facts together, the largest group first."""
+    """Return groups of runs with the same facts, the largest group first."""
 
     def signature(run: RunRecord) -> str:
         return json.dumps([found[run.path][kind] for kind in kinds], sort_keys=True, default=str)
@@ -122,12 +122,12 @@ def _alike(
 
 
 def _size(group: Sequence[RunRecord]) -> int:
-    """Number of seeds and partitions; a run that was repeated counts once."""
+    """Return the number of seeds and partitions; a repeated run counts once."""
     return len(set(map(_once, group)))
 
 
 def _once(run: RunRecord) -> tuple[Any, ...]:
-    """What two runs of a group share where one repeats the other: partitions of other names may be the same."""
+    """Return a key that is equal for runs that repeat each other; partitions of two names may be the same images."""
     return run.seed, run.split_hash if run.results.get("split_sha256") else partition(run)
 
 
@@ -137,7 +137,7 @@ def _differing(own: Facts, other: Facts, kinds: Sequence[str], whose: str) -> li
 
 
 def _newest(runs: Sequence[RunRecord], flags: dict[Path, list[Flag]]) -> list[RunRecord]:
-    """Keep the last finished one of runs with the same seed and images and flag the others; by seed, partition."""
+    """Return runs by seed and partition; of those with the same seed and images keep the newest and flag the others."""
     kept: dict[tuple[Any, ...], RunRecord] = {}
     for run in sorted(runs, key=lambda run: ((run.path / "summary.json").stat().st_mtime, str(run.path))):
         earlier = kept.get(key := _once(run))

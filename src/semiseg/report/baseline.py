@@ -1,4 +1,4 @@
-"""Cells against the baseline: paired differences, the share of the gap to all labels that is closed, and notes."""
+"""Comparison of cells with the baseline: paired differences, share of the gap that is closed, and notes."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ from semiseg.report.study import SPLIT_KEY, Cell, Flagged
 
 
 def compared(cells: Sequence[Cell], baseline: str | None, metric: str) -> list[Cell]:
-    """Add differences to the baseline, the gap that is closed, and what limits them.
+    """Add differences to the baseline, the share of the gap that is closed, and notes about their limits.
 
     Args:
         cells: Cells with scores.
@@ -42,18 +42,18 @@ def compared(cells: Sequence[Cell], baseline: str | None, metric: str) -> list[C
 
 
 def study_notes(cells: Sequence[Cell], flagged: Sequence[Flagged]) -> tuple[str, ...]:
-    """Say in sentences what limits a study.
+    """Describe in sentences the limits of a study.
 
     Args:
         cells: Cells of the study, compared.
         flagged: Flagged runs of the study.
     """
     shown = [cell for cell in cells if cell.runs]
-    return (*_other_code(flagged), *_unlike_measures(shown), *_unlike_machines(shown))
+    return (*_other_code(flagged), *_other_measures(shown), *_other_machines(shown))
 
 
 def _at(cells: Sequence[Cell], key: Mapping[str, str]) -> list[Cell]:
-    """Cells with the same values; settings of the method count where one of the cells has them too."""
+    """Return cells with the same values; settings of the method count only if one of the cells has them too."""
     found = [
         cell for cell in cells if all(cell.key[name] == key[name] for name in key if not of_method(name))
     ]
@@ -92,7 +92,7 @@ def _against(cell: Cell, bases: Sequence[Cell], metric: str, name: str) -> Cell:
 
 
 def _gap(difference: Paired, supervised: float, full: float) -> GapClosed:
-    """Divide a difference by the distance of the two baselines."""
+    """Divide a difference by the distance between the two baselines."""
     distance = full - supervised
     low, high = (None if end is None else end / distance for end in (difference.low, difference.high))
     return GapClosed(difference.mean / distance, low, high, supervised, full)
@@ -103,15 +103,15 @@ def _noted(cell: Cell, *notes: str) -> Cell:
 
 
 def _other_code(flagged: Sequence[Flagged]) -> Iterator[str]:
-    """Runs that nothing speaks against but their code, which a person may know to compute the same."""
+    """Say how many runs are left out for their code alone, which the user may know to compute the same."""
     count = sum(not each.averaged and {flag.kind for flag in each.flags} == {"code"} for each in flagged)
     if count:
         runs = "1 run is" if count == 1 else f"{count} runs are"
         yield f"{runs} left out for other code alone; --mix code averages over it."
 
 
-def _unlike_measures(cells: Sequence[Cell]) -> Iterator[str]:
-    """Cells of one dataset whose scores stand side by side and cannot be compared."""
+def _other_measures(cells: Sequence[Cell]) -> Iterator[str]:
+    """Name cells of one dataset that a report shows together, but whose scores cannot be compared."""
     for name, members in grouped(cells, lambda cell: str(cell.runs[0].option("dataset"))).items():
         if keys := measured_otherwise([cell.runs[0] for cell in members]):
             alike = grouped(members, partial(_measures, keys))
@@ -125,8 +125,8 @@ def _measures(keys: Sequence[str], cell: Cell) -> str:
     return str([found[kind].get(key) for kind in MEASURE for key in keys])
 
 
-def _unlike_machines(cells: Sequence[Cell]) -> Iterator[str]:
-    """What averaged runs differ in that moves the last digits of scores, or times alone."""
+def _other_machines(cells: Sequence[Cell]) -> Iterator[str]:
+    """Name differences of averaged runs that change the last digits of scores, or times alone."""
     kinds = {
         "versions of semiseg": lambda run: run.code,
         "versions of torch": lambda run: str((run.env.get("packages") or {}).get("torch")),

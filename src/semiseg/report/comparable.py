@@ -1,6 +1,6 @@
-"""What may be compared: which settings of runs matter for what, and in what two runs differ.
+"""Rules of comparison: settings in which runs must agree, and differences between two runs.
 
-What a setting affects, it says itself (``semiseg.declare.Mark``); the rules here ask for that.
+The declaration of a setting marks its effects (``semiseg.declare.Mark``); these rules read the marks.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -19,10 +19,10 @@ KINDS = ("dataset", "evaluator", "split", "iterations", "code", "settings")
 """Kinds of facts in the order in which they are shown."""
 
 MEASURE = ("dataset", "evaluator")
-"""Kinds in which runs have to agree for their scores to be comparable at all."""
+"""Kinds in which runs must agree for their scores to be comparable at all."""
 
 MIXABLE = ("code", "settings", "iterations")
-"""Kinds of differences that a person may choose to average over."""
+"""Kinds of differences that the user may choose to average over."""
 
 METHOD = "method"
 GROUPS = (*COMPONENTS, *RECORDS)
@@ -44,16 +44,16 @@ def matters(key: str, config: Mapping[str, Any]) -> bool:
 
 
 def must_agree(mark: Mark) -> bool:
-    """Whether runs have to agree in a setting to be averaged.
+    """Whether runs must agree in a setting to be averaged.
 
-    Partitions are compared by their hash, lengths by the iterations that were done, and the name of an option says
-    nothing that its values do not.
+    Partitions are compared by their hash, lengths by the iterations that were done, and options by their values, not
+    their names.
     """
     return mark.affects not in ("nothing", "machine") and mark.role not in ("repetition", "length", "label")
 
 
 def grouped(items: Iterable[Item], name: Callable[[Item], Name]) -> dict[Name, list[Item]]:
-    """Put items of one name together, in the order of their first mention."""
+    """Group items by their names, in the order in which the names first appear."""
     groups: dict[Name, list[Item]] = {}
     for item in items:
         groups.setdefault(name(item), []).append(item)
@@ -61,7 +61,7 @@ def grouped(items: Iterable[Item], name: Callable[[Item], Name]) -> dict[Name, l
 
 
 def facts(record: RunRecord) -> Facts:
-    """Return what runs have to agree in to be averaged: kind, key, plain value; what is null is left out."""
+    """Return the values in which runs must agree to be averaged, by kind and key; those that are null are left out."""
     found: Facts = {kind: {} for kind in KINDS}
     for key, value in flatten(record.config).items():
         mark = mark_of(key, record.config)
@@ -80,9 +80,9 @@ def facts(record: RunRecord) -> Facts:
 
 
 def facts_of(runs: Iterable[RunRecord]) -> dict[Path, Facts]:
-    """Facts of runs by their path.
+    """Return the facts of runs by their path.
 
-    No run has the validation ids where one does not know them, as without its folder ``stages``.
+    Validation ids are left out of all where one run, such as one without its folder ``stages``, does not have them.
     """
     found = {run.path: facts(run) for run in runs}
     if any(each["evaluator"][VALIDATION] is None for each in found.values()):
@@ -92,18 +92,18 @@ def facts_of(runs: Iterable[RunRecord]) -> dict[Path, Facts]:
 
 
 def short(digest: str | None) -> str | None:
-    """First digits of a hash, which are enough to tell two apart."""
+    """Return the first digits of a hash, which are enough to distinguish two."""
     return digest and digest[:8]
 
 
 def differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Keys whose values differ, with both values; ``None`` where one is missing."""
+    """Return keys whose values differ, with both values; ``None`` where one is missing."""
     keys = dict.fromkeys([*own, *other])
     return [(key, own.get(key), other.get(key)) for key in keys if own.get(key) != other.get(key)]
 
 
 def spelled(unlike: Iterable[tuple[str, Any, Any]], whose: str = "") -> str:
-    """Differences in words, for example "iterations=50 (averaged: 100)"."""
+    """Write differences in words, for example "iterations=50 (averaged: 100)"."""
     return first_few([f"{key}={shown(own)} ({whose}{shown(other)})" for key, own, other in unlike])
 
 
@@ -114,7 +114,7 @@ def first_few(words: Sequence[str]) -> str:
 
 
 def measured_otherwise(runs: Sequence[RunRecord]) -> list[str]:
-    """Keys that keep the scores of runs from being comparable: what differs in data or evaluation."""
+    """Return differing keys of data or evaluation, which make scores of runs incomparable."""
     found = list(facts_of(runs).values())
     known = dict.fromkeys((kind, key) for each in found for kind in MEASURE for key in each[kind])
     return [
@@ -123,14 +123,14 @@ def measured_otherwise(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def not_comparable(own: RunRecord, base: RunRecord) -> list[str]:
-    """Keys in which a run may not differ from one of the baseline if their scores are to be compared."""
+    """Return differing keys of data, evaluation or network, which forbid a comparison with the baseline."""
     unlike = differences(facts(own)["settings"], facts(base)["settings"])
     network = [key for key, *_ in unlike if group_role(key) == "network"]
     return [*measured_otherwise((own, base)), *network]
 
 
 def other_settings(own: RunRecord, base: RunRecord) -> list[tuple[str, Any, Any]]:
-    """Settings and lengths that differ from the baseline's, but those that a method brings of its own."""
+    """Return settings and lengths that differ from the baseline's, except those that belong to a method."""
     (mine, theirs), kinds = map(facts, (own, base)), ("iterations", "settings")
     unlike = [each for kind in kinds for each in differences(mine[kind], theirs[kind])]
     return [
@@ -141,12 +141,12 @@ def other_settings(own: RunRecord, base: RunRecord) -> list[tuple[str, Any, Any]
 
 
 def partition(run: RunRecord) -> tuple[Any, ...]:
-    """Name of the labeled and the unlabeled images of a run."""
+    """Return the name of the labeled and the unlabeled images of a run."""
     return (run.option("dataset"), *(str(run.config.get(key)) for key in SPLIT_KEYS))
 
 
 def pair_key(run: RunRecord) -> tuple[Any, ...]:
-    """Seed and labeled images, which two runs have in common that are compared as a pair."""
+    """Return seed and labeled images, by which runs of two methods are paired."""
     return (run.seed, run.split_hash[0])
 
 
@@ -155,7 +155,7 @@ def checked_keys(by: Sequence[str], records: Sequence[RunRecord]) -> tuple[str, 
 
     Args:
         by: Config groups such as "method", keys such as "split", dotted keys such as "optimizer.lr".
-        records: Runs, at least one of which has to have each key.
+        records: Runs, of which each key must be in one at least.
 
     Raises:
         UserError: no key, or no run has one of that name.
@@ -175,19 +175,19 @@ def checked_keys(by: Sequence[str], records: Sequence[RunRecord]) -> tuple[str, 
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Hint at the nearest of the known words; empty where none is near."""
+    """Suggest the nearest of the known words; empty where none is near."""
     near = nearest(word, known)
     return f" Did you mean {near}?" if near else ""
 
 
 def cell_key(record: RunRecord, by: Sequence[str]) -> dict[str, str]:
-    """Values of the keys in a run; empty where the run left no config and its overrides do not tell all."""
+    """Return the values of the keys in a run; empty where it left no config and its overrides lack some."""
     known = known_values(record, by)
     return known if len(known) == len(by) else {}
 
 
 def known_values(record: RunRecord, keys: Sequence[str]) -> dict[str, str]:
-    """Values of the keys in a run, in their order; of a run that left no config those that were typed."""
+    """Return the values of the keys in a run, in order; of a run that left no config those that were typed."""
     if record.config:
         return {key: _value(record, key) for key in keys}
     typed = dict(text.lstrip("+").split("=", 1) for text in record.overrides if "=" in text)
@@ -195,12 +195,12 @@ def known_values(record: RunRecord, keys: Sequence[str]) -> dict[str, str]:
 
 
 def of_method(key: str) -> bool:
-    """Whether a key says which method it is, or a setting of it such as "method.weight"."""
+    """Whether a key names the method, or a setting of it such as "method.weight"."""
     return key == METHOD or key.startswith(f"{METHOD}.")
 
 
 def sort_rank(key: str, value: str, baseline: str | None) -> tuple[Any, ...]:
-    """Order of the values of a key: the baseline first, numbers and ratios by size, then names."""
+    """Return the rank of a value of a key: the baseline first, numbers and ratios by size, then names."""
     if key == METHOD:
         return (value != baseline, 0.0, value)
     number = ratio(value)
@@ -208,7 +208,7 @@ def sort_rank(key: str, value: str, baseline: str | None) -> tuple[Any, ...]:
 
 
 def ratio(text: str) -> float | None:
-    """Number that a value such as "1/16", "732", "0.01" or "full" stands for; "full" comes after all."""
+    """Return the number of a value such as "1/16", "732", "0.01" or "full"; "full" is larger than all."""
     if text == FULL:
         return float("inf")
     numerator, slash, denominator = text.partition("/")
@@ -231,8 +231,8 @@ def _kind(key: str, mark: Mark) -> str:
 
 
 def _comparable(mark: Mark, value: Any) -> Any:
-    """Value as runs are compared by it: files by their names, since folders differ from machine to machine; of runs
-    to start from, which belong to a seed each, whether there is one.
+    """Return a value by which runs are compared: of a file its name, since folders differ from machine to machine; of
+    a run to start from, which may differ by seed, only that there is one.
     """
     if mark.role == "run":
         return "given"

@@ -1,4 +1,4 @@
-"""What two runs differ in: settings, environment, results, classes and images; as tables and as files."""
+"""Comparison of two runs: settings, environment, results, classes and images, as tables and as files."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,17 +32,17 @@ COUNTED: dict[str, tuple[str, float, int]] = {
     "train_images_per_s": ("training images/s", 1, 1),
     "wall_s": ("duration, s", 1, 0),
 }
-"""Numbers of ``summary.json`` that stand side by side below the scores: name for people, factor and decimals."""
+"""Numbers of ``summary.json`` shown below the scores: name for people, factor and decimals."""
 
 
 @dataclass(frozen=True)
 class ChangedValue:
-    """A value that two runs do not share.
+    """A value that differs between two runs.
 
     Args:
         key: Dotted name.
-        a: Value of the first run; ``None`` where it has none.
-        b: Value of the second.
+        a: Value in the first run; ``None`` where it has none.
+        b: Value in the second run; ``None`` where it has none.
         matters: Whether a result can depend on it.
     """
 
@@ -57,10 +57,10 @@ class NumberPair:
     """A number of both runs.
 
     Args:
-        name: What was measured, or the class.
+        name: Name of the quantity, or of the class.
         a: Number of the first run; ``None`` where it has none. IoU and accuracy are shares, 0-1.
-        b: Number of the second.
-        change: The second less the first.
+        b: Number of the second run; ``None`` where it has none.
+        change: Second number minus first; ``None`` where one is missing.
     """
 
     name: str
@@ -71,13 +71,13 @@ class NumberPair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the files of two runs say about them.
+    """Comparison of two runs by their files.
 
     Args:
-        a: The first run.
-        b: The second run.
+        a: First run.
+        b: Second run.
         names: Names of the scores.
-        cautions: Why the numbers do not tell which is better, a sentence each.
+        cautions: Reasons why the numbers do not show which is better, a sentence each.
         config: Settings that differ, those that cannot change a result last.
         environment: Versions, devices, threads and code states that differ.
         results: Numbers of both summaries.
@@ -97,7 +97,7 @@ class Comparison:
 
 
 def compare(a: RunRecord, b: RunRecord) -> Comparison:
-    """Compare two runs by their files, whatever state they are in."""
+    """Compare two runs in any state by their files."""
     names = (a if a.results else b).names
     results = _pairs(a.results, b.results, _quantities(names))
     classes, classes_test = (
@@ -110,13 +110,13 @@ def compare(a: RunRecord, b: RunRecord) -> Comparison:
 
 
 def heading(found: Comparison) -> list[str]:
-    """Say which runs these are, and what speaks against comparing their numbers."""
+    """Name the two runs, and the reasons against comparing their numbers."""
     named = [f"{letter}: {run.path} ({run.state})" for letter, run in (("A", found.a), ("B", found.b))]
     return [*named, *(f"Caution: {reason}" for reason in found.cautions)]
 
 
 def tables(found: Comparison) -> list[TextTable]:
-    """Tables of all that the runs' files say; those with nothing in them are left out."""
+    """Return tables of all differences and results; empty tables are left out."""
     changed = {
         "Settings that differ": [each for each in found.config if each.matters],
         "Settings that differ and cannot change a result": [
@@ -139,7 +139,7 @@ def tables(found: Comparison) -> list[TextTable]:
 
 
 def summary(networks: "NetworkComparison") -> str:
-    """Sum the disagreement up over all images, each pixel counted once."""
+    """Describe the disagreement over all images in one sentence or two; each pixel counts once."""
     ranked = networks.ranked
     pixels = max(sum(each.pixels for each in ranked), 1)
     differ = sum(each.pixels * each.differ for each in ranked) / pixels
@@ -164,13 +164,13 @@ def image_table(networks: "NetworkComparison", count: int) -> TextTable:
 
 
 def write(folder: Path, found: Comparison, networks: "NetworkComparison | None", count: int) -> None:
-    """Write a comparison into an existing folder; what an earlier one left there is replaced.
+    """Write a comparison into an existing folder, in place of an earlier one.
 
     Args:
         folder: Folder that gets comparison.md, comparison.json and, with networks, images.csv and pictures/.
-        found: What the runs' files say.
+        found: Comparison by the files of the runs.
         networks: Networks that have ranked the images; ``None`` where nothing was predicted.
-        count: Number of images that are drawn.
+        count: Number of images to draw.
     """
     _remove_earlier(folder)
     text = {"heading": heading(found), "tables": tables(found), "summary": "", "pictures": {}}
@@ -191,7 +191,7 @@ def write(folder: Path, found: Comparison, networks: "NetworkComparison | None",
 
 
 def _draw(folder: Path, networks: "NetworkComparison", count: int) -> dict[str, str]:
-    """Draw images; return the path of each id's picture, as seen from above the folder."""
+    """Draw images, and return the path of each picture relative to the folder above, by image id."""
     folder.mkdir(exist_ok=True)
     paths = {}
     for index, image_id in enumerate([each.id for each in networks.ranked[:count]], start=1):
@@ -203,7 +203,7 @@ def _draw(folder: Path, networks: "NetworkComparison", count: int) -> dict[str, 
 
 
 def _remove_earlier(folder: Path) -> None:
-    """Remove the pictures of an earlier comparison, which its list names; new ones may be called otherwise."""
+    """Remove the pictures that an earlier comparison lists, since those of the new one may have other names."""
     try:
         earlier = read_json(folder / JSON)["images"]["ranked"]
         names = [Path(each["picture"]).name for each in earlier if each["picture"]]
@@ -214,12 +214,12 @@ def _remove_earlier(folder: Path) -> None:
 
 
 def _quantities(names: ScoreNames) -> dict[str, tuple[str, float, int]]:
-    """Numbers of ``summary.json`` that stand side by side, the scores first."""
+    """Return the numbers of ``summary.json`` to compare, the scores first."""
     return {key: (f"{score.compared}, %", 100, 2) for key, score in scores_of(names).items()} | COUNTED
 
 
 def _changed(a: RunRecord, b: RunRecord) -> list[ChangedValue]:
-    """Settings that differ, those that cannot change a result last; where the runs lie is left out."""
+    """Return settings that differ, those that cannot change a result last; the folders of the runs are left out."""
     unlike = differences(dict(_leaves(a.config)), dict(_leaves(b.config)))
     found = [
         ChangedValue(*each, any(matters(each[0], run.config) for run in (a, b)))
@@ -227,24 +227,24 @@ def _changed(a: RunRecord, b: RunRecord) -> list[ChangedValue]:
         if mark_of(each[0], a.config).role != "identity"
     ]
     named = {each.key.removesuffix(".name") for each in found if each.key.endswith(".name")}
-    # Another option is another class: its name says so already.
+    # The name of another option says already that its class is another one.
     found = [each for each in found if each.key.removesuffix("._target_") not in named]
     return sorted(found, key=lambda each: not each.matters)
 
 
 def _pairs(a: Mapping[str, Any], b: Mapping[str, Any], names: Iterable[str] = ()) -> list[NumberPair]:
-    """Numbers of two runs by these names, or by all names that either has, in the order of the first."""
+    """Return the numbers of two runs with these names, or with all names, in the order of the first run."""
     found = [(name, number(a, name), number(b, name)) for name in names or dict.fromkeys([*a, *b])]
     return [NumberPair(name, x, y, None if x is None or y is None else y - x) for name, x, y in found]
 
 
 def _cautions(a: RunRecord, b: RunRecord) -> list[str]:
-    """Say why the numbers of two runs do not tell which is better, each reason in one sentence."""
+    """Return reasons why the numbers of two runs do not show which is better, each in one sentence."""
     found = [f"{run.path} has not finished ({run.state})." for run in (a, b) if run.summary is None]
     first, second = a.results, b.results
     if a.option("dataset") != b.option("dataset"):
         found.append(f"Other datasets: {a.option('dataset')} and {b.option('dataset')}.")
-    # A run that has not finished says in its config how it evaluates.
+    # A run that has not finished has no summary, but the same settings in its config.
     evaluators = [run.results.get("evaluator") or run.config.get("evaluator") or {} for run in (a, b)]
     unlike = [key for key, *_ in differences(*evaluators)]
     if keys := [key for key in unlike if must_agree(mark_of(f"evaluator.{key}", a.config))]:
@@ -267,7 +267,7 @@ def _cautions(a: RunRecord, b: RunRecord) -> list[str]:
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values at any depth; a list of plain values is one value."""
+    """Yield dotted keys and values at any depth; a list of plain values is one value."""
     if isinstance(node, Mapping) and node:
         for name, value in node.items():
             yield from _leaves(value, f"{key}.{name}" if key else str(name))
@@ -282,7 +282,7 @@ def _environment(run: RunRecord) -> dict[str, Any]:
     known = {key: value for key, value in run.env.items() if key not in ("git", "command")}
     git = run.env.get("git") or {}
     diff = git.get("diff")
-    # Tells changes apart without showing them.
+    # A hash shows whether two states of the code differ, without printing them.
     changes = f"changes {sha256(diff.encode()).hexdigest()[:8]}" if diff else None if diff is None else "none"
     return dict(_leaves(known)) | {"git.commit": git.get("commit"), "git.uncommitted": changes}
 

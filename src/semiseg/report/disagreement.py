@@ -1,4 +1,4 @@
-"""Where two networks disagree: both predict the same images, which are ranked and drawn."""
+"""Disagreement of two networks: both predict the same images, which are ranked and drawn."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,21 +15,21 @@ from semiseg.runs.predictor import load
 from semiseg.runs.use import FinishedRun
 from semiseg.tasks.samples import colorize, side_by_side
 
-# Okabe and Ito's colors, which people with any color vision tell apart.
+# Okabe and Ito's colors, which people with any color vision can distinguish.
 ONLY_A, ONLY_B, NEITHER = (0, 114, 178), (230, 159, 0), (204, 121, 167)
 ROW, SQUARE, SPACE = 20, 12, 6
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """How two networks label one image; all numbers are shares of its counted pixels, 0-1.
+    """Labels of two networks for one image; all numbers are shares of its counted pixels, 0-1.
 
-    Pixels count that have a true class; where the image has no mask all count, and nothing is known to be right.
+    Pixels with a true class count; without a mask all count, and none is known to be right.
 
     Args:
-        id: Image id.
+        id: Id of the image.
         pixels: Number of pixels that count.
-        differ: Share where the networks name other classes.
+        differ: Share where the networks predict different classes.
         right_a: Share where the first is right; ``None`` without a mask.
         right_b: Share where the second is right; ``None`` without a mask.
         only_a: Share where the first alone is right; ``None`` without a mask.
@@ -46,9 +46,9 @@ class Disagreement:
 
 
 class NetworkComparison:
-    """The reported networks of two finished runs before the same images, each as its run evaluates it.
+    """The reported networks of two finished runs on the same images, each applied as its run evaluates it.
 
-    Images and masks are those of the first run's dataset; of the second's where the first alone halves images.
+    Images and masks come from the dataset of the first run, or of the second where the first alone halves images.
 
     Args:
         a: First run.
@@ -72,7 +72,7 @@ class NetworkComparison:
         first, second = a.data(root), b.data(root)
         halve = [each.half_size for each in networks]
         home, other = (second, first) if halve == [True, False] else (first, second)
-        # Never in tiles, as the runs evaluate; what the dataset has halved is not halved again.
+        # Never in tiles, as the runs evaluate; images that the dataset has halved are not halved again.
         self._a, self._b = (
             replace(each, tiling=None, half_size=each.half_size and not all(halve)) for each in networks
         )
@@ -93,13 +93,13 @@ class NetworkComparison:
         """Label all images with both networks and order them in ``ranked``, the one where most pixels differ first.
 
         Args:
-            progress: Function that is given the ids and hands them on one by one.
+            progress: Function that yields the given ids one by one, and may show progress.
         """
         found = [self._disagreement(image_id) for image_id in progress(self.ids)]
         self.ranked = sorted(found, key=lambda each: -each.differ)
 
     def picture(self, image_id: str) -> Image.Image:
-        """Draw one image with what both networks make of it; see ``draw``."""
+        """Draw one image with the predictions of both networks; see ``draw``."""
         return draw(*self._labeled(image_id), self.info)
 
     def _labeled(self, image_id: str) -> tuple[Array, Array | None, Array, Array]:
@@ -124,7 +124,7 @@ class NetworkComparison:
 
 
 def counted_pixels(truth: Array | None, label: Array, info: DatasetInfo) -> NDArray[np.bool_]:
-    """Say which pixels count, ``(H, W) bool``: those with a true class, or all where there is no mask."""
+    """Return a mask ``(H, W) bool`` of the pixels that count: those with a true class, or all without a mask."""
     if truth is None:
         return np.ones(label.shape, np.bool_)
     counted: NDArray[np.bool_] = (truth < info.num_classes) & (truth != info.ignore_index)
@@ -132,13 +132,13 @@ def counted_pixels(truth: Array | None, label: Array, info: DatasetInfo) -> NDAr
 
 
 def draw(image: Array, truth: Array | None, a: Array, b: Array, info: DatasetInfo) -> Image.Image:
-    """Draw image, truth where there is one, both predictions, and where these differ, above a legend.
+    """Draw image, truth where there is one, both predictions and their difference, above a legend.
 
     Args:
-        image: ``(H, W, 3) uint8`` RGB.
-        truth: ``(H, W) uint8``; ``None`` where the image has no mask.
+        image: Image ``(H, W, 3) uint8`` RGB.
+        truth: Mask ``(H, W) uint8``; ``None`` where the image has none.
         a: Labels of the first network, ``(H, W) uint8``.
-        b: Labels of the second.
+        b: Labels of the second network, ``(H, W) uint8``.
         info: Names and colors of the classes.
     """
     counted = counted_pixels(truth, a, info)
@@ -162,7 +162,7 @@ def draw(image: Array, truth: Array | None, a: Array, b: Array, info: DatasetInf
 def _difference_map(
     image: Array, truth: Array | None, a: Array, b: Array, counted: NDArray[np.bool_]
 ) -> Array:
-    """Paint pixels that differ over the pale gray image, ``(H, W, 3) uint8``."""
+    """Draw differing pixels in color over the pale gray image, ``(H, W, 3) uint8``."""
     pale = 160 + image.mean(2, keepdims=True) * (95 / 255)
     canvas = np.broadcast_to(pale, image.shape).astype(np.uint8)
     differ = (a != b) & counted

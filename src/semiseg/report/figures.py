@@ -1,4 +1,4 @@
-"""All figures of a study as PNG files, each for light and for dark pages, with what they show in words."""
+"""All figures of a study as PNG files, each for light and for dark pages, with descriptions in words."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,19 +24,19 @@ from semiseg.report.scores import (
 from semiseg.report.study import ALL, Cell, Study, StudyFigure, panels
 
 DPI = 180
-# Narrow, so that a phone shows the letters at their size.
+# Narrow, so that letters keep a readable size on a phone.
 WIDTH, HEIGHT = 5.0, 3.7
 ROW, FRAME = 0.34, 1.1
 
 Write = Callable[..., StudyFigure]
-"""Writes a figure, as ``_write`` does into its folder."""
+"""Function that writes a figure, ``_write`` with its folder."""
 
 
 def write_figures(study: Study, galleries: Sequence[Gallery], folder: Path) -> list[StudyFigure]:
-    """Write the figures that the study has numbers for, over those of the same names.
+    """Write the figures that the study has numbers for; files of the same names are replaced.
 
     Args:
-        study: What is shown.
+        study: Study to show.
         galleries: Galleries whose contact sheets are written too, as NAME.jpg.
         folder: Folder that gets NAME.png and NAME-dark.png; made where it does not exist.
 
@@ -49,7 +49,7 @@ def write_figures(study: Study, galleries: Sequence[Gallery], folder: Path) -> l
         name = f"gallery-{_stem(gallery.name)}"
         path = folder / f"{name}.jpg"
         with replacing(path) as file:
-            # A sheet of photographs takes five times as much as a PNG.
+            # As a PNG, a sheet of photographs takes five times as many bytes.
             contact_sheet(gallery).save(file, "JPEG", quality=85, subsampling=0)
         rows, columns = ", ".join(row.name for row in gallery.rows), ", ".join(gallery.columns)
         alt = f"Validation images {rows}, one a row, with the columns {columns}."
@@ -184,7 +184,7 @@ def _costs(write: Write, study: Study, looks: Looks) -> StudyFigure:
 
 
 def _curves_alt(what: str, lines: Lines) -> str:
-    """First and last mean of each line, with the iterations."""
+    """Describe the first and last mean of each line, with their iterations."""
     means = {name: mean_curve(members) for name, members in lines.items()}
     parts = [
         f"{name}: {percent(mean.values[0])} at iteration {mean.iterations[0]}, "
@@ -222,7 +222,7 @@ def _write(
         with matplotlib.style.context(STYLES[style]):
             canvas = Figure(figsize=size, layout="constrained")
             draw(canvas)
-            # Without the name of the program that wrote it, equal pictures are equal files.
+            # Without the name and version of matplotlib, equal pictures are equal files.
             with replacing(path) as file:
                 canvas.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
     return StudyFigure(name, paths["light"], title, alt, paths["dark"], caption)

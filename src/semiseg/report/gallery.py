@@ -1,4 +1,4 @@
-"""The pictures of a study: the same validation images, one column a method."""
+"""Pictures of a study: the same validation images, with one column for each method."""
 
 import base64
 import io
@@ -37,10 +37,10 @@ class Gallery:
     """Pictures of the cells that differ in the method alone.
 
     Args:
-        name: What they share, such as the split.
-        runs: Run of each method that its pictures are of.
-        rows: Images that all of these runs show.
-        legend: Color by class name; empty where no checkpoint tells it.
+        name: Values that they share, such as the split.
+        runs: Run of each method whose pictures are shown.
+        rows: Images that all of these runs have.
+        legend: Color by class name; empty where no checkpoint can be read.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Gallery:
 def find_galleries(study: Study) -> tuple[Gallery, ...]:
     """Collect the pictures in the ``samples/`` folders of a study's runs.
 
-    Each method is shown by one of its runs: of the seed that most methods of the group have, else of its first.
+    Each method is shown by one of its runs: one with the seed that most runs of the group have, else its first.
     Runs without readable pictures, and groups without any, are left out.
     """
     galleries = []
@@ -88,7 +88,7 @@ def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def picture_uri(picture: Image.Image, photo: bool) -> str:
-    """Picture for the page: a photograph as JPEG, any other one without loss."""
+    """Return a picture as an address for the page: a photograph as JPEG, any other picture without loss."""
     stream = io.BytesIO()
     if photo:
         picture.convert("RGB").save(stream, "jpeg", quality=QUALITY)
@@ -98,12 +98,12 @@ def picture_uri(picture: Image.Image, photo: bool) -> str:
 
 
 def data_uri(content: bytes, kind: str = "png") -> str:
-    """Content of a picture as an address that needs no file."""
+    """Return the content of a picture as an address that needs no file."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _indexed(picture: Image.Image) -> Image.Image:
-    """The same pixels in a quarter of the bytes, where there are few enough colors."""
+    """Return the same pixels with a palette, in a quarter of the bytes, where there are few enough colors."""
     values = np.asarray(picture.convert("RGB"), np.uint32)
     packed = values[..., 0] << 16 | values[..., 1] << 8 | values[..., 2]
     colors, indices = np.unique(packed, return_inverse=True)
@@ -140,24 +140,20 @@ def _rows(pictures: Mapping[str, Mapping[str, Mapping[str, Image.Image]]]) -> li
     first = next(iter(pictures.values()), {})
     for name in first:
         found = {method: samples[name] for method, samples in pictures.items() if name in samples}
-        # The same name in runs on other images must not pass for the same image.
-        alike = all(_same(each[PHOTO], first[name][PHOTO]) for each in found.values())
-        if alike and len(found) == len(pictures):
+        # Runs on other images may use the same name, so the photographs themselves are compared.
+        photos = {(each[PHOTO].size, each[PHOTO].tobytes()) for each in found.values()}
+        if len(photos) == 1 and len(found) == len(pictures):
             shown = {panel: first[name][panel] for panel in (PHOTO, TRUTH) if panel in first[name]}
             predictions = {method: each["prediction"] for method, each in found.items()}
             rows.append(GalleryRow(name.split("-", 1)[-1], shown | predictions))
     return rows
 
 
-def _same(one: Image.Image, other: Image.Image) -> bool:
-    return one.size == other.size and one.tobytes() == other.tobytes()
-
-
 def _reduced(picture: Image.Image, photo: bool) -> Image.Image:
     if picture.width <= MAX_WIDTH:
         return picture
     size = MAX_WIDTH, max(round(picture.height * MAX_WIDTH / picture.width), 1)
-    # Mixed colors would be classes that are not there.
+    # Nearest for classes, since a mixed color would be a class that is not there.
     return picture.resize(size, Image.Resampling.LANCZOS if photo else Image.Resampling.NEAREST)
 
 
@@ -167,7 +163,7 @@ def _legend(runs: Sequence[RunRecord]) -> dict[str, Color]:
         path = run.path / str(run.results.get("checkpoint"))
         if not path.is_file():
             continue
-        # Only now what reads it: torch takes a while.
+        # Imported only now, since torch takes seconds to import.
         from semiseg.engine.checkpoint import load_bundle
 
         try:

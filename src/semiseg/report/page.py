@@ -1,4 +1,4 @@
-"""A report's folder: the page, which needs no other file and no network, Markdown, CSV and figures."""
+"""Folder of a report: the page, which needs no other file and no network, Markdown, CSV and figures."""
 
 import math
 import os
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from semiseg.report.gallery import Gallery
 
 MARK = "report.json"
-"""Says that a folder was written by this command: by which words, and which figures are its own."""
+"""File that marks a folder as a report; it holds the command and the names of the figures."""
 
 FIGURES = "figures"
 LAST = 1e300
@@ -35,8 +35,8 @@ class Panel(NamedTuple):
 
     Args:
         name: Name of the panel.
-        cells: The cells, at least one.
-        unlike: What keeps their scores from being compared; empty where nothing does.
+        cells: Cells of the panel, at least one.
+        unlike: Differing keys that make their scores incomparable; empty where there are none.
         best: Cell with the highest mean.
     """
 
@@ -47,14 +47,14 @@ class Panel(NamedTuple):
 
 
 def claim(folder: Path, force: bool = False) -> None:
-    """Make a folder, or take one that holds a report; the figures of the earlier report are removed.
+    """Make a folder, or reuse one that holds a report; the figures of the earlier report are removed.
 
     Args:
         folder: Folder of the report.
-        force: Whether to take a folder that holds something else too; files of other names are kept.
+        force: Whether a folder with other content is used too; files of other names are kept.
 
     Raises:
-        UserError: the folder holds something else, or cannot be made or written.
+        UserError: the folder has other content, or cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,11 +78,11 @@ def write_report(study: Study, folder: Path, command: str) -> list[StudyFigure]:
     """Write all files of a report into its folder and return the figures.
 
     Args:
-        study: What is shown.
-        folder: Folder as ``claim`` left it.
+        study: Study to show.
+        folder: Folder that ``claim`` has prepared.
         command: Command as it was typed.
     """
-    # Only now what draws, so that mistakes are answered at once.
+    # Imported only now: matplotlib takes a second, which help and mistakes need not.
     from semiseg.report.figures import write_figures
     from semiseg.report.gallery import find_galleries
 
@@ -96,10 +96,10 @@ def write_report(study: Study, folder: Path, command: str) -> list[StudyFigure]:
 
 
 def page(study: Study, figures: Sequence[StudyFigure] = (), galleries: Sequence["Gallery"] = ()) -> str:
-    """Write a study as one HTML page; all pictures are inside.
+    """Return a study as one HTML page that contains all pictures.
 
     Args:
-        study: What is shown.
+        study: Study to show.
         figures: Figures of ``write_figures``.
         galleries: Pictures of the validation images.
     """
@@ -120,17 +120,20 @@ def page(study: Study, figures: Sequence[StudyFigure] = (), galleries: Sequence[
         panels=list(_panels(study)),
         notes=[*study.notes, *(f"{', '.join(labels)}: {note}." for note, labels in about.items())],
         run_names=_run_names(study),
-        options={group: _options(study, group) for group in ("dataset", "backbone", "model")},
+        options={
+            group: [str(name) for name in dict.fromkeys(run.option(group) for run in study.runs) if name]
+            for group in ("dataset", "backbone", "model")
+        },
         version=__version__,
     )
 
 
 def markdown(study: Study, figures: Sequence[StudyFigure], folder: Path) -> str:
-    """Write a study as Markdown.
+    """Return a study as Markdown.
 
     Args:
-        study: What is shown.
-        figures: Pictures that lie in ``folder`` or below.
+        study: Study to show.
+        figures: Figures whose files are in ``folder`` or below.
         folder: Folder where the text will be stored; links are relative to it.
     """
     paths = {figure.name: Path(os.path.relpath(figure.path, folder)).as_posix() for figure in figures}
@@ -138,7 +141,7 @@ def markdown(study: Study, figures: Sequence[StudyFigure], folder: Path) -> str:
 
 
 def render_markdown(template: str, **content: Any) -> str:
-    """Fill in a template of Markdown; values stand in one line, and their signs are none of Markdown's."""
+    """Fill in a template of Markdown; values are written on one line, with the signs of Markdown escaped."""
     environment = _environment()
     # Marked as safe, so that the escaping of HTML leaves it alone.
     environment.finalize = lambda value: value if isinstance(value, Markup) else Markup(_escaped(str(value)))
@@ -154,7 +157,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    # All functions of words are filters.
+    # Templates write numbers with the functions of this module, each a filter by its name.
     environment.filters |= {name: each for name, each in vars(scores).items() if callable(each)}
     environment.filters |= {"sort_key": _sort_key, "ratio": ratio, "short": short, "bracketed": _bracketed}
     environment.globals |= {"scores": scores, "NONE": scores.NONE, "ALL": ALL, "seeds": seeds}
@@ -162,7 +165,7 @@ def _environment() -> Environment:
 
 
 def _bracketed(text: str) -> Markup:
-    """Text between the brackets of a link of Markdown."""
+    """Escape a text for the brackets of a Markdown link."""
     return Markup(re.sub(r"([\[\]\\])", r"\\\1", " ".join(text.split())))
 
 
@@ -171,7 +174,7 @@ def _escaped(text: str) -> str:
 
 
 def _sort_key(value: Any) -> float | str:
-    """What a column is sorted by; what is missing comes last in any order."""
+    """Return the value by which a column is sorted; a missing one comes last."""
     if not isinstance(value, int | float):
         return ""
     return value if math.isfinite(value) else LAST
@@ -182,12 +185,8 @@ def _picture_size(path: Path) -> tuple[int, int]:
         return picture.size
 
 
-def _options(study: Study, group: str) -> list[str]:
-    return [str(name) for name in dict.fromkeys(run.option(group) for run in study.runs) if name]
-
-
 def _run_names(study: Study) -> dict[Path, str]:
-    """Paths of all runs below the folder that holds them; names of folders alone may be moments."""
+    """Return the paths of all runs below their common folder, since names of run folders may be times alone."""
     paths = {run.path: run.path.resolve() for _, run, _ in study.every_run()}
     top = os.path.commonpath([path.parent for path in paths.values()])
     return {path: whole.relative_to(top).as_posix() for path, whole in paths.items()}
@@ -203,5 +202,5 @@ def _panels(study: Study) -> Iterator[Panel]:
 
 
 def _mark(folder: Path, command: str, figures: Sequence[Path]) -> None:
-    """Note that the folder holds a report, and which files in ``figures/`` the next report may remove."""
+    """Mark the folder as a report, with the files in ``figures/`` that the next report may remove."""
     write_json(folder / MARK, {"command": command, "figures": [figure.name for figure in figures]})

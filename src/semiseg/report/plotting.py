@@ -1,4 +1,4 @@
-"""How figures are drawn: lines against ratios and iterations, rows of cells, heat maps; for light and dark pages."""
+"""Drawing of figures: lines over ratios and iterations, rows of cells, heat maps; for light and dark pages."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -22,7 +22,7 @@ STYLES = {
 """Style files of matplotlib for light and for dark pages."""
 
 COLORS = 6
-"""Number of colors that lines have beside that of the text."""
+"""Number of colors of lines, that of the text not counted."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
@@ -35,11 +35,11 @@ Lines = Mapping[str, Sequence[Curve]]
 """Curves of the runs of each line."""
 
 Looks = Mapping[str, Mapping[str, Any]]
-"""What ``line_look`` gives by line, see ``Cell.line``; of learning curves by column."""
+"""Options of ``line_look`` by line, see ``Cell.line``; for learning curves by column."""
 
 
 def line_look(index: int) -> dict[str, Any]:
-    """What tells a line from the others, without its color too: options of matplotlib; 0 has the color of the text."""
+    """Return options of matplotlib that distinguish a line even without color; line 0 has the color of the text."""
     color = f"C{(index - 1) % COLORS + 1 if index else 0}"
     return {"color": color, "marker": MARKERS[index % len(MARKERS)], "ls": DASHES[index % len(DASHES)]}
 
@@ -67,7 +67,7 @@ def draw_ratio(
             )
         x = np.array([cell.fraction for cell in ordered], float)
         averages = [cell.scores[study.metric] for cell in ordered]
-        # What is missing becomes not a number, which is not drawn.
+        # A missing value becomes NaN, which matplotlib does not draw.
         mean, std = np.array([(each.mean, each.std) for each in averages], float).T * PERCENT
         axes.plot(x, mean, label=name, zorder=4, **looks[name])
         axes.fill_between(x, mean - std, mean + std, color=color, alpha=BAND, lw=0)
@@ -103,7 +103,7 @@ def draw_pseudo(canvas: Figure, coverage: Lines, accuracy: Lines, looks: Looks) 
 def draw_averages(
     axes: Axes, cells: Sequence[Cell], looks: Looks, averages: Sequence[Average], factor: float, label: str
 ) -> None:
-    """Draw means with their standard deviations and each seed, one row a cell.
+    """Draw means with their standard deviations and each seed, one row for each cell.
 
     Args:
         axes: Empty axes.
@@ -135,7 +135,7 @@ def _rows(axes: Axes, cells: Sequence[Cell], label: str) -> None:
 
 
 def draw_difference(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None:
-    """Draw differences to the baseline with their confidence intervals, one row a cell that has one."""
+    """Draw differences to the baseline with their confidence intervals, one row for each cell with a difference."""
     axes = canvas.subplots()
     axes.axvline(0, color="C0", lw=1)
     for position, cell in enumerate(cells):
@@ -145,7 +145,7 @@ def draw_difference(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None
             axes.plot([found.low * PERCENT, found.high * PERCENT], [position] * 2, color=color, lw=2)
             for end in (found.low, found.high):
                 axes.plot(end * PERCENT, position, "|", color=color, ms=9, mew=2)
-        # Hollow where one pair tells nothing of the spread.
+        # Hollow where one pair alone has no interval.
         filled = color if found.low is not None else rcParams["axes.facecolor"]
         point = {"ms": 8, "mfc": filled, "mew": 1.6, "zorder": 4}
         axes.plot(found.mean * PERCENT, position, **{**looks[cell.line], **point})
@@ -176,7 +176,7 @@ def draw_classes(canvas: Figure, cells: Sequence[Cell], classes: Sequence[str]) 
 
 
 def draw_costs(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None:
-    """Draw ``COSTS`` side by side, one row a cell."""
+    """Draw ``COSTS`` side by side, one row for each cell."""
     panels = canvas.subplots(1, len(COSTS), sharey=True)
     for axes, (name, (label, factor)) in zip(panels, COSTS.items(), strict=True):
         draw_averages(axes, cells, looks, [cell.costs[name] for cell in cells], factor, label)
@@ -200,7 +200,7 @@ def _draw_curves(axes: Axes, lines: Lines, looks: Looks) -> None:
 
 
 def _pieces(curve: Curve) -> Iterator[tuple[list[int], list[float]]]:
-    """Iterations and percentages of each stretch of one stage."""
+    """Yield iterations and percentages of each stage, since no line may join two stages."""
     points = zip(curve.stages, curve.iterations, curve.values, strict=True)
     for _, stretch in groupby(points, key=lambda point: point[0]):
         _, iterations, values = zip(*stretch, strict=True)
@@ -212,7 +212,7 @@ def _known(average: Average, factor: float) -> list[float]:
 
 
 def _ratio_ticks(axes: Axes, cells: Sequence[Cell]) -> None:
-    """One tick a ratio, named as the split is, with the number of images where it is the same in all runs."""
+    """Set a tick for each ratio, named as its split, with the number of images where all runs have the same."""
     axes.set_xscale("log")
     names: dict[float, str] = {}
     for cell in cells:

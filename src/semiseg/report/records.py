@@ -1,4 +1,4 @@
-"""Finding run directories and reading what they hold; no average is computed, nothing is written."""
+"""Finding and reading run directories; no average is computed, nothing is written."""
 
 import json
 import math
@@ -23,7 +23,7 @@ KILLED = "killed"
 UNREADABLE = "unreadable"
 MISSING = "missing"
 TABLES = ("split_counts", "split_sha256", "evaluator")
-"""Parts of ``summary.json`` that have names in them, beside the scores by class."""
+"""Parts of ``summary.json`` that are nested, apart from the scores by class."""
 
 COVERAGE = ("train/unlabeled_used", "train/pseudo_used")
 STORED, ACCURACY, MEMORY = "pseudo/coverage", "pseudo/accuracy", "time/memory_gib"
@@ -31,18 +31,18 @@ STORED, ACCURACY, MEMORY = "pseudo/coverage", "pseudo/accuracy", "time/memory_gi
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run directory says of itself.
+    """Content of a run directory.
 
     Args:
         path: Run directory.
-        name: Name of the run; that of the folder where the run has none.
-        state: State: "done", "failed", "interrupted", "running", "killed" (no process holds its lock), "unreadable", or
-            what the index of a sweep says of a job without a run directory: "waiting", "failed", or "missing"
-            where it was done.
+        name: Name of the run, or of its folder where the run has none.
+        state: State: "done", "failed", "interrupted", "running", "killed" (no process holds its lock), "unreadable"; of
+            a job in the index of a sweep that has no run directory: "waiting", "failed", or "missing" where it was
+            done.
         config: Content of ``config.resolved.yaml``; empty where there is none.
         summary: Content of ``summary.json``; ``None`` unless the state is "done".
         env: Content of ``env.json``.
-        status: Content of ``status.json``; its ``error`` says what went wrong.
+        status: Content of ``status.json``, with the ``error`` that ended the run.
         overrides: Overrides as they were typed.
         resumed: Contents of ``env-resumed-*.json``, oldest first.
     """
@@ -58,7 +58,7 @@ class RunRecord:
     resumed: tuple[dict[str, Any], ...] = ()
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read ``metrics.jsonl``: one dict a line, without lines that are damaged or being written."""
+        """Read ``metrics.jsonl``: one dict for each line, without lines that are damaged or being written."""
         try:
             lines = (self.path / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
@@ -66,7 +66,7 @@ class RunRecord:
         return [record for line in lines if isinstance(record := _parsed(line), dict)]
 
     def validation_sha256(self) -> str | None:
-        """Hash of the ids of the validation images, which each step of the run has stored; ``None`` without one."""
+        """Return the hash of the ids of the validation images, which steps of the run store; ``None`` without one."""
         for file in sorted(self.path.glob("stages/*/step.json")):
             data = read_optional(file, dict).get("data")
             if isinstance(data, dict) and data.get("val"):
@@ -91,7 +91,7 @@ class RunRecord:
 
     @property
     def code(self) -> str:
-        """Version, commit and a hash of uncommitted changes; of each process of a run that other code resumed."""
+        """Version, commit and a hash of uncommitted changes, of each process where other code resumed the run."""
         return ", then ".join(dict.fromkeys(map(_code, (self.env, *self.resumed))))
 
     def option(self, group: str) -> Any:
@@ -105,7 +105,7 @@ class RunRecord:
         return ScoreNames.of(self.results)
 
     def value(self, metric: str) -> float | None:
-        """Score or cost such as "miou" or "iou/road"; ``None`` where the run has none."""
+        """Return a score or cost such as "miou" or "iou/road"; ``None`` where the run has none."""
         group, slash, name = metric.partition("/")
         return number(self.results.get(group) or {}, name) if slash else number(self.results, metric)
 
@@ -116,9 +116,9 @@ class Curve:
 
     Args:
         stages: Name of the recipe's step of each point.
-        iterations: Optimizer steps done in the whole run.
+        iterations: Number of optimizer steps in the whole run so far.
         values: Values as logged.
-        joined: Whether points of one stage follow each other; else each stands for itself.
+        joined: Whether a line joins the points of one stage.
     """
 
     stages: tuple[str, ...] = ()
@@ -138,9 +138,9 @@ class RunCurves:
         score: Primary score on the validation images, at each evaluation.
         coverage: Share of pixels of unlabeled images that are learned from: of stored pseudo-labels where the
             method stores them, else as logged in training.
-        accuracy: Share of correct pixels: among those that stored pseudo-labels cover, else of what the
-            network says about all pixels of unlabeled images. Empty for methods that learn from no unlabeled
-            image, or without masks to compare with.
+        accuracy: Share of correct pixels: among those that stored pseudo-labels cover, else among all pixels that
+            the network predicts in unlabeled images. Empty for methods that learn from no unlabeled image, or
+            without masks to compare with.
     """
 
     score: Curve
@@ -149,7 +149,7 @@ class RunCurves:
 
 
 def collect(paths: Sequence[Path]) -> list[RunRecord]:
-    """Read all runs in what is given.
+    """Read all runs in some folders.
 
     Args:
         paths: Run directories, sweeps, or folders of them, which are searched four levels deep; hidden
@@ -192,9 +192,10 @@ def _below(folder: Path, depth: int) -> Iterator[RunRecord]:
 
 
 def read_run(path: Path) -> RunRecord:
-    """Read one run directory, whatever state it is in."""
+    """Read one run directory in any state."""
     status = read_optional(path / "status.json", dict)
     state = str(status.get("state", "running"))
+    # A killed process cannot write its end, but the system has released its lock.
     if state == "running" and holder(path / LOCK) is None:
         state = KILLED
     config: dict[str, Any] = {}
@@ -213,14 +214,14 @@ def read_run(path: Path) -> RunRecord:
 
 
 def number(values: Mapping[str, Any], key: str) -> float | None:
-    """Value that is a finite number; ``None`` for anything else."""
+    """Return a value that is a finite number; ``None`` for anything else."""
     value = values.get(key)
     known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return value if known else None
 
 
 def read_optional(path: Path, kind: type) -> Any:
-    """Read a JSON file; an empty value of this kind where there is none, or it holds another kind."""
+    """Read a JSON file; return an empty value of this kind where it is missing or of another kind."""
     try:
         content = read_json(path)
     except (OSError, ValueError):
@@ -240,7 +241,7 @@ def curves(run: RunRecord) -> RunCurves:
 
 
 def mean_curve(parts: Sequence[Curve]) -> Curve:
-    """Average curves point by point; points that not all of them have are left out."""
+    """Average curves point by point; points that some of them lack are left out."""
     tables = [
         dict(zip(zip(part.stages, part.iterations, strict=True), part.values, strict=True)) for part in parts
     ]
@@ -253,7 +254,7 @@ def mean_curve(parts: Sequence[Curve]) -> Curve:
 
 
 def logged(run: RunRecord) -> dict[str, float]:
-    """Return from ``metrics.jsonl``, as far as it is there, the last "pseudo/..." and the peak "memory_gib"."""
+    """Return the last "pseudo/..." values and the peak "memory_gib" of ``metrics.jsonl``, as far as it has them."""
     drawn = curves(run)
     found = {
         name: curve.values[-1]
@@ -275,7 +276,7 @@ def _curve(records: Sequence[Mapping[str, Any]], key: str, joined: bool = True) 
 
 
 def _without_directory(folder: Path) -> Iterator[RunRecord]:
-    """Jobs of a sweep that the index knows and that left no run directory."""
+    """Yield jobs in the index of a sweep that left no run directory."""
     jobs = read_optional(folder / SWEEP_INDEX, dict).get("jobs")
     for name, job in jobs.items() if isinstance(jobs, dict) else ():
         path = folder / str(name)

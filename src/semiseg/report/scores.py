@@ -1,6 +1,6 @@
-"""Scores: what they are called, their means, differences and intervals, and how these are written for people.
+"""Scores: their names, means, differences and intervals, and the text that people read.
 
-Scores are shares between 0 and 1 as in ``summary.json``; only what is shown to people is in percent.
+Scores are shares between 0 and 1 as in ``summary.json``; only texts for people are in percent.
 """
 
 import math
@@ -16,13 +16,13 @@ NONE = "–"
 
 
 class Score(NamedTuple):
-    """A number of ``summary.json`` that says how good a network is.
+    """Names of a score in ``summary.json``.
 
     Args:
-        key: Key there.
+        key: Key of the score.
         name: Name for people.
-        compared: Name where two runs stand side by side.
-        column: Name beside the score that a study compares; empty where it does not stand there.
+        compared: Name in comparisons of two runs.
+        column: Name of an additional column of a study; empty where the score has none.
     """
 
     key: str
@@ -36,7 +36,7 @@ COSTS = {
     "wall_s": ("minutes", 1 / 60),
     "memory_gib": ("peak memory (GiB)", 1.0),
 }
-"""Costs that are shown: the label, and what to multiply values with."""
+"""Costs that are shown: the label, and the factor of values."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Average:
 
     Args:
         values: Value of each run, in the order of ``Cell.runs``; ``None`` where a run has none.
-        mean: Mean of those that there are; ``None`` where there is none.
+        mean: Mean of the known values; ``None`` where there are none.
         std: Sample standard deviation (n - 1); ``None`` for fewer than two.
-        n: Number of values that there are.
+        n: Number of known values.
     """
 
     values: tuple[float | None, ...]
@@ -95,7 +95,7 @@ class GapClosed:
 
 
 def average(values: Sequence[float | None]) -> Average:
-    """Mean and sample standard deviation (n - 1) of the finite values; others become ``None``."""
+    """Return mean and sample standard deviation (n - 1) of the finite values; others become ``None``."""
     kept = tuple(value if value is not None and math.isfinite(value) else None for value in values)
     known = [value for value in kept if value is not None]
     std = stdev(known) if len(known) > 1 else None
@@ -103,7 +103,7 @@ def average(values: Sequence[float | None]) -> Average:
 
 
 def paired(pairs: Sequence[tuple[float, float]]) -> Paired | None:
-    """Mean of first minus second with its confidence interval by Student's distribution.
+    """Return the mean of first minus second with its confidence interval by Student's distribution.
 
     The interval is mean ± t(0.975, n - 1) · s / √n with the sample standard deviation s of the differences.
 
@@ -116,7 +116,7 @@ def paired(pairs: Sequence[tuple[float, float]]) -> Paired | None:
     found = average([value - base for value, base in pairs])
     if found.mean is None or found.std is None:
         return None if found.mean is None else Paired(found.mean, None, None, found.n)
-    # Only now, since it takes a moment, which help and mistakes need not.
+    # Imported only now: it takes a moment, which help and mistakes need not.
     from scipy.special import stdtrit
 
     half = float(stdtrit(found.n - 1, (1 + CONFIDENCE) / 2)) * found.std / math.sqrt(found.n)
@@ -146,7 +146,7 @@ def tables_of(names: ScoreNames) -> tuple[str, str]:
 
 
 def metric_name(metric: str, names: ScoreNames) -> str:
-    """Name of a score, for example "mIoU" or "IoU of road on the test images"."""
+    """Return the name of a score, for example "mIoU" or "IoU of road on the test images"."""
     group, _, name = metric.partition("/")
     if name:
         on_test = " on the test images" if group == names.by_class.test else ""
@@ -156,35 +156,35 @@ def metric_name(metric: str, names: ScoreNames) -> str:
 
 
 def percent(value: float | None, decimals: int = 1) -> str:
-    """Share in percent without the sign."""
+    """Write a share in percent, without the sign."""
     return NONE if value is None else f"{value * 100:.{decimals}f}"
 
 
 def points(value: float) -> str:
-    """Difference of shares in percentage points, with its sign; a true minus."""
+    """Write a difference of shares in percentage points with its sign; minus is the typographic one."""
     text = f"{value * 100:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def mean_std(score: Average | None) -> str:
-    """Mean and standard deviation, for example "44.1 ± 0.6"; the mean alone for one value."""
+    """Write mean and standard deviation, for example "44.1 ± 0.6"; the mean alone for one value."""
     if score is None or score.mean is None:
         return NONE
     return percent(score.mean) + ("" if score.std is None else f" ± {percent(score.std)}")
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Confidence interval in percentage points, for example "[−0.2, +2.6]"; empty where there is none."""
+    """Write a confidence interval in percentage points, for example "[−0.2, +2.6]"; empty where there is none."""
     return "" if low is None or high is None else f"[{points(low)}, {points(high)}]"
 
 
 def difference(found: Paired | None) -> str:
-    """Paired difference with its interval."""
+    """Write a paired difference with its interval."""
     return NONE if found is None else f"{points(found.mean)} {interval(found.low, found.high)}".strip()
 
 
 def gap_closed(found: GapClosed | None) -> str:
-    """Share of the gap that is closed, in percent, with its interval."""
+    """Write the share of the gap that is closed, in percent, with its interval."""
     if found is None:
         return NONE
     ends = "" if found.low is None else f" [{_whole(found.low)}, {_whole(found.high)}]"
@@ -192,7 +192,7 @@ def gap_closed(found: GapClosed | None) -> str:
 
 
 def quantity(score: Average | None, factor: float = 1.0) -> str:
-    """Mean and standard deviation of a cost, with three digits."""
+    """Write mean and standard deviation of a cost with three digits."""
     if score is None or score.mean is None:
         return NONE
     return _digits(score.mean * factor) + ("" if score.std is None else f" ± {_digits(score.std * factor)}")

@@ -1,4 +1,4 @@
-"""Study: what a report says, as plain values; made by ``aggregate``, shown by the other modules of this package."""
+"""Study: content of a report as plain values; ``aggregate`` makes it, the other modules of this package show it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ ALL = "all runs"
 
 @dataclass(frozen=True)
 class Flag:
-    """Something about a run that a reader has to know.
+    """Reason why a run is left out, or averaged only on request.
 
     Args:
         kind: Kind: "state", "repeat", or a kind of facts such as "split"; see ``comparable.KINDS``.
-        text: What is found and what was expected.
-        averaged: Whether the run counts in the mean in spite of it, because the command asked for that.
+        text: Text with the found and the expected value.
+        averaged: Whether the run is averaged in spite of it, because the command asks for that.
     """
 
     kind: str
@@ -30,10 +30,10 @@ class Flag:
 
 @dataclass(frozen=True)
 class Flagged:
-    """A run with what is to be known about it.
+    """A run with its flags.
 
     Args:
-        run: The run.
+        run: Flagged run.
         key: Key of the cell that it belongs to; empty where it left no config.
         flags: Flags, at least one.
     """
@@ -44,17 +44,17 @@ class Flagged:
 
     @property
     def averaged(self) -> bool:
-        """Whether it counts in the mean of its cell."""
+        """Whether it is averaged in its cell."""
         return all(flag.averaged for flag in self.flags)
 
 
 @dataclass(frozen=True)
 class Published:
-    """A number that the preset of the runs names.
+    """A published number that the preset of the runs gives.
 
     Args:
-        value: The number as a share, as ours.
-        source: Where it stands.
+        value: Number as a share, 0-1.
+        source: Place in the publication.
         preset: Name of the preset.
     """
 
@@ -74,15 +74,15 @@ class Cell:
         by_class: Averages by class, of the reported network on the validation images.
         by_class_test: Averages by class on the test images; empty where there are none.
         costs: Averages of "iterations", "train_images_per_s", "wall_s" (seconds), "memory_gib" (peak).
-        pseudo: Last "pseudo/coverage" and "pseudo/accuracy" of each run, as ``curves`` reads them; only those
-            that there are.
+        pseudo: Averages of the last "pseudo/coverage" and "pseudo/accuracy" of the runs, as ``curves`` reads them, as
+            far as they are known.
         fraction: Share of labeled images; ``None`` where runs differ in it or there are none.
-        difference: Difference to the baseline at the same other keys; ``None`` for the baseline itself, or
+        difference: Difference to the baseline with the same other keys; ``None`` for the baseline itself, or
             without pairs.
-        gap_closed: ``None`` without the baseline at this ratio and with all labels, or where all labels do not
-            help.
-        published: What is published for these settings.
-        notes: What limits the comparison of this cell with others.
+        gap_closed: Share of the gap that is closed; ``None`` without the baseline at this ratio and with all labels,
+            or where all labels do not help.
+        published: Published numbers for these settings.
+        notes: Limits of the comparison of this cell with others.
     """
 
     key: Mapping[str, str]
@@ -100,17 +100,17 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """Name for people: the values of the key."""
+        """Name for people, made of the values of the key."""
         return " ".join(self.key.values())
 
     @property
     def line(self) -> str:
-        """Name of the line that it is a point of: all of its key but the split."""
+        """Name of the line that it is a point of: all values of its key but the split."""
         return self._named(lambda name: name != SPLIT_KEY)
 
     @property
     def panel(self) -> str:
-        """Name of the panel that it is a line of: all of its key but the method and its settings."""
+        """Name of the panel that it is a line of: all values of its key but the method and its settings."""
         return self._named(lambda name: not of_method(name))
 
     @property
@@ -124,17 +124,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """All that a report shows.
+    """Content of a report.
 
     Args:
-        by: Keys whose values make a cell.
+        by: Keys by whose values runs are grouped into cells.
         names: Names of the scores.
         metric: Key of the score that is compared.
         baseline: Method that the others are compared with; ``None`` for no comparison.
         cells: Cells ordered by key, ratios by their size.
         flagged: Runs that are left out, or averaged on request in spite of a difference.
         classes: Names of the classes, in the dataset's order; of all datasets one after the other.
-        notes: What concerns the whole study.
+        notes: Notes about the whole study.
     """
 
     by: tuple[str, ...]
@@ -162,8 +162,8 @@ class Study:
         return tuple(scores_of(self.names).values())
 
     @property
-    def beside(self) -> tuple[Score, ...]:
-        """Those of them that stand beside the score that is compared."""
+    def extra_scores(self) -> tuple[Score, ...]:
+        """Scores with a column of their own in addition to the score that is compared."""
         return tuple(score for score in self.scores if score.column)
 
     @property
@@ -181,7 +181,7 @@ class Study:
         return self.baseline is not None and cell.key.get(METHOD) == self.baseline
 
     def every_run(self) -> list[tuple[Mapping[str, str], RunRecord, Flagged | None]]:
-        """All runs with the key of their cell and what is to be known about them, averaged ones first."""
+        """Return all runs with the key of their cell and their flags, averaged ones first."""
         flagged = {each.run.path: each for each in self.flagged}
         averaged = [(cell.key, run, flagged.get(run.path)) for cell in self.cells for run in cell.runs]
         return averaged + [(each.key, each.run, each) for each in self.flagged if not each.averaged]
@@ -192,12 +192,12 @@ class StudyFigure:
     """A figure as files, PNG or for a contact sheet JPEG.
 
     Args:
-        name: Its topic and what it is of, for example "ratio", "learning-1of64" or "gallery-1of64".
+        name: Topic and panel, for example "ratio", "learning-1of64" or "gallery-1of64".
         path: File for light pages.
         title: Title of one line.
-        alt: What is to be seen, with its numbers where they are few.
-        dark: File for dark pages; the same one where there is no other.
-        caption: What its signs mean.
+        alt: Description in words, with numbers where they are few.
+        dark: File for dark pages; may be the same as ``path``.
+        caption: Meaning of its signs.
     """
 
     name: str
@@ -214,6 +214,6 @@ class StudyFigure:
 
 
 def panels(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Put cells of one panel together, those of few labels first."""
+    """Group cells by panel, those of few labels first."""
     found = grouped(cells, lambda cell: cell.panel)
     return dict(sorted(found.items(), key=lambda item: min(cell.fraction or 2.0 for cell in item[1])))

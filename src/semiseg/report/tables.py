@@ -1,4 +1,4 @@
-"""Tables for the terminal, the main one of a study, and all runs as CSV."""
+"""Tables for the terminal, the main table of a study, and all runs as CSV."""
 
 import csv
 import io
@@ -47,7 +47,7 @@ class TextTable:
     numbers: bool = False
 
     def text(self) -> str:
-        """Table for the terminal: folded into its window, or plain and as wide as it is for any other reader."""
+        """Return the table as text: folded to the width of a terminal, or at full width for a file or pipe."""
         console = Console(width=None if sys.stdout.isatty() else UNLIMITED, highlight=False)
         gap = 1 if self.title else 2
         grid = Table(
@@ -67,7 +67,7 @@ class TextTable:
 
 
 def summary_table(study: Study) -> TextTable:
-    """Main table of a study: a row a cell with its score and how it compares with the baseline."""
+    """Return the main table of a study: one row for each cell, with its score and the comparison with the baseline."""
     head = [*study.by, "n", study.metric_name, "each seed"]
     rows = []
     for cell in study.cells:
@@ -78,14 +78,14 @@ def summary_table(study: Study) -> TextTable:
 
 
 def seeds(runs: Iterable[RunRecord], score: Average) -> str:
-    """Value of each run behind its seed, for example "0: 44.1, 1: 43.2"."""
+    """Write the value of each run after its seed, for example "0: 44.1, 1: 43.2"."""
     return ", ".join(f"{run.seed}: {percent(value)}" for run, value in zip(runs, score.values, strict=True))
 
 
 def runs_csv(study: Study) -> str:
-    """Write the runs of a study as CSV text with a header line.
+    """Return the runs of a study as CSV text with a header line.
 
-    Scores are shares between 0 and 1 as in ``summary.json``, times seconds, memory GiB; what is not known is
+    Scores are shares between 0 and 1 as in ``summary.json``, times are seconds, memory is GiB; unknown values are
     empty. Columns: ``docs/report.md``.
     """
     runs = sorted(study.every_run(), key=lambda each: each[1].path)
@@ -95,7 +95,7 @@ def runs_csv(study: Study) -> str:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Write rows as CSV text with a header line; what a row does not have is empty."""
+    """Return rows as CSV text with a header line; values that a row lacks are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""A report as one run of wandb: the tables, scores over the labeled share, the figures."""
+"""Upload of a report as one run of wandb: tables, scores over the labeled share, figures."""
 
 import csv
 import io
@@ -17,21 +17,21 @@ INIT_TIMEOUT, CLOSE_TIMEOUT = 60.0, 300.0
 """Seconds that wandb may take to start, and to send everything."""
 
 Rows = tuple[list[str], list[list[Any]]]
-"""Names of the columns, and as many values a row."""
+"""Names of the columns, and rows of as many values."""
 
 
 def upload(
     study: Study, figures: Sequence[StudyFigure], folder: Path, project: str, entity: str | None, mode: str
 ) -> None:
-    """Log a report as one run of job type "report", and say where it is.
+    """Log a report as one run of job type "report", and print its address.
 
     Args:
-        study: What the report shows.
-        figures: Its figures, as files.
+        study: Study that the report shows.
+        figures: Figures of the report, as files.
         folder: Folder of the report; gets ``wandb/``.
         project: Project of wandb.
-        entity: User or team; ``None`` uses the account's default.
-        mode: Mode: "online", which without an account or a server becomes "offline", or "offline".
+        entity: User or team; ``None`` takes the default of the account.
+        mode: Mode: "offline", or "online", which becomes "offline" without an account or a server.
 
     Raises:
         UserError: wandb failed; the report's own files are not touched.
@@ -61,7 +61,7 @@ def upload(
 
 
 def cell_rows(study: Study) -> Rows:
-    """The cells with mean, sample standard deviation, paired difference and the gap that is closed; shares, 0-1."""
+    """Return the cells with mean, sample standard deviation, paired difference and closed gap, as shares 0-1."""
     paired, gap = ("mean", "low", "high", "pairs"), ("mean", "low", "high")
     head = [*study.by, "split_fraction", "n", study.metric, "std"]
     for group, names in (("difference", paired), ("gap_closed", gap)):
@@ -76,7 +76,7 @@ def cell_rows(study: Study) -> Rows:
 
 
 def run_rows(study: Study) -> Rows:
-    """The lines of ``results.csv``; a column of numbers holds numbers, ``None`` where there is none."""
+    """Return the lines of ``results.csv``, in which a column of numbers has ``None`` for missing ones."""
     head, *lines = csv.reader(io.StringIO(runs_csv(study)))
     columns = [_typed(column) for column in zip(*lines, strict=True)]
     return head, [list(row) for row in zip(*columns, strict=True)]
