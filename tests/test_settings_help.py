@@ -27,7 +27,7 @@ def shown(capsys: pytest.CaptureFixture[str], words: str) -> str:
 def test_keys_of_an_option_with_type_range_value_and_effect(capsys: pytest.CaptureFixture[str]) -> None:
     screen = shown(capsys, "optimizer=sgd")
     assert (
-        "  optimizer.momentum=0.9\n      Momentum; 0.9 in all methods here.\n"
+        "  optimizer.momentum=0.9\n      Momentum; 0.9 in all published methods.\n"
         "      A number of at least 0 and below 1; changes the training.\n"
     ) in screen
     assert "optimizer.lr=0.05" in screen  # of the backbone that is chosen

@@ -389,7 +389,7 @@ class TestLoading:
     @pytest.fixture(autouse=True)
     def fresh(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-        monkeypatch.setattr(module, "_told", set())
+        monkeypatch.setattr(module, "_logged", set())
 
     def backbone(self) -> State:
         torch.manual_seed(3)

@@ -85,10 +85,6 @@ class DeepLabV3Plus(Decoder):
         result: Tensor = self.fuse(torch.cat([self.reduce(low), context], 1))
         return result
 
-    def make_classifier(self, num_classes: int) -> nn.Module:
-        """Return the 1x1 conv that follows, with PyTorch's default initialization."""
-        return nn.Conv2d(self.out_channels, num_classes, 1)
-
 
 def conv_bn_relu(inputs: int, outputs: int, kernel: int = 1, dilation: int = 1) -> nn.Sequential:
     """Return conv without bias, batch norm and ReLU that keep the map's size."""

@@ -75,10 +75,6 @@ class PSPNet(Decoder):
         result: Tensor = self.fuse(torch.cat(joined, 1))
         return result
 
-    def make_classifier(self, num_classes: int) -> nn.Module:
-        """Return the 1x1 conv that follows, with PyTorch's default initialization."""
-        return nn.Conv2d(self.out_channels, num_classes, 1)
-
 
 def region_means(x: Tensor, pools: Sequence[int]) -> list[Tensor]:
     """Return the means of ``x`` over grids of regions, equal to adaptive average pooling.

@@ -152,8 +152,8 @@ class Decoder(nn.Module):
         raise NotImplementedError
 
     def make_classifier(self, num_classes: int) -> nn.Module:
-        """Return the module that maps this feature map to logits ``(N, num_classes, h, w)``."""
-        raise NotImplementedError
+        """Return the module that maps this feature map to logits ``(N, num_classes, h, w)``; by default a 1x1 conv."""
+        return nn.Conv2d(self.out_channels, num_classes, 1)
 
 
 class SegModel(Network):
