@@ -42,7 +42,7 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
     """Train, evaluate and summarize one run in ``cfg.run_dir``; go on where an earlier process stopped.
 
     Args:
-        cfg: the checked config; ``run_dir``, ``name`` and ``trainer.threads`` are set.
+        cfg: checked config; ``run_dir``, ``name`` and ``trainer.threads`` are set.
         overrides: overrides of the command line, for the record.
         plan_only: whether only a plan of the steps with their duration is printed.
 

@@ -31,7 +31,7 @@ def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple
     """Build the dataset and its split, and decode the files that its store lacks.
 
     Args:
-        cfg: the config.
+        cfg: config of the run.
         stop: request to stop, checked between two files.
         filled: whether the store is filled first; ``False`` reads images that it lacks from their files.
 

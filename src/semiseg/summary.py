@@ -23,8 +23,8 @@ def summarize(config: Config, lab: RunLab, network: Network, wall_seconds: float
     evaluated by this function alone.
 
     Args:
-        config: the run's config.
-        lab: the finished recipe.
+        config: config of the run.
+        lab: lab of the finished recipe.
         network: network that the method returned.
         wall_seconds: duration of this process's part of the run.
     """

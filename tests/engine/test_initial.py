@@ -82,7 +82,7 @@ def test_other_classes_get_a_fresh_classifier(
     assert "because classes differ" in (run / "run.log").read_text()
 
 
-def test_two_networks_do_not_begin_as_twins(source: Path, tmp_path: Path) -> None:
+def test_two_networks_do_not_begin_equal(source: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert train(run, f"init_from={source}", "optimizer.lr=1e-12", "method=cps") == 0
     learner = torch.load(run / "checkpoints/last.pt", weights_only=True)["learner"]
@@ -93,7 +93,7 @@ def test_two_networks_do_not_begin_as_twins(source: Path, tmp_path: Path) -> Non
     assert first.keys() == second.keys() != set()
     differ = {key for key in first if not torch.allclose(first[key], second[key], atol=1e-3)}
     assert {key.split(".")[0] for key in differ if "running" not in key} == {"classifier"}
-    assert (run / "run.log").read_text().count("must not begin as twins") == 1
+    assert (run / "run.log").read_text().count("must not begin equal") == 1
 
 
 def test_a_resumed_run_knows_the_network_wherever_it_lies(

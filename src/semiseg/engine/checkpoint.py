@@ -43,7 +43,7 @@ def _write_temporary(path: Path, state: dict[str, Any]) -> Path:
 
 
 def save_bundle(path: Path, state: dict[str, Any]) -> None:
-    """Save a network with its digest beside it (``NAME.pt.sha256``), atomically."""
+    """Save a network, and its digest in the same folder (``NAME.pt.sha256``), atomically."""
     part = _write_temporary(path, state)
     # The digest first: a kill in between leaves a file that is called damaged, never one that passes unchecked.
     write_text(path.with_name(path.name + ".sha256"), file_digest(part) + "\n")

@@ -198,7 +198,7 @@ class RunLab(SessionLab):
 
     @contextmanager
     def report(self) -> Iterator[None]:
-        """Enclose what follows the recipe; a run that is killed there does all of it again, once."""
+        """Enclose the work after the recipe as a step; a run that is killed in it does all of it again."""
         step = self._step(REPORT)
         self.output.journal.cut(step.journal)
         self.output.tracker.start_stage(REPORT, step.index, 0)

@@ -76,7 +76,7 @@ class Trainer:
         return candidates[last["predictor"]] if last else next(iter(candidates.values()))
 
     def run(self) -> FitRecord:
-        """Train to the end from wherever a checkpoint stands; raises ``Interrupted`` after saving."""
+        """Train from the newest checkpoint to the end; raise ``Interrupted`` after saving where a stop is requested."""
         # Restored before the batches are opened: they begin at the iteration that the checkpoint reached.
         saved = self.restore()
         total = self.streams.iterations

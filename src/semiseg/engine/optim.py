@@ -23,7 +23,7 @@ def parameter_groups(
     """Split trained parameters into backbone and head and, with ``decay="conv"``, by weight decay.
 
     Args:
-        model: network, whose ``parts`` tell its backbone from its head.
+        model: network, whose ``parts`` say what is backbone and what is head.
         lr: learning rate of the backbone.
         weight_decay: factor of the L2 penalty.
         head_multiplier: factor of the head's learning rate (10 in ST++ and CAC, 1 in CPS).

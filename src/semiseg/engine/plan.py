@@ -42,7 +42,7 @@ class PlannedStep:
 
     Args:
         name: name of the step.
-        work: its work, in words.
+        work: work of the step, in words.
         iterations: optimizer steps; 0 for steps that train nothing.
         seconds: estimated duration.
         bytes: disk space that it needs.
@@ -101,7 +101,7 @@ class PlanLab(SessionLab):
         self._step_seconds: dict[Any, float] = {}
 
     def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
-        """Build a network as ``RunLab`` does, but without its seed: here its weights do not matter."""
+        """Build a network as ``RunLab`` does, but without its seed, since the weights do not matter for a plan."""
         return self.networks.fresh(tag, weights, differs_from)
 
     def take(self, name: str, given: ReusedFit) -> FitResult:

@@ -105,7 +105,7 @@ class Output:
     Args:
         run_dir: run directory.
         tracker: receiver of all numbers and pictures; it passes them to the journal too.
-        journal: the run's metrics.jsonl, cut back when a step resumes from a checkpoint.
+        journal: record of the run, metrics.jsonl, which is cut back when a step resumes from a checkpoint.
         network_config: plain ``backbone`` and ``model`` nodes, stored in every network checkpoint.
         fingerprint: hash of all settings that a result depends on; a step is resumed only under the same one.
         keep_pseudo_labels: whether the files of released pseudo-labels are kept.

@@ -145,7 +145,7 @@ class Meter:
     """Means over a log interval, kept on the device until they are read.
 
     Args:
-        device: where the values are, and whose memory is reported.
+        device: device of the values, whose memory is reported.
     """
 
     def __init__(self, device: torch.device = CPU) -> None:

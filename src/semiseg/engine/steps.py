@@ -91,7 +91,7 @@ def open_step(output: Output, data: Data, index: int, name: str) -> Step:
     if others:
         raise UserError(
             f"Step {index} of this run is '{others[0]}', but the recipe now calls it '{directory.name}'. "
-            "The method's recipe has changed since the run began: finish it with the former version, or "
+            "The method's recipe has changed since the run began: finish it with the previous version, or "
             "start a new run."
         )
     directory.mkdir(parents=True, exist_ok=True)

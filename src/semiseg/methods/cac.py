@@ -86,7 +86,7 @@ class CAC(LabeledLossSettings):
     needs_unlabeled: ClassVar[bool] = True
 
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
-        """Labeled images, and pairs of crops that pass through the network apart.
+        """Return the number of labeled images, and of pairs of crops, which pass through the network separately.
 
         Raises:
             UserError: the pairs cannot be divided into the groups.

@@ -52,7 +52,7 @@ class CPS(LabeledLossSettings):
     """Whether labeled images are counted as total // ratio, as in the published code, one off the length of its lists;
     matters for the iterations of an epoch alone."""
     merge: bool = False
-    """Whether two streams of equal size go through a network at once, with statistics apart: equal losses and running
+    """Whether two streams of equal size go through a network at once, each with its statistics: equal losses and running
     statistics, other draws of dropout. Saves time where a pass is small (0.85 of it with two crops of 160 pixels)."""
     report: Literal["first", "better"] = "first"
     """Network that is kept and reported: the "first", as published, or the one that is "better" on the validation
@@ -64,7 +64,7 @@ class CPS(LabeledLossSettings):
     needs_unlabeled: ClassVar[bool] = True
 
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
-        """Labeled and unlabeled images, which pass through the networks apart.
+        """Return the numbers of labeled and unlabeled images, which pass through the networks separately.
 
         Raises:
             UserError: with ``merge`` their numbers differ.
@@ -120,7 +120,7 @@ class CPSLearner(Learner):
 
     Every stream goes through each network by itself, as published, so that batch norm never mixes streams. The
     order in which a network's running statistics see them is labeled, unlabeled; with CutMix first, second,
-    mixed, labeled. ``merge`` makes one pass of each two, under a batch norm that keeps them apart.
+    mixed, labeled. ``merge`` makes one pass of each two, under a batch norm that keeps them separate.
 
     Args:
         branch_1: network that is evaluated.
@@ -199,7 +199,7 @@ class CPSLearner(Learner):
         return labeled, SumCount(total_1 + total_2, count), _statistics(*teachers)
 
     def _pass(self, branch: Network, one: Tensor, other: Tensor) -> list[Tensor]:
-        """Return the logits of two batches of images, which batch norm keeps apart."""
+        """Return the logits of two batches of images, which batch norm keeps separate."""
         if not self.method.merge:
             return [branch(one), branch(other)]
         return list(branch(torch.cat([one, other])).chunk(2))

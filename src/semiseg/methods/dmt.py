@@ -159,7 +159,7 @@ class DMT(LabeledLossSettings):
         ]
 
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
-        """Labeled and unlabeled images together, for the baselines too.
+        """Return the number of labeled and unlabeled images together, for the baselines too.
 
         Raises:
             UserError: the batches of the phases can't be accumulated.

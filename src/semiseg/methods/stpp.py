@@ -70,7 +70,7 @@ class SelfTraining(LabeledLossSettings):
         return [ReusedFit(self.baseline, "teacher", runs, supervised=True, snapshots=snapshots)]
 
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
-        """Labeled and pseudo-labeled images together, for the teacher too.
+        """Return the number of labeled and pseudo-labeled images together, for the teacher too.
 
         Raises:
             UserError: batch norm can't be taken over equal groups of them.

@@ -114,7 +114,7 @@ class Supervised(LabeledLossSettings):
     needs_unlabeled: ClassVar[bool] = False
 
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
-        """Labeled images.
+        """Return the number of labeled images.
 
         Raises:
             UserError: batch norm can't be taken over equal groups of them.

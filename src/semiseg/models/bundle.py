@@ -140,7 +140,7 @@ def _component(
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"The checkpoint's network class {target!r} can't be imported ({error}). "
-            "If it is your own, start from the directory that it lies in."
+            "If it is your own, start from the directory that it is in."
         ) from error
     # A checkpoint from a stranger must not get any other function called.
     if not (isinstance(found, type) and issubclass(found, kind)):

@@ -216,7 +216,7 @@ def _check_multi_grid(depth: int, multi_grid: Sequence[int] | None) -> None:
 def _convention(found: Converted) -> InputConvention:
     if found.convention is None:
         raise UserError(
-            f"Weights file {found.source} ({found.format}) does not tell the input that it was trained with, and with "
+            f"Weights file {found.source} ({found.format}) does not say the input that it was trained with, and with "
             "another one it is worth nothing. Give it: backbone.convention=coco for a network that began from COCO "
             "weights (BGR, 0-255), backbone.convention=imagenet for one that began from ImageNet's."
         )

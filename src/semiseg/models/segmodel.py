@@ -56,7 +56,7 @@ class Converted:
 
     Args:
         format: name of the code base whose format it is.
-        backbone: entries of ``ResNet``, or of whatever backbone a file of semiseg comes from.
+        backbone: entries of ``ResNet``, or of any other backbone that a file of semiseg holds.
         decoder: entries of the decoder that the format belongs to; empty where there is none.
         classifier: entries of that decoder's classifier.
         convention: input that the weights were trained with; ``None`` where the file does not say.
@@ -165,8 +165,8 @@ class SegModel(Network):
     features)``, or ``model.heads[name](features)`` for a head on the features.
 
     Args:
-        backbone: see ``Backbone``.
-        decoder: see ``Decoder``.
+        backbone: feature extractor.
+        decoder: module that makes one feature map of the backbone's.
         classifier: module that maps ``(N, D, h, w)`` to logits ``(N, K, h, w)``.
         num_classes: number of classes K.
         align_corners: way of the last bilinear resize; ``True`` in all published methods.
@@ -216,7 +216,7 @@ class SegModel(Network):
 
         Args:
             name: key of the head in ``heads``.
-            head: see ``semiseg.models.heads.Head``; maps ``(N, C, h, w)`` to anything.
+            head: module that maps ``(N, C, h, w)`` to anything; see ``semiseg.models.heads.Head``.
             source: map that it reads: "features" of the decoder with C = D, or "c1", "c2", ... of the backbone.
 
         Raises:
@@ -312,7 +312,7 @@ def require_multiple(key: str, sides: Sequence[int], multiple: int) -> None:
     Args:
         key: key that the size was given with, for the message.
         sides: height and width, or one number for both.
-        multiple: see ``Backbone.size_multiple``.
+        multiple: number that the sides must be multiples of; see ``Backbone.size_multiple``.
 
     Raises:
         UserError: a side is no multiple.

@@ -64,7 +64,7 @@ class Prediction:
         return overlaid(self.image, self.label, self.info, opacity)
 
     def gray(self, bits: Bits = 8) -> Image.Image:
-        """The confidence as a gray picture of 8 or 16 bits, whose largest value stands for 1."""
+        """Return the confidence as a gray picture of 8 or 16 bits, whose largest value means 1."""
         return gray(self.confidence, bits)
 
 
@@ -196,7 +196,7 @@ def load(run: Path | str, checkpoint: str = REPORTED, device: str = "auto") -> P
     """Open a finished run to predict pictures as it evaluated its own.
 
     Args:
-        run: the run directory.
+        run: run directory.
         checkpoint: network: "reported" for the one whose numbers the run reported, "best" or "last" of the fit that
             it came from, or the path of a file.
         device: device: "auto" for a GPU where there is one, "cpu", "cuda" or "cuda:N".

@@ -259,8 +259,8 @@ class StoredNetwork:
     def identical_start_warning(self, tag: str, other: str) -> str:
         """Say how two networks of a method differ that both begin as this one."""
         return (
-            f"{self.given}: networks '{other}' and '{tag}' learn from each other, so that they must not begin as "
-            f"twins: the classifier of '{tag}' keeps its random weights."
+            f"{self.given}: networks '{other}' and '{tag}' learn from each other, so that they must not begin "
+            f"equal: the classifier of '{tag}' keeps its random weights."
         )
 
     def load(self, network: Network, whole: bool = True) -> Network:
@@ -340,7 +340,7 @@ def _learned_remark(given: str, file: Path, current: CurrentRun) -> str | None:
     learned = _learned(file, current)
     if learned is None:
         return (
-            f"{given}: cannot tell which images it has learned from; see to it that this run tests on others."
+            f"{given}: cannot find which images it has learned from; make sure that this run tests on others."
         )
     measured = learned & {*current.split.val, *current.split.test}
     if measured:

@@ -70,7 +70,7 @@ class FinishedRun:
         """Return the file of a network.
 
         Args:
-            name: name: "reported" for the network whose numbers the run reported, "best" or "last" of the fit that it
+            name: "reported" for the network whose numbers the run reported, "best" or "last" of the fit that it
                 came from, or the path of a file.
 
         Raises:

@@ -53,7 +53,7 @@ class Tiling:
         return height * width > self.above and max(height, width) > self.side
 
     def spans(self, length: int) -> list[Span]:
-        """Return start and end of the tiles along an axis: as few as there can be, all of one size."""
+        """Return start and end of the tiles along an axis: as few as possible, all of one size."""
         if length <= self.side:
             return [(0, length)]
         count = math.ceil((length - self.overlap) / (self.side - self.overlap))
