@@ -52,7 +52,7 @@ class CPS(LabeledLossSettings):
     """Whether labeled images are counted as total // ratio, as in the published code, one off the length of its lists;
     matters for the iterations of an epoch alone."""
     merge: bool = False
-    """Whether two streams of equal size go through a network at once, each with its statistics: equal losses and running
+    """Whether two streams of equal size go through a network at once, with own statistics: equal losses and running
     statistics, other draws of dropout. Saves time where a pass is small (0.85 of it with two crops of 160 pixels)."""
     report: Literal["first", "better"] = "first"
     """Network that is kept and reported: the "first", as published, or the one that is "better" on the validation
