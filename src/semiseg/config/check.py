@@ -176,8 +176,10 @@ def _on_meta(cfg: DictConfig, loaded: bool) -> None:
 
 def _check_batches(cfg: DictConfig) -> None:
     """Find batches that can't be accumulated or are too small for the decoder."""
+    from semiseg.contracts.training import ChecksBatches
+
     method = build.method(cfg)
-    if not hasattr(method, "batch_sizes"):
+    if not isinstance(method, ChecksBatches):
         return
     parts = int(cfg.trainer.accumulate)
     smallest = getattr(locate(str(cfg.model["_target_"])), "smallest_batch", 1)
@@ -218,8 +220,10 @@ def _split(cfg: DictConfig) -> Split:
 
 def _check_split(cfg: DictConfig) -> None:
     """Ask the method whether it can learn from the split."""
+    from semiseg.contracts.training import ChecksSplit
+
     method = build.method(cfg)
-    if hasattr(method, "check_split"):
+    if isinstance(method, ChecksSplit):
         method.check_split(_split(cfg))
 
 
@@ -242,8 +246,10 @@ def _check_initial(cfg: DictConfig) -> None:
 
 def _check_reused_fits(cfg: DictConfig) -> None:
     """Check the fits of other runs that the method uses; a run that has begun has copied them already."""
+    from semiseg.contracts.training import ReusesFits
+
     method = build.method(cfg)
-    given = method.reused_fits() if hasattr(method, "reused_fits") else []
+    given = method.reused_fits() if isinstance(method, ReusesFits) else []
     begun = cfg.run_dir is not None and StoredRun(Path(str(cfg.run_dir)).expanduser()).started
     if given and not begun:
         from semiseg.runs.reuse import find_fit, require_different

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from semiseg.contracts.task import Scores
 from semiseg.contracts.training import BatchSource, Learner, Network, OptimizerSpec, Progress
 from semiseg.data.loading import batches
 from semiseg.engine.checkpoint import TrainingState, save_bundle
@@ -172,7 +171,8 @@ class Trainer:
     def evaluate(self) -> None:
         """Evaluate on the validation images, measure pseudo-labels, keep the best network."""
         record, names = self.record, self.names
-        measured = {name: self.measure(network) for name, network in self.learner.candidates().items()}
+        candidates, ids = self.learner.candidates(), self.data.split.val
+        measured = {name: self.session.evaluate(network, ids) for name, network in candidates.items()}
         scores = {name: each.primary for name, each in measured.items()}
         # NaN compares as neither more nor less, so it is ranked below every number by hand.
         chosen = max(scores, key=lambda name: (not math.isnan(scores[name]), scores[name]))
@@ -192,16 +192,8 @@ class Trainer:
         self.output.tracker.log(values, self.offset + record.completed)
         every = self.training.trainer.samples_every
         if every is not None and record.evaluations % every == 0:
-            self.show_samples()
-
-    def measure(self, network: Network) -> Scores:
-        """Evaluate a network on the validation images."""
-        return self.session.evaluate(network, self.data.split.val)
-
-    def show_samples(self) -> None:
-        """Send pictures of the fixed validation samples to the tracker."""
-        samples = self.session.samples(self.predictor)
-        self.output.tracker.images("val/samples", samples, self.offset + self.record.completed)
+            samples = self.session.samples(self.predictor)
+            self.output.tracker.images("val/samples", samples, self.offset + record.completed)
 
     def save_network(self, name: str, score: float | None) -> None:
         """Write the network that is kept into the step's directory."""
