@@ -63,6 +63,7 @@ class SumCount(NamedTuple):
     @property
     def mean(self) -> Tensor:
         """The mean; 0 with zero gradient where nothing is counted."""
+        # A crop may hold ignored pixels alone; 0 / 0 would send NaN into every weight.
         return self.total / self.counted.clamp_min(1)
 
     def plus(self, other: SumCount) -> SumCount:

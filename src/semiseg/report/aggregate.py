@@ -97,6 +97,7 @@ def _cell(key: Mapping[str, str], found: Averaged, names: ScoreNames, metric: st
         costs={name: costs(name) for name in RUN_COSTS},
         pseudo=_known({name: average([journal.get(name) for journal in journals]) for name in PSEUDO}),
         fraction=fractions.pop() if len(fractions) == 1 else None,
+        # Papers give the primary score alone, so there is nothing to compare another one with.
         published=published(runs) if metric == names.primary.key else (),
         notes=(*found.notes, other_starts) if len(starts) > 1 else found.notes,
     )

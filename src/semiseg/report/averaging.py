@@ -139,6 +139,7 @@ def _differing(own: Facts, other: Facts, kinds: Sequence[str], whose: str) -> li
 def _newest(runs: Sequence[RunRecord], flags: dict[Path, list[Flag]]) -> list[RunRecord]:
     """Return runs by seed and partition; of those with the same seed and images keep the newest and flag the others."""
     kept: dict[tuple[Any, ...], RunRecord] = {}
+    # By the time of the summary, since names of runs need not hold one.
     for run in sorted(runs, key=lambda run: ((run.path / "summary.json").stat().st_mtime, str(run.path))):
         earlier = kept.get(key := _once(run))
         if earlier is not None:

@@ -71,6 +71,7 @@ def _against(cell: Cell, bases: Sequence[Cell], metric: str, name: str) -> Cell:
         return _noted(cell, f"not compared with {name}, which differs in {unlike}")
     if others := [each for each in other_settings(cell.runs[0], base.runs[0]) if each[0] not in cell.key]:
         cell = _noted(cell, f"other settings than {name} (its own in brackets): {spelled(others)}")
+    # Pairs share seed and images, so that what a partition makes easy or hard cancels out.
     scores = {pair_key(run): score for run, score in zip(base.runs, base.scores[metric].values, strict=True)}
     own = zip(map(pair_key, cell.runs), cell.scores[metric].values, strict=True)
     pairs = [
@@ -85,6 +86,7 @@ def _against(cell: Cell, bases: Sequence[Cell], metric: str, name: str) -> Cell:
         return cell
     if unlike := first_few(not_comparable(cell.runs[0], full[0].runs[0])):
         return _noted(cell, f"{name} with all labels differs in {unlike}")
+    # Over the pairs, not over all runs of the baseline: the difference above is theirs too.
     supervised = sum(other for _, other in pairs) / len(pairs)
     if most <= supervised:
         return _noted(cell, f"all labels do not help {name}: no gap to close")

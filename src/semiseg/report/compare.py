@@ -172,6 +172,7 @@ def write(folder: Path, found: Comparison, networks: "NetworkComparison | None",
         networks: Networks that have ranked the images; ``None`` where nothing was predicted.
         count: Number of images to draw.
     """
+    # First, while the earlier list still names its pictures.
     _remove_earlier(folder)
     text = {"heading": heading(found), "tables": tables(found), "summary": "", "pictures": {}}
     images: dict[str, Any] | None = None

@@ -68,6 +68,7 @@ def claim(folder: Path, force: bool = False) -> None:
         for name in earlier.get("figures", ()):
             (folder / FIGURES / Path(str(name)).name).unlink(missing_ok=True)
         remove_temporaries(folder)
+        # Marked before anything is written, so that an interrupted report can be made again without --force.
         _mark(folder, "", ())
     except OSError as error:
         reason = "it is a file" if folder.is_file() else error.strerror

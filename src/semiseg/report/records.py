@@ -166,6 +166,7 @@ def collect(paths: Sequence[Path]) -> list[RunRecord]:
         if not path.is_dir():
             what = "is a file" if path.exists() else "does not exist"
             raise UserError(f"{path} {what}. Give run directories, sweeps, or folders that hold them.")
+        # By the resolved path: two of the given folders may hold the same run.
         for record in _below(path, MAX_DEPTH):
             found.setdefault(record.path.resolve(), record)
     if not found:
@@ -234,6 +235,7 @@ def curves(run: RunRecord) -> RunCurves:
     records = run.metrics()
     score = _curve(records, f"val/{run.names.primary.key}")
     stored = [record for record in records if number(record, STORED) is not None]
+    # Not joined by lines: stored labels are measured once for each labeling, with nothing in between.
     if stored:
         return RunCurves(score, *(_curve(stored, key, joined=False) for key in (STORED, ACCURACY)))
     coverage = next(filter(None, (_curve(records, key) for key in COVERAGE)), Curve())

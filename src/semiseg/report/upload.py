@@ -77,6 +77,7 @@ def cell_rows(study: Study) -> Rows:
 
 def run_rows(study: Study) -> Rows:
     """Return the lines of ``results.csv``, in which a column of numbers has ``None`` for missing ones."""
+    # Read back from the text of the file, so that the table and the file never differ.
     head, *lines = csv.reader(io.StringIO(runs_csv(study)))
     columns = [_typed(column) for column in zip(*lines, strict=True)]
     return head, [list(row) for row in zip(*columns, strict=True)]

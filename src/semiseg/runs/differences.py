@@ -100,6 +100,7 @@ def _differences(
         if other.get(key) != now.get(key) and concerns(key, marks.mark_of(key, current.config))
     ]
     found = []
+    # Another component has other settings too, which would bury its name.
     for key in keys:
         group = key.partition(".")[0]
         names = [name for name in (f"{group}.name", f"{group}._target_") if name in keys]

@@ -26,6 +26,7 @@ class StoredRun:
     @property
     def started(self) -> bool:
         """Whether the directory holds a run."""
+        # The file that is written last: a directory without it was left by a kill at the start, and is begun again.
         return (self.path / "run.yaml").exists()
 
     @property
@@ -60,6 +61,7 @@ class StoredRun:
     @property
     def summary(self) -> dict[str, Any] | None:
         """The summary of a finished run, else ``None``."""
+        # The state is written after the summary, so a summary alone may be that of a run killed in between.
         if self.status.get("state") != "done" or not (self.path / "summary.json").exists():
             return None
         summary: dict[str, Any] = read_json(self.path / "summary.json")
