@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import build
 from semiseg.config.check_keys import check_settings, plain_values
@@ -261,9 +262,11 @@ def _check_reused_fits(cfg: DictConfig) -> None:
 def _divide(cfg: DictConfig) -> None:
     """Divide the dataset and check that there are unlabeled images where they are needed."""
     split = _split(cfg)
+    if split.unlabeled:  # the class of the method is imported where it is needed: that takes torch
+        return
     try:
         method = locate(str(cfg.method["_target_"]))
-    except (BadTarget, KeyError, TypeError):  # the check of components names this fault
+    except (BadTarget, KeyError, TypeError, OmegaConfBaseException):  # other checks name this fault
         return
     if getattr(method, "needs_unlabeled", False):
         split.require_unlabeled(cfg.method.name)
