@@ -10,8 +10,9 @@ from hydra.errors import HydraException
 
 from semiseg.config.faults import Fault
 from semiseg.config.searchpath import options
+from semiseg.declare import declared
 from semiseg.errors import listed, nearest
-from semiseg.settings import COMPONENTS, PRESETS, RECORDS
+from semiseg.settings import COMPONENTS, PRESETS, RECORDS, RunSettings
 
 GROUPS = (*COMPONENTS, *RECORDS, *PRESETS)
 COMMAND_LINE = "command line"
@@ -80,7 +81,8 @@ def parse(texts: Sequence[str], sweep: bool = False) -> tuple[list[Given], list[
                 Fault(text, f"not of the form key=value ({reason}).\n{QUOTING}", source=COMMAND_LINE)
             )
             continue
-        fault = _choice_fault(found) or _split_fault(found) or (None if sweep else _sweep_fault(found))
+        fault = _choice_fault(found) or _deletion_fault(found) or _split_fault(found)
+        fault = fault or (None if sweep else _sweep_fault(found))
         if fault:
             faults.append(fault)
         elif found.is_group and any(other.is_group and other.key == found.key for other in given):
@@ -112,6 +114,15 @@ def _choice_fault(given: Given) -> Fault | None:
     return next(
         (fault for name in given.choices if (fault := choice_fault(given.key, name, COMMAND_LINE))), None
     )
+
+
+def _deletion_fault(given: Given) -> Fault | None:
+    """Refuse ``~seed`` and ``~trainer.batch_size``, which stand in a typed schema."""
+    group, _, name = given.key.rpartition(".")
+    record = RECORDS.get(group) if group else RunSettings
+    if not given.parsed.is_delete() or given.key in GROUPS or record is None or name not in declared(record):
+        return None
+    return Fault(given.text, "cannot be deleted; give it a value.", source=COMMAND_LINE)
 
 
 def _split_fault(given: Given) -> Fault | None:
