@@ -26,7 +26,7 @@ from semiseg.config.layers import (
     register_local,
 )
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
-from semiseg.config.stored import Config, plain
+from semiseg.config.stored import Config, plain, renew
 from semiseg.config.targets import complete
 from semiseg.settings import COMPONENTS, DEFAULT_ITERATIONS
 
@@ -117,7 +117,7 @@ def compose(request: Request) -> DictConfig:
     register_local()
     schema.register(typed=True)
     with hydra_at(request.primary_dir):
-        cfg = hydra_compose(request.config_name, [each.lenient() for each in given])
+        cfg = _composed(request, given)
     settle_budget(cfg, command_layer(given))
     complete_components(cfg)
     return cfg
@@ -224,10 +224,17 @@ def _slug(text: Any) -> str:
     return re.sub(r"[^\w.-]+", "_", str(text)).strip("._") or "run"
 
 
+def _composed(request: Request, given: list[Given]) -> DictConfig:
+    cfg = hydra_compose(request.config_name, [each.lenient() for each in given])
+    if request.config_dir:
+        renew(cfg)
+    return cfg
+
+
 def _attempt(request: Request, given: list[Given]) -> tuple[DictConfig | None, str]:
     """Compose; where that fails, return ``None`` and the reason."""
     try:
-        return hydra_compose(request.config_name, [each.lenient() for each in given]), ""
+        return _composed(request, given), ""
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         reason = str(error).strip()
         cause = str(error.__cause__ or "").strip().partition("\n")[0]

@@ -50,10 +50,22 @@ def read_config(path: Path, node: str | None = None) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
+def renew(stored: Any) -> None:
+    """Give the method of a stored config the class that it has today; the config is changed in place.
+
+    DMTC was a setting of DMT in version 0.1.0, whose runs can still be continued, repeated and compared.
+    """
+    method = stored.get("method")
+    was_setting = isinstance(method, dict | DictConfig) and method.get("contrast") is not None
+    if was_setting and method["_target_"] == "semiseg.methods.dmt.DMT":
+        method["_target_"] = "semiseg.methods.dmtc.DMTC"
+
+
 def completed(stored: Config) -> dict[str, Any]:
     """Return a stored config with the declared defaults of settings that its version of semiseg did not write."""
     # A copy, since ``complete`` changes nested nodes, and the run must compare what it has stored.
     filled = copy.deepcopy(plain(stored))
+    renew(filled)
     for key in COMPONENTS:
         complete(filled.get(key), key)
     for key, record in RECORDS.items():
