@@ -63,8 +63,8 @@ def grouped(items: Iterable[Item], name: Callable[[Item], Name]) -> dict[Name, l
 def facts(record: RunRecord) -> Facts:
     """Return the values in which runs must agree to be averaged, by kind and key; those that are null are left out."""
     found: Facts = {kind: {} for kind in KINDS}
-    for key, value in flatten(record.config).items():
-        mark = mark_of(key, record.config)
+    for key, value in flatten(record.settings).items():
+        mark = mark_of(key, record.settings)
         if value is not None and must_agree(mark):
             found[_kind(key, mark)][key] = _comparable(mark, value)
     counts = record.results.get("split_counts") or {}
@@ -136,7 +136,7 @@ def other_settings(own: RunRecord, base: RunRecord) -> list[tuple[str, Any, Any]
     return [
         each
         for each in unlike
-        if not (of_method(each[0]) or mark_of(each[0], own.config).role == "of method")
+        if not (of_method(each[0]) or mark_of(each[0], own.settings).role == "of method")
     ]
 
 

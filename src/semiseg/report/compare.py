@@ -221,11 +221,11 @@ def _quantities(names: ScoreNames) -> dict[str, tuple[str, float, int]]:
 
 def _changed(a: RunRecord, b: RunRecord) -> list[ChangedValue]:
     """Return settings that differ, those that cannot change a result last; the folders of the runs are left out."""
-    unlike = differences(dict(_leaves(a.config)), dict(_leaves(b.config)))
+    unlike = differences(dict(_leaves(a.settings)), dict(_leaves(b.settings)))
     found = [
-        ChangedValue(*each, any(matters(each[0], run.config) for run in (a, b)))
+        ChangedValue(*each, any(matters(each[0], run.settings) for run in (a, b)))
         for each in unlike
-        if mark_of(each[0], a.config).role != "identity"
+        if mark_of(each[0], a.settings).role != "identity"
     ]
     named = {each.key.removesuffix(".name") for each in found if each.key.endswith(".name")}
     # The name of another option says already that its class is another one.

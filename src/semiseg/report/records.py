@@ -4,11 +4,12 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.stored import read_config
+from semiseg.config.stored import completed, read_config
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.errors import UserError
 from semiseg.files import read_json
@@ -72,6 +73,11 @@ class RunRecord:
             if isinstance(data, dict) and data.get("val"):
                 return str(data["val"])
         return None
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The config with the defaults of settings that its version of semiseg did not write; imports its classes."""
+        return completed(self.config)
 
     @property
     def results(self) -> dict[str, Any]:
