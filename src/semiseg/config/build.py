@@ -194,6 +194,6 @@ def _reason(error: BaseException, key: str) -> Exception:
 
 def _placed(error: UserError, node: str) -> UserError:
     """Add the node to the key of a constructor's error, which knows its arguments alone."""
-    if error.key is None or "." in error.key:
+    if error.key in (None, node) or "." in str(error.key):
         return error
     return UserError(error.expected, key=f"{node}.{error.key}", value=error.value)
