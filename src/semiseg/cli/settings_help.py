@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from semiseg.config.build import DECODER_ARGUMENTS
 from semiseg.config.compose import Draft, Request, draft
 from semiseg.config.faults import ConfigFaults
 from semiseg.config.layers import flatten
@@ -96,12 +97,13 @@ def _below(key: str, node: Any, config: Mapping[str, Any]) -> Iterator[str]:
     if "_target_" in node:
         yield f"  {key}._target_={node['_target_']}"
         order = list(declared(locate(str(node["_target_"]))))
-        names = sorted(names, key=lambda name: order.index(name) if name in order else -1)
+        missing = [name for name in order if name not in names and name not in DECODER_ARGUMENTS]
+        names = sorted([*names, *missing], key=lambda name: order.index(name) if name in order else -1)
     for name in names:
-        if name in ("_target_", "name") and not (name == "name" and node[name] == MISSING):
+        if name in ("_target_", "name") and not (name == "name" and node.get(name) == MISSING):
             continue
         yield from _entry(f"{key}.{name}", config)
-        if isinstance(node[name], Mapping):
+        if isinstance(node.get(name), Mapping):
             yield from _below(f"{key}.{name}", node[name], config)
 
 
@@ -115,7 +117,8 @@ def _entry(key: str, config: Mapping[str, Any]) -> Iterator[str]:
     nodes = isinstance(value, Mapping) or (
         isinstance(value, list) and any(isinstance(each, Mapping) for each in value)
     )
-    given = "" if nodes else " has to be given" if value == MISSING else f"={shown(value)}"
+    missing = value == MISSING or (setting.required and value is setting.default)
+    given = "" if nodes else " has to be given" if missing else f"={shown(value)}"
     yield f"  {key}{given}"
     text = setting.text.replace("``None``", "null").replace("``", "")
     yield from _wrapped(text[:1].upper() + text[1:], 6)
