@@ -523,7 +523,7 @@ class TestLoading:
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         path = str(self.dmt(tmp_path))
-        with pytest.raises(UserError, match=r"does not tell(?s:.*)backbone\.convention=coco"):
+        with pytest.raises(UserError, match=r"does not say(?s:.*)backbone\.convention=coco"):
             self.model(weights=path)
         with caplog.at_level(logging.INFO):
             assert self.model(weights=path, convention="coco").convention == COCO

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from semiseg.contracts.task import Scores
 from semiseg.contracts.training import BatchSource, Learner, Network, OptimizerSpec, Progress
 from semiseg.data.loading import batches
 from semiseg.engine.checkpoint import TrainingState, save_bundle
@@ -171,8 +172,7 @@ class Trainer:
     def evaluate(self) -> None:
         """Evaluate on the validation images, measure pseudo-labels, keep the best network."""
         record, names = self.record, self.names
-        candidates, ids = self.learner.candidates(), self.data.split.val
-        measured = {name: self.session.evaluate(network, ids) for name, network in candidates.items()}
+        measured = {name: self.measure(network) for name, network in self.learner.candidates().items()}
         scores = {name: each.primary for name, each in measured.items()}
         # NaN compares as neither more nor less, so it is ranked below every number by hand.
         chosen = max(scores, key=lambda name: (not math.isnan(scores[name]), scores[name]))
@@ -194,6 +194,10 @@ class Trainer:
         if every is not None and record.evaluations % every == 0:
             samples = self.session.samples(self.predictor)
             self.output.tracker.images("val/samples", samples, self.offset + record.completed)
+
+    def measure(self, network: Network) -> Scores:
+        """Scores of a network on the validation images."""
+        return self.session.evaluate(network, self.data.split.val)
 
     def save_network(self, name: str, score: float | None) -> None:
         """Write the network that is kept into the step's directory."""
