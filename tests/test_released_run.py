@@ -17,6 +17,8 @@ import same_results
 import semiseg
 from same_results import FIXTURES, Result
 from semiseg.cli import main
+from semiseg.report.comparable import differences, facts
+from semiseg.report.records import read_run
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +77,18 @@ def test_it_is_reported_and_compared(run: Path, tmp_path: Path, capsys: pytest.C
     assert main(["compare", str(run), str(other), "-o", str(tmp_path / "differences")]) == 0
     assert (tmp_path / "differences/comparison.md").is_file()
     capsys.readouterr()
+
+
+def test_only_its_code_differs_from_a_run_of_today(run: Path, tmp_path: Path) -> None:
+    """Defaults that its version did not write are those that are written today."""
+    today = tmp_path / "today"
+    words = ["train", "--config-dir", str(run), "--config-name", "run", f"run_dir={today}"]
+    assert main([*words, "trainer.iterations=2", "trainer.eval_every=2"]) == 0
+    found = [facts(read_run(each)) for each in (run, today)]
+    unlike = {kind for kind in found[0] if found[0][kind] != found[1][kind]}
+    assert unlike <= {"code", "iterations", "settings"}
+    changed = {key for key, *_ in differences(found[0]["settings"], found[1]["settings"])}
+    assert changed <= {"trainer.eval_every"}
 
 
 def test_going_on_with_it_shows_its_summary(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

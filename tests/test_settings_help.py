@@ -100,3 +100,14 @@ def test_keys_without_classes_need_no_torch() -> None:
 
 def test_the_general_help_says_how_to_ask(capsys: pytest.CaptureFixture[str]) -> None:
     assert "semiseg train GROUP=OPTION --help" in shown(capsys, "")
+
+
+def test_an_own_class_shows_what_it_needs(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workdir / "needy.py").write_text(
+        "class Needy:\n    needs_unlabeled = False\n\n    def __init__(self, rate: float, extra: int = 3): ...\n"
+    )
+    (workdir / "method").mkdir()
+    (workdir / "method" / "needy.yaml").write_text("name: needy\n_target_: needy.Needy\n")
+    screen = shown(capsys, "method=needy")
+    assert "  method.rate has to be given\n      A number; changes the training.\n" in screen
+    assert "  method.extra=3\n" in screen
