@@ -22,7 +22,7 @@ from semiseg.cli.benchmark import add_measuring_options, benchmark_config, fill_
 from semiseg.config import build
 from semiseg.config.compose import Request, compose
 from semiseg.contracts.dataset import SegDataset
-from semiseg.contracts.training import View
+from semiseg.contracts.feeding import View
 from semiseg.data.cityscapes import LABEL_IDS
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.errors import UserError

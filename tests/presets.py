@@ -11,7 +11,7 @@ import torch
 from semiseg.config import build
 from semiseg.config.compose import Request, compose, draft
 from semiseg.contracts.dataset import DatasetInfo, Split
-from semiseg.contracts.training import Budget
+from semiseg.contracts.feeding import Budget
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.streams import Stream
 from semiseg.settings import EvaluatorSettings, TrainerSettings

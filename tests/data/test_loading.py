@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
-from semiseg.contracts.training import Budget
+from semiseg.contracts.feeding import Budget
 from semiseg.data.augment import Photometric
 from semiseg.data.cutout import Cutout
 from semiseg.data.epochs import Unlabeled, mixed, separate

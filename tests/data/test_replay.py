@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from semiseg.contracts.dataset import Array, DatasetInfo
-from semiseg.contracts.training import Budget
+from semiseg.contracts.feeding import Budget
 from semiseg.data.collate import Item
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.geometry import RandomCrop

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
-from semiseg.contracts.training import Budget, View
+from semiseg.contracts.feeding import Budget, View
 from semiseg.data.augment import Photometric
 from semiseg.data.collate import Item, collate
 from semiseg.data.cutout import Cutout

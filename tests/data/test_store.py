@@ -19,7 +19,7 @@ from PIL import Image
 
 from semiseg.cli import main
 from semiseg.contracts.dataset import Split
-from semiseg.contracts.training import Budget
+from semiseg.contracts.feeding import Budget
 from semiseg.data import image_files, store_files, store_fill
 from semiseg.data import store as store_module
 from semiseg.data.camvid import CamVid

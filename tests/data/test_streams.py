@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
-from semiseg.contracts.training import Budget
+from semiseg.contracts.feeding import Budget
 from semiseg.data.collate import Item
 from semiseg.data.epochs import Unlabeled, labeled, mixed, separate
 from semiseg.data.geometry import RandomCrop

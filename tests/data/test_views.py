@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semiseg.contracts.training import View
+from semiseg.contracts.feeding import View
 from semiseg.data.augment import Photometric
 from semiseg.data.cutout import Cutout
 from semiseg.data.geometry import LongSide, RandomCrop

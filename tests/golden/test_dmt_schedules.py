@@ -2,7 +2,7 @@
 
 import pytest
 
-from semiseg.contracts.training import Budget
+from semiseg.contracts.feeding import Budget
 from semiseg.data.epochs import labeled, unlabeled_and_labeled
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.pseudo import PseudoLabels

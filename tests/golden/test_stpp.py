@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from semiseg.contracts.training import Budget
+from semiseg.contracts.feeding import Budget
 from semiseg.data.epochs import labeled, mixed
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.streams import Streams

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from semiseg.contracts.dataset import DatasetInfo, Split
-from semiseg.contracts.training import Budget, Progress, SelectivePolicy
+from semiseg.contracts.feeding import Budget
+from semiseg.contracts.recipe import SelectivePolicy
+from semiseg.contracts.training import Progress
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 from semiseg.settings import EvaluatorSettings

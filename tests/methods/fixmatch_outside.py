@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from semiseg.contracts.training import Batch, Lab, Learner, LossTerm, Network, Progress, StepOutput
+from semiseg.contracts.recipe import Lab
+from semiseg.contracts.training import Batch, Learner, LossTerm, Network, Progress, StepOutput
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.views import WeakStrong
 from semiseg.losses import cross_entropy

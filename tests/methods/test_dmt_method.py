@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from semiseg.contracts.dataset import Split
-from semiseg.contracts.training import Budget, Progress
+from semiseg.contracts.feeding import Budget
+from semiseg.contracts.training import Progress
 from semiseg.errors import UserError
 from semiseg.losses import cross_entropy, dynamic_mutual_loss
 from semiseg.methods.dmt import DMT, ClassBalanced, MutualLearner

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from semiseg.contracts.training import BatchSource, FitResult, Learner, Network
+from semiseg.contracts.feeding import BatchSource
+from semiseg.contracts.recipe import FitResult
+from semiseg.contracts.training import Learner, Network
 from semiseg.engine.plan import PlanLab, PlannedLabels
 from semiseg.engine.session import Networks, Session
 from semiseg.models.strides import safe_convolutions

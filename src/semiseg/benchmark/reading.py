@@ -18,7 +18,7 @@ from semiseg.config import build
 from semiseg.config.compose import Composed
 from semiseg.config.stored import plain
 from semiseg.contracts.dataset import SegDataset, Split
-from semiseg.contracts.training import View
+from semiseg.contracts.feeding import View
 from semiseg.data.augment import Augment
 from semiseg.data.collate import Item, collate
 from semiseg.data.pseudo import PseudoLabels

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import torch
 
     from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
-    from semiseg.contracts.training import Method, OptimizerSpec, Schedule
+    from semiseg.contracts.recipe import Method
+    from semiseg.contracts.training import OptimizerSpec, Schedule
     from semiseg.data.augment import Augment
     from semiseg.engine.session import NetworkFactory
     from semiseg.models.segmodel import Backbone, Decoder, SegModel, Stage

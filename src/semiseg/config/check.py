@@ -177,7 +177,7 @@ def _on_meta(cfg: DictConfig, loaded: bool) -> None:
 
 def _check_batches(cfg: DictConfig) -> None:
     """Find batches that can't be accumulated or are too small for the decoder."""
-    from semiseg.contracts.training import ChecksBatches
+    from semiseg.contracts.recipe import ChecksBatches
 
     method = build.method(cfg)
     if not isinstance(method, ChecksBatches):
@@ -221,7 +221,7 @@ def _split(cfg: DictConfig) -> Split:
 
 def _check_split(cfg: DictConfig) -> None:
     """Ask the method whether it can learn from the split."""
-    from semiseg.contracts.training import ChecksSplit
+    from semiseg.contracts.recipe import ChecksSplit
 
     method = build.method(cfg)
     if isinstance(method, ChecksSplit):
@@ -247,7 +247,7 @@ def _check_initial(cfg: DictConfig) -> None:
 
 def _check_reused_fits(cfg: DictConfig) -> None:
     """Check the fits of other runs that the method uses; a run that has begun has copied them already."""
-    from semiseg.contracts.training import ReusesFits
+    from semiseg.contracts.recipe import ReusesFits
 
     method = build.method(cfg)
     given = method.reused_fits() if isinstance(method, ReusesFits) else []

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import torch
 
 from semiseg.contracts.dataset import DatasetInfo, SegDataset
+from semiseg.contracts.feeding import StoredLabels
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.contracts.tracking import Sample
-from semiseg.contracts.training import Network, StoredLabels
+from semiseg.contracts.training import Network
 from semiseg.settings import EvaluatorSettings
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
-from semiseg.contracts.training import View
+from semiseg.contracts.feeding import View
 from semiseg.data.cutout import Cutout
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.views import Strong, Weak

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import Array, Confidence, SegDataset
-from semiseg.contracts.training import DrawKey, StoredLabels, StreamBatch, View, ViewData
+from semiseg.contracts.feeding import DrawKey, StoredLabels, View, ViewData
+from semiseg.contracts.training import StreamBatch
 from semiseg.errors import UserError
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from semiseg.contracts.training import Budget, StoredLabels, View
+from semiseg.contracts.feeding import Budget, StoredLabels, View
 from semiseg.data.collate import Item
 from semiseg.data.streams import Stream, Streams
 from semiseg.errors import UserError

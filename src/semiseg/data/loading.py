@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from semiseg.contracts.dataset import SegDataset
-from semiseg.contracts.training import Batch, BatchSource
+from semiseg.contracts.feeding import BatchSource
+from semiseg.contracts.training import Batch
 from semiseg.errors import UserError
 
 

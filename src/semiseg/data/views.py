@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence
-from semiseg.contracts.training import DrawKey, ViewData
+from semiseg.contracts.feeding import DrawKey, ViewData
 from semiseg.data.cutout import Cutout
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.overlap import OverlapPair

@@ -11,19 +11,9 @@ import torch
 from torch import Tensor
 
 from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
-from semiseg.contracts.training import (
-    BatchSource,
-    Budget,
-    FitResult,
-    LabelPolicy,
-    Learner,
-    Module,
-    Network,
-    Result,
-    ReusedFit,
-    SelectivePolicy,
-    StoredLabels,
-)
+from semiseg.contracts.feeding import BatchSource, Budget, StoredLabels
+from semiseg.contracts.recipe import FitResult, LabelPolicy, Module, Result, ReusedFit, SelectivePolicy
+from semiseg.contracts.training import Learner, Network
 from semiseg.data.augment import Augment
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.engine.labeling import label_meta, label_quality
@@ -67,7 +57,7 @@ class SessionLab:
 
 
 class RunLab(SessionLab):
-    """Runs and remembers the steps of a recipe; its methods are described in ``semiseg.contracts.training.Lab``.
+    """Runs and remembers the steps of a recipe; its methods are described in ``semiseg.contracts.recipe.Lab``.
 
     Args:
         session: data, settings and device of the run.

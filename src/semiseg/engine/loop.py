@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from semiseg.contracts.feeding import BatchSource
 from semiseg.contracts.task import Scores
-from semiseg.contracts.training import BatchSource, Learner, Network, OptimizerSpec, Progress
+from semiseg.contracts.training import Learner, Network, OptimizerSpec, Progress
 from semiseg.data.loading import batches
 from semiseg.engine.checkpoint import TrainingState, save_bundle
 from semiseg.engine.moments import evaluation_interval, is_candidate

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from semiseg.contracts.training import BatchSource
+from semiseg.contracts.feeding import BatchSource
 
 
 def evaluation_interval(every: int | None, streams: BatchSource, by_epoch: bool) -> int:

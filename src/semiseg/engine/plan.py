@@ -12,19 +12,9 @@ import torch
 from torch import Tensor
 
 from semiseg.contracts.dataset import Array, Confidence, SegDataset
-from semiseg.contracts.training import (
-    BatchSource,
-    FitResult,
-    LabelPolicy,
-    Learner,
-    Method,
-    Module,
-    Network,
-    Progress,
-    Result,
-    ReusedFit,
-    StoredLabels,
-)
+from semiseg.contracts.feeding import BatchSource, StoredLabels
+from semiseg.contracts.recipe import FitResult, LabelPolicy, Method, Module, Result, ReusedFit
+from semiseg.contracts.training import Learner, Network, Progress
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.engine.lab import REPORT, SessionLab
 from semiseg.engine.loop import complete_groups

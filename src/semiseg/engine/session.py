@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split, ids_sha256
+from semiseg.contracts.feeding import Budget, StoredLabels
+from semiseg.contracts.recipe import ReusedFit
 from semiseg.contracts.task import Scores, Task
 from semiseg.contracts.tracking import Journal, Sample, Tracker
-from semiseg.contracts.training import Budget, Network, OptimizerSpec, ReusedFit, Schedule, StoredLabels
+from semiseg.contracts.training import Network, OptimizerSpec, Schedule
 from semiseg.data.augment import Augment
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.signals import StopRequest

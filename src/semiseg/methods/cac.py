@@ -10,17 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semiseg.contracts.training import (
-    Augmentation,
-    Batch,
-    Lab,
-    Learner,
-    LossTerm,
-    Network,
-    Progress,
-    StepOutput,
-    SumCount,
-)
+from semiseg.contracts.feeding import Augmentation
+from semiseg.contracts.recipe import Lab
+from semiseg.contracts.training import Batch, Learner, LossTerm, Network, Progress, StepOutput, SumCount
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.overlap import OverlapPair
 from semiseg.data.views import OverlapCrops

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from semiseg.contracts.dataset import Split
-from semiseg.contracts.training import Batch, Lab, Learner, LossTerm, Network, Progress, StepOutput, SumCount
+from semiseg.contracts.recipe import Lab
+from semiseg.contracts.training import Batch, Learner, LossTerm, Network, Progress, StepOutput, SumCount
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.declare import Ge, Gt, record
 from semiseg.errors import UserError

@@ -11,20 +11,9 @@ import torch
 from torch import Tensor
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Split
-from semiseg.contracts.training import (
-    Batch,
-    Budget,
-    FitResult,
-    Lab,
-    Learner,
-    LossTerm,
-    Network,
-    Progress,
-    ReusedFit,
-    StepOutput,
-    StoredLabels,
-    StreamBatch,
-)
+from semiseg.contracts.feeding import Budget, StoredLabels
+from semiseg.contracts.recipe import FitResult, Lab, ReusedFit
+from semiseg.contracts.training import Batch, Learner, LossTerm, Network, Progress, StepOutput, StreamBatch
 from semiseg.data.epochs import labeled, unlabeled_and_labeled
 from semiseg.declare import Ge, Gt, Le, Lt, Mark, record
 from semiseg.errors import UserError

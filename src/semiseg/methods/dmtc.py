@@ -10,7 +10,8 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from semiseg.contracts.training import Lab, LossTerm, Network, Progress, ReusedFit
+from semiseg.contracts.recipe import Lab, ReusedFit
+from semiseg.contracts.training import LossTerm, Network, Progress
 from semiseg.declare import Gt, Le, record
 from semiseg.losses import pixel_contrast
 from semiseg.methods.dmt import DMT, Kind, MutualLearner

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.contracts.dataset import Split
-from semiseg.contracts.training import FitResult, Lab, Network, ReusedFit, StoredLabels
+from semiseg.contracts.feeding import StoredLabels
+from semiseg.contracts.recipe import FitResult, Lab, ReusedFit
+from semiseg.contracts.training import Network
 from semiseg.data.epochs import labeled, mixed
 from semiseg.declare import Gt, Le, Lt, Mark, record
 from semiseg.errors import UserError

@@ -6,16 +6,8 @@ from typing import Annotated, ClassVar, Literal, cast
 
 from torch import Tensor
 
-from semiseg.contracts.training import (
-    Batch,
-    Lab,
-    Learner,
-    LossTerm,
-    Network,
-    Progress,
-    StepOutput,
-    SumCount,
-)
+from semiseg.contracts.recipe import Lab
+from semiseg.contracts.training import Batch, Learner, LossTerm, Network, Progress, StepOutput, SumCount
 from semiseg.data.epochs import labeled
 from semiseg.declare import Ge, Gt, Le, Lt, Mark, record
 from semiseg.engine.ema import EMA

@@ -14,7 +14,8 @@ from semiseg.config import build
 from semiseg.config.stored import Config, completed, settings_that_matter
 from semiseg.config.targets import BadTarget, locate
 from semiseg.contracts.dataset import ids_sha256
-from semiseg.contracts.training import Network, ReusedFit
+from semiseg.contracts.recipe import ReusedFit
+from semiseg.contracts.training import Network
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.steps import FILE
 from semiseg.errors import UserError

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.contracts.dataset import Array, SegDataset
+from semiseg.contracts.feeding import StoredLabels
 from semiseg.contracts.tracking import Sample
-from semiseg.contracts.training import Network, StoredLabels
+from semiseg.contracts.training import Network
 from semiseg.errors import Interrupted, UserError
 from semiseg.seeding import derive_seed
 from semiseg.tasks.inference import (

@@ -12,19 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from semiseg.contracts.dataset import Array, Confidence, DatasetInfo, SegDataset
+from semiseg.contracts.feeding import StoredLabels, ViewData
+from semiseg.contracts.recipe import Lab
 from semiseg.contracts.score_names import MetricName, ScoreNames
 from semiseg.contracts.tracking import Sample
-from semiseg.contracts.training import (
-    Batch,
-    Lab,
-    Learner,
-    LossTerm,
-    Network,
-    Progress,
-    StepOutput,
-    StoredLabels,
-    ViewData,
-)
+from semiseg.contracts.training import Batch, Learner, LossTerm, Network, Progress, StepOutput
 from semiseg.data.epochs import labeled, mixed
 from semiseg.data.shapes import Shapes
 from semiseg.settings import EvaluatorSettings
