@@ -47,6 +47,7 @@ SETTINGS = [
     ("methods/x=cps", "no such group."),
     ("~trainer.batch_size", "~trainer.batch_size (from command line) cannot be deleted; give it a value."),
     ("~seed", "~seed (from command line) cannot be deleted"),
+    ("+experiments=cps_voc", "leave out the +. Did you mean experiments=cps_voc?"),
     ("~method", "method (from command line) has to be given; choose one of: cac, cps,"),
     ("dataset=null", "choose one of: camvid, cityscapes, folder, shapes, voc."),
     ("dataset=shapes dataset=camvid", "dataset is chosen twice."),

@@ -109,6 +109,8 @@ def _choice_fault(given: Given) -> Fault | None:
         return Fault(given.text, groups, near=nearest(given.key, GROUPS), source=COMMAND_LINE)
     if "glob(" in given.text:
         return None
+    if given.parsed.is_add() and given.key in PRESETS:
+        return Fault(given.text, "leave out the +.", near=given.text.lstrip("+"), source=COMMAND_LINE)
     if not given.choices and given.key not in PRESETS:
         return Fault(given.key, f"choose one of: {listed(options(given.key))}.", None, source=COMMAND_LINE)
     return next(

@@ -48,7 +48,12 @@ def locate(target: str) -> Callable[..., Any]:
     found: Any = module
     for position, name in enumerate(names):
         if not hasattr(found, name):
-            known = [each for each in dir(found) if not each.startswith("_")]
+            # A protocol would be no help: nothing can be built of it.
+            known = [
+                each
+                for each in dir(found)
+                if not each.startswith("_") and not getattr(getattr(found, each), "_is_protocol", False)
+            ]
             near = nearest(name, known)
             path = ".".join(target.split(".")[: len(target.split(".")) - len(names) + position])
             raise BadTarget(f"{path} has no {name}.", f"{path}.{near}" if near else None)
