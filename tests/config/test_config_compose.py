@@ -14,6 +14,7 @@ from semiseg.config.compose import (
     new_run_dir,
     render_run_yaml,
     run_name,
+    typed,
 )
 from semiseg.config.faults import ConfigFaults
 from semiseg.config.marks import is_harmless
@@ -225,3 +226,12 @@ def test_interpolations_of_nothing_are_faults(workdir: Path) -> None:
         ConfigFaults, match=r"(?s)trainer.crop_size.*mine.yaml.*cannot be resolved.*backbone.nothing"
     ):
         checked(Request(("experiments=mine",)), Checker(), settings_only=True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["", "method=dmtc backbone=resnet18", "split=732 trainer.max_time=30 name=5 tags=[1,b] evaluator=cac"],
+)
+def test_a_checked_draft_is_what_composing_with_types_gives(words: str) -> None:
+    request = Request(tuple(words.split()))
+    assert OmegaConf.to_yaml(typed(draft(request))) == OmegaConf.to_yaml(compose(request))

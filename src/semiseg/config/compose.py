@@ -28,7 +28,7 @@ from semiseg.config.layers import (
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
 from semiseg.config.stored import Config, plain, renew
 from semiseg.config.targets import complete
-from semiseg.settings import COMPONENTS, DEFAULT_ITERATIONS
+from semiseg.settings import COMPONENTS, DEFAULT_ITERATIONS, RunSettings
 
 HYDRA_VERSION_BASE = "1.3"
 
@@ -119,6 +119,14 @@ def compose(request: Request) -> DictConfig:
     with hydra_at(request.primary_dir):
         cfg = _composed(request, given)
     settle_budget(cfg, command_layer(given))
+    complete_components(cfg)
+    return cfg
+
+
+def typed(found: Draft) -> DictConfig:
+    """Return the config of a draft without faults as ``compose`` does, without composing it again."""
+    cfg = OmegaConf.merge(OmegaConf.structured(schema.structured(RunSettings)), found.cfg)
+    assert isinstance(cfg, DictConfig)
     complete_components(cfg)
     return cfg
 

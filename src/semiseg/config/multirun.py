@@ -6,18 +6,17 @@ from datetime import datetime
 from pathlib import Path
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from hydra_plugins import semiseg_submitit
 from semiseg.config import schema, searchpath
 from semiseg.config.check import Checker
-from semiseg.config.compose import HYDRA_VERSION_BASE, Draft, Request, complete_components
+from semiseg.config.compose import HYDRA_VERSION_BASE, Draft, Request, typed
 from semiseg.config.faults import ConfigFaults, Fault
 from semiseg.config.grid import Grid, expand
 from semiseg.config.prepare import drafted, set_environment, settle, stored_run
 from semiseg.errors import UserError
 from semiseg.runs.read import StoredRun
-from semiseg.settings import RunSettings
 from semiseg.sweep.campaign import Campaign, Run
 from semiseg.sweep.index import Index, locked_sweep
 from semiseg.sweep.job import PLACES, Job, job_of, quoted
@@ -45,7 +44,7 @@ def sweep(request: Request, load: Callable[[], Run]) -> int:
     _refuse_faults(grid.faults, drafts)
     # Before the classes are imported that complete the configs: torch reads it when it is imported.
     set_environment(drafts[-1].cfg)
-    configs = [_typed(each) for each in drafts]
+    configs = [typed(each) for each in drafts]
     place = Path(configs[0].sweep_dir or new_sweep_dir()).expanduser()
     jobs = [job_of(request, *each, place) for each in zip(configs, grid.combinations, strict=True)]
     with locked_sweep(place):
@@ -101,14 +100,6 @@ def _refuse_other_settings(jobs: Iterator[tuple[DictConfig, Job]]) -> None:
     if answers:
         more = f"\n{len(answers)} runs of the sweep have other settings." if len(answers) > 1 else ""
         raise UserError(f"{answers[0]}{more} Choose another sweep_dir for the new settings; nothing was run.")
-
-
-def _typed(found: Draft) -> DictConfig:
-    """Return the config of a draft without faults, as a single run composes it."""
-    cfg = OmegaConf.merge(OmegaConf.structured(schema.structured(RunSettings)), found.cfg)
-    assert isinstance(cfg, DictConfig)
-    complete_components(cfg)
-    return cfg
 
 
 def _placed(found: Draft, job: Job) -> Draft:

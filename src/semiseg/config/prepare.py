@@ -19,6 +19,7 @@ from semiseg.config.compose import (
     draft,
     new_run_dir,
     run_name,
+    typed,
 )
 from semiseg.config.faults import ConfigFaults
 from semiseg.config.marks import is_harmless
@@ -65,7 +66,7 @@ def checked(request: Request, checker: Checker, settings_only: bool = False) -> 
         faults = [*faults, *checker.objects(found, faults)]
     if faults:
         raise ConfigFaults(faults)
-    return compose(request)
+    return typed(found)
 
 
 def stored_run(run_dir: Any) -> Path | None:
