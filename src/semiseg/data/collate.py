@@ -34,7 +34,7 @@ class Item:
 def collate(dataset: SegDataset, items: Sequence[Item], key: DrawKey) -> StreamBatch:
     """Load the items and stack the results of their views; slot s draws by ``(*key, s)``.
 
-    Images become ``(N, 3, H, W) uint8``, ``label`` ``(N, H, W) int64``, everything else keeps its type; ``id`` is
+    Images become ``(N, C, H, W)``, uint8 or float32, to which bands of 16 bits are converted; ``label`` becomes ``(N, H, W) int64``, everything else keeps its type; ``id`` is
     the list of N ids. Where pseudo-labels come with their confidence, ``confidence`` is ``(N, H, W) float32``, 1
     for true labels. Where the views give it, ``valid`` is ``(N, H, W) bool``, False where an image is padded.
 
@@ -77,6 +77,8 @@ def _label(dataset: SegDataset, item: Item) -> tuple[Array | None, Confidence | 
 def _stacked(name: str, values: list[NDArray[Any]]) -> torch.Tensor:
     if name == "label":
         return torch.from_numpy(np.stack(values, dtype=np.int64))
-    stacked = torch.from_numpy(np.stack(values))
+    # torch computes little with uint16; float32 holds each of its numbers.
+    wide = values[0].dtype == np.uint16
+    stacked = torch.from_numpy(np.stack(values, dtype=np.float32 if wide else None))
     # The channels stay last in memory, as networks want them; to_device brings them to any other layout.
     return stacked.permute(0, 3, 1, 2) if stacked.ndim == 4 else stacked

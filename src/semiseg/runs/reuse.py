@@ -303,6 +303,7 @@ def find_initial(cfg: Config, current: CurrentRun) -> StoredNetwork | None:
     sha256 = str(sha256 or file_digest(file))
     values = _read(given, file, sha256)
     _require_same_network(given, values["config"], current)
+    _require_same_channels(given, values, current)
     same = tuple(values["classes"]) == current.dataset.info.classes
     remarks = [] if same else [f"{given}: the classifier keeps its random weights, because classes differ."]
     if heads := values.get("heads"):
@@ -334,6 +335,12 @@ def _require_same_network(given: str, other: Mapping[str, Any], current: Current
             f"{given}: has another network: {listed_differences(differing)}. Take its settings here, or its "
             "backbone alone: backbone.weights=FILE."
         )
+
+
+def _require_same_channels(given: str, values: Mapping[str, Any], current: CurrentRun) -> None:
+    theirs, ours = len(values["convention"]["mean"]), current.dataset.info.channels
+    if theirs != ours:
+        raise UserError(f"{given}: its network takes images of {theirs} channels; those of this run have {ours}.")
 
 
 def _learned_remark(given: str, file: Path, current: CurrentRun) -> str | None:
