@@ -16,7 +16,7 @@ from semiseg.errors import UserError
 from semiseg.models.convert import load_head
 from semiseg.models.input_channels import band_convention, extend_input
 from semiseg.models.segmodel import FEATURES, Backbone, Decoder, InputConvention, SegModel, Stage
-from semiseg.models.weights import load_state
+from semiseg.models.weights import load_state, require_finite
 
 FORMAT = 1
 
@@ -117,7 +117,8 @@ def from_bundle(values: Mapping[str, Any]) -> SegModel:
     bundle instead of ``backbone.weights``.
 
     Raises:
-        UserError: the dict is no bundle, has another format, names no network, or its tensors don't fit.
+        UserError: the dict is no bundle, has another format, names no network, or its tensors don't fit or
+            are not finite.
     """
     missing = [
         key for key in ("format", "state_dict", "convention", "classes", "config") if key not in values
@@ -136,6 +137,7 @@ def from_bundle(values: Mapping[str, Any]) -> SegModel:
     decoder = partial(decoder_type, **decoder_options)
     model = segmentation_model(backbone, decoder, len(values["classes"]), bundled_bands(values))
     restore_heads_and_input(model, values)
+    require_finite(values["state_dict"], "The checkpoint")
     load_state(model, values["state_dict"], "The checkpoint", "the network that its own config describes")
     return model.eval()
 
