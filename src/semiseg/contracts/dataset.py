@@ -27,8 +27,8 @@ IGNORE_INDEX = 255
 class Bands:
     """Channels of images that are not 8-bit RGB, and how a network gets them.
 
-    The network's input is ``(pixel - mean) / std``. A pixel without a value in one of its channels (NaN, infinite, nodata)
-    is filled with the mean there, which becomes 0, and has no label.
+    The network's input is ``(pixel - mean) / std``. A pixel without a value in one of its channels (NaN, infinite,
+    nodata) is filled with the mean there, which becomes 0, and has no label.
 
     Args:
         channels: number of channels.

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 class BandJitter(albumentations.ColorJitter):  # type: ignore[misc]
     """The brightness and contrast of ``ColorJitter``, for any number of channels.
 
-    Brightness multiplies the numbers as they are shown (0 to 1), contrast their distance from the mean of their channel.
+    Brightness multiplies the numbers as they are shown (0 to 1), contrast their distance from their channel's mean.
     """
 
     def apply(
@@ -56,7 +56,7 @@ class BandJitter(albumentations.ColorJitter):  # type: ignore[misc]
 class BandPhotometric:
     """Transforms of albumentations for images that are not RGB.
 
-    They see float32 numbers from 0 to 1, as ``to_shown`` makes them; what lies outside of that range keeps its distance.
+    They see float32 numbers from 0 to 1, as ``to_shown`` makes them; what lies outside of that keeps its distance.
 
     Args:
         given: transforms for RGB images.
@@ -96,8 +96,7 @@ class BandPhotometric:
             return albumentations.NoOp(p=item.p)
         if isinstance(item, albumentations.ImageOnlyTransform) and name not in ANY_CHANNELS:
             raise UserError(
-                f"{name}: has no meaning for images of {self.bands.channels} bands of {self.bands.dtype}. Leave it out, "
-                f"or take some of: ColorJitter (brightness and contrast), {', '.join(ANY_CHANNELS)}.",
+                f"{name}: has no meaning for images of {self.bands.channels} bands. Leave it out, or take some of: ColorJitter (brightness and contrast), {', '.join(ANY_CHANNELS)}.",
                 key="augment",
                 value=name,
             )

@@ -56,7 +56,7 @@ def read_bands(path: Path, bands: Bands, window: Window | None = None) -> tuple[
         window: part of the image; ``None`` for all of it.
 
     Returns:
-        Image ``(H, W, C)`` in the number type of ``bands``, filled with the mean where it has no value; and where it has.
+        Image ``(H, W, C)`` in the number type of ``bands``, filled with the mean where it has no value; where it has.
 
     Raises:
         BadFileError: missing, unreadable, or of other channels or another number type.
@@ -65,7 +65,9 @@ def read_bands(path: Path, bands: Bands, window: Window | None = None) -> tuple[
     raw = _read(path, window)
     pixels, nodata, alpha = _channels(path, raw, bands)
     if pixels.dtype.name not in CONVERTED[bands.dtype]:
-        raise BadFileError(path, f"{_type_reason(pixels.dtype)}; expected {bands.dtype} (dataset.bands.dtype)")
+        raise BadFileError(
+            path, f"{_type_reason(pixels.dtype)}; expected {bands.dtype} (dataset.bands.dtype)"
+        )
     return filled(pixels, bands, nodata, alpha)
 
 
@@ -180,7 +182,9 @@ def _mapped(path: Path) -> Pixels:
         raise BadFileError(path, f"no array that numpy can read ({error})") from error
     if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or not array.size:
         shape = getattr(array, "shape", None)
-        raise BadFileError(path, f"array of shape {shape}; expected (height, width) or (height, width, channels)")
+        raise BadFileError(
+            path, f"array of shape {shape}; expected (height, width) or (height, width, channels)"
+        )
     if array.ndim == 3 and array.shape[0] < array.shape[2] // 8:
         raise BadFileError(
             path,

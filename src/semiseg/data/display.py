@@ -11,7 +11,7 @@ REACH = 2.0
 
 
 def to_shown(image: Pixels, bands: Bands) -> NDArray[np.float32]:
-    """Return an image ``(H, W, C)`` as float32, 0 where it is black and 1 where it is white, beyond where it is more."""
+    """Return an image ``(H, W, C)`` as float32, 0 where it is black and 1 where it is white; more lies beyond."""
     mean, span = _range(bands)
     return (image.astype(np.float32) - mean) / span + np.float32(0.5)
 
@@ -34,7 +34,7 @@ def displayed(image: Pixels, bands: Bands | None) -> Array:
     """
     if bands is None:
         return image
-    shown = [number for number in bands.shown]
+    shown = list(bands.shown)
     mean, span = _range(bands)
     values = (image[..., shown].astype(np.float32) - mean[shown]) / span[shown] + np.float32(0.5)
     picture = as_type(np.nan_to_num(values) * 255, np.uint8)

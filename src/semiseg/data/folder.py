@@ -1,17 +1,22 @@
 """Own images in a folder, with masks for some of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from semiseg.contracts.dataset import Array, DatasetInfo, Part
+from semiseg.contracts.dataset import IGNORE_INDEX, Array, Bands, DatasetInfo, Part, Pixels
+from semiseg.data.band_reader import BandReader, cut_files
+from semiseg.data.bands import BAND_SUFFIXES
 from semiseg.data.folder_files import TREE, FolderFiles, find_files, images_elsewhere
 from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root
 from semiseg.data.mask_colors import ColorTable
 from semiseg.data.mask_labels import mask_labels
 from semiseg.data.palette import bit_color
+from semiseg.data.tile_grid import TileGrid, cut, spread_blocks
+from semiseg.data.window import Window
 from semiseg.errors import UserError
-from semiseg.splits.lists import read_ids, repeated, shown, spread
+from semiseg.splits.lists import IMAGE_SUFFIXES, repeated, shown, spread
 
 MAX_CLASSES = 255
 
@@ -41,6 +46,8 @@ class Folder(FileDataset):
         test: source of the test images, chosen like ``val``; they may be absent. ``None`` takes none.
         unlabeled: folder with more images without masks, inside the root or elsewhere; ``None`` takes none.
         void: values in masks other than 255, or colors, that mean "not labeled".
+        bands: channels of images that are not 8-bit RGB; ``None`` for 8-bit RGB.
+        tiles: grid that large pictures of bands are cut on; ``None`` takes whole pictures.
         skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 
@@ -63,6 +70,8 @@ class Folder(FileDataset):
         test: str | float | None = "test",
         unlabeled: str | None = None,
         void: Sequence[int | str] = (),
+        bands: Bands | None = None,
+        tiles: TileGrid | None = None,
         skip_bad: bool = False,
         cache: Cache = True,
         cache_dir: CacheDir = None,
@@ -72,10 +81,20 @@ class Folder(FileDataset):
         labels = mask_labels(name, info.num_classes, values, void)
         if palette is None:
             info = folder_info(name, classes, labels.palette())
+        info = replace(info, bands=bands)
+        if tiles is not None and bands is None:
+            raise UserError(
+                f"dataset {name}: dataset.tiles cuts images of bands; give dataset.bands too, as "
+                "`semiseg init FOLDER --bands` writes it"
+            )
         self._colors = ColorTable(labels.colors) if labels.colors else None
         base = find_root(root, name, TREE)
-        found = find_files(base, images, masks, image_suffix, mask_suffix)
-        held = _held_out(base, found, {"val": val} if test is None else {"val": val, "test": test})
+        suffixes = IMAGE_SUFFIXES if bands is None else BAND_SUFFIXES
+        found = find_files(base, images, masks, image_suffix, mask_suffix, suffixes)
+        windows: dict[str, Window] = {}
+        if tiles is not None:
+            found, windows = cut_files(found, tiles, frozenset({IGNORE_INDEX, *labels.void}))
+        held = _held_out(base, found, {"val": val} if test is None else {"val": val, "test": test}, tiles)
         if not held["val"]:
             raise UserError(
                 f"{base} has no validation images: there is neither {base / f'{val}.txt'} nor a folder "
@@ -85,9 +104,14 @@ class Folder(FileDataset):
         measured = {image_id for ids in held.values() for image_id in ids}
         train = _training_ids(base, found, measured)
         labeled = {*train, *measured}
-        outside = (
-            {} if unlabeled is None else images_elsewhere(base / Path(unlabeled).expanduser(), found.images)
-        )
+        outside: dict[str, Path] = {}
+        if unlabeled is not None:
+            outside = images_elsewhere(base / Path(unlabeled).expanduser(), found.images, suffixes)
+        if tiles is not None:
+            cuts = cut(outside, {}, tiles)
+            outside = {tile: outside[picture] for tile, (picture, _) in cuts.items()}
+            windows |= {tile: window for tile, (_, window) in cuts.items()}
+        self._reader = None if bands is None else BandReader(bands, windows)
         rest = tuple(image_id for image_id in found.ids if image_id not in labeled)
         super().__init__(
             info,
@@ -97,9 +121,23 @@ class Folder(FileDataset):
             void=labels.void,
             values=None if labels.colors else labels.numbers,
             skip_bad=skip_bad,
-            cache=cache,
+            # Bands are read in windows, and as they are in most files.
+            cache=cache and bands is None,
             cache_dir=cache_dir,
         )
+
+    def image(self, image_id: str) -> Pixels:
+        """See ``FileDataset``; bands as ``BandReader`` reads them."""
+        if self._reader is None:
+            return super().image(image_id)
+        return self._reader.image(image_id, self._images[image_id])
+
+    def mask(self, image_id: str) -> Array | None:
+        """See ``FileDataset``; of bands 255 too where a channel has no value."""
+        path = self._masks.get(image_id)
+        if self._reader is None or path is None or not path.exists():
+            return super().mask(image_id)
+        return self._reader.label(image_id, self._images[image_id], path, self.labels_of, self.label_map)
 
     def label_map(self, path: Path) -> Array:
         """See ``FileDataset``; color-coded masks become label maps by their colors."""
@@ -142,7 +180,7 @@ def folder_info(name: str, classes: Sequence[str], palette: Sequence[Sequence[in
 
 
 def _held_out(
-    base: Path, found: FolderFiles, choices: dict[Part, str | float]
+    base: Path, found: FolderFiles, choices: dict[Part, str | float], tiles: TileGrid | None
 ) -> dict[Part, tuple[str, ...]]:
     """Ids of val and test: first those that lists and folders name, then shares of what is left."""
     held: dict[Part, tuple[str, ...]] = {
@@ -159,14 +197,17 @@ def _held_out(
             )
         taken = {image_id for ids in held.values() for image_id in ids}
         labeled = [image_id for image_id in sorted(found.masks) if image_id not in taken]
-        held[part] = spread(labeled, max(1, round(len(labeled) * share)))
+        if tiles is None:
+            held[part] = spread(labeled, max(1, round(len(labeled) * share)))
+        else:
+            held[part] = spread_blocks(labeled, share, tiles, f"dataset.{part}")
     return held
 
 
 def _named_ids(base: Path, found: FolderFiles, choice: str) -> tuple[str, ...]:
     listed = base / (choice if choice.endswith(".txt") else f"{choice}.txt")
     if choice.endswith(".txt") or listed.is_file():
-        return read_ids(listed, found.ids)
+        return found.listed(listed)
     return tuple(image_id for image_id in found.ids if image_id.startswith(f"{choice.strip('/')}/"))
 
 
@@ -174,7 +215,7 @@ def _training_ids(base: Path, found: FolderFiles, held: set[str]) -> tuple[str, 
     """Ids that may be labeled: those of train.txt, or all with a mask that are not held out."""
     listed = base / "train.txt"
     if listed.is_file():
-        return read_ids(listed, found.ids)
+        return found.listed(listed)
     train = tuple(image_id for image_id in sorted(found.masks) if image_id not in held)
     if not train:
         raise UserError(f"{base} has no labeled image left for training: all {len(held)} are in val or test")

@@ -1,12 +1,13 @@
 """Search for the images of an own dataset and for their masks."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from semiseg.data.image_files import image_files, images_by_stem
 from semiseg.errors import UserError
-from semiseg.splits.lists import IMAGE_SUFFIXES, shown
+from semiseg.splits.lists import IMAGE_SUFFIXES, read_ids, shown
 
 TREE = """\
   ROOT/
@@ -26,6 +27,7 @@ class FolderFiles:
         mask_suffix: ending of a mask's name after its id.
         images: image file of each id.
         masks: mask file of each id.
+        tiles: ids of the tiles of each picture that is cut, by the picture's id.
     """
 
     image_folder: Path
@@ -33,11 +35,17 @@ class FolderFiles:
     mask_suffix: str
     images: dict[str, Path]
     masks: dict[str, Path]
+    tiles: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def ids(self) -> list[str]:
         """Sorted ids of everything that has an image or a mask."""
         return sorted(self.images.keys() | self.masks.keys())
+
+    def listed(self, path: Path) -> tuple[str, ...]:
+        """Read an id list, see ``read_ids``; a picture that is cut stands for all its tiles."""
+        named = read_ids(path, [*self.ids, *self.tiles])
+        return tuple(tile for image_id in named for tile in self.tiles.get(image_id, (image_id,)))
 
     def image(self, image_id: str) -> Path:
         """Image file of an id, existing or not."""
@@ -49,7 +57,12 @@ class FolderFiles:
 
 
 def find_files(
-    base: Path, images: str, masks: str, image_suffix: str = "", mask_suffix: str = ""
+    base: Path,
+    images: str,
+    masks: str,
+    image_suffix: str = "",
+    mask_suffix: str = "",
+    suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
 ) -> FolderFiles:
     """Search images and masks.
 
@@ -63,6 +76,7 @@ def find_files(
         masks: folder of the masks below it, or elsewhere.
         image_suffix: ending of an image's name after its id; names without it are ids as they are.
         mask_suffix: ending of a mask's name after its id; files without it are no masks.
+        suffixes: extensions of images.
 
     Raises:
         UserError: no image, no image with a mask, or two files of one id.
@@ -72,7 +86,7 @@ def find_files(
     masked = {
         stem.removesuffix(mask_suffix): path for stem, path in by_stem.items() if stem.endswith(mask_suffix)
     }
-    found = _files(base, images, IMAGE_SUFFIXES, frozenset(masked.values()))
+    found = _files(base, images, suffixes, frozenset(masked.values()))
     by_id: dict[str, Path] = {}
     for stem, path in found.items():
         other = by_id.setdefault(stem.removesuffix(image_suffix), path)
@@ -116,14 +130,14 @@ def _files(
     """Files by their names without extension, after the text that the pattern's ``*`` matches."""
     found: dict[str, Path] = {}
     for lead, folder in folders(base, pattern).items():
-        kept = [
-            path for path in image_files(folder) if path.suffix.lower() in suffixes and path not in leave_out
-        ]
+        kept = [path for path in image_files(folder, suffixes) if path not in leave_out]
         found |= {f"{lead}{stem}": path for stem, path in images_by_stem(folder, kept).items()}
     return found
 
 
-def images_elsewhere(folder: Path, images: dict[str, Path]) -> dict[str, Path]:
+def images_elsewhere(
+    folder: Path, images: Mapping[str, Path], suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+) -> dict[str, Path]:
     """Images of a further folder by their ids, which begin with its name; images listed already are left out.
 
     Raises:
@@ -134,7 +148,7 @@ def images_elsewhere(folder: Path, images: dict[str, Path]) -> dict[str, Path]:
     known = {path.resolve() for path in images.values()}
     further = {
         f"{folder.name}/{stem}": path
-        for stem, path in images_by_stem(folder).items()
+        for stem, path in images_by_stem(folder, image_files(folder, suffixes)).items()
         if path.resolve() not in known
     }
     if both := sorted(further.keys() & images.keys()):

@@ -75,7 +75,7 @@ def find_root(root: str | Path | None, name: str, tree: str, *, also: Sequence[s
     return path
 
 
-def image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
     """Return the images below a folder by their extensions, sorted; hidden files and folders are left out.
 
     Linked folders are followed, except into one that they lie in. Empty where there is no such folder.
@@ -89,7 +89,7 @@ def image_files(folder: Path) -> list[Path]:
             if not name.startswith(".") and os.path.realpath(Path(base, name)) not in inside
         ]
         found += [Path(base, name) for name in files if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in found if path.suffix.lower() in suffixes)
 
 
 def images_by_stem(folder: Path, files: Iterable[Path] | None = None) -> dict[str, Path]:
@@ -240,7 +240,10 @@ class FileDataset:
 
     def label_map(self, path: Path) -> Array:
         """Return the label map of a mask file, ``(H, W) uint8`` with 255 ignored; raises ``BadFileError``."""
-        values = read_mask(path)
+        return self.labels_of(read_mask(path), path)
+
+    def labels_of(self, values: Array, path: Path) -> Array:
+        """Return the labels of the values of a mask, ``(H, W) uint8``; raises ``BadFileError``."""
         if cv2.countNonZero(cv2.LUT(values, self._outside)):
             raise BadFileError(path, self._outside_reason(values))
         return np.asarray(cv2.LUT(values, self._labels), dtype=np.uint8)

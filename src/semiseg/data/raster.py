@@ -121,7 +121,8 @@ def read_raster_mask(path: Path, window: Window | None = None) -> tuple[Array, A
     outside = ~void & ((values < 0) | (values > 255))
     if outside.any():
         raise BadFileError(
-            path, f"mask value {values[outside][0]}; expected numbers from 0 to 255, and nodata where not labeled"
+            path,
+            f"mask value {values[outside][0]}; expected numbers from 0 to 255, and nodata where not labeled",
         )
     return np.where(void, 0, values).astype(np.uint8), void
 
@@ -261,14 +262,17 @@ def _opened_raster(path: Path) -> Iterator[Any]:
             yield source
     except library.errors.RasterioError as error:
         cause = error.__cause__ or error
-        raise BadFileError(path, f"cannot be decoded as TIFF ({cause}): damaged, cut off or not readable") from error
+        raise BadFileError(
+            path, f"cannot be decoded as TIFF ({cause}): damaged, cut off or not readable"
+        ) from error
 
 
 def _grid(source: Any) -> RasterGrid:
     alpha = source.colorinterp[-1].name == "alpha"
     if len(set(source.dtypes)) > 1:
         raise BadFileError(
-            Path(source.name), f"bands of several number types ({', '.join(source.dtypes)}); expected one type"
+            Path(source.name),
+            f"bands of several number types ({', '.join(source.dtypes)}); expected one type",
         )
     placed = not source.transform.is_identity
     return RasterGrid(

@@ -1,6 +1,6 @@
 """Large pictures as tiles on a grid: each tile is an image of its own, read without the rest."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,7 @@ from semiseg.data.bands import band_size, require_tileable
 from semiseg.data.window import Window
 from semiseg.declare import Ge, check_fields
 from semiseg.errors import UserError
+from semiseg.splits.lists import spread
 
 MARK = "@"
 """What stands between the id of a picture and the place of a tile in it."""
@@ -95,3 +96,30 @@ def cut(
         for window in windows:
             tiles[f"{image_id}{MARK}{window.top},{window.left}"] = image_id, window
     return tiles
+
+
+def spread_blocks(tiles: Sequence[str], share: float, grid: TileGrid, key: str) -> tuple[str, ...]:
+    """Take about a share of the tiles as whole blocks at even distances, so that neighbors stay together.
+
+    Args:
+        tiles: ids, sorted.
+        share: share of the blocks.
+        grid: grid with its blocks.
+        key: key of the share, for the message.
+
+    Raises:
+        UserError: there is one block alone.
+    """
+    blocks: dict[str, list[str]] = {}
+    for tile in tiles:
+        blocks.setdefault(grid.group(tile), []).append(tile)
+    if len(blocks) < 2:
+        raise UserError(
+            f"all {len(tiles)} labeled tiles lie in one block of {grid.block or 4 * grid.size} pixels, which is not "
+            f"divided. Give smaller blocks, for example dataset.tiles.block={grid.size}, or list tiles in a file.",
+            key=key,
+            value=share,
+        )
+    names = sorted(blocks)
+    chosen = spread(names, min(max(1, round(len(names) * share)), len(names) - 1))
+    return tuple(tile for name in chosen for tile in blocks[name])

@@ -12,9 +12,9 @@ RGB = 3
 def extend_input(backbone: Backbone, channels: int) -> None:
     """Let a backbone of RGB images take another number of channels, pretrained or not.
 
-    The filters of the first convolution are repeated in the order R, G, B, R, ... and multiplied by ``3 / channels``, so
-    that a picture whose channels are all equal gives the same as before, up to the filter that is repeated more often; for
-    one channel they are added up (``adapt_input_conv`` of timm).
+    The filters of the first convolution are repeated in the order R, G, B, R, ... and multiplied by ``3 / channels``,
+    which keeps the size of what follows; for one channel they are added up. This is the rule of timm's
+    ``adapt_input_conv``.
 
     Args:
         backbone: backbone with its initial weights, which is changed.

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from semiseg.contracts.dataset import Array, DatasetInfo
+from semiseg.data.display import displayed
 from semiseg.data.palette import Color
 from semiseg.errors import UserError
 from semiseg.report.gallery import stacked
@@ -100,7 +101,8 @@ class NetworkComparison:
 
     def picture(self, image_id: str) -> Image.Image:
         """Draw one image with the predictions of both networks; see ``draw``."""
-        return draw(*self._labeled(image_id), self.info)
+        image, *labels = self._labeled(image_id)
+        return draw(displayed(image, self.info.bands), *labels, self.info)
 
     def _labeled(self, image_id: str) -> tuple[Array, Array | None, Array, Array]:
         image = self.dataset.image(image_id)

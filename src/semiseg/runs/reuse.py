@@ -341,7 +341,9 @@ def _require_same_network(given: str, other: Mapping[str, Any], current: Current
 def _require_same_channels(given: str, values: Mapping[str, Any], current: CurrentRun) -> None:
     theirs, ours = len(values["convention"]["mean"]), current.dataset.info.channels
     if theirs != ours:
-        raise UserError(f"{given}: its network takes images of {theirs} channels; those of this run have {ours}.")
+        raise UserError(
+            f"{given}: its network takes images of {theirs} channels; those of this run have {ours}."
+        )
 
 
 def _learned_remark(given: str, file: Path, current: CurrentRun) -> str | None:

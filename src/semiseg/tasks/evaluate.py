@@ -16,6 +16,7 @@ from semiseg.contracts.dataset import Array, SegDataset
 from semiseg.contracts.feeding import StoredLabels
 from semiseg.contracts.tracking import Sample
 from semiseg.contracts.training import Network
+from semiseg.data.display import displayed
 from semiseg.errors import Interrupted, UserError
 from semiseg.seeding import derive_seed
 from semiseg.tasks.inference import (
@@ -148,7 +149,7 @@ def take_samples(
         samples.append(
             Sample(
                 image_id,
-                image,
+                displayed(image, dataset.info.bands),
                 dataset.mask(image_id),
                 label[0].to(torch.uint8).cpu().numpy(),
                 confidence[0].cpu().numpy(),

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.contracts.dataset import Pixels
 from semiseg.contracts.training import Network
+from semiseg.data.collate import image_tensor
 from semiseg.errors import UserError
 from semiseg.models.segmodel import InputConvention, require_multiple
 
@@ -39,11 +39,8 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def to_batch(images: Sequence[Pixels], device: torch.device) -> Tensor:
-    """Return images of one size, ``(H, W, C)``, as ``(N, C, H, W)`` on a device; uint16 becomes float32."""
-    stacked = np.stack(images)
-    if stacked.dtype == np.uint16:
-        stacked = stacked.astype(np.float32)
-    return torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2)
+    """Return images of one size, ``(H, W, C)``, as ``(N, C, H, W)``, uint8 or float32, on a device."""
+    return image_tensor(images).to(device)
 
 
 def predict(network: Network, images: Tensor, settings: EvaluatorSettings, precision: str = "fp32") -> Tensor:

@@ -1,0 +1,158 @@
+"""Images of bands and their masks by id, whole or as tiles: one place on the ground, and no label without a value."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from semiseg.contracts.dataset import IGNORE_INDEX, Array, Bands, Pixels
+from semiseg.data.bands import Valid, band_size, read_bands
+from semiseg.data.folder_files import FolderFiles
+from semiseg.data.image_files import BadFileError
+from semiseg.data.raster import grids_differ, is_raster, raster_grid, read_raster_mask
+from semiseg.data.tile_grid import TileGrid, cut
+from semiseg.data.window import Window
+
+KNOWN_MASKS = 256
+
+
+class BandReader:
+    """Reader of the images and masks of a dataset of bands.
+
+    Args:
+        bands: channels of the images.
+        windows: window of each tile, by its id; images without one are whole.
+    """
+
+    def __init__(self, bands: Bands, windows: Mapping[str, Window]) -> None:
+        self.bands = bands
+        self._windows = dict(windows)
+        self._checked: set[tuple[Path, Path]] = set()
+        self._last: tuple[str, Valid] | None = None
+
+    def image(self, image_id: str, path: Path) -> Pixels:
+        """Return an image ``(H, W, C)``; raises what ``read_bands`` raises."""
+        image, valid = read_bands(path, self.bands, self._windows.get(image_id))
+        # Its mask is read next.
+        self._last = image_id, valid
+        return image
+
+    def label(
+        self,
+        image_id: str,
+        image: Path,
+        mask: Path,
+        labels: Callable[[Array, Path], Array],
+        whole: Callable[[Path], Array],
+    ) -> Array:
+        """Return the label map of an image; pixels without a value are 255.
+
+        Args:
+            image_id: id.
+            image: file of the image.
+            mask: file of the mask.
+            labels: function from the numbers of a mask to its labels.
+            whole: function that reads the whole label map of a mask that is no TIFF of numbers.
+
+        Raises:
+            BadFileError: a mask on another grid than its image, or what the functions and ``read_bands`` raise.
+        """
+        self._require_same_grid(image, mask)
+        window = self._windows.get(image_id)
+        if is_raster(mask):
+            values, void = read_raster_mask(mask, window)
+            # Any number may stand for nodata; 255 is never a fault.
+            label = labels(np.where(void, np.uint8(IGNORE_INDEX), values), mask)
+            label[void] = IGNORE_INDEX
+        else:
+            label = whole(mask)
+            if window is not None:
+                label = label[window.top : window.bottom, window.left : window.right].copy()
+        valid = self._valid(image_id, image)
+        if valid is not None and valid.shape == label.shape:
+            label[~valid] = IGNORE_INDEX
+        return label
+
+    def _valid(self, image_id: str, path: Path) -> Valid:
+        last = self._last
+        if last is not None and last[0] == image_id:
+            return last[1]
+        return read_bands(path, self.bands, self._windows.get(image_id))[1]
+
+    def _require_same_grid(self, image: Path, mask: Path) -> None:
+        if (image, mask) in self._checked:
+            return
+        if is_raster(mask) and is_raster(image):
+            found, expected = raster_grid(mask), raster_grid(image)
+            if differ := grids_differ(found, expected):
+                raise BadFileError(
+                    mask,
+                    f"lies on another grid than its image {image.name}: {differ}; the mask's stands first. Align them, "
+                    "for example with rio warp --like, or write the mask anew from the image",
+                )
+        elif is_raster(mask):
+            found, (height, width) = raster_grid(mask), band_size(image)
+            if (found.height, found.width) != (height, width):
+                raise BadFileError(
+                    mask, f"mask is {found.width}x{found.height}, its image {width}x{height} (width x height)"
+                )
+        self._checked.add((image, mask))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": None}
+
+
+def cut_files(
+    found: FolderFiles, grid: TileGrid, unlabeled: frozenset[int]
+) -> tuple[FolderFiles, dict[str, Window]]:
+    """Cut the pictures of a folder into tiles; a tile whose mask labels no pixel is unlabeled.
+
+    Args:
+        found: files of whole pictures.
+        grid: grid of the tiles.
+        unlabeled: values in masks that mean "not labeled".
+
+    Returns:
+        Files of the tiles, and the window of each.
+    """
+    cuts = cut(found.images, found.masks, grid)
+    images, windows, tiles = {}, {}, dict[str, list[str]]()
+    for tile, (picture, window) in cuts.items():
+        images[tile], windows[tile] = found.images[picture], window
+        tiles.setdefault(picture, []).append(tile)
+    masks = {}
+    for picture, path in found.masks.items():
+        parts = tiles.get(picture, [picture])
+        labeled = parts
+        if len(parts) > 1 and is_raster(path):
+            labeled = _labeled(path, [(tile, windows[tile]) for tile in parts], unlabeled)
+        masks |= dict.fromkeys(labeled, path)
+    several = {picture: parts for picture, parts in tiles.items() if parts != [picture]}
+    return (
+        FolderFiles(found.image_folder, found.mask_folder, found.mask_suffix, images, masks, several),
+        windows,
+    )
+
+
+def _labeled(path: Path, tiles: Iterable[tuple[str, Window]], unlabeled: frozenset[int]) -> list[str]:
+    tiles = tuple(tiles)
+    status = path.stat()
+    key = str(path), status.st_size, status.st_mtime_ns
+    found = _labeled_windows(key, tuple(window for _, window in tiles), unlabeled)
+    return [tile for tile, window in tiles if window in found]
+
+
+@lru_cache(KNOWN_MASKS)
+def _labeled_windows(
+    key: tuple[str, int, int], windows: tuple[Window, ...], unlabeled: frozenset[int]
+) -> frozenset[Window]:
+    """Windows of a mask, by its path and stamp, that hold a label; a command builds its dataset several times."""
+    path, none = Path(key[0]), np.isin(np.arange(256), list(unlabeled))
+    found = []
+    for window in windows:
+        values, void = read_raster_mask(path, window)
+        if not (none[values] | void).all():
+            found.append(window)
+    return frozenset(found)
