@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.data.image_files import BadFileError, read_image
+from semiseg.data.image_files import BadFileError
 from semiseg.errors import UserError
 from semiseg.files import file_digest
 from semiseg.runs.use import FinishedRun
@@ -41,7 +41,7 @@ def predicted(
     import torch
 
     try:
-        image = read_image(path)
+        image = predictor.read(path)
     except BadFileError as error:
         failed[str(path)] = error.reason
         return None
@@ -53,7 +53,7 @@ def predicted(
     except UserError as error:
         failed[str(path)] = " ".join(str(error).split())
     except (torch.OutOfMemoryError, MemoryError):
-        height, width = image.shape[:2]
+        height, width = image.pixels.shape[:2]
         failed[str(path)] = (
             f"{width}x{height} pixels do not fit into memory; try --tile 1024, or a smaller one"
         )

@@ -200,7 +200,7 @@ def _logits(
     height, width = images.shape[-2:]
     if settings.mode == "whole":
         margins = _margins(height, width, settings, network.size_multiple)
-        maps = forward(_pad(images, margins, settings.pad_value, network.convention))
+        maps = forward(_pad(images, margins, settings.pad_value, network))
         # A slice would make torch.export decide whether it is the whole map.
         if not _equal(margins, (0, 0, 0, 0)):
             maps = F.pad(maps, [-margin for margin in margins])
@@ -213,7 +213,7 @@ def _logits(
         # One window: zeros after normalization. Several windows: zeros before it. Both as CPS evaluates.
         padded = _pad_with_mean(images, (left, right, top, bottom), network.convention)
         return forward(padded)[..., top : top + height, left : left + width], 1.0
-    padded = _pad(images, (left, right, top, bottom), "zero", network.convention)
+    padded = _pad(images, (left, right, top, bottom), "zero", network)
     total: Tensor | None = None
     hits = padded.new_zeros(1, 1, *padded.shape[-2:])
     for y, y_end in window_spans(padded.shape[-2], window, settings.stride):
@@ -253,14 +253,14 @@ def _centered(height: int, width: int, to_height: int, to_width: int) -> tuple[i
 
 
 def _pad(
-    images: Tensor, margins: tuple[int, int, int, int], value: str, convention: InputConvention
+    images: Tensor, margins: tuple[int, int, int, int], value: str, network: Network
 ) -> Tensor:
     """Pad with zeros before normalization or by reflection; bands, whose zero may be far off, with their mean."""
     if _equal(margins, (0, 0, 0, 0)):
         return images
-    if value != "reflect" and convention.order == "bands":
+    if value != "reflect" and network.convention.order == "bands":
         inside = F.pad(torch.ones_like(images[:1, :1]), margins)
-        mean = images.new_tensor(convention.mean).view(1, -1, 1, 1)
+        mean = images.new_tensor(network.convention.mean).view(1, -1, 1, 1)
         return F.pad(images, margins) + mean * (1 - inside)
     if value != "reflect":
         return F.pad(images, margins)
