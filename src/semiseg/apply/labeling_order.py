@@ -75,7 +75,9 @@ class Labeling:
             for name in self.labels.ids:
                 if name not in scores:
                     self._stop()
-                    scores[name] = stability.score(self._predictor.read(found[name]).pixels, self.labels.label(name))
+                    scores[name] = stability.score(
+                        self._predictor.read(found[name]).pixels, self.labels.label(name)
+                    )
                 file.write(json.dumps([name, scores[name]]) + "\n")
                 file.flush()
                 advance()

@@ -71,6 +71,34 @@ def read_bands(path: Path, bands: Bands, window: Window | None = None) -> tuple[
     return filled(pixels, bands, nodata, alpha)
 
 
+def read_rgb(path: Path, window: Window) -> tuple[Pixels, Valid]:
+    """Read a window of a TIFF as ``(H, W, 3) uint8`` RGB, and where it has a value.
+
+    Alpha is dropped, as of other pictures, and gray is repeated; pixels are as in the file where they have no value.
+
+    Raises:
+        BadFileError: missing, unreadable, not 8 bits a channel, or of another number of bands.
+        UserError: rasterio is not installed.
+    """
+    pixels, grid = read_raster(path, window)
+    channels = grid.bands - grid.alpha
+    if pixels.dtype != np.uint8 or channels not in (1, 3):
+        raise BadFileError(
+            path, f"{channels} channels of {pixels.dtype}; expected 8-bit RGB or gray, as this run learned"
+        )
+    colors = pixels[..., :channels]
+    none = [
+        colors[..., number] == value
+        for number, value in enumerate(grid.nodata[:channels])
+        if value is not None
+    ]
+    valid = pixels[..., -1] != 0 if grid.alpha else None
+    if none:
+        valid = ~np.any(none, axis=0) & (True if valid is None else valid)
+    image = np.ascontiguousarray(np.broadcast_to(colors, (*colors.shape[:2], 3)))
+    return image, None if valid is None or valid.all() else valid
+
+
 def filled(
     pixels: Pixels, bands: Bands, nodata: Sequence[float | None] = (), inside: Valid = None
 ) -> tuple[Pixels, Valid]:

@@ -199,14 +199,15 @@ class RasterWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None:
-                self._flush(everything=True)
-            self._file.close()
-            if kind is None:
-                with self._part.open("rb+") as file:
-                    os.fsync(file.fileno())
-                self._part.replace(self._path)
-                sync_directory(self._path.parent)
+            with self._refusals():
+                if kind is None:
+                    self._flush(everything=True)
+                self._file.close()
+                if kind is None:
+                    with self._part.open("rb+") as file:
+                        os.fsync(file.fileno())
+                    self._part.replace(self._path)
+                    sync_directory(self._path.parent)
         finally:
             self._part.unlink(missing_ok=True)
 
@@ -224,11 +225,19 @@ class RasterWriter:
         rows = np.concatenate(self._waiting)
         self._waiting = [rows[ready:].copy()]
         span = ((self._row, self._row + ready), (0, self._like.width))
-        try:
+        with self._refusals():
             self._file.write(rows[:ready], 1, window=span)
-        except (_rasterio().errors.RasterioError, OSError) as error:
-            raise UserError(f"{self._path} cannot be written: {error}") from error
         self._row += ready
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except (_rasterio().errors.RasterioError, OSError) as error:
+            raise UserError(
+                f"{self._path} cannot be written ({error}). Make room or choose another folder, then the same command "
+                "with --skip-existing goes on."
+            ) from error
 
 
 def _rasterio() -> Any:

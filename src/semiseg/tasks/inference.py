@@ -252,9 +252,7 @@ def _centered(height: int, width: int, to_height: int, to_width: int) -> tuple[i
     return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
 
 
-def _pad(
-    images: Tensor, margins: tuple[int, int, int, int], value: str, network: Network
-) -> Tensor:
+def _pad(images: Tensor, margins: tuple[int, int, int, int], value: str, network: Network) -> Tensor:
     """Pad with zeros before normalization or by reflection; bands, whose zero may be far off, with their mean."""
     if _equal(margins, (0, 0, 0, 0)):
         return images
