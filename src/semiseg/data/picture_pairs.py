@@ -106,7 +106,8 @@ def near_pairs(first: Sequence[bytes], second: Sequence[bytes], usual: float) ->
     limit = SHARE_OF_USUAL * min(max(usual, SMALLEST_USUAL), 1.0)
     (rows, kept_rows), (columns, kept_columns) = _shown(first), _shown(second)
     found: list[Pairs] = [np.empty((0, 2), np.int64)]
-    left, right = (_normal([group[index] for index in kept]) for group, kept in ((first, kept_rows), (second, kept_columns)))  # fmt: skip
+    left = _normal([first[place] for place in kept_rows])
+    right = _normal([second[place] for place in kept_columns])
     for pairs in _candidates(rows, columns):
         near = _differences(left[pairs[:, 0]], right[pairs[:, 1]]) <= limit
         found.append(pairs[near])
