@@ -21,6 +21,7 @@ from semiseg.runs.reuse import find_fit, find_initial
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 from semiseg.splits.published_lists import unlike_published
 from semiseg.tasks.evaluate import quality_ids
+from semiseg.tasks.metrics import foreground_labels
 from semiseg.tasks.samples import sample_ids
 from semiseg.track.jsonl import JsonlTracker
 
@@ -36,10 +37,13 @@ def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple
         filled: whether the store is filled first; ``False`` reads images that it lacks from their files.
 
     Raises:
-        UserError: a leak; bad files, all of which it names; or a store without room.
+        UserError: a leak; bad files, all of which it names; no such class of ``evaluator.foreground``; or a store
+            without room.
         Interrupted: a stop was requested.
     """
     dataset = build.dataset(cfg)
+    # Before minutes of decoding, and not at the first evaluation.
+    foreground_labels(build.settings(EvaluatorSettings, cfg.evaluator), dataset.info)
     split = build.split(cfg, dataset)
     name = split.family, split.name, split.split_id
     if unlike := unlike_published(dataset.info.name, name, split.labeled):
