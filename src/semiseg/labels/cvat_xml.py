@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from semiseg.data.image_files import BadFileError
+from semiseg.data.picture_files import BadFileError
 from semiseg.data.mask_labels import color_text, parse_color
 from semiseg.data.palette import Color
 from semiseg.errors import UserError

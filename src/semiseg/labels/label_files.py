@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from semiseg.data.image_files import BadFileError
+from semiseg.data.picture_files import BadFileError
 from semiseg.errors import UserError
 from semiseg.labels.label_record import Findings
 from semiseg.splits.lists import shown

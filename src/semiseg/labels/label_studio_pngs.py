@@ -3,12 +3,14 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from semiseg.data.image_files import image_files, read_mask
+from semiseg.data.image_files import image_files
+from semiseg.data.mask_pixels import read_pixels
 from semiseg.labels.brush_rle import HALF
 from semiseg.labels.label_record import LabeledShape, Patch
 
@@ -53,4 +55,4 @@ def png_shapes(pngs: Iterable[_Png]) -> tuple[LabeledShape, ...]:
 
 
 def _patch(path: Path) -> Patch:
-    return Patch(np.asarray(read_mask(path) >= HALF))
+    return Patch(np.asarray(read_pixels(path).colors() & 255 >= HALF))

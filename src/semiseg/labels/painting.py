@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
-from semiseg.data.image_files import BadFileError
+from semiseg.data.picture_files import BadFileError
 from semiseg.labels.label_record import IGNORE_NAME, LabeledPicture, LabeledShape, Order, Outline, Patch
 from semiseg.labels.outlines import Ring, filled
 

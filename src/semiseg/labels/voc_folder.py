@@ -6,14 +6,16 @@ the names and colors of the classes, a line each: ``name:red,green,blue:parts:ac
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
-from semiseg.data.image_files import BadFileError, read_mask
-from semiseg.data.mask_colors import ColorTable
+from semiseg.data.mask_labels import color_text
+from semiseg.data.mask_pixels import MaskPixels, read_pixels
 from semiseg.data.palette import Color, bit_color
+from semiseg.data.picture_files import BadFileError
 from semiseg.data.voc import CLASSES
 from semiseg.errors import UserError
 from semiseg.files import write_text
@@ -41,8 +43,7 @@ def read_voc(sources: Sequence[Path], found: Findings) -> LabelSet:
     if labelmap.is_file():
         colors = _labelmap(labelmap)
         order = f"as {labelmap.name} lists them"
-        table = _table(colors)
-        read: Callable[[Path], Array] = table.read
+        read: Callable[[Path], Array] = partial(_colored, colors)
     else:
         colors = {name: bit_color(label) for label, name in enumerate(CLASSES)}
         order = f"the {len(CLASSES)} of PASCAL VOC, for want of a {LABELMAP}"
@@ -56,7 +57,7 @@ def read_voc(sources: Sequence[Path], found: Findings) -> LabelSet:
             f"JPEGImages/{(name := path.relative_to(base / MASKS).with_suffix('').as_posix())}.*",
             path,
             None,
-            raster=lambda path=path: read(path),
+            raster=partial(read, path),
             part=parts.get(name),
             also=(f"{name}.*",),
         )
@@ -89,18 +90,38 @@ def _labelmap(path: Path) -> dict[str, Color]:
     return colors
 
 
-def _table(colors: dict[str, Color]) -> ColorTable:
-    names = [name for name in colors if name != IGNORE_NAME]
-    labels = {colors[name]: label for label, name in enumerate(names)}
-    return ColorTable({UNLABELED_COLOR: IGNORE_INDEX, colors.get(IGNORE_NAME, UNLABELED_COLOR): IGNORE_INDEX} | labels)
+def _colored(colors: dict[str, Color], path: Path) -> Array:
+    """Label map of a mask by the colors that a viewer shows."""
+    pixels = read_pixels(path)
+    labels = {UNLABELED_COLOR: IGNORE_INDEX}
+    labels |= {color: label for label, color in enumerate(c for name, c in colors.items() if name != IGNORE_NAME)}
+    if IGNORE_NAME in colors:
+        labels[colors[IGNORE_NAME]] = IGNORE_INDEX
+    codes, where = np.unique(pixels.colors(), return_inverse=True)
+    shown = [(code >> 16, code >> 8 & 255, code & 255) for code in codes.tolist()]
+    if unknown := [code for code, color in zip(codes.tolist(), shown, strict=True) if color not in labels]:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise BadFileError(path, f"color {color_text(unknown[0])}{more} that {LABELMAP} does not list")
+    return _void_where_transparent(np.array([labels[color] for color in shown], np.uint8)[where], pixels)
 
 
 def _indexed(path: Path) -> Array:
-    values = read_mask(path)
-    outside = np.setdiff1d(values, [*range(len(CLASSES)), IGNORE_INDEX])
+    """Label map of a mask by its numbers."""
+    pixels = read_pixels(path)
+    if pixels.format.kind == "color":
+        raise BadFileError(path, f"a mask in colors, and there is no {LABELMAP} that names the classes of them")
+    outside = np.setdiff1d(pixels.codes, [*range(len(CLASSES)), IGNORE_INDEX])
     if len(outside):
-        raise BadFileError(path, f"value {outside[0]} is none of PASCAL VOC (0 to 20 and 255), and there is no {LABELMAP}")
-    return values
+        raise BadFileError(
+            path, f"value {outside[0]} is none of PASCAL VOC (0 to 20 and 255), and there is no {LABELMAP}"
+        )
+    return _void_where_transparent(pixels.codes.astype(np.uint8), pixels)
+
+
+def _void_where_transparent(label_map: Array, pixels: MaskPixels) -> Array:
+    if pixels.transparent is not None:
+        label_map[pixels.transparent] = IGNORE_INDEX
+    return label_map
 
 
 def _parts(base: Path) -> dict[str, Part]:
