@@ -46,12 +46,12 @@ class ImagePlaces:
 
     Args:
         sources: files and folders of labels.
-        images: folder of the images; ``None`` searches next to the labels.
+        images: folder of the images, kept as ``given``; ``None`` searches next to the labels.
         archive: folder into which sources were unpacked for the moment; images in it are refused.
     """
 
     def __init__(self, sources: Sequence[Path], images: Path | None, archive: Path | None = None) -> None:
-        self._given = images
+        self.given = None if images is None else images.resolve()
         self._archive = archive
         self._sources = sources
 
@@ -66,7 +66,7 @@ class ImagePlaces:
         for name in (picture.file, *picture.also):
             path = PurePosixPath(name.replace("\\", "/"))
             direct = picture.source.parent / path
-            if self._given is None and direct.is_file():
+            if self.given is None and direct.is_file():
                 return self._kept(direct)
             if found := self._best(path):
                 if len(found) > 1:
@@ -75,7 +75,7 @@ class ImagePlaces:
         where = f"below {shown(map(str, self._folders), 4)}"
         raise UserError(
             f"image {picture.file.removesuffix(ANY)} is not there, {where}"
-            + ("" if self._given else "; --images DIR names another folder")
+            + ("" if self.given else "; --images DIR names another folder")
         )
 
     def _kept(self, path: Path) -> Path:
@@ -92,8 +92,8 @@ class ImagePlaces:
 
     @cached_property
     def _folders(self) -> list[Path]:
-        if self._given is not None:
-            return [self._given]
+        if self.given is not None:
+            return [self.given]
         folders = [source if source.is_dir() else source.parent for source in self._sources]
         beside = [folder.parent / name for folder in folders for name in BESIDE]
         return list(dict.fromkeys([*folders, *(folder for folder in beside if folder.is_dir())]))
@@ -174,5 +174,6 @@ def _frame(
 
 
 def common_folder(images: Iterable[Path]) -> Path:
-    """Return the deepest folder that all images lie in."""
-    return Path(commonpath([image.resolve().parent for image in images]))
+    """Return the deepest folder that all images lie in; the working directory without any."""
+    folders = [image.resolve().parent for image in images]
+    return Path(commonpath(folders)) if folders else Path.cwd()

@@ -1,7 +1,6 @@
 """Masks painted from label files: which label is which class, and the files."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,40 +91,33 @@ def _colors(content: LabelSet, names: Sequence[str]) -> tuple[Color, ...] | None
 
 
 def write_masks(
-    pictures: Iterable[PlacedPicture],
+    masks: Mapping[Path, PlacedPicture],
     chosen: ChosenClasses,
-    mask_of: Callable[[PlacedPicture], Path],
     order: Order,
     crowd_is_void: bool,
     found: Findings,
-) -> Counter[str]:
-    """Write the mask of each picture, as a palette PNG of labels on the picture as a viewer shows it.
+    tick: Callable[[], None],
+) -> None:
+    """Write masks as palette PNGs of labels, on the pictures as a viewer shows them.
 
     Args:
-        pictures: pictures with labels.
+        masks: picture of each file.
         chosen: classes.
-        mask_of: function that returns the file of a mask.
         order: what is painted over what.
         crowd_is_void: whether crowds are not labeled.
         found: gets faults.
-
-    Returns:
-        Number of pictures that hold each class.
+        tick: function called after each mask.
     """
     painting = Painting(chosen.labels, chosen.rest, order, crowd_is_void)
     colors = dict(enumerate(chosen.colors or [bit_color(label) for label in range(len(chosen.names))]))
-    counts = Counter[str]()
-    for each in pictures:
+    for path, each in masks.items():
         try:
             label_map = _upright(painting.label_map(each.picture, each.size), each)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(path, paletted(label_map, colors))
         except BadFileError as error:
             found.fault(each.picture.file, error.file, error.reason)
-            continue
-        path = mask_of(each)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(path, paletted(label_map, colors))
-        counts.update(chosen.names[label] for label in np.unique(label_map) if label != IGNORE_INDEX)
-    return counts
+        tick()
 
 
 def _upright(label_map: Array, placed: PlacedPicture) -> Array:
