@@ -44,7 +44,7 @@ HOMES = {
     "albumentations": ("semiseg.data.augment", "semiseg.data.band_augment"),
     "rasterio": ("semiseg.data.raster",),
     "wandb": ("semiseg.track.wandb_run", "semiseg.track.wandb_tracker", "semiseg.report.upload"),
-    "matplotlib": ("semiseg.report", "semiseg.apply.confusion"),
+    "matplotlib": ("semiseg.report", "semiseg.apply.confusion", "semiseg.apply.reliability"),
     "torch.distributed": ("semiseg.distributed",),
     "argparse": ("semiseg.cli",),
 }

@@ -1,6 +1,7 @@
 """Images of bands and their masks by id, whole or as tiles: one place on the ground, and no label without a value."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,18 @@ class BandReader:
 
     Args:
         bands: channels of the images.
-        windows: window of each tile, by its id; images without one are whole.
     """
 
-    def __init__(self, bands: Bands, windows: Mapping[str, Window]) -> None:
+    def __init__(self, bands: Bands) -> None:
         self.bands = bands
-        self._windows = dict(windows)
+        self.windows: dict[str, Window] = {}
+        """Window of each tile, by its id; images without one are whole."""
         self._checked: set[tuple[Path, Path]] = set()
         self._last: tuple[str, Valid] | None = None
 
     def image(self, image_id: str, path: Path) -> Pixels:
         """Return an image ``(H, W, C)``; raises what ``read_bands`` raises."""
-        image, valid = read_bands(path, self.bands, self._windows.get(image_id))
+        image, valid = read_bands(path, self.bands, self.windows.get(image_id))
         # Its mask is read next.
         self._last = image_id, valid
         return image
@@ -60,7 +61,7 @@ class BandReader:
             BadFileError: a mask on another grid than its image, or what the functions and ``read_bands`` raise.
         """
         self._require_same_grid(image, mask)
-        window = self._windows.get(image_id)
+        window = self.windows.get(image_id)
         if is_raster(mask):
             values, void = read_raster_mask(mask, window)
             # Any number may stand for nodata; 255 is never a fault.
@@ -79,7 +80,7 @@ class BandReader:
         last = self._last
         if last is not None and last[0] == image_id:
             return last[1]
-        return read_bands(path, self.bands, self._windows.get(image_id))[1]
+        return read_bands(path, self.bands, self.windows.get(image_id))[1]
 
     def _require_same_grid(self, image: Path, mask: Path) -> None:
         if (image, mask) in self._checked:
@@ -105,35 +106,40 @@ class BandReader:
 
 
 def cut_files(
-    found: FolderFiles, grid: TileGrid, unlabeled: frozenset[int]
-) -> tuple[FolderFiles, dict[str, Window]]:
+    found: FolderFiles,
+    outside: Mapping[str, Path],
+    grid: TileGrid,
+    unlabeled: frozenset[int],
+    reader: BandReader,
+) -> tuple[FolderFiles, dict[str, Path]]:
     """Cut the pictures of a folder into tiles; a tile whose mask labels no pixel is unlabeled.
 
     Args:
         found: files of whole pictures.
+        outside: files of more pictures without mask.
         grid: grid of the tiles.
         unlabeled: values in masks that mean "not labeled".
+        reader: reader that learns the window of each tile.
 
     Returns:
-        Files of the tiles, and the window of each.
+        Files of the tiles, and of those of the pictures without mask.
     """
     cuts = cut(found.images, found.masks, grid)
-    images, windows, tiles = {}, {}, dict[str, list[str]]()
-    for tile, (picture, window) in cuts.items():
-        images[tile], windows[tile] = found.images[picture], window
+    more = cut(outside, {}, grid)
+    reader.windows |= {tile: window for tile, (_, window) in (*cuts.items(), *more.items())}
+    tiles: dict[str, list[str]] = {}
+    for tile, (picture, _) in cuts.items():
         tiles.setdefault(picture, []).append(tile)
-    masks = {}
+    masks: dict[str, Path] = {}
     for picture, path in found.masks.items():
         parts = tiles.get(picture, [picture])
-        labeled = parts
         if len(parts) > 1 and is_raster(path):
-            labeled = _labeled(path, [(tile, windows[tile]) for tile in parts], unlabeled)
-        masks |= dict.fromkeys(labeled, path)
+            parts = _labeled(path, [(tile, reader.windows[tile]) for tile in parts], unlabeled)
+        masks |= dict.fromkeys(parts, path)
     several = {picture: parts for picture, parts in tiles.items() if parts != [picture]}
-    return (
-        FolderFiles(found.image_folder, found.mask_folder, found.mask_suffix, images, masks, several),
-        windows,
-    )
+    images = {tile: found.images[picture] for tile, (picture, _) in cuts.items()}
+    files = replace(found, images=images, masks=masks, other_names={}, tiles=several)
+    return files, {tile: outside[picture] for tile, (picture, _) in more.items()}
 
 
 def _labeled(path: Path, tiles: Iterable[tuple[str, Window]], unlabeled: frozenset[int]) -> list[str]:

@@ -1,6 +1,7 @@
 """Own images in a folder, with masks for some of them."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,23 @@ from typing import Any
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, Bands, DatasetInfo, Part, Pixels
 from semiseg.data.band_reader import BandReader, cut_files
 from semiseg.data.bands import BAND_SUFFIXES
-from semiseg.data.folder_files import TREE, FolderFiles, find_files, images_elsewhere
-from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root
+from semiseg.data.folder_files import TREE, FolderFiles, NameEnds, find_files, images_elsewhere
+from semiseg.data.image_files import BadFileError, Cache, CacheDir, FileDataset, Root, find_root
+from semiseg.data.image_groups import draw_share, read_groups
 from semiseg.data.mask_colors import ColorTable
 from semiseg.data.mask_labels import mask_labels
 from semiseg.data.palette import bit_color
-from semiseg.data.tile_grid import TileGrid, cut, spread_blocks
-from semiseg.data.window import Window
+from semiseg.data.tile_grid import TileGrid
 from semiseg.errors import UserError
 from semiseg.splits.lists import IMAGE_SUFFIXES, repeated, shown, spread
 
 MAX_CLASSES = 255
+CUT_WITHOUT_BANDS = (
+    "cuts images of bands alone; give dataset.bands too, for 8-bit RGB as well: `semiseg init FOLDER --bands` "
+    "measures and writes both."
+)
+
+logger = logging.getLogger(__name__)
 
 
 class Folder(FileDataset):
@@ -38,14 +45,24 @@ class Folder(FileDataset):
             "#rrggbb" for color-coded masks, or a list of several. ``None`` takes the position.
         images: subfolder of the images, or a folder elsewhere; ``*`` stands for any folder name.
         masks: subfolder of the masks, or a folder elsewhere; ``*`` stands for any folder name.
-        image_suffix: ending of an image's name after its id, for example "_image".
-        mask_suffix: ending of a mask's name after its id, for example "_mask".
+        image_suffix: ending of an image's name after its id, for example "_image"; "/image" where each image lies
+            in a folder of its own and is called so.
+        mask_suffix: ending of a mask's name after its id, for example "_mask" or "/mask".
+        image_prefix: beginning of an image's name before its id, for example "img_".
+        mask_prefix: beginning of a mask's name before its id, for example "mask_".
+        pairs: lists of images and their masks, two paths a line (text or CSV), in place of ``masks``.
+        leave_out: paths without extension, relative to the root, of files that are no images, such as previews among
+            them; ``*`` stands for any text, as in "*_preview" or "images/thumbnails/*".
         val: source of the validation images: "val" takes ``ROOT/val.txt`` or the subfolder ``val`` of the images;
             another name ending in ".txt" is a list, else a subfolder; a number in (0, 1) holds out that share of
             the labeled images, spread evenly over the sorted ids.
         test: source of the test images, chosen like ``val``; they may be absent. ``None`` takes none.
         unlabeled: folder with more images without masks, inside the root or elsewhere; ``None`` takes none.
         void: values in masks other than 255, or colors, that mean "not labeled".
+        groups: regular expression whose parentheses match the part of an id that names its patient, video, tile set
+            or building, as in "^(p[0-9]+)_", or CSV file with an id and its group a line, in the root or elsewhere.
+            A share for ``val`` or ``test`` then draws whole groups, and unlabeled images of a group of val or test
+            are left out. ``None`` makes each image its own group, and each tile one of its block.
         bands: channels of images that are not 8-bit RGB; ``None`` for 8-bit RGB.
         tiles: grid that large pictures of bands are cut on; ``None`` takes whole pictures.
         skip_bad, cache, cache_dir: see ``FileDataset``.
@@ -66,10 +83,15 @@ class Folder(FileDataset):
         masks: str = "masks",
         image_suffix: str = "",
         mask_suffix: str = "",
+        image_prefix: str = "",
+        mask_prefix: str = "",
+        pairs: str | Sequence[str] = (),
+        leave_out: Sequence[str] = (),
         val: str | float = "val",
         test: str | float | None = "test",
         unlabeled: str | None = None,
         void: Sequence[int | str] = (),
+        groups: str | None = None,
         bands: Bands | None = None,
         tiles: TileGrid | None = None,
         skip_bad: bool = False,
@@ -82,19 +104,35 @@ class Folder(FileDataset):
         if palette is None:
             info = folder_info(name, classes, labels.palette())
         info = replace(info, bands=bands)
-        if tiles is not None and bands is None:
-            raise UserError(
-                f"dataset {name}: dataset.tiles cuts images of bands; give dataset.bands too, as "
-                "`semiseg init FOLDER --bands` writes it"
-            )
+        suffixes = IMAGE_SUFFIXES if bands is None else BAND_SUFFIXES
         self._colors = ColorTable(labels.colors) if labels.colors else None
         base = find_root(root, name, TREE)
-        suffixes = IMAGE_SUFFIXES if bands is None else BAND_SUFFIXES
-        found = find_files(base, images, masks, image_suffix, mask_suffix, suffixes)
-        windows: dict[str, Window] = {}
+        found = find_files(
+            base,
+            images,
+            masks,
+            NameEnds(image_prefix, image_suffix),
+            NameEnds(mask_prefix, mask_suffix),
+            [pairs] if isinstance(pairs, str) else pairs,
+            leave_out,
+            suffixes,
+        )
+        self._missing = found.missing_images()
+        outside: dict[str, Path] = {}
+        if unlabeled is not None:
+            outside = images_elsewhere(base / Path(unlabeled).expanduser(), found.images, suffixes)
+        self._reader = None if bands is None else BandReader(bands)
         if tiles is not None:
-            found, windows = cut_files(found, tiles, frozenset({IGNORE_INDEX, *labels.void}))
-        held = _held_out(base, found, {"val": val} if test is None else {"val": val, "test": test}, tiles)
+            if self._reader is None:
+                raise UserError(CUT_WITHOUT_BANDS, key="dataset.tiles")
+            void_values = frozenset({IGNORE_INDEX, *labels.void})
+            found, outside = cut_files(found, outside, tiles, void_values, self._reader)
+        ids = (*found.ids, *outside)
+        self._groups = read_groups(groups, base, ids)
+        if tiles is not None and groups is None:
+            self._groups = tiles.groups(ids)
+        choices: dict[Part, str | float] = {"val": val} if test is None else {"val": val, "test": test}
+        held = _held_out(base, found, choices, self._groups)
         if not held["val"]:
             raise UserError(
                 f"{base} has no validation images: there is neither {base / f'{val}.txt'} nor a folder "
@@ -104,18 +142,11 @@ class Folder(FileDataset):
         measured = {image_id for ids in held.values() for image_id in ids}
         train = _training_ids(base, found, measured)
         labeled = {*train, *measured}
-        outside: dict[str, Path] = {}
-        if unlabeled is not None:
-            outside = images_elsewhere(base / Path(unlabeled).expanduser(), found.images, suffixes)
-        if tiles is not None:
-            cuts = cut(outside, {}, tiles)
-            outside = {tile: outside[picture] for tile, (picture, _) in cuts.items()}
-            windows |= {tile: window for tile, (_, window) in cuts.items()}
-        self._reader = None if bands is None else BandReader(bands, windows)
-        rest = tuple(image_id for image_id in found.ids if image_id not in labeled)
+        rest = [image_id for image_id in (*found.ids, *outside) if image_id not in labeled]
+        self._explained = values is not None or bool(void)
         super().__init__(
             info,
-            parts={"train": train, **held, "unlabeled": (*rest, *outside)},
+            parts={"train": train, **held, "unlabeled": self._apart(rest, measured)},
             images={image_id: found.image(image_id) for image_id in found.ids} | outside,
             masks={i: found.mask(i) for i in found.ids if i in found.masks or i in labeled},
             void=labels.void,
@@ -126,8 +157,32 @@ class Folder(FileDataset):
             cache_dir=cache_dir,
         )
 
+    def group(self, image_id: str) -> str | None:
+        """Group of an image by ``groups``; ``None`` where it has none."""
+        return self._groups.get(image_id)
+
+    def values_with_255(self) -> str | None:
+        """The setting that reads 255 as the last class; ``None`` where ``values`` or ``void`` is given."""
+        if self._explained:
+            return None
+        numbers = ",".join(map(str, (*range(self.info.num_classes - 1), 255)))
+        return f"dataset.values=[{numbers}]"
+
+    def _apart(self, unlabeled: Sequence[str], measured: set[str]) -> tuple[str, ...]:
+        """Unlabeled images without those of groups that are measured on, which a log message counts."""
+        held = {self._groups[image_id] for image_id in measured if image_id in self._groups}
+        kept = tuple(image_id for image_id in unlabeled if self._groups.get(image_id) not in held)
+        if len(kept) < len(unlabeled):
+            logger.warning(
+                "left out %d unlabeled images whose groups (dataset.groups) are in val or test",
+                len(unlabeled) - len(kept),
+            )
+        return kept
+
     def image(self, image_id: str) -> Pixels:
-        """See ``FileDataset``; bands as ``BandReader`` reads them."""
+        """See ``FileDataset``; a missing image is explained by what is there instead."""
+        if image_id in self._missing:
+            raise BadFileError(self.files(image_id)[0], self._missing[image_id])
         if self._reader is None:
             return super().image(image_id)
         return self._reader.image(image_id, self._images[image_id])
@@ -180,9 +235,9 @@ def folder_info(name: str, classes: Sequence[str], palette: Sequence[Sequence[in
 
 
 def _held_out(
-    base: Path, found: FolderFiles, choices: dict[Part, str | float], tiles: TileGrid | None
+    base: Path, found: FolderFiles, choices: Mapping[Part, str | float], groups: Mapping[str, str]
 ) -> dict[Part, tuple[str, ...]]:
-    """Ids of val and test: first those that lists and folders name, then shares of what is left."""
+    """Ids of val and test: first those that lists and folders name, then shares of what is left, by whole groups."""
     held: dict[Part, tuple[str, ...]] = {
         part: _named_ids(base, found, choice) for part, choice in choices.items() if isinstance(choice, str)
     }
@@ -197,10 +252,10 @@ def _held_out(
             )
         taken = {image_id for ids in held.values() for image_id in ids}
         labeled = [image_id for image_id in sorted(found.masks) if image_id not in taken]
-        if tiles is None:
-            held[part] = spread(labeled, max(1, round(len(labeled) * share)))
+        if groups:
+            held[part] = draw_share(labeled, share, groups)
         else:
-            held[part] = spread_blocks(labeled, share, tiles, f"dataset.{part}")
+            held[part] = spread(labeled, max(1, round(len(labeled) * share)))
     return held
 
 

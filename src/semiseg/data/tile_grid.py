@@ -1,6 +1,7 @@
 """Large pictures as tiles on a grid: each tile is an image of its own, read without the rest."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,6 @@ from semiseg.data.bands import band_size, require_tileable
 from semiseg.data.window import Window
 from semiseg.declare import Ge, check_fields
 from semiseg.errors import UserError
-from semiseg.splits.lists import spread
 
 MARK = "@"
 """What stands between the id of a picture and the place of a tile in it."""
@@ -51,14 +51,16 @@ class TileGrid:
             for left, right in self._spans(width, step):
                 yield Window(top, left, bottom, right)
 
-    def group(self, tile: str) -> str:
-        """Name of the block that a tile lies in; an id without place is a group of its own."""
-        name, mark, place = tile.rpartition(MARK)
-        if not mark:
-            return tile
+    def groups(self, ids: Iterable[str]) -> dict[str, str]:
+        """Return the block of each tile, which holds its neighbors; whole pictures have none."""
         side = self.block or 4 * self.size
-        row, column = (int(number) // side for number in place.split(","))
-        return f"{name}{MARK}block {row},{column}"
+        found = {}
+        for image_id in ids:
+            name, mark, place = image_id.rpartition(MARK)
+            if mark and re.fullmatch(r"\d+,\d+", place):
+                row, column = (int(number) // side for number in place.split(","))
+                found[image_id] = f"{name}{MARK}block {row},{column}"
+        return found
 
     def _spans(self, length: int, step: int) -> Iterator[tuple[int, int]]:
         starts = [start for start in range(0, length, step) if start == 0 or length - start >= self.size / 2]
@@ -96,30 +98,3 @@ def cut(
         for window in windows:
             tiles[f"{image_id}{MARK}{window.top},{window.left}"] = image_id, window
     return tiles
-
-
-def spread_blocks(tiles: Sequence[str], share: float, grid: TileGrid, key: str) -> tuple[str, ...]:
-    """Take about a share of the tiles as whole blocks at even distances, so that neighbors stay together.
-
-    Args:
-        tiles: ids, sorted.
-        share: share of the blocks.
-        grid: grid with its blocks.
-        key: key of the share, for the message.
-
-    Raises:
-        UserError: there is one block alone.
-    """
-    blocks: dict[str, list[str]] = {}
-    for tile in tiles:
-        blocks.setdefault(grid.group(tile), []).append(tile)
-    if len(blocks) < 2:
-        raise UserError(
-            f"all {len(tiles)} labeled tiles lie in one block of {grid.block or 4 * grid.size} pixels, which is not "
-            f"divided. Give smaller blocks, for example dataset.tiles.block={grid.size}, or list tiles in a file.",
-            key=key,
-            value=share,
-        )
-    names = sorted(blocks)
-    chosen = spread(names, min(max(1, round(len(names) * share)), len(names) - 1))
-    return tuple(tile for name in chosen for tile in blocks[name])
