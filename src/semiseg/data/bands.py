@@ -12,12 +12,15 @@ from PIL import Image
 
 from semiseg.contracts.dataset import Bands, Pixels
 from semiseg.data.image_files import BadFileError
-from semiseg.data.raster import is_raster, raster_grid, read_raster
+from semiseg.data.raster import is_raster, raster_grid, read_raster, read_raster_reduced
 from semiseg.data.resize import as_type
 from semiseg.data.window import Window
 from semiseg.errors import UserError
 
 BAND_SUFFIXES = (".tif", ".tiff", ".png", ".npy")
+
+LOOKED_AT = 1024
+"""Rows and columns of a TIFF that are looked at for whether a band is alpha."""
 
 Valid = NDArray[np.bool_] | None
 """Where an image has a value in each of its channels, ``(H, W)``; ``None`` everywhere."""
@@ -144,13 +147,25 @@ def band_size(path: Path) -> tuple[int, int]:
 
 
 def bands_of(path: Path) -> tuple[int, str]:
-    """Number of channels of a file, alpha left out, and the smallest number type that images of it can have."""
+    """Number of channels of a file, and the smallest number type that images of it can have.
+
+    A last band that is alpha is left out. Programs write any fourth band of 8 bits as alpha; one that holds other
+    numbers than 0 and the largest is a channel.
+    """
     raw = _read(path, Window(0, 0, 1, 1))
     dtype = raw.pixels.dtype.name
     fitting = next((name for name in CONVERTED if dtype in CONVERTED[name]), None)
     if fitting is None:
         raise BadFileError(path, f"{dtype} pixels; expected uint8, uint16 or what float32 holds")
-    return raw.pixels.shape[-1] - raw.alpha, fitting
+    return raw.pixels.shape[-1] - (raw.alpha and _is_alpha(path)), fitting
+
+
+def _is_alpha(path: Path) -> bool:
+    """Whether the last channel of a file says where the picture is, by some of its numbers."""
+    pixels = read_raster_reduced(path, LOOKED_AT) if is_raster(path) else _read(path, None).pixels
+    if not np.issubdtype(pixels.dtype, np.integer):
+        return False
+    return bool(np.isin(pixels[..., -1], (0, np.iinfo(pixels.dtype).max)).all())
 
 
 def _lacking(pixels: Pixels, bands: Bands, nodata: Sequence[float | None]) -> NDArray[np.bool_] | None:

@@ -136,7 +136,7 @@ def grids_differ(one: RasterGrid, other: RasterGrid) -> str | None:
     if one.transform is None or other.transform is None:
         return None
     corners = [(0, 0), (one.width, 0), (0, one.height), (one.width, one.height)]
-    moved = [~one.transform * (other.transform * corner) for corner in corners]
+    moved = [_mapped(~one.transform, *_mapped(other.transform, *corner)) for corner in corners]
     pairs = zip(moved, corners, strict=True)
     apart = max(max(abs(a - b) for a, b in zip(*pair, strict=True)) for pair in pairs)
     if apart <= MOVED:
@@ -293,6 +293,14 @@ def _grid(source: Any) -> RasterGrid:
         alpha,
         source.crs,
         source.transform if placed else None,
+    )
+
+
+def _mapped(transform: Any, column: float, row: float) -> tuple[float, float]:
+    """Apply an affine map, which versions of its library write with other operators."""
+    return (
+        transform.a * column + transform.b * row + transform.c,
+        transform.d * column + transform.e * row + transform.f,
     )
 
 

@@ -63,9 +63,12 @@ class TileGrid:
         return found
 
     def _spans(self, length: int, step: int) -> Iterator[tuple[int, int]]:
-        starts = [start for start in range(0, length, step) if start == 0 or length - start >= self.size / 2]
-        for start in starts:
-            last = start == starts[-1]
+        end = 0
+        for start in range(0, length, step):
+            if start > 0 and (end == length or length - start < self.size / 2):
+                return
+            following = start + step
+            last = following >= length or length - following < self.size / 2
             end = length if last and length - start < 1.5 * self.size else min(start + self.size, length)
             yield start, end
 
