@@ -53,6 +53,7 @@ def test_report_and_config_of_a_plain_folder(here, capsys):
         "images": "images",
         "masks": "masks",
         "classes": ["class_0", "class_1", "class_2"],
+        "placeholder_names": True,
         "val": str(here / "dataset/fields.val.txt"),
         "test": None,
     }
@@ -248,3 +249,14 @@ def test_several_kinds_of_masks_in_one_folder(here, capsys):
     init(root, "--mask-suffix=_gt_color", "--force")
     assert (written()["mask_suffix"], len(written()["values"])) == ("_gt_color", 4)
     assert dataset().ids("unlabeled") == ("x", "y", "z")
+
+
+def test_made_up_names_are_marked_until_somebody_writes_others(here):
+    root = fields(here / "fields")
+    init(root)
+    assert dataset().info.placeholder_names
+    assert not Folder(**{**written(), "classes": ["soil", "weed", "wheat"]}).info.placeholder_names
+    assert Folder(**{**written(), "classes": ["soil", "class_1", "wheat"]}).info.placeholder_names
+    init(root, "--classes", "soil,weed,wheat", "--force")
+    assert "placeholder_names" not in written()
+    assert not dataset().info.placeholder_names

@@ -1,8 +1,10 @@
 """Own images in a folder, with masks for some of them."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.data.folder_files import TREE, FolderFiles, find_files, images_elsewhere
@@ -10,6 +12,7 @@ from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_ro
 from semiseg.data.mask_colors import ColorTable
 from semiseg.data.mask_labels import mask_labels
 from semiseg.data.palette import bit_color
+from semiseg.declare import Mark
 from semiseg.errors import UserError
 from semiseg.splits.lists import read_ids, repeated, shown, spread
 
@@ -41,6 +44,7 @@ class Folder(FileDataset):
         test: source of the test images, chosen like ``val``; they may be absent. ``None`` takes none.
         unlabeled: folder with more images without masks, inside the root or elsewhere; ``None`` takes none.
         void: values in masks other than 255, or colors, that mean "not labeled".
+        placeholder_names: whether ``semiseg init`` made names up; counts while a class is still called "class_N".
         skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 
@@ -63,6 +67,7 @@ class Folder(FileDataset):
         test: str | float | None = "test",
         unlabeled: str | None = None,
         void: Sequence[int | str] = (),
+        placeholder_names: Annotated[bool, Mark("nothing")] = False,
         skip_bad: bool = False,
         cache: Cache = True,
         cache_dir: CacheDir = None,
@@ -72,6 +77,8 @@ class Folder(FileDataset):
         labels = mask_labels(name, info.num_classes, values, void)
         if palette is None:
             info = folder_info(name, classes, labels.palette())
+        made_up = placeholder_names and any(map(is_placeholder, info.classes))
+        info = replace(info, placeholder_names=made_up)
         self._colors = ColorTable(labels.colors) if labels.colors else None
         base = find_root(root, name, TREE)
         found = find_files(base, images, masks, image_suffix, mask_suffix)
@@ -109,6 +116,16 @@ class Folder(FileDataset):
         """See ``FileDataset``."""
         options = super().pixel_options()
         return options if self._colors is None else {**options, "colors": self._colors.options()}
+
+
+def placeholder_name(label: int) -> str:
+    """Name of a class that nobody has named yet."""
+    return f"class_{label}"
+
+
+def is_placeholder(name: str) -> bool:
+    """Whether a name is one of ``placeholder_name``."""
+    return re.fullmatch(r"class_\d+", name) is not None
 
 
 def folder_info(name: str, classes: Sequence[str], palette: Sequence[Sequence[int]] | None) -> DatasetInfo:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from semiseg.contracts.dataset import IGNORE_INDEX
+from semiseg.data.folder import placeholder_name
 from semiseg.data.mask_labels import Value, parse_color
 from semiseg.data.palette import bit_color
 from semiseg.errors import UserError
@@ -62,7 +63,7 @@ def decide(found: Survey, named: Named | None, void: Sequence[Value]) -> Classes
         notes += more + _smoothed(held, found)
         if len(values) < 2:
             raise UserError(_one_value(found, held))
-        names = tuple(f"class_{label}" for label in range(len(values)))
+        names = tuple(placeholder_name(label) for label in range(len(values)))
     else:
         names, values = named.names, _named_values(held, named, found)
     outside = [value for value in unlabeled if value != IGNORE_INDEX and value not in values]

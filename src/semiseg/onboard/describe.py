@@ -21,11 +21,12 @@ SHOWN_SIZES = 5
 ALIKE = 24
 """Difference in each channel below which two colors are alike."""
 
-UNUSED = ("image_suffix", "mask_suffix", "values", "palette", "void", "skip_bad")
+UNUSED = ("image_suffix", "mask_suffix", "values", "palette", "void", "placeholder_names", "skip_bad")
 """Settings that are written only where they are not empty."""
 
 COMMENTS = {
     "palette": "For pictures, since the colors of the masks are hard to tell apart.",
+    "placeholder_names": "Equal placeholders in two datasets do not mean equal classes; without effect on other names.",
     "void": 'Numbers or colors that mean "not labeled".',
     "val": "Validation images: a list or a subfolder of the images. Keep frames of one video together.",
     "skip_bad": "Leaves out unusable files.",
@@ -117,6 +118,7 @@ def folder_arguments(
         "image_suffix": layout.image_suffix,
         "mask_suffix": layout.mask_suffix,
         "classes": list(classes.names),
+        "placeholder_names": classes.made_up,
         "values": values,
         "palette": None
         if _distinct(classes)
