@@ -13,7 +13,17 @@ LABELED = "labeled.txt"
 UNLABELED = "unlabeled.txt"
 
 SHOWN_IDS = 10
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+MASK_SUFFIXES = (
+    *(".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".tga"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""Endings of files that can hold a mask without loss."""
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".jpx", ".avif"),
+    *MASK_SUFFIXES,
+)
+"""Endings of files that are read as images."""
 
 
 def shown(ids: Iterable[str], limit: int = SHOWN_IDS) -> str:
