@@ -72,10 +72,10 @@ def cache(tmp_path: Path) -> Path:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of all files that were read from here on."""
     names: list[str] = []
-    for name in ("read_image", "read_mask"):
-        real = getattr(image_files, name)
+    for module, name in ((image_files, "read_image"), (mask_reader, "read_pixels")):
+        real = getattr(module, name)
         monkeypatch.setattr(
-            image_files, name, lambda path, real=real: (names.append(path.name), real(path))[1]
+            module, name, lambda path, exif, real=real: (names.append(path.name), real(path, exif))[1]
         )
     return names
 
@@ -185,7 +185,7 @@ def test_a_changed_dataset_leaves_no_dead_parts(tree: Path, cache: Path) -> None
 def test_another_decoder_decodes_again(tree: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(store_files, "DECODER", "pillow 1.0")
-        patch.setattr(image_files, "read_image", lambda path: np.zeros((8, 8, 3), np.uint8))
+        patch.setattr(image_files, "read_image", lambda path, exif: np.zeros((8, 8, 3), np.uint8))
         open_store(tree, cache)
     assert_equal(open_store(tree, cache), camvid(tree, cache))
     assert len(parts(cache)) == 1

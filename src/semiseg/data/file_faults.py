@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
-from semiseg.data.image_files import BadFileError
 from semiseg.data.mask_labels import label_values
+from semiseg.data.picture_files import BadFileError
 from semiseg.errors import UserError
 from semiseg.splits.lists import shown
 
