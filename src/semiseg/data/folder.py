@@ -1,17 +1,18 @@
 """Own images in a folder, with masks for some of them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from semiseg.contracts.dataset import Array, DatasetInfo, Part
+from semiseg.contracts.dataset import DatasetInfo, Part
 from semiseg.data.folder_files import TREE, FolderFiles, find_files, images_elsewhere
 from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root
-from semiseg.data.mask_colors import ColorTable
+from semiseg.data.mask_format import format_of_settings
 from semiseg.data.mask_labels import mask_labels
 from semiseg.data.palette import bit_color
+from semiseg.data.picture_files import Exif
 from semiseg.declare import Mark
 from semiseg.errors import UserError
 from semiseg.splits.lists import read_ids, repeated, shown, spread
@@ -33,7 +34,7 @@ class Folder(FileDataset):
         classes: names in the order of the values in the masks.
         palette: RGB color of each class, for pictures; ``None`` takes those of ``values``, else distinct ones.
         values: value of each class in the masks, where that is not its position: a number, a color as
-            "#rrggbb" for color-coded masks, or a list of several. ``None`` takes the position.
+            "#rrggbb" for color-coded masks, "transparent", or a list of several. ``None`` takes the position.
         images: subfolder of the images, or a folder elsewhere; ``*`` stands for any folder name.
         masks: subfolder of the masks, or a folder elsewhere; ``*`` stands for any folder name.
         image_suffix: ending of an image's name after its id, for example "_image".
@@ -43,8 +44,13 @@ class Folder(FileDataset):
             the labeled images, spread evenly over the sorted ids.
         test: source of the test images, chosen like ``val``; they may be absent. ``None`` takes none.
         unlabeled: folder with more images without masks, inside the root or elsewhere; ``None`` takes none.
-        void: values in masks other than 255, or colors, that mean "not labeled".
+        void: values in masks other than 255, or colors, that mean "not labeled"; "transparent" for what is fully
+            transparent.
         placeholder_names: whether ``semiseg init`` made names up; counts while a class is still called "class_N".
+        mask_format: format that all masks have, as ``semiseg init`` has found it; ``None`` compares the masks of a
+            run with each other before it starts.
+        exif: "apply" turns images, and masks that have such a tag, as their EXIF orientation says; "ignore" leaves
+            them as they are stored, for masks that were drawn so. The predictions of a run do the same.
         skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 
@@ -68,6 +74,8 @@ class Folder(FileDataset):
         unlabeled: str | None = None,
         void: Sequence[int | str] = (),
         placeholder_names: Annotated[bool, Mark("nothing")] = False,
+        mask_format: Mapping[str, Any] | None = None,
+        exif: Exif = "apply",
         skip_bad: bool = False,
         cache: Cache = True,
         cache_dir: CacheDir = None,
@@ -79,7 +87,6 @@ class Folder(FileDataset):
             info = folder_info(name, classes, labels.palette())
         made_up = placeholder_names and any(map(is_placeholder, info.classes))
         info = replace(info, placeholder_names=made_up)
-        self._colors = ColorTable(labels.colors) if labels.colors else None
         base = find_root(root, name, TREE)
         found = find_files(base, images, masks, image_suffix, mask_suffix)
         held = _held_out(base, found, {"val": val} if test is None else {"val": val, "test": test})
@@ -103,19 +110,14 @@ class Folder(FileDataset):
             masks={i: found.mask(i) for i in found.ids if i in found.masks or i in labeled},
             void=labels.void,
             values=None if labels.colors else labels.numbers,
+            colors=labels.colors,
+            transparent=labels.transparent,
+            mask_format=None if mask_format is None else format_of_settings(mask_format),
+            exif=exif,
             skip_bad=skip_bad,
             cache=cache,
             cache_dir=cache_dir,
         )
-
-    def label_map(self, path: Path) -> Array:
-        """See ``FileDataset``; color-coded masks become label maps by their colors."""
-        return super().label_map(path) if self._colors is None else self._colors.read(path)
-
-    def pixel_options(self) -> dict[str, Any]:
-        """See ``FileDataset``."""
-        options = super().pixel_options()
-        return options if self._colors is None else {**options, "colors": self._colors.options()}
 
 
 def placeholder_name(label: int) -> str:

@@ -111,8 +111,12 @@ def _along_rows(codes: Codes, colors: bool) -> tuple[Rims, NDArray[np.bool_]]:
     thin = np.zeros(starts.size, dtype=bool)
     thin[places] = True
     pairs, touched = np.unique(sides, axis=0, return_counts=True)
-    borders = {(low, high): count for (low, high), count in zip(pairs.tolist(), touched.tolist(), strict=True)}
-    found = Rims({}, dict(zip(keys, counts.tolist(), strict=True)), borders, dict(zip(keys, spots, strict=True)))
+    borders = {
+        (low, high): count for (low, high), count in zip(pairs.tolist(), touched.tolist(), strict=True)
+    }
+    found = Rims(
+        {}, dict(zip(keys, counts.tolist(), strict=True)), borders, dict(zip(keys, spots, strict=True))
+    )
     return found, np.repeat(thin, lengths).reshape(height, width)
 
 

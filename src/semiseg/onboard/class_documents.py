@@ -33,7 +33,7 @@ def document_entries(text: str, path: Path) -> list[ClassEntry]:
         if path.suffix.lower() == ".json":
             content = json.loads(text, parse_int=str, parse_float=str)
         else:
-            content = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506
+            content = yaml.load(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, json.JSONDecodeError) as error:
         place = getattr(error, "problem_mark", None)
         line = place.line + 1 if place else getattr(error, "lineno", 1)
@@ -69,7 +69,9 @@ def _item(item: Any) -> ClassEntry:
     """Class of a mapping with a name, as COCO's categories are; numbers of a database are no values of masks."""
     if not isinstance(item, Mapping):
         return ClassEntry("")
-    name = next((str(item[key]) for key in NAMES if isinstance(item.get(key), str) and not item[key].isdigit()), "")
+    name = next(
+        (str(item[key]) for key in NAMES if isinstance(item.get(key), str) and not item[key].isdigit()), ""
+    )
     number = next((int(item[key]) for key in NUMBERS if str(item.get(key, "")).isdigit()), None)
     color = next((_color(item[key]) for key in COLORS if key in item), None)
     if number is not None and number > (255 if color else MAX_NUMBER):

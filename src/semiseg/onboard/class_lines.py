@@ -25,7 +25,10 @@ FORMS = tuple(
 )
 """Forms of a line with numbers or colors; a form counts where all lines have it."""
 
-WORDS = ("number of each line is taken for the value in masks", "color of each line is taken for that in masks")
+WORDS = (
+    "number of each line is taken for the value in masks",
+    "color of each line is taken for that in masks",
+)
 
 
 def line_entries(lines: Sequence[str]) -> tuple[list[ClassEntry], tuple[str, ...]]:

@@ -8,7 +8,18 @@ from semiseg.data.mask_labels import color_text
 from semiseg.onboard.class_lines import CVAT, parse_triple
 from semiseg.onboard.names import ClassEntry
 
-NAMES = ("name", "names", "classname", "labelname", "class", "classes", "label", "labels", "category", "title")
+NAMES = (
+    "name",
+    "names",
+    "classname",
+    "labelname",
+    "class",
+    "classes",
+    "label",
+    "labels",
+    "category",
+    "title",
+)
 NUMBERS = (
     *("value", "pixelvalue", "pixel", "maskvalue", "idx", "index", "id", "classid", "classindex", "labelid"),
     *("number", "no", "code", "class", "label", "gray", "grey", "trainid"),
@@ -87,7 +98,9 @@ def _even(rows: Rows) -> bool:
     """Whether the lines are rows of a table, and not names of which some have commas."""
     if _known(rows[0]):
         return True
-    return all(rows[0]) and any(all(map(_is_number, column)) for column in zip(*rows[1:], strict=True) if column)
+    return all(rows[0]) and any(
+        all(map(_is_number, column)) for column in zip(*rows[1:], strict=True) if column
+    )
 
 
 def _titles(rows: Rows) -> list[str] | None:
@@ -161,5 +174,7 @@ def _entries(places: Mapping[str, int], columns: Sequence[tuple[str, ...]]) -> l
             red, green, blue = (int(cells[key]) for key in "rgb")
             color = color_text(red << 16 | green << 8 | blue)
         number = cells.get("number", "")
-        entries.append(ClassEntry(cells["name"], int(number) if re.fullmatch(r"-?\d+", number) else None, color))
+        entries.append(
+            ClassEntry(cells["name"], int(number) if re.fullmatch(r"-?\d+", number) else None, color)
+        )
     return entries

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from semiseg.data.folder_files import TREE, FolderFiles, find_files
-from semiseg.data.image_files import BadFileError, image_files, read_image
+from semiseg.data.image_files import image_files
+from semiseg.data.picture_files import BadFileError, read_image
 from semiseg.errors import UserError
 from semiseg.splits.lists import spread
 

@@ -16,7 +16,16 @@ NO_CLASS = frozenset({NOT_LABELED, "__ignore__"})
 
 NOTHING = frozenset(
     {
-        *("ignore", "ignored", "ignore label", "void", "unlabeled", "unlabelled", "unannotated", "not labeled"),
+        *(
+            "ignore",
+            "ignored",
+            "ignore label",
+            "void",
+            "unlabeled",
+            "unlabelled",
+            "unannotated",
+            "not labeled",
+        ),
         *("not labelled", "no label", "dont care", "don't care", "dontcare"),
     }
 )
