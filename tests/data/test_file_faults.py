@@ -93,7 +93,11 @@ FAULTS = {
         r"label 257 \(\d+ pixels\), 514 .* outside the classes",
     ),
     "color-coded mask": (MASK, color_coded, r"color-coded mask with 12 colors \(#0000ff"),
-    "half-transparent mask": (MASK, lambda p: save(p, np.stack([LABELS] * 4, -1)), "704 half-transparent pixels"),
+    "half-transparent mask": (
+        MASK,
+        lambda p: save(p, np.stack([LABELS] * 4, -1)),
+        "704 half-transparent pixels",
+    ),
     "4-bit grey mask": (MASK, lambda p: p.write_bytes(grey_png(4, [[0x01] * 16] * 24)), "grey of 4 bits"),
     "label outside": (
         MASK,

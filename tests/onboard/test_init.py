@@ -54,6 +54,7 @@ def test_report_and_config_of_a_plain_folder(here, capsys):
         "masks": "masks",
         "classes": ["class_0", "class_1", "class_2"],
         "placeholder_names": True,
+        "mask_format": {"kind": "gray"},
         "val": str(here / "dataset/fields.val.txt"),
         "test": None,
     }
@@ -88,9 +89,15 @@ def test_colors_are_found_and_mapped(here, capsys, mode):
     np.testing.assert_array_equal(found.mask("a"), np.array([0, 2, 1, 255])[np.minimum(GREY, 3)])
 
 
+def test_color_pictures_with_equal_channels_are_grey(here):
+    init(fields(here / "fields", mask=np.repeat(GREY[..., None], 3, axis=2)))
+    assert "values" not in written()
+    np.testing.assert_array_equal(dataset().mask("a"), GREY)
+
+
 def test_colors_that_look_alike_get_others_in_pictures(here):
-    init(fields(here / "fields", mask=np.repeat(np.minimum(GREY, 2)[..., None], 3, axis=2)))
-    assert written()["values"] == ["#000000", "#010101", "#020202"]
+    init(fields(here / "fields", mask=np.minimum(GREY, 2)[..., None] * np.array([1, 1, 0], np.uint8)))
+    assert written()["values"] == ["#000000", "#010100", "#020200"]
     assert dataset().info.palette == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
     np.testing.assert_array_equal(dataset().mask("a"), np.minimum(GREY, 2))
 

@@ -10,14 +10,15 @@ from semiseg.cli.arguments import Parser
 from semiseg.config.searchpath import conf_dir, is_shipped
 from semiseg.data.file_faults import BadFilesError
 from semiseg.data.folder import Folder
-from semiseg.data.mask_labels import Value, parse_color
+from semiseg.data.mask_labels import Value, is_transparent, parse_color
 from semiseg.errors import UserError
 from semiseg.files import write_text
+from semiseg.onboard.class_files import find_names
 from semiseg.onboard.classes import Classes, decide
 from semiseg.onboard.describe import config_yaml, folder_arguments, survey_report
 from semiseg.onboard.layout import KnownLayout, find_layout
 from semiseg.onboard.measure import Measures, measure
-from semiseg.onboard.names import find_names, given_names
+from semiseg.onboard.names import given_names
 from semiseg.onboard.parts import VAL_SHARE, find_parts
 from semiseg.onboard.survey import Survey, survey
 from semiseg.output import collected_messages
@@ -98,7 +99,7 @@ def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace)
         found = survey(masks, tick)
     classes = _classes(found, root, options)
     parts = find_parts(root, files, options.val, own_list, options.force)
-    values = folder_arguments(name, root, layout, classes, parts, options.skip_bad)
+    values = folder_arguments(name, root, layout, found, classes, parts, options.skip_bad)
     dataset = Folder(**values)
     with collected_messages() as warnings, progress("files", len(files.ids)) as tick:
         measures = measure(dataset, lambda done, total: tick())
@@ -147,7 +148,8 @@ def _void(text: str | None) -> list[Value]:
         if word.strip().isdigit():
             values.append(int(word))
         elif word.strip():
-            parse_color(word.strip())
+            if not is_transparent(word.strip()):
+                parse_color(word.strip())
             values.append(word.strip().lower())
     return values
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo
-from semiseg.data.palette import Color
+from semiseg.data.palette import Color, bit_color
 from semiseg.errors import UserError
 from semiseg.splits.lists import repeated, shown
 
@@ -53,8 +53,12 @@ class MaskLabels:
     transparent: int | None = None
 
     def palette(self) -> list[Color] | None:
-        """The first color of each class; ``None`` where masks are not color-coded."""
+        """The first color of each class, a free one for what is transparent; ``None`` where masks have no colors."""
         first = {label: color for color, label in reversed(self.colors.items())}
+        if self.colors and self.transparent is not None:
+            first.setdefault(
+                self.transparent, next(free for free in map(bit_color, range(256)) if free not in self.colors)
+            )
         return [first[label] for label in sorted(first) if label != IGNORE_INDEX] or None
 
 

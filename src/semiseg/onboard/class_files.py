@@ -94,7 +94,7 @@ def _entries(lines: list[str], path: Path) -> tuple[list[ClassEntry], tuple[str,
     except UnclearTableError as error:
         raise UserError(
             f"{path}: this table is not understood: {error}. Expected a title Name, Class or Label above the names, "
-            "and Idx, Value or Pixel Value above numbers, or r,g,b or Color above colors; or give the names by --classes"
+            "and Idx, Value or Pixel Value above numbers, or r,g,b or Color above colors; or give them by --classes"
         ) from error
     if table:
         return table
