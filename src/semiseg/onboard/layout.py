@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from semiseg.data.folder_files import TREE, FolderFiles, find_files
+from semiseg.data.folder_files import TREE, FolderFiles, NameEnds, find_files
 from semiseg.data.image_files import image_files
 from semiseg.data.picture_files import BadFileError, read_image
 from semiseg.errors import UserError
@@ -45,7 +45,8 @@ class Layout:
 
     def find(self, base: Path) -> FolderFiles:
         """Search the files; raises ``UserError`` as ``find_files`` does."""
-        return find_files(base, **asdict(self))
+        ends = NameEnds(suffix=self.image_suffix), NameEnds(suffix=self.mask_suffix)
+        return find_files(base, self.images, self.masks, *ends)
 
     def words(self) -> str:
         """The layout as options of the command."""
