@@ -16,7 +16,7 @@ from semiseg.data.mask_labels import Value, is_transparent, parse_color
 from semiseg.errors import UserError
 from semiseg.files import write_text
 from semiseg.onboard.class_files import find_names
-from semiseg.onboard.classes import Classes, decide
+from semiseg.onboard.classes import Classes, as_named, decide
 from semiseg.onboard.describe import config_yaml, folder_arguments, survey_report
 from semiseg.onboard.layout import KnownLayout, Layout, find_layout
 from semiseg.onboard.measure import Measures, measure
@@ -94,7 +94,7 @@ def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace)
     masks = {image_id: path for image_id, path in files.masks.items() if image_id in files.images}
     with progress("masks", len(masks)) as tick:
         found = survey(masks, tick)
-    classes = _classes(found, root, options)
+    found, classes = _classes(found, root, options)
     parts = find_parts(root, files, options.val, own_list, options.force)
     values = folder_arguments(name, root, layout, found, classes, parts, options.skip_bad)
     findings, lines = measured(values, layout, files, found, classes, parts)
@@ -151,11 +151,16 @@ def write_draft(draft: DatasetDraft, target: Path, own_list: Path) -> None:
     print(f"written  {target}\n")
 
 
-def _classes(found: Survey, root: Path, options: argparse.Namespace) -> Classes:
-    """Decide on the classes; where that fails and some masks cannot be read, name these instead."""
+def _classes(found: Survey, root: Path, options: argparse.Namespace) -> tuple[Survey, Classes]:
+    """Decide on the classes; where that fails and some masks cannot be read, name these instead.
+
+    Returns:
+        The survey as masks are to be read with the names at hand, and the classes.
+    """
     named = given_names(options.classes) if options.classes else find_names(root)
+    found = as_named(found, named)
     try:
-        return decide(found, named, _void(options.void))
+        return found, decide(found, named, _void(options.void))
     except UserError:
         if found.faults and not options.skip_bad:
             raise BadFilesError(found.faults) from None

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from semiseg.data.mask_labels import color_text
+from semiseg.data.mask_labels import TRANSPARENT, color_text
 from semiseg.onboard.names import ClassEntry
 
 CVAT = re.compile(r"(?P<name>.+?):(?P<color>(?:\d+,\s*\d+,\s*\d+)?):[^:]*:[^:]*")
@@ -71,7 +71,9 @@ def _entry(found: re.Match[str] | None) -> ClassEntry:
 
 
 def parse_triple(text: str) -> str | None:
-    """Return the color of "#rrggbb" or of three numbers as "#rrggbb"; ``None`` where it is neither."""
+    """Return the color of "#rrggbb" or three numbers as "#rrggbb", or "transparent"; ``None`` where it is neither."""
+    if text.strip().lower() == TRANSPARENT:
+        return TRANSPARENT
     if re.fullmatch("#[0-9a-fA-F]{6}", text.strip()):
         return text.strip().lower()
     numbers = [int(word) for word in re.findall(r"\d+", text)]

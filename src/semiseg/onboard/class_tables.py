@@ -73,8 +73,9 @@ def _rows(lines: Sequence[str]) -> Rows | None:
             continue
         rows = [row + [""] * (width - len(row)) for row in rows]
         filled = [place for place in range(width) if any(row[place] for row in rows)]
+        rows = [[row[place] for place in filled] for row in rows]
         if len(filled) > 1 and _even(rows):
-            return [[row[place] for place in filled] for row in rows]
+            return rows
     return None
 
 
@@ -152,6 +153,8 @@ def _by_content(columns: Sequence[tuple[str, ...]], titles: Sequence[str] | None
         place for place, cells in enumerate(columns) if all(map(_is_number, cells)) and place not in colors
     ]
     texts = [place for place in range(len(columns)) if place not in (*colors, *numbers)]
+    if not texts and len(numbers) == 2 and colors:
+        texts = [numbers.pop(0)]  # names that are numbers, as in the files of `semiseg label`
     kinds = f"{len(texts)} columns of text, {len(numbers)} of numbers and {len(colors)} of colors"
     about = f"it has {kinds}" + (f", and the titles {', '.join(titles)}" if titles else ", and no titles")
     if len(texts) != 1 or len(numbers) not in (0, 1, 3, 4) or len(colors) > 1:

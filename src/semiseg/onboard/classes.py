@@ -42,6 +42,26 @@ class Classes:
         return self.values == tuple(range(len(self.values)))
 
 
+def as_named(found: Survey, named: Named | None) -> Survey:
+    """Return a survey by colors where palettes give other indices to the colors that are written down.
+
+    Editors that save an own palette change the indices and keep the colors.
+    """
+    if named is None or found.colored or not found.palette:
+        return found
+    written = {
+        entry.number: entry.color for entry in named.entries if entry.number is not None and entry.color
+    }
+    shown = found.palette
+    if all(written.get(index) == color for index, color in shown.items()):
+        return found
+    if not set(shown.values()) <= set(written.values()):
+        return found
+    return found.in_colors(
+        f"palettes give other indices to the colors in {named.source}, as editors do: masks are read by their colors"
+    )
+
+
 def decide(found: Survey, named: Named | None, void: Sequence[Value]) -> Classes:
     """Choose the classes of a dataset.
 

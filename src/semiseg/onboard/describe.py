@@ -82,7 +82,7 @@ def _class_table(found: Survey, classes: Classes, measures: Measures) -> list[st
     colors = bool(found.palette) and not found.colored
     rows = []
     for label, (name, value) in enumerate(zip(classes.names, classes.values, strict=True)):
-        color = [found.palette.get(int(value), "")] if colors else []
+        color = [found.palette.get(value, "") if isinstance(value, int) else ""] if colors else []
         images = [f"{measures.images[part][label]:,}" for part in parts]
         rows.append([name, str(value), *color, f"{measures.pixels[label] / total:.2%}", *images])
     if measures.pixels[-1]:

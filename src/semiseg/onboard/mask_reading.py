@@ -151,10 +151,10 @@ def _white(gray: Sequence[MaskValues], palettes: Sequence[MaskValues]) -> tuple[
     one_bit = [mask for mask in gray if mask.format.bits == 1]
     if not one_bit:
         return None, []
-    others = (_numbers(gray) | set(_used_colors(palettes))) - {0}
     if len(one_bit) == len(gray) and not palettes:
         return 1, []
-    if {1, WHITE} <= others:
+    others = (_numbers(gray) or set(_used_colors(palettes))) - {0}
+    if len(one_bit) < len(gray) and {1, WHITE} <= others:
         raise UserError(
             f"{len(one_bit)} masks have one bit a pixel, the others hold 1 and {WHITE}, and white may be either: "
             f"{_files(one_bit)}. Save them again with 8 bits"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from semiseg.contracts.dataset import IGNORE_INDEX
-from semiseg.data.mask_labels import Value, parse_color
+from semiseg.data.mask_labels import TRANSPARENT, Value, parse_color
 from semiseg.errors import UserError
 from semiseg.onboard.names import ClassEntry, Named
 from semiseg.onboard.survey import Survey
@@ -46,13 +46,16 @@ def written_values(named: Named, found: Survey) -> tuple[Value | None, ...]:
             )
         return colors
     if any(entry.number is not None for entry in named.entries):
-        return tuple(entry.number for entry in named.entries)
+        clear = TRANSPARENT in found.pixels
+        return tuple(
+            TRANSPARENT if clear and entry.color == TRANSPARENT else entry.number for entry in named.entries
+        )
     return tuple(_number_of_color(entry, found) for entry in named.entries)
 
 
 def _number_of_color(entry: ClassEntry, found: Survey) -> int | None:
     """Number in masks that shows a color: by their palettes, or as a shade of grey."""
-    if entry.color is None:
+    if entry.color is None or entry.color == TRANSPARENT:
         return None
     for mask in found.masks:
         index = next((index for index, color in mask.format.colors.items() if color == entry.color), None)
@@ -184,7 +187,9 @@ def _without_nothing(
 
 def _shades(held: Sequence[Value], named: Named, found: Survey) -> list[int] | None:
     """Numbers of all entries where grey masks hold their colors as shades of grey, which some editors save."""
-    colors = [parse_color(entry.color) for entry in named.entries if entry.color]
+    colors = [
+        parse_color(entry.color) for entry in named.entries if entry.color and entry.color != TRANSPARENT
+    ]
     if len(colors) < len(named.entries) or any(mask.format.kind != "gray" for mask in found.masks):
         return None
     # Pillow's weights, which are those of ITU-R 601.

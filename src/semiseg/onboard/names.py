@@ -4,12 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from semiseg.data.mask_labels import parse_color
+from semiseg.data.mask_labels import NOT_LABELED, TRANSPARENT, parse_color
 from semiseg.errors import UserError
 from semiseg.splits.lists import repeated, shown
-
-NOT_LABELED = "(not labeled)"
-"""Name of pixels without label in the files that semiseg writes."""
 
 NO_CLASS = frozenset({NOT_LABELED, "__ignore__"})
 """Names that never mean a class: semiseg's own, and that of labelme."""
@@ -41,7 +38,7 @@ class ClassEntry:
     Args:
         name: its name, unchanged.
         number: number in masks; ``None`` where none is written.
-        color: color in masks as "#rrggbb"; ``None`` where none is written.
+        color: color in masks as "#rrggbb", or "transparent"; ``None`` where none is written.
     """
 
     name: str
@@ -89,7 +86,7 @@ def given_names(text: str) -> Named:
     entries = []
     for each in text.split(","):
         name, _, value = (part.strip() for part in each.partition("="))
-        if value and not value.isdigit():
+        if value and not value.isdigit() and value.lower() != TRANSPARENT:
             parse_color(value)
         number = int(value) if value.isdigit() else None
         entries.append(ClassEntry(name, number, value.lower() if value and number is None else None))

@@ -4,11 +4,12 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from semiseg.data.file_faults import BadFilesError, FileFault
+from semiseg.data.mask_format import MaskFormat
 from semiseg.data.mask_labels import Value
 from semiseg.data.picture_files import BadFileError, Exif
 from semiseg.onboard.mask_reading import MaskReading, choose_reading, mask_files
@@ -62,6 +63,11 @@ class Survey:
         """Number of pixels of each value in thin lines between two others; of palettes only where numbers count."""
         masks = [mask for mask in self.masks if not self.colored or mask.format.kind != "palette"]
         return sum((Counter(self._translated(mask, mask.rims.pixels)) for mask in masks), Counter())
+
+    def in_colors(self, note: str) -> "Survey":
+        """The same masks, read by the colors that a viewer shows, for the reason that a note gives."""
+        shared = MaskFormat("color", 8, self.reading.format.alpha)
+        return replace(self, reading=MaskReading(shared, (*self.reading.notes, note)))
 
     def holders(self, value: Value) -> list[MaskValues]:
         """Masks that hold a value."""
