@@ -27,6 +27,7 @@ from semiseg.engine.step import reset_peak_memory
 from semiseg.errors import Interrupted, UserError
 from semiseg.files import finite
 from semiseg.runs.directory import RunDir, environment
+from semiseg.settings import EvaluatorSettings
 from semiseg.summary import keep_reported, summarize
 from semiseg.tasks.segmentation import Segmentation
 from semiseg.track.console import ConsoleTracker, render_summary
@@ -67,7 +68,8 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
             stack.enter_context(place.lock())
             stack.enter_context(_log_file(place.log))
         data = open_data(cfg, stop, filled=not plan_only)
-        session, networks = open_session(cfg, Segmentation(), place, data.dataset, data.report.split, stop)
+        task = Segmentation(build.settings(EvaluatorSettings, cfg.evaluator))
+        session, networks = open_session(cfg, task, place, data.dataset, data.report.split, stop)
         stack.callback(session.output.tracker.close, "planned")
         if plan_only:
             print(render_plan(_planned(cfg, session, networks)))

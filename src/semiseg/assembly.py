@@ -24,6 +24,7 @@ from semiseg.runs.reuse import find_fit, find_initial
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 from semiseg.splits.published_lists import unlike_published
 from semiseg.tasks.evaluate import quality_ids
+from semiseg.tasks.metrics import foreground_labels
 from semiseg.tasks.samples import sample_ids
 from semiseg.track.jsonl import JsonlTracker
 
@@ -55,10 +56,12 @@ def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> Opene
 
     Raises:
         UserError: a leak; bad files, all of which it names; nothing to learn or to measure; warnings where
-            ``strict`` is set; or a store without room.
+            ``strict`` is set; no such class of ``evaluator.foreground``; or a store without room.
         Interrupted: a stop was requested.
     """
     dataset = build.dataset(cfg)
+    # Before minutes of decoding, and not at the first evaluation.
+    foreground_labels(build.settings(EvaluatorSettings, cfg.evaluator), dataset.info)
     split = build.split(cfg, dataset)
     name = split.family, split.name, split.split_id
     if unlike := unlike_published(dataset.info.name, name, split.labeled):

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
-from semiseg.data.folder_files import TREE, FolderFiles, find_files, images_elsewhere
-from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root
+from semiseg.data.folder_files import TREE, FolderFiles, NameEnds, find_files, images_elsewhere
+from semiseg.data.image_files import BadFileError, Cache, CacheDir, FileDataset, Root, find_root
 from semiseg.data.image_groups import draw_share, read_groups
 from semiseg.data.mask_colors import ColorTable
 from semiseg.data.mask_labels import mask_labels
 from semiseg.data.palette import bit_color
 from semiseg.errors import UserError
-from semiseg.splits.lists import read_ids, repeated, shown, spread
+from semiseg.splits.lists import repeated, require_ids, shown, spread
 
 MAX_CLASSES = 255
 
@@ -37,8 +37,14 @@ class Folder(FileDataset):
             "#rrggbb" for color-coded masks, or a list of several. ``None`` takes the position.
         images: subfolder of the images, or a folder elsewhere; ``*`` stands for any folder name.
         masks: subfolder of the masks, or a folder elsewhere; ``*`` stands for any folder name.
-        image_suffix: ending of an image's name after its id, for example "_image".
-        mask_suffix: ending of a mask's name after its id, for example "_mask".
+        image_suffix: ending of an image's name after its id, for example "_image"; "/image" where each image lies
+            in a folder of its own and is called so.
+        mask_suffix: ending of a mask's name after its id, for example "_mask" or "/mask".
+        image_prefix: beginning of an image's name before its id, for example "img_".
+        mask_prefix: beginning of a mask's name before its id, for example "mask_".
+        pairs: lists of images and their masks, two paths a line (text or CSV), in place of ``masks``.
+        leave_out: paths without extension, relative to the root, of files that are no images, such as previews among
+            them; ``*`` stands for any text, as in "*_preview" or "images/thumbnails/*".
         val: source of the validation images: "val" takes ``ROOT/val.txt`` or the subfolder ``val`` of the images;
             another name ending in ".txt" is a list, else a subfolder; a number in (0, 1) holds out that share of
             the labeled images, spread evenly over the sorted ids.
@@ -67,6 +73,10 @@ class Folder(FileDataset):
         masks: str = "masks",
         image_suffix: str = "",
         mask_suffix: str = "",
+        image_prefix: str = "",
+        mask_prefix: str = "",
+        pairs: str | Sequence[str] = (),
+        leave_out: Sequence[str] = (),
         val: str | float = "val",
         test: str | float | None = "test",
         unlabeled: str | None = None,
@@ -83,7 +93,16 @@ class Folder(FileDataset):
             info = folder_info(name, classes, labels.palette())
         self._colors = ColorTable(labels.colors) if labels.colors else None
         base = find_root(root, name, TREE)
-        found = find_files(base, images, masks, image_suffix, mask_suffix)
+        found = find_files(
+            base,
+            images,
+            masks,
+            NameEnds(image_prefix, image_suffix),
+            NameEnds(mask_prefix, mask_suffix),
+            [pairs] if isinstance(pairs, str) else pairs,
+            leave_out,
+        )
+        self._missing = found.missing_images()
         outside = (
             {} if unlabeled is None else images_elsewhere(base / Path(unlabeled).expanduser(), found.images)
         )
@@ -134,6 +153,12 @@ class Folder(FileDataset):
                 len(unlabeled) - len(kept),
             )
         return kept
+
+    def image(self, image_id: str) -> Array:
+        """See ``FileDataset``; a missing image is explained by what is there instead."""
+        if image_id in self._missing:
+            raise BadFileError(self.files(image_id)[0], self._missing[image_id])
+        return super().image(image_id)
 
     def label_map(self, path: Path) -> Array:
         """See ``FileDataset``; color-coded masks become label maps by their colors."""
@@ -203,7 +228,7 @@ def _held_out(
 def _named_ids(base: Path, found: FolderFiles, choice: str) -> tuple[str, ...]:
     listed = base / (choice if choice.endswith(".txt") else f"{choice}.txt")
     if choice.endswith(".txt") or listed.is_file():
-        return read_ids(listed, found.ids)
+        return require_ids(listed, found.ids)
     return tuple(image_id for image_id in found.ids if image_id.startswith(f"{choice.strip('/')}/"))
 
 
@@ -211,7 +236,7 @@ def _training_ids(base: Path, found: FolderFiles, held: set[str]) -> tuple[str, 
     """Ids that may be labeled: those of train.txt, or all with a mask that are not held out."""
     listed = base / "train.txt"
     if listed.is_file():
-        return read_ids(listed, found.ids)
+        return require_ids(listed, found.ids)
     train = tuple(image_id for image_id in sorted(found.masks) if image_id not in held)
     if not train:
         raise UserError(f"{base} has no labeled image left for training: all {len(held)} are in val or test")
