@@ -21,13 +21,14 @@ SHOWN_SIZES = 5
 ALIKE = 24
 """Difference in each channel below which two colors are alike."""
 
-UNUSED = ("image_suffix", "mask_suffix", "values", "palette", "void", "skip_bad")
+UNUSED = ("image_suffix", "mask_suffix", "values", "palette", "void", "groups", "skip_bad")
 """Settings that are written only where they are not empty."""
 
 COMMENTS = {
     "palette": "For pictures, since the colors of the masks are hard to tell apart.",
     "void": 'Numbers or colors that mean "not labeled".',
     "val": "Validation images: a list or a subfolder of the images. Keep frames of one video together.",
+    "groups": "Pattern of the part of an id, or CSV file, that says which images belong together.",
     "skip_bad": "Leaves out unusable files.",
 }
 
