@@ -1,12 +1,14 @@
 """Own images in a folder, with masks for some of them."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.data.folder_files import TREE, FolderFiles, NameEnds, find_files, images_elsewhere
 from semiseg.data.image_files import BadFileError, Cache, CacheDir, FileDataset, Root, find_root
+from semiseg.data.image_groups import draw_share, read_groups
 from semiseg.data.mask_colors import ColorTable
 from semiseg.data.mask_labels import mask_labels
 from semiseg.data.palette import bit_color
@@ -14,6 +16,8 @@ from semiseg.errors import UserError
 from semiseg.splits.lists import repeated, require_ids, shown, spread
 
 MAX_CLASSES = 255
+
+logger = logging.getLogger(__name__)
 
 
 class Folder(FileDataset):
@@ -47,6 +51,10 @@ class Folder(FileDataset):
         test: source of the test images, chosen like ``val``; they may be absent. ``None`` takes none.
         unlabeled: folder with more images without masks, inside the root or elsewhere; ``None`` takes none.
         void: values in masks other than 255, or colors, that mean "not labeled".
+        groups: regular expression whose parentheses match the part of an id that names its patient, video, tile set
+            or building, as in "^(p[0-9]+)_", or CSV file with an id and its group a line, in the root or elsewhere.
+            A share for ``val`` or ``test`` then draws whole groups, and unlabeled images of a group of val or test
+            are left out. ``None`` makes each image its own group.
         skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 
@@ -73,6 +81,7 @@ class Folder(FileDataset):
         test: str | float | None = "test",
         unlabeled: str | None = None,
         void: Sequence[int | str] = (),
+        groups: str | None = None,
         skip_bad: bool = False,
         cache: Cache = True,
         cache_dir: CacheDir = None,
@@ -94,7 +103,12 @@ class Folder(FileDataset):
             leave_out,
         )
         self._missing = found.missing_images()
-        held = _held_out(base, found, {"val": val} if test is None else {"val": val, "test": test})
+        outside = (
+            {} if unlabeled is None else images_elsewhere(base / Path(unlabeled).expanduser(), found.images)
+        )
+        self._groups = read_groups(groups, base, (*found.ids, *outside))
+        choices: dict[Part, str | float] = {"val": val} if test is None else {"val": val, "test": test}
+        held = _held_out(base, found, choices, self._groups)
         if not held["val"]:
             raise UserError(
                 f"{base} has no validation images: there is neither {base / f'{val}.txt'} nor a folder "
@@ -104,13 +118,11 @@ class Folder(FileDataset):
         measured = {image_id for ids in held.values() for image_id in ids}
         train = _training_ids(base, found, measured)
         labeled = {*train, *measured}
-        outside = (
-            {} if unlabeled is None else images_elsewhere(base / Path(unlabeled).expanduser(), found.images)
-        )
-        rest = tuple(image_id for image_id in found.ids if image_id not in labeled)
+        rest = [image_id for image_id in (*found.ids, *outside) if image_id not in labeled]
+        self._explained = values is not None or bool(void)
         super().__init__(
             info,
-            parts={"train": train, **held, "unlabeled": (*rest, *outside)},
+            parts={"train": train, **held, "unlabeled": self._apart(rest, measured)},
             images={image_id: found.image(image_id) for image_id in found.ids} | outside,
             masks={i: found.mask(i) for i in found.ids if i in found.masks or i in labeled},
             void=labels.void,
@@ -119,6 +131,28 @@ class Folder(FileDataset):
             cache=cache,
             cache_dir=cache_dir,
         )
+
+    def group(self, image_id: str) -> str | None:
+        """Group of an image by ``groups``; ``None`` where it has none."""
+        return self._groups.get(image_id)
+
+    def values_with_255(self) -> str | None:
+        """The setting that reads 255 as the last class; ``None`` where ``values`` or ``void`` is given."""
+        if self._explained:
+            return None
+        numbers = ",".join(map(str, (*range(self.info.num_classes - 1), 255)))
+        return f"dataset.values=[{numbers}]"
+
+    def _apart(self, unlabeled: Sequence[str], measured: set[str]) -> tuple[str, ...]:
+        """Unlabeled images without those of groups that are measured on, which a log message counts."""
+        held = {self._groups[image_id] for image_id in measured if image_id in self._groups}
+        kept = tuple(image_id for image_id in unlabeled if self._groups.get(image_id) not in held)
+        if len(kept) < len(unlabeled):
+            logger.warning(
+                "left out %d unlabeled images whose groups (dataset.groups) are in val or test",
+                len(unlabeled) - len(kept),
+            )
+        return kept
 
     def image(self, image_id: str) -> Array:
         """See ``FileDataset``; a missing image is explained by what is there instead."""
@@ -167,9 +201,9 @@ def folder_info(name: str, classes: Sequence[str], palette: Sequence[Sequence[in
 
 
 def _held_out(
-    base: Path, found: FolderFiles, choices: dict[Part, str | float]
+    base: Path, found: FolderFiles, choices: Mapping[Part, str | float], groups: Mapping[str, str]
 ) -> dict[Part, tuple[str, ...]]:
-    """Ids of val and test: first those that lists and folders name, then shares of what is left."""
+    """Ids of val and test: first those that lists and folders name, then shares of what is left, by whole groups."""
     held: dict[Part, tuple[str, ...]] = {
         part: _named_ids(base, found, choice) for part, choice in choices.items() if isinstance(choice, str)
     }
@@ -184,7 +218,10 @@ def _held_out(
             )
         taken = {image_id for ids in held.values() for image_id in ids}
         labeled = [image_id for image_id in sorted(found.masks) if image_id not in taken]
-        held[part] = spread(labeled, max(1, round(len(labeled) * share)))
+        if groups:
+            held[part] = draw_share(labeled, share, groups)
+        else:
+            held[part] = spread(labeled, max(1, round(len(labeled) * share)))
     return held
 
 
