@@ -9,9 +9,14 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from semiseg.errors import UserError
+
+PROBE_BYTES = 1 << 16
+"""Room that the disk has to have before a command starts to read; a config or a list is smaller."""
 
 
 def temporary(path: Path) -> Path:
@@ -57,6 +62,55 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         part.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+@contextmanager
+def writes(target: str | Path, otherwise: str) -> Iterator[None]:
+    """Say in one sentence that files cannot be written, why, and how to go on.
+
+    Args:
+        target: what the block writes, for the message.
+        otherwise: advice, a sentence or two.
+
+    Raises:
+        UserError: the block raised an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{target} cannot be written ({_reason(target, error)}). {otherwise}") from error
+
+
+def _reason(target: str | Path, error: OSError) -> str:
+    """Reason for a refusal of the disk; a file where a folder is needed is named."""
+    path = Path(error.filename or target)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        blocking = next((each for each in (path, *path.parents) if each.is_file()), None)
+        if blocking is not None:
+            return "it is a file" if str(blocking) == str(target) else f"{blocking} is a file"
+    return error.strerror or str(error)
+
+
+class _RoomFoundError(Exception):
+    """Ends the trial of ``require_writable`` before its file gets its name."""
+
+
+def require_writable(path: Path, otherwise: str) -> None:
+    """Try to write a file, so that a long command does not find at its end that it cannot; nothing is left.
+
+    Args:
+        path: file to be written; the folder that it lies in is tried, or the first above that exists.
+        otherwise: see ``writes``.
+
+    Raises:
+        UserError: the folder cannot be made or written, or its disk is full.
+    """
+    folder = next(each for each in path.absolute().parents if each.exists())
+    with writes(path, otherwise), suppress(_RoomFoundError), replacing(folder / path.name) as file:
+        file.write(bytes(PROBE_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+        raise _RoomFoundError
 
 
 def write_text(path: Path, text: str) -> None:

@@ -183,6 +183,9 @@ class RunSettings:
     """Directory of the run; ``null`` makes ``runs/NAME/TIME``."""
     sweep_dir: Annotated[str | None, Mark("nothing", "identity")] = None
     """Folder of the jobs of ``-m``; ``null`` makes ``runs/sweeps/TIME``."""
+    strict: Annotated[bool, WithoutEffect] = False
+    """Refuse to train where the check before training warns: of classes without validation pixels, of copies of
+    validation or test images among those that are trained on, of shared groups."""
     keep_pseudo_labels: Annotated[bool, WithoutEffect] = False
     """Keep the files of pseudo-labels after their last use."""
     init_from: Annotated[str | None, Mark("nothing", "run")] = None

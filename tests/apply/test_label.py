@@ -215,7 +215,7 @@ def test_interrupted_work_is_continued(varied_run, photos, out, capsys, monkeypa
         (["photos", "photos", "-o", "out"], "photos holds no run"),
         (["RUN", "foto", "-o", "out"], "foto: there is no such file or folder. Did you mean photos?"),
         (["RUN", "photos"], "required: -o/--output"),
-        (["RUN", "photos", "-o", "photos/a.png"], "-o photos/a.png: cannot be written"),
+        (["RUN", "photos", "-o", "photos/a.png"], "photos/a.png cannot be written (it is a file)"),
         (["RUN", "photos", "-o", "out", "--keep", "0"], "0 is no share above 0 and up to 1"),
         (["RUN", "photos", "-o", "out", "--first", "-1"], "-1 is not above 0"),
         (["RUN", "photos", "-o", "out", "--rank", "beauty"], "invalid choice: 'beauty'"),

@@ -170,7 +170,7 @@ def test_a_picture_is_never_replaced_by_its_prediction(varied_run, photos, capsy
         (["photos", "photos", "-o", "out"], "photos holds no run"),
         (["RUN", "foto", "-o", "out"], "foto: there is no such file or folder. Did you mean photos?"),
         (["RUN", "photos"], "required: -o/--output"),
-        (["RUN", "photos", "-o", "photos/a.png"], "-o photos/a.png: cannot be written"),
+        (["RUN", "photos", "-o", "photos/a.png"], "photos/a.png cannot be written (it is a file)"),
         (["RUN", "photos", "-o", "out", "--confidence", "12"], "invalid choice: 12"),
         (["RUN", "photos", "-o", "out", "--overlay", "2"], "2 is no share between 0 and 1"),
         (["RUN", "photos", "-o", "out", "--tile", "4"], "tiles of 4 pixels"),

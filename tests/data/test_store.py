@@ -29,6 +29,7 @@ from semiseg.data.file_faults import BadFilesError, check_files
 from semiseg.data.folder import Folder
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.loading import batches
+from semiseg.data.picture_facts import image_facts
 from semiseg.data.shapes import Shapes
 from semiseg.data.store import StoredDataset, store_folder, stored, wanted_files
 from semiseg.data.store_files import PartWriter, cache_folder, locked, read_index
@@ -270,7 +271,7 @@ def test_parts_have_a_limit(tmp_path: Path) -> None:
     arrays = [picture(number) for number in range(7)]
     with PartWriter(tmp_path, "images", limit=5000) as writer:
         for number, array in enumerate(arrays):
-            writer.add(store_files.Stamp(str(number), number, number), array)
+            writer.add(store_files.Stamp(str(number), number, number), array, image_facts(array))
     index = read_index(tmp_path, "images")
     assert len({entry.part for entry in index.values()}) > 1
     assert max(path.stat().st_size for path in tmp_path.glob("*.bin")) <= 5000

@@ -119,7 +119,7 @@ def test_the_usual_folder_of_a_report(tmp_path: Path) -> None:
         (["{runs}", "--baseline", "cps"], "--baseline=cps: no run is of this method."),
         (["{runs}", "--mix", "dataset"], "dataset is none of code, settings, iterations"),
         (["{runs}", "-o", "{runs}/one"], "holds no report but other files"),
-        (["{runs}", "-o", "{runs}/one/run.yaml"], "cannot be written: it is a file"),
+        (["{runs}", "-o", "{runs}/one/run.yaml"], "cannot be written (it is a file)"),
     ],
 )
 def test_mistakes_are_answered_before_anything_is_written(

@@ -16,7 +16,7 @@ from semiseg.apply.mask_coding import MaskCoding
 from semiseg.contracts.dataset import Array, Confidence, DatasetInfo
 from semiseg.data.image_files import read_image
 from semiseg.errors import UserError
-from semiseg.files import copy, write_csv, write_json, write_text
+from semiseg.files import copy, write_csv, write_json, write_text, writes
 from semiseg.pictures import PHOTO_EFFORT, gray, legend, save
 from semiseg.splits.lists import IMAGE_SUFFIXES, shown
 
@@ -103,11 +103,9 @@ class LabelFolder:
                 f"{self.folder} holds labels already, perhaps corrected by hand: {names}.\n"
                 "Choose another folder by -o, or replace them with --force."
             )
-        try:
+        with writes(self.folder, "Correct that, or choose another folder by -o."):
             self.store.mkdir(parents=True, exist_ok=True)
             write_text(marker, origin)
-        except OSError as error:
-            raise UserError(f"-o {self.folder}: cannot be written ({error.strerror}).") from error
 
     def write(self, name: str, label: Array, confidence: Confidence) -> None:
         """Write picture, mask and confidence, each whole or not at all."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg.errors import UserError
-from semiseg.files import finite, read_json, remove_temporaries, write_json
+from semiseg.files import finite, read_json, remove_temporaries, write_json, writes
 from semiseg.pictures import PHOTO_EFFORT, Bits, legend, save
 from semiseg.splits.lists import shown
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LABELS, OVERLAY, CONFIDENCE = "labels", "overlay", "confidence"
 RECORD, LEGEND = "predict.json", "legend.png"
+OTHER_FOLDER = "Correct that, or choose another folder by -o."
 
 
 class Predictions:
@@ -72,13 +73,11 @@ class Predictions:
             self._images = done | recorded
         elif not force:
             self._refuse_existing(found)
-        try:
+        with writes(self.folder, OTHER_FOLDER):
             for kind in self.kinds:
                 (self.folder / kind).mkdir(parents=True, exist_ok=True)
                 remove_temporaries(self.folder / kind, recursive=True)
             self._write_record("running")
-        except OSError as error:
-            raise UserError(f"-o {self.folder}: cannot be written ({error.strerror}).") from error
         return waiting
 
     def write(self, name: str, source: Path, prediction: Prediction, tiled: bool) -> None:
@@ -94,7 +93,7 @@ class Predictions:
             UserError: the disk refuses.
         """
         files = self.files(name)
-        try:
+        with writes(files[LABELS], "Correct that, then the same command with --skip-existing goes on."):
             for path in files.values():
                 path.parent.mkdir(parents=True, exist_ok=True)
             save(files[LABELS], prediction.indexed())
@@ -102,11 +101,6 @@ class Predictions:
                 save(files[OVERLAY], prediction.overlay(self._opacity), PHOTO_EFFORT)
             if self._bits is not None:
                 save(files[CONFIDENCE], prediction.gray(self._bits))
-        except OSError as error:
-            raise UserError(
-                f"{files[LABELS]} or a file with it cannot be written ({error.strerror or error}). Correct that, then "
-                "the same command with --skip-existing goes on."
-            ) from error
         height, width = prediction.label.shape
         self._images[name] = {"file": str(source), "size": [width, height], "tiled": tiled}
 
@@ -116,11 +110,11 @@ class Predictions:
         Raises:
             UserError: the disk refuses.
         """
-        try:
+        with writes(
+            self.folder / RECORD, "Correct that, then the same command with --skip-existing goes on."
+        ):
             save(self.folder / LEGEND, legend(info))
             self._write_record(state)
-        except OSError as error:
-            raise UserError(f"{self.folder / RECORD} cannot be written ({error.strerror}).") from error
 
     def _write_record(self, state: str) -> None:
         write_json(

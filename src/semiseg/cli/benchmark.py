@@ -11,7 +11,7 @@ from semiseg.config.check import Checker
 from semiseg.config.compose import Composed, Request
 from semiseg.config.prepare import checked, set_environment
 from semiseg.errors import UserError
-from semiseg.files import write_text
+from semiseg.files import write_text, writes
 from semiseg.runs.directory import environment
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def publish(command: Sequence[str], report: Sequence[str], output: Path | None) 
     text = "\n".join(lines) + "\n"
     print(text, end="")
     if output is not None:
-        write_text(output, text)
+        with writes(output, "Choose another file."):
+            write_text(output, text)
 
 
 def machine() -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from semiseg.cli.arguments import Parser
 from semiseg.errors import UserError
+from semiseg.files import writes
 from semiseg.progress_bar import progress
 
 if TYPE_CHECKING:
@@ -73,12 +74,9 @@ def _claim(folder: Path, force: bool) -> None:
     Raises:
         UserError: it holds files already, or cannot be made.
     """
-    try:
+    with writes(folder, "Choose another folder by -o."):
         folder.mkdir(parents=True, exist_ok=True)
         there = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        reason = "it is a file" if folder.is_file() else error.strerror
-        raise UserError(f"-o {folder} cannot be used: {reason}. Give a folder that can be made.") from error
     if there and not force:
         raise UserError(
             f"-o {folder} is not empty (found {', '.join(there[:5])}). "

@@ -22,7 +22,7 @@ from semiseg.contracts.dataset import SegDataset
 from semiseg.contracts.score_names import RELIABILITY, ScoreNames, absent_remark, segmentation_scores
 from semiseg.contracts.training import Network
 from semiseg.errors import UserError
-from semiseg.files import write_json
+from semiseg.files import write_json, writes
 from semiseg.progress_bar import progress
 from semiseg.runs.use import FinishedRun, compute_as, describe, open_run
 from semiseg.settings import EvaluatorSettings
@@ -88,15 +88,15 @@ def main(arguments: Sequence[str]) -> int:
     folder = run.path if options.output is None else options.output.expanduser()
     path = folder / f"{file_stem(result, run.evaluator())}.json"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, result)
-        _write_details(path.with_suffix(""), found, settings, device, options.worst)
+        with writes(path, "-o chooses another folder."):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(path, result)
+            _write_details(path.with_suffix(""), found, settings, device, options.worst)
         print(f"Written to {path} and {path.with_suffix('')}/ (worst.html shows the worst images)")
-    except OSError as error:
-        message = f"the result could not be written to {path} ({error.strerror}); -o chooses another folder."
+    except UserError as error:
         if options.output is not None:
-            raise UserError(message) from error
-        print(f"semiseg: {message}", file=sys.stderr)
+            raise
+        print(f"semiseg: {error}", file=sys.stderr)
     return 0
 
 

@@ -12,7 +12,7 @@ from semiseg.cli.arguments import Parser, run_parser
 from semiseg.cli.network_options import add_network_options, chosen_settings
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.errors import UserError
-from semiseg.files import file_digest, replacing
+from semiseg.files import file_digest, replacing, writes
 from semiseg.runs.use import REPORTED, FinishedRun, describe, open_run
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 VERSION = 1
+OTHER_FILE = "Choose another file by -o."
 EPILOG = """\
 writes one file, by default RUN/network.onnx or RUN/network.pt2, once it gives the run's own predictions at three
 unrelated sizes. It takes any number of RGB images of one size, (N, H, W, 3) uint8, and gives
@@ -105,11 +106,8 @@ def export(
     write = export_network.as_onnx if form == "onnx" else export_network.as_torch
     content = write(program, facts)
     agreements = compare_predictions(export_network.opened(content, form), network, settings, smallest)
-    try:
-        with replacing(target) as file:
-            file.write(content)
-    except OSError as error:
-        raise _unwritable(target, error) from error
+    with writes(target, OTHER_FILE), replacing(target) as file:
+        file.write(content)
     return agreements, len(content)
 
 
@@ -167,15 +165,9 @@ def _target(given: Path | None, form: ExportFormat, run: FinishedRun, force: boo
         raise UserError(f"-o {target}: a file of --format {form} ends in {suffix}.")
     if target.exists() and not force:
         raise UserError(f"{target} is there already. Replace it with --force, or choose another file by -o.")
-    try:
+    with writes(target, OTHER_FILE):
         target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(target, error) from error
     return target
-
-
-def _unwritable(target: Path, error: OSError) -> UserError:
-    return UserError(f"{target} cannot be written ({error.strerror}). Choose another file by -o.")
 
 
 def _parser() -> Parser:

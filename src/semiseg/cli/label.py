@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from semiseg.cli.arguments import Parser, number, positive, run_parser
 from semiseg.cli.network_options import add_picture_arguments, add_predictor_options, chosen_predictor
 from semiseg.errors import Interrupted, UserError
+from semiseg.files import writes
 from semiseg.runs.use import describe, open_run
 
 if TYPE_CHECKING:
@@ -83,18 +84,14 @@ def _label(
     labeling: Labeling, found: Mapping[str, Path], options: argparse.Namespace, facts: Mapping[str, Any]
 ) -> None:
     try:
-        labeling.predict(found)
-        if not labeling.labels.ids:
-            return
-        scores = labeling.scores(found) if options.rank == "stability" else None
-        labeling.write(options.keep, options.first, scores, facts)
+        with writes(options.output, "Correct that, then the same command goes on."):
+            labeling.predict(found)
+            if not labeling.labels.ids:
+                return
+            scores = labeling.scores(found) if options.rank == "stability" else None
+            labeling.write(options.keep, options.first, scores, facts)
     except Interrupted as error:
         raise Interrupted(f"{error.reason}; the same command goes on", error.exit_code) from error
-    except OSError as error:
-        raise UserError(
-            f"{options.output} cannot be written ({error.strerror or error}). Correct that, then the "
-            "same command goes on."
-        ) from error
 
 
 def _digest(values: Mapping[str, Any]) -> str:

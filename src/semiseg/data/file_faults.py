@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
 from semiseg.data.image_files import BadFileError
-from semiseg.data.mask_labels import label_values
+from semiseg.data.picture_facts import (
+    ImageFacts,
+    MaskFacts,
+    PictureFacts,
+    image_facts,
+    mask_facts,
+)
 from semiseg.errors import UserError
 from semiseg.splits.lists import shown
 
@@ -19,9 +25,6 @@ logger = logging.getLogger(__name__)
 
 SHOWN_FILES = 50
 MAX_THREADS = 16
-
-MaskContent = tuple[tuple[int, int], tuple[int, ...]]
-"""Height and width of a mask, and the values in it."""
 
 
 @runtime_checkable
@@ -37,14 +40,14 @@ class FileBacked(SegDataset, Protocol):
 
 @runtime_checkable
 class Indexed(FileBacked, Protocol):
-    """A dataset that knows sizes and labels of images without reading them, as ``StoredDataset`` does."""
+    """A dataset that knows facts about its images without reading them, as ``StoredDataset`` does."""
 
-    def image_size(self, image_id: str) -> tuple[int, int]:
-        """Height and width; raises as ``image`` does."""
+    def image_facts(self, image_id: str) -> ImageFacts:
+        """Facts about an image; raises as ``image`` does."""
         ...
 
-    def mask_content(self, image_id: str) -> MaskContent | None:
-        """Height, width and values of a mask; ``None`` where there is none; raises as ``mask`` does."""
+    def mask_facts(self, image_id: str) -> MaskFacts | None:
+        """Facts about a mask; ``None`` where there is none; raises as ``mask`` does."""
         ...
 
 
@@ -94,17 +97,20 @@ class CheckReport:
         split: the split to train with, without the images that were left out.
         skipped: the bad files because of which images were left out.
         labeled_images: number of labeled images that each class occurs in.
+        facts: facts about the images of ``split`` and their masks, by id. Of a dataset that is not
+            ``FileBacked`` only those of labeled and validation images.
     """
 
     split: Split
     skipped: tuple[FileFault, ...]
     labeled_images: tuple[int, ...]
+    facts: Mapping[str, PictureFacts]
 
 
 @dataclass(frozen=True)
 class _Seen:
     faults: tuple[FileFault, ...]
-    labels: tuple[int, ...]
+    facts: PictureFacts | None
 
 
 def check_files(
@@ -112,8 +118,8 @@ def check_files(
 ) -> CheckReport:
     """Read all images of a split and the masks of its labeled, val and test ids; others' masks stay closed.
 
-    A dataset that is not ``FileBacked`` draws its images; of it only the classes are counted. A class that
-    no labeled image holds gives a warning. Test images leave the split as ``measurable`` says.
+    A dataset that is not ``FileBacked`` draws its images; of it only labeled and validation images are looked
+    at. Test images leave the split as ``measurable`` says.
 
     Args:
         dataset: source of the images; its ``skip_bad`` chooses between refusing bad files and leaving them out.
@@ -125,9 +131,8 @@ def check_files(
         UserError: without the bad files nothing labeled or nothing to validate on is left.
     """
     if not isinstance(dataset, FileBacked):
-        masks = (dataset.mask(image_id) for image_id in split.labeled)
-        drawn = (() if mask is None else label_values(mask) for mask in masks)
-        return _report(dataset.info, split, (), drawn)
+        drawn = dict.fromkeys((*split.labeled, *split.val))
+        return _report(dataset.info, split, (), {each: _facts(dataset, each) for each in drawn})
     split = measurable(dataset, split)
     masked = frozenset((*split.labeled, *split.val, *split.test))
     ids = list(dict.fromkeys((*split.labeled, *split.unlabeled, *split.val, *split.test)))
@@ -135,11 +140,13 @@ def check_files(
     faults = tuple(fault for image_id in ids for fault in seen[image_id].faults)
     if faults and not dataset.skip_bad:
         raise BadFilesError(faults)
-    kept = without_images(split, {fault.id for fault in faults})
+    bad = {fault.id for fault in faults}
+    kept = without_images(split, bad)
     if faults:
         names = shown([fault.file for fault in faults])
-        logger.warning("left out %d images with bad files: %s", len({fault.id for fault in faults}), names)
-    return _report(dataset.info, kept, faults, (seen[image_id].labels for image_id in kept.labeled))
+        logger.warning("left out %d images with bad files: %s", len(bad), names)
+    facts = {each: found.facts for each, found in seen.items() if each not in bad and found.facts}
+    return _report(dataset.info, kept, faults, facts)
 
 
 def measurable(dataset: SegDataset, split: Split) -> Split:
@@ -188,37 +195,45 @@ def _inspect_all(
 def _inspect(dataset: FileBacked, image_id: str, with_mask: bool) -> _Seen:
     image_file, mask_file = dataset.files(image_id)
     faults: list[FileFault] = []
-    size, mask = None, None
+    image, mask = None, None
     try:
-        size = image_size(dataset, image_id)
+        image = facts_of_image(dataset, image_id)
     except Exception as error:
         faults.append(_fault(image_id, image_file, error))
     if with_mask:
         try:
-            mask = mask_content(dataset, image_id)
+            mask = facts_of_mask(dataset, image_id)
             if mask is None:
                 faults.append(FileFault(image_id, str(mask_file or image_file), "mask missing"))
         except Exception as error:
             faults.append(_fault(image_id, mask_file or image_file, error))
-    if size is not None and mask is not None and dataset.info.label_size(*size) != mask[0]:
-        faults.append(FileFault(image_id, str(mask_file), _size_mismatch(size, mask[0])))
-    return _Seen(tuple(faults), mask[1] if mask else ())
+    if image is not None and mask is not None and dataset.info.label_size(*image.size) != mask.size:
+        faults.append(FileFault(image_id, str(mask_file), _size_mismatch(image.size, mask.size)))
+    return _Seen(tuple(faults), None if image is None else _joined(image, mask))
 
 
-def image_size(dataset: SegDataset, image_id: str) -> tuple[int, int]:
-    """Height and width of an image, read from its file unless the dataset is ``Indexed``."""
+def _facts(dataset: SegDataset, image_id: str) -> PictureFacts:
+    return _joined(facts_of_image(dataset, image_id), facts_of_mask(dataset, image_id))
+
+
+def _joined(image: ImageFacts, mask: MaskFacts | None) -> PictureFacts:
+    drawn = (None, None) if mask is None else (mask.digest, mask.counts)
+    return PictureFacts(image.size, image.digest, image.small, *drawn)
+
+
+def facts_of_image(dataset: SegDataset, image_id: str) -> ImageFacts:
+    """Facts about an image, which is read from its file unless the dataset is ``Indexed``."""
     if isinstance(dataset, Indexed):
-        return dataset.image_size(image_id)
-    height, width = dataset.image(image_id).shape[:2]
-    return height, width
+        return dataset.image_facts(image_id)
+    return image_facts(dataset.image(image_id))
 
 
-def mask_content(dataset: SegDataset, image_id: str) -> MaskContent | None:
-    """Height, width and values of a mask, read from its file unless the dataset is ``Indexed``."""
+def facts_of_mask(dataset: SegDataset, image_id: str) -> MaskFacts | None:
+    """Facts about a mask, which is read from its file unless the dataset is ``Indexed``."""
     if isinstance(dataset, Indexed):
-        return dataset.mask_content(image_id)
+        return dataset.mask_facts(image_id)
     mask = dataset.mask(image_id)
-    return None if mask is None else ((mask.shape[0], mask.shape[1]), label_values(mask))
+    return None if mask is None else mask_facts(mask)
 
 
 def _fault(image_id: str, file: Path, error: Exception) -> FileFault:
@@ -235,13 +250,7 @@ def _size_mismatch(image: tuple[int, int], mask: tuple[int, int]) -> str:
 
 
 def _report(
-    info: DatasetInfo, split: Split, skipped: tuple[FileFault, ...], labels: Iterable[tuple[int, ...]]
+    info: DatasetInfo, split: Split, skipped: tuple[FileFault, ...], facts: Mapping[str, PictureFacts]
 ) -> CheckReport:
-    counts = Counter(label for present in labels for label in present)
-    absent = [name for label, name in enumerate(info.classes) if not counts[label]]
-    if absent and split.labeled:
-        logger.warning(
-            "no labeled image of split %s (family %s, id %s) holds class %s; it cannot be learned",
-            split.name, split.family, split.split_id, ", ".join(absent),
-        )  # fmt: skip
-    return CheckReport(split, skipped, tuple(counts[label] for label in range(info.num_classes)))
+    counts = Counter(label for image_id in split.labeled for label in facts[image_id].counts or ())
+    return CheckReport(split, skipped, tuple(counts[label] for label in range(info.num_classes)), facts)

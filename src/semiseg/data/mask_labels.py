@@ -117,11 +117,6 @@ def label_tables(info: DatasetInfo, void: Sequence[int], values: Mapping[int, in
     return labels, outside
 
 
-def label_values(mask: Array) -> tuple[int, ...]:
-    """Values that occur in a label map, rising."""
-    return tuple(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
-
-
 def ranges(values: Sequence[int]) -> str:
     """Write rising numbers with neighbors joined: "0 to 3, 7"."""
     runs: list[list[int]] = []

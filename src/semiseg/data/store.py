@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any, Protocol, get_args, runtime_checkable
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part, SegDataset, Split
-from semiseg.data.file_faults import FileBacked, MaskContent, image_size, mask_content
+from semiseg.data.file_faults import FileBacked, facts_of_image, facts_of_mask
+from semiseg.data.picture_facts import ImageFacts, MaskFacts
 from semiseg.data.store_files import (
     CHANNELS,
+    Facts,
     Kind,
     PartReader,
     PixelEntry,
     Stamp,
     cache_folder,
+    complete,
     locked,
     stamp,
+    stored_facts,
 )
-from semiseg.data.store_fill import Wanted, elsewhere, fill, missing, stored_entries
+from semiseg.data.store_fill import Wanted, elsewhere, fill, stored_entries
 from semiseg.errors import UserError
 
 
@@ -76,17 +80,15 @@ class StoredDataset:
         found = self._read("masks", image_id)
         return self._dataset.mask(image_id) if found is None else found
 
-    def image_size(self, image_id: str) -> tuple[int, int]:
-        """Height and width of an image; no pixels of a stored one are read."""
-        entry = self._entries["images"].get(image_id)
-        return image_size(self._dataset, image_id) if entry is None else (entry.height, entry.width)
+    def image_facts(self, image_id: str) -> ImageFacts:
+        """Facts about an image; no pixels of a stored one are read."""
+        found = self._stored_facts("images", image_id)
+        return found if isinstance(found, ImageFacts) else facts_of_image(self._dataset, image_id)
 
-    def mask_content(self, image_id: str) -> MaskContent | None:
-        """Height and width of a mask and the values in it; ``None`` where the image has none."""
-        entry = self._entries["masks"].get(image_id)
-        if entry is None:
-            return mask_content(self._dataset, image_id)
-        return (entry.height, entry.width), entry.labels
+    def mask_facts(self, image_id: str) -> MaskFacts | None:
+        """Facts about a mask; no pixels of a stored one are read. ``None`` where the image has none."""
+        found = self._stored_facts("masks", image_id)
+        return found if isinstance(found, MaskFacts) else facts_of_mask(self._dataset, image_id)
 
     @property
     def nbytes(self) -> int:
@@ -106,6 +108,10 @@ class StoredDataset:
             os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
             os.close(handle)
         return True
+
+    def _stored_facts(self, kind: Kind, image_id: str) -> Facts | None:
+        entry = self._entries[kind].get(image_id)
+        return None if entry is None else stored_facts(self._parts, kind, entry)
 
     def _read(self, kind: Kind, image_id: str) -> Array | None:
         entry = self._entries[kind].get(image_id)
@@ -133,12 +139,23 @@ def stored(
     if not isinstance(dataset, Storable) or not dataset.cache:
         return dataset
     folder, wanted = store_folder(dataset), wanted_files(dataset, split)
-    if filled and missing(folder, wanted):
+    entries = stored_entries(folder, wanted)
+    if filled and not _whole(entries, wanted):
         with writing(folder, tick):
             fill(dataset, folder, wanted, tick)
-    found = StoredDataset(dataset, folder, stored_entries(folder, wanted))
+            complete(folder, tick)
+        entries = stored_entries(folder, wanted)
+    found = StoredDataset(dataset, folder, entries)
     found.preload()
     return found
+
+
+def _whole(entries: Mapping[Kind, Mapping[str, PixelEntry]], wanted: Wanted) -> bool:
+    """Whether a store holds all wanted files, and facts about each."""
+    return all(
+        len(entries[kind]) == len(stamps) and all(entry.facts for entry in entries[kind].values())
+        for kind, stamps in wanted.items()
+    )
 
 
 @contextmanager

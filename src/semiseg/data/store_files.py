@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import uuid
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import PIL
 
 from semiseg.contracts.dataset import Array
+from semiseg.data.picture_facts import ImageFacts, MaskFacts, image_facts, mask_facts
 from semiseg.files import remove_temporaries, sync_directory, temporary, write_text
 from semiseg.locks import LOCK, claim
 
@@ -25,6 +27,7 @@ DECODER = f"pillow {PIL.__version__}, opencv {cv2.__version__}"
 """Decoders of the pixels; files of other versions, which may round differently, are decoded anew."""
 
 Kind = Literal["images", "masks"]
+Facts = ImageFacts | MaskFacts
 CHANNELS: dict[Kind, int] = {"images": 3, "masks": 1}
 PART_BYTES = 2**30
 CACHE_VARIABLE = "SEMISEG_CACHE"
@@ -54,14 +57,14 @@ class PixelEntry(NamedTuple):
         offset: place of the first byte.
         height: number of rows.
         width: number of columns.
-        labels: label values that occur; empty for images.
+        facts: facts about the pixels; ``None`` in a store of an earlier version, until it is completed.
     """
 
     part: str
     offset: int
     height: int
     width: int
-    labels: tuple[int, ...] = ()
+    facts: Facts | None = None
 
 
 StoreIndex = dict[Stamp, PixelEntry]
@@ -101,10 +104,30 @@ def _read_part(path: Path) -> StoreIndex:
         return {}
     if not sound or (content["format"], content["decoder"]) != (FORMAT, DECODER):
         return {}
+    # A store of an earlier version has no facts.
+    facts = content.get("facts") or [None] * len(content["files"])
     return {
-        Stamp(file, size, mtime): PixelEntry(path.stem, offset, height, width, tuple(labels))
-        for file, size, mtime, offset, height, width, labels in content["files"]
+        Stamp(file, size, mtime): PixelEntry(path.stem, offset, height, width, _facts((height, width), row))
+        for (file, size, mtime, offset, height, width, _), row in zip(content["files"], facts, strict=True)
     }
+
+
+def _facts(size: tuple[int, int], row: list[Any] | None) -> Facts | None:
+    """Read the facts of an index: a digest, then a small picture as text, or pairs of label and count."""
+    if row is None:
+        return None
+    digest, rest = row
+    if isinstance(rest, str):
+        return ImageFacts(size, digest, b64decode(rest))
+    return MaskFacts(size, digest, dict(rest))
+
+
+def _facts_row(facts: Facts | None) -> list[Any] | None:
+    if facts is None:
+        return None
+    if isinstance(facts, ImageFacts):
+        return [facts.digest, b64encode(facts.small).decode()]
+    return [facts.digest, list(facts.counts.items())]
 
 
 def forget(folder: Path, stamps: set[Stamp]) -> None:
@@ -114,6 +137,38 @@ def forget(folder: Path, stamps: set[Stamp]) -> None:
         if stamps & index.keys():
             left = {key: entry for key, entry in index.items() if key not in stamps}
             _write_index(path, left, path.with_suffix(".bin").stat().st_size)
+
+
+def complete(folder: Path, tick: Callable[[], None]) -> None:
+    """Add the facts that a store of an earlier version lacks, from its pixels; the caller holds the lock.
+
+    Args:
+        folder: folder of the store.
+        tick: function called before each file. It may raise; parts completed before are kept.
+    """
+    for path in sorted(folder.glob("*-*.json")):
+        index = _read_part(path)
+        if not any(entry.facts is None for entry in index.values()):
+            continue
+        kind: Kind = "images" if path.name.startswith("images-") else "masks"
+        parts, whole = PartReader(folder), {}
+        for key, entry in index.items():
+            tick()
+            whole[key] = entry._replace(facts=stored_facts(parts, kind, entry))
+        _write_index(path, whole, path.with_suffix(".bin").stat().st_size)
+
+
+def stored_facts(parts: "PartReader", kind: Kind, entry: PixelEntry) -> Facts | None:
+    """Facts about stored pixels, computed where the index has none; ``None`` where the part has been removed."""
+    if entry.facts is not None:
+        return entry.facts
+    array = parts.read(kind, entry)
+    return None if array is None else pixel_facts(kind, array)
+
+
+def pixel_facts(kind: Kind, array: Array) -> Facts:
+    """Facts about a decoded image or label map."""
+    return image_facts(array) if kind == "images" else mask_facts(array)
 
 
 def remove_outdated(folder: Path) -> None:
@@ -128,8 +183,14 @@ def remove_outdated(folder: Path) -> None:
 
 def _write_index(path: Path, index: StoreIndex, size: int) -> None:
     head = {"format": FORMAT, "decoder": DECODER, "bytes": size}
-    lines = ",\n".join(json.dumps([*key, *entry[1:]]) for key, entry in index.items())
-    write_text(path, f'{json.dumps(head)[:-1]}, "files": [\n{lines}\n]}}\n')
+    rows = []
+    for key, entry in index.items():
+        # The last column is for earlier versions, which share the store: they read the labels of a mask there.
+        labels = list(entry.facts.counts) if isinstance(entry.facts, MaskFacts) else []
+        rows.append([*key, entry.offset, entry.height, entry.width, labels])
+    files = ",\n".join(map(json.dumps, rows))
+    facts = ",\n".join(json.dumps(_facts_row(entry.facts)) for entry in index.values())
+    write_text(path, f'{json.dumps(head)[:-1]}, "files": [\n{files}\n], "facts": [\n{facts}\n]}}\n')
 
 
 class PartWriter:
@@ -161,8 +222,8 @@ class PartWriter:
                 self._file.close()
             temporary(self._path).unlink(missing_ok=True)
 
-    def add(self, key: Stamp, array: Array, labels: tuple[int, ...] = ()) -> None:
-        """Append one array, ``(H, W, 3)`` or ``(H, W) uint8``."""
+    def add(self, key: Stamp, array: Array, facts: Facts) -> None:
+        """Append one array, ``(H, W, 3)`` or ``(H, W) uint8``, with the facts about it."""
         if self._file is not None and self._size + array.nbytes > self._limit:
             self.seal()
         if self._file is None:
@@ -170,7 +231,7 @@ class PartWriter:
             self._file = temporary(self._path).open("wb")
             self._index, self._size = {}, 0
         self._file.write(np.ascontiguousarray(array).data)
-        self._index[key] = PixelEntry(self._path.stem, self._size, array.shape[0], array.shape[1], labels)
+        self._index[key] = PixelEntry(self._path.stem, self._size, array.shape[0], array.shape[1], facts)
         self._size += array.nbytes
 
     def seal(self) -> None:

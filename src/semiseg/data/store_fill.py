@@ -7,21 +7,23 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
 from semiseg.contracts.dataset import Array, SegDataset
-from semiseg.data.mask_labels import label_values
 from semiseg.data.store_files import (
     CACHE_VARIABLE,
     CHANNELS,
+    Facts,
     Kind,
     PartReader,
     PartWriter,
     PixelEntry,
     Stamp,
     forget,
+    pixel_facts,
     read_index,
     remove_outdated,
 )
@@ -29,6 +31,8 @@ from semiseg.errors import UserError
 
 SPARE_BYTES = 256 * 2**20
 """Bytes that filling a store leaves free on its disk."""
+
+Decoded = TypeVar("Decoded")
 
 Wanted = Mapping[Kind, Mapping[str, Stamp]]
 """Stamps of the files that a run reads, by kind and id."""
@@ -82,8 +86,8 @@ def fill(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[[], N
         )
     for kind, stamps in lacking.items():
         with PartWriter(folder, kind) as writer:
-            for image_id, array in decoded(_reader(dataset, kind), stamps, tick):
-                writer.add(stamps[image_id], array, label_values(array) if kind == "masks" else ())
+            for image_id, (array, facts) in decoded(_examiner(dataset, kind), stamps, tick):
+                writer.add(stamps[image_id], array, facts)
 
 
 def differing(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[[], None]) -> list[str]:
@@ -106,11 +110,11 @@ def differing(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[
 
 
 def decoded(
-    read: Callable[[str], Array | None], ids: Iterable[str], tick: Callable[[], None]
-) -> Iterator[tuple[str, Array]]:
+    read: Callable[[str], Decoded | None], ids: Iterable[str], tick: Callable[[], None]
+) -> Iterator[tuple[str, Decoded]]:
     """Decode in threads, a few files ahead; unreadable files are left out, for ``check_files`` to report."""
 
-    def attempt(image_id: str) -> Array | None:
+    def attempt(image_id: str) -> Decoded | None:
         try:
             return read(image_id)
         except Exception:  # a decoder may raise anything
@@ -118,7 +122,7 @@ def decoded(
 
     threads = min(16, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(threads)
-    ahead: deque[tuple[str, Future[Array | None]]] = deque()
+    ahead: deque[tuple[str, Future[Decoded | None]]] = deque()
     try:
         for image_id in ids:
             tick()
@@ -131,10 +135,10 @@ def decoded(
         pool.shutdown(cancel_futures=True)
 
 
-def _done(image_id: str, result: Future[Array | None]) -> Iterator[tuple[str, Array]]:
-    array = result.result()
-    if array is not None:
-        yield image_id, array
+def _done(image_id: str, result: Future[Decoded | None]) -> Iterator[tuple[str, Decoded]]:
+    found = result.result()
+    if found is not None:
+        yield image_id, found
 
 
 def estimated_bytes(dataset: SegDataset, wanted: Wanted) -> int:
@@ -157,6 +161,17 @@ def _header_pixels(key: Stamp) -> int:
             return image.width * image.height
     except Exception:  # as in ``decoded``
         return 0
+
+
+def _examiner(dataset: SegDataset, kind: Kind) -> Callable[[str], tuple[Array, Facts] | None]:
+    """Return a function that decodes a file and gathers the facts about its pixels."""
+    read = _reader(dataset, kind)
+
+    def examine(image_id: str) -> tuple[Array, Facts] | None:
+        array = read(image_id)
+        return None if array is None else (array, pixel_facts(kind, array))
+
+    return examine
 
 
 def _reader(dataset: SegDataset, kind: Kind) -> Callable[[str], Array | None]:

@@ -17,6 +17,7 @@ from semiseg.files import (
     write_json,
     write_text,
 )
+from semiseg.models.weights_content import content_of
 
 log = logging.getLogger(__name__)
 
@@ -64,16 +65,11 @@ def load_bundle(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is damaged: its sha256 differs from {digest.name}. Restore it or train again."
         )
-    return _torch_load(path)
+    return _content(path)
 
 
-def _torch_load(path: Path) -> dict[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling of damaged bytes may raise anything
-        raise UserError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}: {error})."
-        ) from error
+def _content(path: Path) -> dict[str, Any]:
+    state = content_of(path)
     if not isinstance(state, dict):
         raise UserError(f"{path} holds {type(state).__name__}, not a checkpoint of semiseg.")
     return state
@@ -142,7 +138,7 @@ class TrainingState:
                 self._damaged.add(path)
                 continue
             try:
-                state = _torch_load(path)
+                state = _content(path)
             except UserError as error:
                 faults.append(str(error))
                 log.warning("%s", error)

@@ -20,7 +20,8 @@ from semiseg.engine.lab import REPORT, SessionLab
 from semiseg.engine.loop import complete_groups
 from semiseg.engine.moments import evaluation_interval
 from semiseg.engine.session import Networks, Session
-from semiseg.engine.step import forward_backward, to_device
+from semiseg.engine.step import LossNotFinite, forward_backward, to_device
+from semiseg.errors import RunFailed
 from semiseg.models.bundle import network_state, restore_heads_and_input
 
 TIMED_STEPS = 2
@@ -124,7 +125,10 @@ class PlanLab(SessionLab):
             batch = to_device(batch, compute.device, compute.memory_format)
             epoch = iteration // streams.iterations_per_epoch
             progress = Progress(iteration, streams.iterations, epoch, seed=iteration)
-            forward_backward(learner, batch, progress, trainer.accumulate, compute.autocast)
+            try:
+                forward_backward(learner, batch, progress, trainer.accumulate, compute.autocast)
+            except LossNotFinite as error:
+                raise _before_training(name, error) from error
 
         # Late in the fit: losses that begin after a warm-up are counted by then.
         total = streams.iterations
@@ -239,6 +243,15 @@ class PlanLab(SessionLab):
         """Seconds that the evaluation of an image takes."""
         ids = (self.split.val or self.split.labeled)[:1]
         return self._timed(lambda _: self.session.evaluate(model, ids), 0)
+
+
+def _before_training(step: str, error: LossNotFinite) -> RunFailed:
+    """Say that a network fails with its first weights: neither images nor learning rate have changed it yet."""
+    return RunFailed(
+        f"The loss of step '{step}' is not finite ({error.terms}) in the trial that times the plan, before anything "
+        "was trained. The network gives such values with its first weights: look at backbone.weights or init_from "
+        "(none and null begin with random ones), at trainer.precision, and at the loss of the method."
+    )
 
 
 def _label_size(dataset: SegDataset, image_id: str) -> tuple[int, int]:

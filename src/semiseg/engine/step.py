@@ -20,6 +20,19 @@ from semiseg.seeding import derive_seed, seed_everything
 CPU = torch.device("cpu")
 
 
+class LossNotFinite(RunFailed):
+    """A loss that is NaN or infinite.
+
+    Args:
+        message: iteration, terms and images, and what to do.
+        terms: terms of the loss with their values.
+    """
+
+    def __init__(self, message: str, terms: str) -> None:
+        super().__init__(message)
+        self.terms = terms
+
+
 def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_format) -> Batch:
     """Move all tensors of a batch; image tensors get the memory format."""
 
@@ -78,7 +91,7 @@ def forward_backward(
     sees the smaller batches.
 
     Raises:
-        RunFailed: a loss is not finite; no gradient has been written.
+        LossNotFinite: a loss is not finite; no gradient has been written.
     """
     device = next((parameter.device for parameter in learner.parameters()), CPU)
     # Networks do so themselves; this covers what a method adds to them, such as heads and discriminators.
@@ -134,10 +147,11 @@ def _check_finite(output: StepOutput, batch: Batch, progress: Progress) -> None:
     if math.isfinite(float(output.total.detach())):
         return
     terms = ", ".join(f"{name} {float(term.mean.detach()):.4g}" for name, term in output.losses.items())
-    raise RunFailed(
+    raise LossNotFinite(
         f"The loss is not finite at iteration {progress.iteration} ({terms}); the optimizer has not stepped.\n"
         f"Images of this batch: {image_ids(batch)}\n"
-        "Look at these images and labels, lower optimizer.lr, or set trainer.clip_grad_norm."
+        "Look at these images and labels, lower optimizer.lr, or set trainer.clip_grad_norm.",
+        terms,
     )
 
 

@@ -15,7 +15,7 @@ from semiseg.declare import accepts
 from semiseg.errors import UserError
 from semiseg.models.convert import load_head
 from semiseg.models.segmodel import FEATURES, Backbone, Decoder, InputConvention, SegModel, Stage
-from semiseg.models.weights import load_state
+from semiseg.models.weights import load_state, require_finite
 
 FORMAT = 1
 
@@ -106,7 +106,8 @@ def from_bundle(values: Mapping[str, Any]) -> SegModel:
     bundle instead of ``backbone.weights``.
 
     Raises:
-        UserError: the dict is no bundle, has another format, names no network, or its tensors don't fit.
+        UserError: the dict is no bundle, has another format, names no network, or its tensors don't fit or
+            are not finite.
     """
     missing = [
         key for key in ("format", "state_dict", "convention", "classes", "config") if key not in values
@@ -124,6 +125,7 @@ def from_bundle(values: Mapping[str, Any]) -> SegModel:
     backbone = backbone_type(**options)
     model = segmentation_model(backbone, partial(decoder_type, **decoder_options), len(values["classes"]))
     restore_heads_and_input(model, values)
+    require_finite(values["state_dict"], "The checkpoint")
     load_state(model, values["state_dict"], "The checkpoint", "the network that its own config describes")
     return model.eval()
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.errors import UserError
+from semiseg.models.weights_content import content_of
 
 State = dict[str, Tensor]
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
@@ -17,10 +18,10 @@ COCO = "resnet101COCO-41f33a49.pth"
 
 
 def read_state(path: str | Path) -> State:
-    """Read the tensors of a weights file (.safetensors, or torch's .pth/.pt); see ``state_of``.
+    """Read the tensors of a weights file (of safetensors or of torch, by its content); see ``state_of``.
 
     Raises:
-        UserError: the file is missing, damaged, or holds something else than tensors.
+        UserError: the file is missing, damaged, or holds something else than finite tensors.
     """
     return state_of(read_content(path), path)
 
@@ -37,7 +38,7 @@ def read_content(path: str | Path) -> Any:
             f"Weights file not found: {path.absolute()}. backbone.weights takes none, a published file "
             "(imagenet and coco for resnet, pretrained for timm) or the path of a .pth, .pt or .safetensors file."
         )
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return content_of(path)
 
 
 def state_of(content: Any, path: str | Path) -> State:
@@ -51,7 +52,7 @@ def state_of(content: Any, path: str | Path) -> State:
         path: path of the file, for the error.
 
     Raises:
-        UserError: the content is something else than names and tensors.
+        UserError: the content is something else than names and tensors, or holds a value that is not finite.
     """
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -65,7 +66,45 @@ def state_of(content: Any, path: str | Path) -> State:
             f"{path} is not a state dict: {len(strange)} of its {len(content)} entries are no tensors "
             f"({some(strange)}). Save only the network's state_dict()."
         )
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+    state = {str(key).removeprefix("module."): value for key, value in content.items()}
+    require_finite(state, str(path))
+    return state
+
+
+def require_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that are NaN or infinite, or become so as float32, in which networks compute.
+
+    Args:
+        state: names and tensors.
+        source: name of the file, for the error.
+
+    Raises:
+        UserError: it names the first such tensors and counts the values of each.
+    """
+    counts = {key: count for key, value in state.items() if (count := _not_finite(value))}
+    if not counts:
+        return
+    found = [f"{key} holds {_values(count)} that {_is(count)} not finite" for key, count in counts.items()]
+    half = any(state[key].dtype == torch.float16 for key in counts)
+    reason = " Numbers above 65504 are infinite in float16: save these weights as float32." if half else ""
+    raise UserError(
+        f"{source}: {some(found)} (NaN or infinite). A network cannot learn from such weights: take another file, or "
+        f"an earlier state of the training that wrote it.{reason}"
+    )
+
+
+def _not_finite(tensor: Tensor) -> int:
+    if tensor.is_meta or not tensor.is_floating_point():
+        return 0
+    return int((~torch.isfinite(tensor.float())).sum())
+
+
+def _values(count: int) -> str:
+    return "1 value" if count == 1 else f"{count} values"
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
@@ -169,30 +208,6 @@ def coco_file() -> Path:
 
 def _local(name: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / name
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types for damaged or refused files
-        reason = f"{type(error).__name__} {error}".splitlines()[0]
-        raise UserError(
-            f"{path} can't be read as a weights file: {reason}. It is damaged or holds more than tensors; "
-            "files that would have to run code to be read are refused."
-        ) from error
-
-
-def _read_safetensors(path: Path) -> Any:
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise UserError(
-            f'Reading {path} needs the package safetensors: pip install "semiseg[timm]".'
-        ) from error
-    try:
-        return load_file(path)
-    except Exception as error:  # its error type is not part of its public interface
-        raise UserError(f"{path} can't be read as a safetensors file: {error}.") from error
 
 
 def _shape(tensor: Tensor) -> str:

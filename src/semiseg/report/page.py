@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from semiseg import __version__
 from semiseg.errors import UserError, listed
-from semiseg.files import remove_temporaries, write_json, write_text
+from semiseg.files import remove_temporaries, write_json, write_text, writes
 from semiseg.report.comparable import measured_otherwise
 from semiseg.report.records import read_optional
 from semiseg.report.rendering import html_environment, render_markdown
@@ -49,7 +49,7 @@ def claim(folder: Path, force: bool = False) -> None:
     Raises:
         UserError: the folder has other content, or cannot be made or written.
     """
-    try:
+    with writes(folder, "Choose another folder by -o."):
         folder.mkdir(parents=True, exist_ok=True)
         earlier = read_optional(folder / MARK, dict)
         found = sorted(path.name for path in folder.iterdir())
@@ -63,9 +63,6 @@ def claim(folder: Path, force: bool = False) -> None:
         remove_temporaries(folder)
         # Marked before anything is written, so that an interrupted report can be made again without --force.
         _mark(folder, "", ())
-    except OSError as error:
-        reason = "it is a file" if folder.is_file() else error.strerror
-        raise UserError(f"{folder} cannot be written: {reason}. Choose another folder with -o.") from error
 
 
 def write_report(study: Study, folder: Path, command: str) -> list[StudyFigure]:

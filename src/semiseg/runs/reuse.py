@@ -21,7 +21,7 @@ from semiseg.engine.steps import FILE
 from semiseg.errors import UserError
 from semiseg.files import copy, file_digest, read_json
 from semiseg.models.bundle import restore_heads_and_input
-from semiseg.models.weights import load_state
+from semiseg.models.weights import load_state, require_finite
 from semiseg.runs.differences import (
     CurrentRun,
     data_differences,
@@ -324,6 +324,7 @@ def _read(given: str, file: Path, sha256: str) -> dict[str, Any]:
             f"{given}: {file} holds no network of semiseg, it lacks {', '.join(sorted(missing))}. Give a run, or "
             "one of the .pt files in its stages."
         )
+    require_finite(values["state_dict"], f"{given}: {file}")
     return values
 
 

@@ -1,5 +1,6 @@
 """Id lists in text files: as people and the published repositories write them."""
 
+import codecs
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -7,13 +8,32 @@ from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 from semiseg.errors import UserError
-from semiseg.files import write_text
+from semiseg.files import write_text, writes
+from semiseg.name_keys import NameIndex
 
 LABELED = "labeled.txt"
 UNLABELED = "unlabeled.txt"
 
 SHOWN_IDS = 10
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+MASK_SUFFIXES = (
+    *(".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".tga"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""Endings of files that can hold a mask without loss."""
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".jpx", ".avif"),
+    *MASK_SUFFIXES,
+)
+"""Endings of files that are read as images."""
+ENCODINGS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""Byte order marks and what they say; that of UTF-32 begins like that of UTF-16."""
 
 
 def shown(ids: Iterable[str], limit: int = SHOWN_IDS) -> str:
@@ -34,16 +54,34 @@ def spread(ids: Sequence[str], count: int) -> tuple[str, ...]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file without blank ones; CRLF and a byte order mark are accepted.
+    """Return the lines of a text file without blank ones.
+
+    UTF-8 and, with a byte order mark, UTF-16 and UTF-32 are read; line ends may be those of Windows.
 
     Raises:
-        UserError: the file is missing, or is no UTF-8 text.
+        UserError: the file is missing, or is text of another encoding.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the id list {path}: {error}") from error
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the id list {path}: {error.strerror or error}") from error
+    encoding = next((name for mark, name in ENCODINGS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            _encoding_fault(path, f"byte {data[error.start]:#x} at position {error.start}")
+        ) from error
+    if "\0" in text:
+        raise UserError(_encoding_fault(path, "bytes of 0, as in UTF-16 without a byte order mark"))
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _encoding_fault(path: Path, found: str) -> str:
+    return (
+        f"cannot read the id list {path}: it is no UTF-8 text ({found}). Save it as UTF-8: in an editor by "
+        '"Save as" with the encoding UTF-8, in PowerShell by `Out-File -Encoding utf8`'
+    )
 
 
 def first_column(line: str) -> PurePosixPath:
@@ -68,33 +106,57 @@ def candidates(line: str) -> list[str]:
 def read_ids(path: Path, known: Iterable[str]) -> tuple[str, ...]:
     """Read an id list and return the ids that its lines name, in the order of the file.
 
-    A bare file name also stands for an id in a subfolder if only one id has this name.
+    A bare file name also stands for an id in a subfolder if only one id has this name. Names match as
+    ``NameIndex`` says: those that differ in Unicode form or in case alone are one, if only one id is meant.
 
     Args:
         path: text file with one image a line, see ``candidates``.
         known: all ids that the dataset has.
 
     Raises:
-        UserError: naming every unknown id with its line number and the nearest known one, or every id
-            that is there twice.
+        UserError: naming every unknown id with its line number and the nearest known one, every id that is there
+            twice, or a line that may mean two.
     """
-    pool = frozenset(known)
-    names = Counter(image_id.rpartition("/")[2] for image_id in pool)
-    full = {name: image_id for image_id in pool if names[name := image_id.rpartition("/")[2]] == 1}
+    pool = NameIndex(known)
     ids, unknown = [], []
     for number, line in enumerate(read_lines(path), start=1):
-        meant = candidates(line)
-        bare = full.get(meant[-1]) if len(first_column(line).parts) == 1 else None
-        match = next((each for each in meant if each in pool), bare)
+        try:
+            match = meant_id(line, pool)
+        except UserError as error:
+            raise UserError(f"{path}, line {number}: {error}") from error
         if match is None:
             unknown.append((number, line))
         else:
             ids.append(match)
     if unknown:
-        raise UserError(_unknown_ids(path, unknown, pool))
+        raise UserError(_unknown_ids(path, unknown, list(pool)))
     if twice := repeated(ids):
         raise UserError(f"{path} names {len(twice)} images twice: {shown(twice)}")
     return tuple(ids)
+
+
+def meant_id(line: str, pool: NameIndex) -> str | None:
+    """Return the id that a line names: one that equals it before one that only matches; ``None`` without any.
+
+    Raises:
+        UserError: the line may mean two.
+    """
+    meant = candidates(line)
+    exact = next((each for each in meant if pool.has(each)), None)
+    if exact is not None:
+        return exact
+    found = next((match for each in meant if (match := pool.find(each)) is not None), None)
+    if found is None and len(first_column(line).parts) == 1:
+        return pool.find_last(meant[-1])
+    return found
+
+
+def require_ids(path: Path, known: Iterable[str]) -> tuple[str, ...]:
+    """Read an id list as ``read_ids`` does, and refuse one that names no image; raises ``UserError``."""
+    ids = read_ids(path, known)
+    if not ids:
+        raise UserError(f"{path} names no image; expected one name a line. Write them, or remove the file")
+    return ids
 
 
 def read_stems(path: Path) -> tuple[str, ...]:
@@ -157,17 +219,13 @@ def write_lists(folder: Path, lists: Mapping[str, Sequence[str]]) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    try:
+    with writes(folder, "Choose another folder, or make room."):
         folder.mkdir(parents=True, exist_ok=True)
         for name, ids in lists.items():
             write_text(folder / name, "".join(f"{image_id}\n" for image_id in ids))
-    except OSError as error:
-        raise UserError(
-            f"lists cannot be written to {folder}: {error.strerror or error}. Choose another folder, or make room."
-        ) from error
 
 
-def _unknown_ids(path: Path, unknown: list[tuple[int, str]], pool: frozenset[str]) -> str:
+def _unknown_ids(path: Path, unknown: list[tuple[int, str]], pool: Sequence[str]) -> str:
     lines = []
     for position, (number, line) in enumerate(unknown[:SHOWN_IDS]):
         # The search takes about half a second in 10,000 ids.

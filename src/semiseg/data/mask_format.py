@@ -1,0 +1,261 @@
+"""Format of masks: numbers or colors, depth, palette, transparency; and whether the masks of a dataset agree in it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from semiseg.data.mask_labels import color_text
+from semiseg.data.palette import bit_color
+from semiseg.data.picture_files import BadFileError, open_picture
+from semiseg.data.picture_header import PictureHeader, largest_value
+from semiseg.errors import UserError
+
+MaskKind = Literal["gray", "palette", "color", "number"]
+KINDS: dict[str, MaskKind] = {
+    **dict.fromkeys(("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"), "gray"),
+    **dict.fromkeys(("P", "PA"), "palette"),
+    **dict.fromkeys(("RGB", "RGBA", "RGBX", "RGBa"), "color"),
+}
+"""Kind of a mask by Pillow's mode."""
+
+LOSSY = frozenset({"JPEG", "MPO", "JPEG2000", "AVIF"})
+LOSSY_TIFF = frozenset({6, 7, 33003, 33005, 34712, 34892, 50001, 50002})
+"""Values of TIFF's tag Compression for JPEG, JPEG 2000, WebP and JPEG XL."""
+
+TIFF_COMPRESSION, TIFF_PHOTOMETRIC = 259, 262
+WHITE = 255
+CURE = (
+    "Save all masks in the same way, or name the colors of the classes in dataset.values, which are the same in a "
+    "viewer whatever the palette; `semiseg init FOLDER` writes them"
+)
+
+
+@dataclass(frozen=True)
+class MaskFormat:
+    """Format of one mask, or the one that all masks of a dataset share.
+
+    Args:
+        kind: "gray" and "palette" are read by their numbers, "color" by the colors that a viewer shows. For a
+            dataset, "number" takes grey and palette masks together, whatever the colors of the palettes.
+        bits: bits of a number: 1, 8, 16 or 32; those of an index or of a channel of a color count as 8.
+        alpha: whether pixels may be fully transparent.
+        white: number that white of a grey mask of one bit means, 1 or 255; ``None`` where there is no such mask.
+        colors: color of each index of a palette as "#rrggbb"; for a dataset those of the indices that occur.
+    """
+
+    kind: MaskKind
+    bits: int = 8
+    alpha: bool = False
+    white: int | None = None
+    colors: Mapping[int, str] = field(default_factory=dict)
+
+    def settings(self) -> dict[str, Any]:
+        """The format as plain values for a config; what is as by default is left out."""
+        found: dict[str, Any] = {"kind": self.kind}
+        found |= {"bits": self.bits} if self.bits != 8 else {}
+        found |= {"alpha": True} if self.alpha else {}
+        found |= {"white": self.white} if self.white is not None else {}
+        return found | ({"colors": dict(sorted(self.colors.items()))} if self.colors else {})
+
+    def with_indices(self, used: set[int]) -> "MaskFormat":
+        """The format with the colors of some indices alone."""
+        return replace(self, colors={index: color for index, color in self.colors.items() if index in used})
+
+
+def format_of_settings(values: Mapping[str, Any]) -> MaskFormat:
+    """Return the format that ``MaskFormat.settings`` has written.
+
+    Raises:
+        UserError: unknown or wrong entries.
+    """
+    known = ("kind", "bits", "alpha", "white", "colors")
+    if unknown := [key for key in values if key not in known]:
+        raise UserError(f"expected some of {', '.join(known)}", key=f"dataset.mask_format.{unknown[0]}")
+    checks: dict[str, tuple[Any, ...]] = {
+        "kind": ("gray", "palette", "color", "number"),
+        "bits": (1, 8, 16, 32),
+        "alpha": (True, False),
+        "white": (None, 1, WHITE),
+    }
+    given = {"bits": 8, "alpha": False, "white": None, **values}
+    for key, allowed in checks.items():
+        if given.get(key) not in allowed:
+            choices = ", ".join(str(each).lower() for each in allowed)
+            raise UserError(
+                f"expected one of {choices}", key=f"dataset.mask_format.{key}", value=given.get(key)
+            )
+    colors = {int(index): str(color).lower() for index, color in (values.get("colors") or {}).items()}
+    return MaskFormat(given["kind"], given["bits"], given["alpha"], given["white"], colors)
+
+
+def read_format(path: Path) -> MaskFormat:
+    """Return the format of a mask by its header and palette; no pixels are decoded.
+
+    Raises:
+        BadFileError: no mask that can be read; see ``open_mask``.
+    """
+    image, found = open_mask(path)
+    image.close()
+    return found
+
+
+def open_mask(path: Path) -> tuple[Image.Image, MaskFormat]:
+    """Open a mask and return it, not yet decoded, with its format.
+
+    Raises:
+        BadFileError: missing, unreadable, more than one picture, a lossy format, or a depth or mode in which
+            numbers or colors are not those of classes.
+    """
+    image, header = open_picture(path, "mask")
+    if reason := _lossy(image, path) or _depth_fault(image, header):
+        raise BadFileError(path, reason)
+    kind = KINDS[image.mode]
+    alpha = "transparency" in image.info or image.mode[-1] in "Aa"
+    colors = palette_colors(image) if kind == "palette" else {}
+    return image, MaskFormat(kind, header.bits if kind == "gray" else 8, alpha, None, colors)
+
+
+def palette_colors(image: Image.Image) -> dict[int, str]:
+    """Color of each index of a palette as "#rrggbb", as far as the palette reaches."""
+    shown = image.getpalette("RGB") or []
+    return {
+        index: color_text(int.from_bytes(bytes(shown[3 * index : 3 * index + 3])))
+        for index in range(len(shown) // 3)
+    }
+
+
+def agree(formats: Mapping[Path, MaskFormat]) -> tuple[MaskFormat, dict[Path, str]]:
+    """Compare the formats of masks that are read by their numbers.
+
+    Grey masks of one bit are compared by ``white``, which whoever knows the values sets before; without it they
+    differ from those of more bits. Palettes are compared by all their colors; restrict them to the indices that
+    occur (``MaskFormat.with_indices``) where that matters. A mask in color counts as grey, as it is where its
+    channels are equal; reading refuses others. Palette masks count as grey too where their colors number the
+    indices by themselves: a ramp of grey, or the colors of PASCAL VOC.
+
+    Args:
+        formats: format of each file, at least one.
+
+    Returns:
+        The format that most files share, and for every file that differs from it the reason, with a cure.
+    """
+    kinds = {path: "gray" if _counts_as_gray(each) else "palette" for path, each in formats.items()}
+    faults = _minority(
+        kinds, {"gray": "a grey mask, read by its values", "palette": "a palette mask, read by its indices"}
+    )
+    depths = {
+        path: "1" if each.bits == 1 and each.white is None else "more"
+        for path, each in formats.items()
+        if kinds[path] == "gray"
+    }
+    words = {"1": "a mask of one bit a pixel", "more": "a mask of 8 bits or more a pixel"}
+    faults = _minority(depths, words) | faults
+    rest = {path: each for path, each in formats.items() if path not in faults}
+    colors, differing = _palettes({path: each.colors for path, each in rest.items()})
+    rest = {path: each for path, each in rest.items() if path not in differing}
+    palette = any(kinds[path] == "palette" for path in rest)
+    gray = [each for path, each in rest.items() if each.kind != "palette"]
+    common = MaskFormat(
+        kind="palette" if palette else "gray" if gray else "palette",
+        bits=max((each.bits for each in gray), default=8),
+        alpha=any(each.alpha for each in rest.values()),
+        white=next((each.white for each in gray if each.white is not None), None),
+        colors={} if gray and not palette else colors,
+    )
+    return common, differing | faults
+
+
+def _counts_as_gray(found: MaskFormat) -> bool:
+    if found.kind != "palette":
+        return True
+    ramp = {index: color_text(index * 0x010101) for index in found.colors}
+    voc = {index: color_text(int.from_bytes(bytes(bit_color(index)))) for index in found.colors}
+    return dict(found.colors) in (ramp, voc)
+
+
+def _minority(groups: Mapping[Path, str], words: Mapping[str, str]) -> dict[Path, str]:
+    """Reasons for the files that are not in the largest group."""
+    counts = Counter(groups.values())
+    if len(counts) < 2:
+        return {}
+    most = counts.most_common(1)[0][0]
+    example = next(path for path, group in groups.items() if group == most)
+    return {
+        path: f"{words[group]}; {counts[most]} others are {words[most]}, for example {example}. {CURE}"
+        for path, group in groups.items()
+        if group != most
+    }
+
+
+def _palettes(palettes: Mapping[Path, Mapping[int, str]]) -> tuple[dict[int, str], dict[Path, str]]:
+    """The most frequent color of each index, and reasons for the files where an index has another one."""
+    counts: dict[int, Counter[str]] = {}
+    for colors in palettes.values():
+        for index, color in colors.items():
+            counts.setdefault(index, Counter())[color] += 1
+    usual = {index: each.most_common(1)[0][0] for index, each in sorted(counts.items())}
+    faults: dict[Path, str] = {}
+    for path, colors in palettes.items():
+        wrong = [index for index in sorted(colors) if colors[index] != usual[index]]
+        if wrong:
+            index = wrong[0]
+            example = next(other for other, each in palettes.items() if each.get(index) == usual[index])
+            faults[path] = (
+                f"index {index} of its palette is {colors[index]}; in {counts[index][usual[index]]} others it is "
+                f"{usual[index]}, for example {example}. {CURE}"
+            )
+    return usual, faults
+
+
+def _lossy(image: Image.Image, path: Path) -> str | None:
+    name = image.format
+    if name == "WEBP" and not _webp_lossless(path):
+        name = "lossy WebP"
+    elif name == "TIFF" and image.tag_v2.get(TIFF_COMPRESSION) in LOSSY_TIFF:  # type: ignore[attr-defined]
+        name = "TIFF with lossy compression"
+    elif name not in LOSSY:
+        return None
+    return (
+        f"{name}; a mask has to be stored without loss, since lossy formats make other numbers and colors at edges: "
+        "export it again as PNG (TIFF, BMP, GIF, PGM, PPM and lossless WebP are read too)"
+    )
+
+
+def _webp_lossless(path: Path) -> bool:
+    with path.open("rb") as file:
+        place, head = 12, file.read(12)
+        end = 8 + int.from_bytes(head[4:8], "little")
+        while place < end:
+            file.seek(place)
+            chunk = file.read(8)
+            if chunk[:4] in (b"VP8L", b"VP8 ") or len(chunk) < 8:
+                return chunk[:4] == b"VP8L"
+            length = int.from_bytes(chunk[4:], "little")
+            place += 8 + length + length % 2
+    return False
+
+
+def _depth_fault(image: Image.Image, header: PictureHeader) -> str | None:
+    """Reason why the numbers of a mask are not those in the file, or no numbers of classes."""
+    advice = "save it as grey or palette PNG of 8 bits"
+    if image.mode not in KINDS:
+        return f"mode {image.mode} ({header.bits} bits, {header.sample}); expected whole numbers or RGB: {advice}"
+    kind = KINDS[image.mode]
+    if kind == "gray" and header.bits in (2, 4):
+        return (
+            f"grey of {header.bits} bits a pixel; expected 8 bits: programs read its values as 0 to "
+            f"{2**header.bits - 1} or spread over 0 to 255, so {advice}"
+        )
+    if image.format == "PPM" and image.mode in ("L", "I", "RGB") and largest_value(image) not in (255, 65535):
+        return f"largest value {largest_value(image)} in its header, over which readers spread values; expected 255: {advice}"
+    if image.format == "TIFF" and image.tag_v2.get(TIFF_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
+        return f"TIFF in which 0 means white, so programs read its values the other way round: {advice}"
+    if header.bits > 8 and (kind == "color" or image.mode[-1] in "Aa"):
+        return f"{header.bits} bits a channel; expected 8: {advice}"
+    if header.sample == "signed" and header.bits <= 8:
+        return f"signed numbers of {header.bits} bits: {advice}"
+    return None
