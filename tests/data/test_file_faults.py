@@ -93,7 +93,11 @@ FAULTS = {
         r"label 257 \(\d+ pixels\), 514 .* outside the classes",
     ),
     "color-coded mask": (MASK, color_coded, r"color-coded mask with 12 colors \(#0000ff"),
-    "half-transparent mask": (MASK, lambda p: save(p, np.stack([LABELS] * 4, -1)), "704 half-transparent pixels"),
+    "half-transparent mask": (
+        MASK,
+        lambda p: save(p, np.stack([LABELS] * 4, -1)),
+        "704 half-transparent pixels",
+    ),
     "4-bit grey mask": (MASK, lambda p: p.write_bytes(grey_png(4, [[0x01] * 16] * 24)), "grey of 4 bits"),
     "label outside": (
         MASK,
@@ -151,7 +155,7 @@ def test_masks_of_unlabeled_images_stay_closed(tree):
     (tree / "trainannot" / "train-1.png").write_bytes(b"noise")
     dataset = Watched(str(tree))
     report = check_files(dataset, make_split(dataset, "1/3"))
-    assert sorted(opened) == ["test-0", "train-0", "train-3", "val-0", "val-1"]
+    assert sorted(set(opened)) == ["test-0", "train-0", "train-3", "val-0", "val-1"]
     assert report.skipped == ()
 
 

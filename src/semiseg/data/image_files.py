@@ -20,6 +20,7 @@ Root = Annotated[str | None, Mark("machine", "place")]
 Cache = Annotated[bool, Mark("nothing")]
 CacheDir = Annotated[str | None, Mark("nothing")]
 
+
 class NoFolderError(UserError):
     """The folder of a dataset is not known, or does not exist."""
 

@@ -33,7 +33,10 @@ KIND_WORDS: Mapping[Any, str] = {
     "color": "a mask in color",
     "palette": "a palette mask, read by its indices",
 }
-DEPTH_WORDS: Mapping[Any, str] = {True: "a mask of one bit a pixel", False: "a mask of 8 bits or more a pixel"}
+DEPTH_WORDS: Mapping[Any, str] = {
+    True: "a mask of one bit a pixel",
+    False: "a mask of 8 bits or more a pixel",
+}
 CURE = (
     "Save all masks in the same way, or name the colors of the classes in dataset.values, which are the same in a "
     "viewer whatever the palette; `semiseg init FOLDER` writes them"
@@ -155,9 +158,7 @@ def agree(formats: Mapping[Path, MaskFormat]) -> tuple[MaskFormat, dict[Path, st
     }
     faults = _minority(kinds, KIND_WORDS)
     depths = {
-        path: each.bits == 1 and each.white is None
-        for path, each in formats.items()
-        if kinds[path] == "gray"
+        path: each.bits == 1 and each.white is None for path, each in formats.items() if kinds[path] == "gray"
     }
     faults = _minority(depths, DEPTH_WORDS) | faults
     rest = {path: each for path, each in formats.items() if path not in faults}

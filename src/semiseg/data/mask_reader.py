@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo
 from semiseg.data.mask_format import WHITE, MaskFormat, difference
 from semiseg.data.mask_labels import TRANSPARENT, MaskLabels, color_text, label_tables, ranges
-from semiseg.data.mask_pixels import Flags, MaskPixels, read_pixels
+from semiseg.data.mask_pixels import MaskPixels, read_pixels
 from semiseg.data.palette import Color
 from semiseg.data.picture_files import BadFileError, Exif
 
@@ -68,7 +68,11 @@ class MaskReader:
     """
 
     def __init__(
-        self, info: DatasetInfo, labels: MaskLabels, mask_format: MaskFormat | None = None, exif: Exif = "apply"
+        self,
+        info: DatasetInfo,
+        labels: MaskLabels,
+        mask_format: MaskFormat | None = None,
+        exif: Exif = "apply",
     ) -> None:
         self.by_color = bool(labels.colors)
         self.format = mask_format
@@ -76,6 +80,7 @@ class MaskReader:
         """Number that white of a mask of one bit means; ``None`` where the settings do not say it."""
         if self.white is None and WHITE in (labels.numbers or {}):
             self.white = WHITE
+        self.names_transparent = labels.transparent is not None
         self._exif: Exif = exif
         self._transparent = labels.transparent
         self._table: _Table = (
@@ -87,6 +92,7 @@ class MaskReader:
 
         Raises:
             BadFileError: it cannot be read, has another format than the dataset, or values that are no class.
+            OutsideClassesError: in the last case.
         """
         pixels = read_pixels(path, self._exif)
         if self.format is not None and (reason := self._differs(pixels, self.format)):
@@ -137,7 +143,7 @@ class NumberTable:
         codes = pixels.codes
         if pixels.transparent is not None:
             codes = np.where(pixels.transparent, WHITE, codes).astype(codes.dtype)
-        if codes.dtype != np.uint8 and 0 <= codes.min() and codes.max() < 256:
+        if codes.dtype != np.uint8 and codes.min() >= 0 and codes.max() < 256:
             codes = codes.astype(np.uint8)
         if codes.dtype == np.uint8 and len(self._labels) == 256:
             if cv2.countNonZero(cv2.LUT(codes, self._outside)):
@@ -156,8 +162,13 @@ class NumberTable:
             for value, count in zip(values, counts, strict=True)
             if not 0 <= value < len(self._outside) or self._outside[value]
         }
-        named = {value: f"{value} ({found.colors[value]})" if value in found.colors else str(value) for value in wrong}
-        some = ", ".join(f"{named[value]} ({count} pixels)" for value, count in list(wrong.items())[:SHOWN_VALUES])
+        named = {
+            value: f"{value} ({found.colors[value]})" if value in found.colors else str(value)
+            for value in wrong
+        }
+        some = ", ".join(
+            f"{named[value]} ({count} pixels)" for value, count in list(wrong.items())[:SHOWN_VALUES]
+        )
         assert self._values is not None
         void = [int(value) for value in np.flatnonzero(self._outside == 0) if value not in self._values]
         reason = (

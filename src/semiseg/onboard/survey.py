@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from semiseg.data.file_faults import BadFilesError, FileFault
 from semiseg.data.mask_labels import Value, color_text
