@@ -128,7 +128,7 @@ def help_text() -> str:
     from semiseg.config.searchpath import options
     from semiseg.settings import COMPONENTS, PRESETS, RECORDS
 
-    commands = "\n".join(f"  {name:<10}{command.summary}" for name, command in COMMANDS.items())
+    commands = "\n".join(f"  {name:<14}{command.summary}" for name, command in COMMANDS.items())
     groups = "\n".join(
         f"  {group:<13}{', '.join(options(group)) or '(none)'}" for group in (*COMPONENTS, *RECORDS, *PRESETS)
     )
@@ -143,6 +143,9 @@ def help_text() -> str:
 
 COMMANDS = {
     "init": Command("semiseg.cli.init", "look at a folder of own images and masks, write its dataset config"),
+    "import": Command(
+        "semiseg.cli.import_labels", "make masks and a dataset config from the files of a labeling tool"
+    ),
     "train": Command(
         "semiseg.cli.train", "train on a dataset with few labels, evaluate, write a run directory"
     ),
@@ -153,6 +156,9 @@ COMMANDS = {
     ),
     "predict": Command("semiseg.cli.predict", "predict pictures: label maps, overlays, confidence"),
     "label": Command("semiseg.cli.label", "label pictures to correct by hand, and say which to label next"),
+    "export-labels": Command(
+        "semiseg.cli.export_labels", "write predictions or masks as files of a labeling tool"
+    ),
     "export": Command("semiseg.cli.export", "write a network as ONNX or for torch.export, without semiseg"),
     "benchmark": Command("semiseg.cli.benchmark", "measure training steps and data pipelines"),
     "cache": Command(

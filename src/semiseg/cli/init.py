@@ -5,20 +5,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from semiseg.cli.arguments import Parser
 from semiseg.config.searchpath import conf_dir, is_shipped
 from semiseg.data.file_faults import BadFilesError
 from semiseg.data.folder import Folder
+from semiseg.data.folder_files import FolderFiles
 from semiseg.data.mask_labels import Value, parse_color
 from semiseg.errors import UserError
 from semiseg.files import write_text
 from semiseg.onboard.classes import Classes, decide
 from semiseg.onboard.describe import config_yaml, folder_arguments, survey_report
-from semiseg.onboard.layout import KnownLayout, find_layout
+from semiseg.onboard.layout import KnownLayout, Layout, find_layout
 from semiseg.onboard.measure import Measures, measure
 from semiseg.onboard.names import find_names, given_names
-from semiseg.onboard.parts import VAL_SHARE, find_parts
+from semiseg.onboard.parts import VAL_SHARE, ChosenParts, find_parts
 from semiseg.onboard.survey import Survey, survey
 from semiseg.output import collected_messages
 from semiseg.progress_bar import progress
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         fault = "is not a folder" if root.exists() else "does not exist"
         raise UserError(f"{root} {fault}; expected a folder with images and masks")
     root = root.resolve()
-    name = _name(options.name, root)
+    name = dataset_name(options.name, root)
     target = Path("dataset") / f"{name}.yaml"
     if target.exists() and not options.force:
         raise UserError(f"{target} exists already: --force replaces it, --name NAME writes another")
@@ -61,19 +63,14 @@ def main(arguments: Sequence[str]) -> int:
         findings = _examine(root, name, own_list, options)
     except BadFilesError as error:
         raise BadFilesError(error.faults, "leave them out with --skip-bad") from error
-    target.parent.mkdir(exist_ok=True)
-    if findings.drawn:
-        write_text(own_list, "".join(f"{image_id}\n" for image_id in findings.drawn))
-        print(f"written  {own_list}")
-    write_text(target, findings.config)
-    print(f"written  {target}\n")
-    print("\n".join(_next(name, target, findings)))
+    write_draft(findings, target, own_list)
+    print("\n".join(next_steps(name, target, findings)))
     return 0
 
 
 @dataclass(frozen=True)
-class _Findings:
-    """Findings that are written, and that the next steps depend on.
+class DatasetDraft:
+    """A config that is to be written, and what the next steps depend on.
 
     Args:
         config: config of the dataset, as YAML.
@@ -88,7 +85,7 @@ class _Findings:
     measures: Measures
 
 
-def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace) -> _Findings:
+def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace) -> DatasetDraft:
     """Examine the folder and print the report."""
     given = KnownLayout(options.images, options.masks, options.image_suffix, options.mask_suffix)
     layout, others = find_layout(root, given)
@@ -99,17 +96,58 @@ def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace)
     classes = _classes(found, root, options)
     parts = find_parts(root, files, options.val, own_list, options.force)
     values = folder_arguments(name, root, layout, classes, parts, options.skip_bad)
+    findings, lines = measured(values, layout, files, found, classes, parts)
+    print("\n".join([str(root), "", *lines]))
+    notes = [f"other masks of the same images: {each.words()}" for each in others[:SHOWN_LAYOUTS]]
+    print("".join(f"note     {note}\n" for note in notes), end="")
+    return findings
+
+
+def measured(
+    values: dict[str, Any],
+    layout: Layout,
+    files: FolderFiles,
+    found: Survey,
+    classes: Classes,
+    parts: ChosenParts,
+) -> tuple[DatasetDraft, list[str]]:
+    """Read all files as a run does; return the config to write, and the report as lines.
+
+    Args:
+        values: arguments of ``Folder``.
+        layout: folders and names of the files.
+        files: images and masks.
+        found: numbers or colors in the masks.
+        classes: classes in the masks.
+        parts: validation and test images.
+
+    Raises:
+        BadFilesError: unusable files, unless they are left out.
+        UserError: no usable labeled or validation image.
+    """
     dataset = Folder(**values)
     with collected_messages() as warnings, progress("files", len(files.ids)) as tick:
         measures = measure(dataset, lambda done, total: tick())
-    print("\n".join([str(root), "", *survey_report(layout, files, found, classes, measures), ""]))
     notes = [*classes.notes, *parts.notes, *_unmeasured(classes, measures), *warnings]
-    notes += [f"other masks of the same images: {each.words()}" for each in others[:SHOWN_LAYOUTS]]
-    print("".join(f"note     {note}\n" for note in notes), end="")
+    lines = [
+        *survey_report(layout, files, found, classes, measures),
+        "",
+        *(f"note     {note}" for note in notes),
+    ]
     drawn = dataset.ids("val") if parts.listed else ()
     if parts.listed:
         values["val"] = str(parts.listed.absolute())
-    return _Findings(config_yaml(values, classes, measures), drawn, classes.made_up, measures)
+    return DatasetDraft(config_yaml(values, classes, measures), drawn, classes.made_up, measures), lines
+
+
+def write_draft(draft: DatasetDraft, target: Path, own_list: Path) -> None:
+    """Write the config, and the list of the validation images that were drawn; print their paths."""
+    target.parent.mkdir(exist_ok=True)
+    if draft.drawn:
+        write_text(own_list, "".join(f"{image_id}\n" for image_id in draft.drawn))
+        print(f"written  {own_list}")
+    write_text(target, draft.config)
+    print(f"written  {target}\n")
 
 
 def _classes(found: Survey, root: Path, options: argparse.Namespace) -> Classes:
@@ -129,7 +167,8 @@ def _unmeasured(classes: Classes, measures: Measures) -> list[str]:
     return [f"no validation image holds {', '.join(unseen)}: no IoU is measured there"] if unseen else []
 
 
-def _name(given: str | None, root: Path) -> str:
+def dataset_name(given: str | None, root: Path) -> str:
+    """Return the name of a new dataset: as given, else that of its folder; raises ``UserError``."""
     name = given or re.sub(r"[^a-z0-9_-]+", "_", root.name.lower()).strip("_") or "own"
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise UserError(f"--name {name}: expected letters, digits, - and _")
@@ -152,7 +191,8 @@ def _void(text: str | None) -> list[Value]:
     return values
 
 
-def _next(name: str, target: Path, findings: _Findings) -> list[str]:
+def next_steps(name: str, target: Path, findings: DatasetDraft) -> list[str]:
+    """Return the commands to go on with, as lines."""
     smallest = min(min(size) for size in findings.measures.sizes)
     crop = max(32, min(512, smallest // 32 * 32))
     split = "full" if findings.measures.parts["unlabeled"] else "1/8"
@@ -167,7 +207,8 @@ def _next(name: str, target: Path, findings: _Findings) -> list[str]:
     return ["next", *(f"  {line}" for line in lines)]
 
 
-def _share(text: str) -> str | float:
+def share_or_name(text: str) -> str | float:
+    """Read a share of images, or the name of a list or folder."""
     try:
         return float(text)
     except ValueError:
@@ -194,7 +235,7 @@ def _parser() -> Parser:
     parser.add_argument("--mask-suffix", metavar="END", help="what masks' names end in; default: found")
     parser.add_argument(
         "--val",
-        type=_share,
+        type=share_or_name,
         metavar="SHARE|NAME",
         help="share of the labeled images to validate on, a list or a subfolder; default: val, valid or validation if "
         f"there is one, else {VAL_SHARE}",

@@ -132,7 +132,7 @@ def check_files(
     """Read all images of a split and the masks of its labeled, val and test ids; others' masks stay closed.
 
     A dataset that is not ``FileBacked`` draws its images; of it only labeled and validation images are looked
-    at. A class that no labeled image holds gives a warning. Test images leave the split as ``measurable`` says.
+    at. Test images leave the split as ``measurable`` says.
 
     Args:
         dataset: source of the images; its ``skip_bad`` chooses between refusing bad files and leaving them out.
@@ -323,10 +323,4 @@ def _report(
     info: DatasetInfo, split: Split, skipped: tuple[FileFault, ...], facts: Mapping[str, PictureFacts]
 ) -> CheckReport:
     counts = Counter(label for image_id in split.labeled for label in facts[image_id].counts or ())
-    absent = [name for label, name in enumerate(info.classes) if not counts[label]]
-    if absent and split.labeled:
-        logger.warning(
-            "no labeled image of split %s (family %s, id %s) holds class %s; it cannot be learned",
-            split.name, split.family, split.split_id, ", ".join(absent),
-        )  # fmt: skip
     return CheckReport(split, skipped, tuple(counts[label] for label in range(info.num_classes)), facts)

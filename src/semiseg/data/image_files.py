@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
+from semiseg.data.file_tree import files_below
 from semiseg.data.mask_format import MaskFormat
 from semiseg.data.mask_labels import MaskLabels
 from semiseg.data.mask_reader import MaskReader
@@ -54,20 +55,8 @@ def find_root(root: str | Path | None, name: str, tree: str, *, also: Sequence[s
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the images below a folder by their extensions, sorted; hidden files and folders are left out.
-
-    Linked folders are followed, except into one that they lie in. Empty where there is no such folder.
-    """
-    found: list[Path] = []
-    for base, folders, files in os.walk(folder, followlinks=True):
-        inside = {os.path.realpath(base), *map(str, Path(os.path.realpath(base)).parents)}
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and os.path.realpath(Path(base, name)) not in inside
-        ]
-        found += [Path(base, name) for name in files if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
+    """Return the images below a folder by their endings, as ``files_below`` finds them, sorted."""
+    return [path for path in files_below(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def images_by_stem(folder: Path, files: Iterable[Path] | None = None) -> dict[str, Path]:

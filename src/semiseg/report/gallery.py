@@ -14,9 +14,12 @@ from semiseg.errors import UserError
 from semiseg.report.records import RunRecord
 from semiseg.report.study import Cell, Study, panels
 from semiseg.tasks.samples import side_by_side, split_panels
+from semiseg.tasks.shown_size import panel_size
 
 PHOTO, TRUTH = "image", "truth"
 MAX_WIDTH, MAX_COLORS, QUALITY = 320, 256, 82
+MAX_PIXELS = 40_000_000
+"""Pixels of the largest picture that is read; earlier versions drew narrow strips without a limit."""
 
 
 @dataclass(frozen=True)
@@ -122,16 +125,35 @@ def _shown_runs(cells: Sequence[Cell]) -> dict[str, RunRecord]:
     }
 
 
+def opened(path: Path) -> Image.Image | None:
+    """Read a picture; ``None`` where there is none that can be read, or one of a size that semiseg does not draw."""
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB") if picture.width * picture.height <= MAX_PIXELS else None
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def small(picture: Image.Image, photo: bool) -> Image.Image:
+    """Return a picture at the size that pages show it, which is bounded in both directions."""
+    height, width = panel_size(picture.height, picture.width, (1, MAX_WIDTH))
+    if (width, height) == picture.size:
+        return picture
+    # Nearest for classes, since a mixed color would be a class that is not there.
+    return picture.resize((width, height), Image.Resampling.LANCZOS if photo else Image.Resampling.NEAREST)
+
+
 def _pictures(folder: Path) -> dict[str, dict[str, Image.Image]]:
     """Panels by file name; files that are no picture of samples are left out."""
     found = {}
     for path in sorted(folder.glob("*.png")):
-        try:
-            with Image.open(path) as picture:
-                panels = split_panels(picture.convert("RGB"))
-        except (OSError, ValueError):
+        if (picture := opened(path)) is None:
             continue
-        found[path.stem] = {name: _reduced(panel, name == PHOTO) for name, panel in panels.items()}
+        try:
+            panels = split_panels(picture)
+        except ValueError:
+            continue
+        found[path.stem] = {name: small(panel, name == PHOTO) for name, panel in panels.items()}
     return found
 
 
@@ -147,14 +169,6 @@ def _rows(pictures: Mapping[str, Mapping[str, Mapping[str, Image.Image]]]) -> li
             predictions = {method: each["prediction"] for method, each in found.items()}
             rows.append(GalleryRow(name.split("-", 1)[-1], shown | predictions))
     return rows
-
-
-def _reduced(picture: Image.Image, photo: bool) -> Image.Image:
-    if picture.width <= MAX_WIDTH:
-        return picture
-    size = MAX_WIDTH, max(round(picture.height * MAX_WIDTH / picture.width), 1)
-    # Nearest for classes, since a mixed color would be a class that is not there.
-    return picture.resize(size, Image.Resampling.LANCZOS if photo else Image.Resampling.NEAREST)
 
 
 def _legend(runs: Sequence[RunRecord]) -> dict[str, Color]:
