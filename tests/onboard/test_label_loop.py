@@ -17,6 +17,7 @@ from semiseg.data.folder import Folder
 from semiseg.splits.split import make_split
 
 NAMES = {2: ["soil", "weed 2"], 3: ["soil", "weed, wet", "#1 wheat"]}
+PHOTOS = ("east", "north", "south", "west")
 UNLABELED = 255
 SHAPE = (20, 24)
 
@@ -94,10 +95,10 @@ def labeled(settings: dict[str, Any], classes: int) -> None:
     info = Folder(**{**settings, "classes": names}).info
     sources = {}
     Path("photos").mkdir()
-    for number in range(4):
-        sources[f"n{number}"] = Path(f"photos/n{number}.png").absolute()
+    for number, name in enumerate(PHOTOS):
+        sources[name] = Path(f"photos/{name}.png").absolute()
         rng = np.random.default_rng(100 + number)
-        Image.fromarray(rng.integers(0, 256, (*SHAPE, 3), dtype=np.uint8)).save(sources[f"n{number}"])
+        Image.fromarray(rng.integers(0, 256, (*SHAPE, 3), dtype=np.uint8)).save(sources[name])
     folder = LabelFolder(Path("next"), sources, mask_coding({**settings, "classes": names}, info), link=False)
     folder.open(False, "origin")
     for number, name in enumerate(sources):
@@ -144,13 +145,13 @@ def test_corrected_masks_become_a_dataset(
     edited(editor, masks)
     if editor == "grey" and masks.stop:
         assert main(["init", "next"]) == 2
-        assert "n0.png" in capsys.readouterr().err
+        assert "east.png" in capsys.readouterr().err
         return
     assert main(["init", "next"]) == 0
     found = Folder(**config("next"))
     assert sorted(found.info.classes) == sorted(NAMES[classes])
-    for number in range(4):
-        same_up_to_names(found, f"n{number}", NAMES[classes], label_map(number, classes))
+    for number, name in enumerate(PHOTOS):
+        same_up_to_names(found, name, NAMES[classes], label_map(number, classes))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -165,7 +166,7 @@ def test_masks_can_be_put_beside_those_of_the_run(kind: str) -> None:
         found = Folder(**how)
         report = check_files(found, make_split(found, "full"))
         assert report.skipped == ()
-        for number in range(4):
-            mask = found.mask(f"n{number}")
+        for number, name in enumerate(PHOTOS):
+            mask = found.mask(name)
             np.testing.assert_array_equal(mask, label_map(number, classes))
     assert main(["init", "own", "--force"]) == 0

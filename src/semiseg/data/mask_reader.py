@@ -80,6 +80,7 @@ class MaskReader:
         """Number that white of a mask of one bit means; ``None`` where the settings do not say it."""
         if self.white is None and WHITE in (labels.numbers or {}):
             self.white = WHITE
+        self.names_transparent = labels.transparent is not None
         self._exif: Exif = exif
         self._transparent = labels.transparent
         self._table: _Table = (
@@ -91,6 +92,7 @@ class MaskReader:
 
         Raises:
             BadFileError: it cannot be read, has another format than the dataset, or values that are no class.
+            OutsideClassesError: in the last case.
         """
         pixels = read_pixels(path, self._exif)
         if self.format is not None and (reason := self._differs(pixels, self.format)):

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
+from semiseg.config.literals import literals
 from semiseg.contracts.dataset import IGNORE_INDEX
-from semiseg.data.folder_files import FolderFiles
+from semiseg.data.folder_files import FolderFiles, NameEnds
 from semiseg.data.mask_labels import is_transparent, parse_color, ranges
 from semiseg.data.palette import bit_color
 from semiseg.onboard.classes import Classes
@@ -24,7 +25,10 @@ SHOWN_VOID = 6
 ALIKE = 24
 """Difference in each channel below which two colors are alike."""
 
-UNUSED = ("image_suffix", "mask_suffix", "values", "palette", "void", "placeholder_names", "skip_bad")
+UNUSED = (
+    *("image_suffix", "mask_suffix", "image_prefix", "mask_prefix", "pairs", "leave_out"),
+    *("values", "palette", "void", "placeholder_names", "groups", "skip_bad"),
+)
 """Settings that are written only where they are not empty."""
 
 COMMENTS = {
@@ -32,7 +36,10 @@ COMMENTS = {
     "placeholder_names": "Equal placeholders in two datasets do not mean equal classes; without effect on other names.",
     "void": 'Numbers or colors that mean "not labeled".',
     "mask_format": "Format of all masks, as they were found; another one is refused.",
+    "leave_out": "Pictures among the images that are none; * stands for any text.",
+    "pairs": "Lists of images and their masks.",
     "val": "Validation images: a list or a subfolder of the images. Keep frames of one video together.",
+    "groups": "Pattern of the part of an id, or CSV file, that says which images belong together.",
     "skip_bad": "Leaves out unusable files.",
 }
 
@@ -44,13 +51,18 @@ def survey_report(
     masked = len(files.images.keys() & files.masks.keys())
     formats = Counter(path.suffix.lower().lstrip(".") for path in files.images.values())
     kinds = ", ".join(f"{count:,} {name}" for name, count in formats.most_common())
-    named = f"named *{layout.mask_suffix}.png" if layout.mask_suffix else "named as their images"
+    named = (
+        f"named {layout.mask_ends.name_of('*')}"
+        if layout.mask_ends != NameEnds()
+        else "named as their images"
+    )
+    place = f"listed in {', '.join(layout.pairs)}" if layout.pairs else f"in {layout.masks}, {named}"
     kind = "color-coded" if found.colored else "palette PNGs" if found.palette else "grey PNGs"
     values = "colors" if found.colored else "values"
     lines = [
         f"images   {len(files.images):,} in {layout.images}: {kinds}; {masked:,} have a mask",
         f"sizes    {_sizes(measures.sizes)}",
-        f"masks    {len(files.masks):,} in {layout.masks}, {named}; {kind}, {len(found.pixels)} {values}",
+        f"masks    {len(files.masks):,} {place}; {kind}, {len(found.pixels)} {values}",
         f"parts    {_parts(measures)}",
     ]
     if measures.skipped:
@@ -134,10 +146,7 @@ def folder_arguments(
     return {
         "name": name,
         "root": str(root),
-        "images": layout.images,
-        "masks": layout.masks,
-        "image_suffix": layout.image_suffix,
-        "mask_suffix": layout.mask_suffix,
+        **layout.settings(),
         "classes": list(classes.names),
         "placeholder_names": classes.made_up,
         "values": values,
@@ -202,5 +211,5 @@ def _class_lines(classes: Classes, measures: Measures) -> list[str]:
 
 def _plain(value: Any) -> str:
     """Write a value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
+    text = yaml.safe_dump(literals(value), default_flow_style=True, allow_unicode=True, width=1000)
     return text.removesuffix("...\n").strip()
