@@ -104,7 +104,7 @@ def _cell(key: Mapping[str, str], found: Averaged, names: ScoreNames, metric: st
         fraction=fractions.pop() if len(fractions) == 1 else None,
         # Papers give the primary score alone, so there is nothing to compare another one with.
         published=published(runs) if metric == names.primary.key else (),
-        notes=(*found.notes, *([other_starts] if len(starts) > 1 else []), *_absent(runs)),
+        notes=(*found.notes, *([other_starts] if len(starts) > 1 else []), *_absent(runs), *_limits(runs)),
     )
 
 
@@ -113,6 +113,11 @@ def _absent(runs: Sequence[RunRecord]) -> list[str]:
     parts = (("validation", ""), ("test", "_test"))
     found = (absent_remark(run.results, run.names, *part) for run in runs for part in parts)
     return list(dict.fromkeys(remark for remark in found if remark))
+
+
+def _limits(runs: Sequence[RunRecord]) -> list[str]:
+    """Say once what the checks before the training of runs warned of."""
+    return list(dict.fromkeys(warning for run in runs for warning in run.trust.get("warnings", ())))
 
 
 def _known(averages: Mapping[str, Average]) -> dict[str, Average]:
