@@ -1,5 +1,6 @@
 """Layouts that pair pictures of a folder by their names, whatever the pictures show."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,9 +162,9 @@ def _pair(
 def _pattern_pairs(files: Mapping[str, Path], given: KnownLayout) -> Iterator[tuple[str, str]]:
     """Folders of images and of masks that may belong together."""
     folders = _folders(files)
-    siblings = Counter(folder.parent for folder in folders)
+    siblings = Counter(folder.parent for folder in folders if folder.parts)
     # Many neighbors, such as one folder a video, are all alike, and their patterns stand for them.
-    few = [folder for folder in folders if siblings[folder.parent] <= MAX_SIBLINGS]
+    few = [folder for folder in folders if not folder.parts or siblings[folder.parent] <= MAX_SIBLINGS]
     near = sorted(few, key=lambda folder: (len(folder.parts), folder))[:MAX_FOLDERS]
     plain = [str(folder) for folder in near]
     starred = _starred(folders)[:MAX_FOLDERS]
@@ -177,14 +178,12 @@ def _pattern_pairs(files: Mapping[str, Path], given: KnownLayout) -> Iterator[tu
 
 
 def _folders(files: Iterable[str]) -> list[PurePosixPath]:
-    """Folders that hold pictures, and those in which several such folders lie; others say nothing of their own."""
+    """Folders with pictures in or below them, without those around the deepest that holds all of them."""
     holding = {PurePosixPath(file).parent for file in files}
-    below: dict[PurePosixPath, set[PurePosixPath]] = defaultdict(set)
-    for folder in holding:
-        for child, parent in zip((folder, *folder.parents), folder.parents, strict=False):
-            below[parent].add(child)
-    forks = {folder for folder, children in below.items() if len(children) > 1}
-    return sorted(holding | forks | {PurePosixPath(".")} if not holding else holding | forks)
+    top = PurePosixPath(os.path.commonpath(holding))
+    return sorted(
+        {folder for each in holding for folder in (each, *each.parents) if folder.is_relative_to(top)}
+    )
 
 
 def _starred(folders: Sequence[PurePosixPath]) -> list[str]:

@@ -43,9 +43,12 @@ IMAGE_LESSER = (
 
 ASIDE = _words(
     "run runs experiment experiments old backup backups bak tmp temp copy aug augs augmented augmentation "
-    "augmentations pred preds prediction predictions output outputs result results debug thumb thumbs thumbnail thumbnails"
+    "augmentations pred preds prediction predictions output outputs result results debug thumb thumbs thumbnail "
+    "thumbnails"
 )
 """Words of folders in which even well named images and masks are not what was meant."""
+
+KNOWN_WORDS = MASK_WORDS | IMAGE_WORDS | MASK_LESSER | IMAGE_LESSER
 
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 

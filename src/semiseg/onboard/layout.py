@@ -44,9 +44,10 @@ class Layout:
 
     def settings(self) -> dict[str, Any]:
         """The layout as arguments of ``Folder``; lists as plain lists."""
-        return {
+        values = {
             key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
         }
+        return {key: value for key, value in values.items() if key != "masks" or not self.pairs}
 
     def find(self, base: Path) -> FolderFiles:
         """Search the files; raises ``UserError`` as ``find_files`` does."""

@@ -146,7 +146,7 @@ def drawn_images(pairs: Mapping[Path, Path]) -> bool:
     """Whether the images of pairs look like masks themselves, and the masks no more than they do."""
     seen = [(look_at(image), look_at(mask)) for image, mask in sampled(pairs)]
     votes = [
-        image.drawn or (mask is not None and image.colors <= mask.colors)
+        image.drawn or (mask is not None and image.colors <= mask.colors <= MANY_COLORS)
         for image, mask in seen
         if image is not None
     ]

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from semiseg.data.folder_files import NameEnds, pictures_in
 from semiseg.name_keys import name_key
+from semiseg.onboard.folder_words import KNOWN_WORDS, words_in
 from semiseg.splits.lists import spread
 
 MAX_ENDS = 12
@@ -50,8 +51,10 @@ class PictureNames:
         names = list(self.named(pattern))
         some = spread(names, min(COUNTED_NAMES, len(names)))
         counts: Counter[NameEnds] = Counter(ends for name in some for ends in _possible_ends(name))
-        least = max(1, USUAL * len(some))
-        usual = [each for each in counts.most_common() if each[1] >= least]
+        least = max(2, USUAL * len(some))
+        usual = [
+            (ends, count) for ends, count in counts.most_common() if count >= least or _says_something(ends)
+        ]
         kinds: dict[tuple[bool, bool], list[NameEnds]] = defaultdict(list)
         for ends, _ in usual:
             kinds[bool(ends.prefix), bool(ends.suffix)].append(ends)
@@ -68,6 +71,12 @@ class PictureNames:
                 if image_id is not None:
                     found[name_key(image_id)].append((each, name))
         return found
+
+
+def _says_something(ends: NameEnds) -> bool:
+    """Whether an ending such as _mask or a beginning such as img_ is known, so that a single file may have it."""
+    texts = [text for text in (ends.prefix, ends.suffix) if text]
+    return all(re.fullmatch("[^0-9]+", text) and words_in(text) <= KNOWN_WORDS for text in texts)
 
 
 def _possible_ends(name: str) -> Iterator[NameEnds]:
