@@ -226,7 +226,7 @@ def _limits(dataset: Folder, report: CheckReport) -> list[str]:
         trust = weigh(dataset, report)
     except UserError as error:
         return [f"no run would start: {error}"]
-    return [*trust.warnings, *trust.notes]
+    return [*trust.warnings, *trust.unmeasured, *trust.notes]
 
 
 def _groups(given: str | None, root: Path) -> str | None:
