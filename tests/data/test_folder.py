@@ -148,7 +148,10 @@ def test_palette_is_distinct_or_given(tree):
         ({"values": [0, 1, "#00ff00"]}, "mix numbers and colors"),
         ({"void": ["#00ff00"]}, "mix numbers and colors"),
         ({"values": ["#000", "#00ff00", "#0000ff"]}, "'#000' is no color; expected .* '#00ff80', in quotes"),
-        ({"mask_suffix": "_x"}, r"needs a_x\.png there, but it holds 10 png, for example a\.png.*a\.png are nearest.*mask_suffix"),
+        (
+            {"mask_suffix": "_x"},
+            r"needs a_x\.png there, but it holds 10 png, for example a\.png.*a\.png are nearest.*mask_suffix",
+        ),
     ],
 )
 def test_faulty_settings_are_refused(tree, arguments, message):

@@ -9,12 +9,14 @@ from typing import Any
 
 from semiseg.cli.arguments import Parser
 from semiseg.config.searchpath import conf_dir, is_shipped
-from semiseg.data.file_faults import BadFilesError
+from semiseg.data.file_faults import BadFilesError, CheckReport, check_files
 from semiseg.data.folder import Folder
 from semiseg.data.folder_files import FolderFiles
 from semiseg.data.mask_labels import Value, parse_color
+from semiseg.data.trust import weigh
 from semiseg.errors import UserError
 from semiseg.files import require_writable, write_text, writes
+from semiseg.onboard.apart import drawn_apart
 from semiseg.onboard.classes import Classes, decide
 from semiseg.onboard.describe import config_yaml, folder_arguments, survey_report
 from semiseg.onboard.layout import KnownLayout, Layout
@@ -27,6 +29,7 @@ from semiseg.onboard.survey import Survey, survey
 from semiseg.onboard.tool_files import tool_lines
 from semiseg.output import collected_messages
 from semiseg.progress_bar import progress
+from semiseg.splits.split import make_split
 
 DESCRIPTION = """\
 Look at a folder of images, of which some have masks: find the layout, the classes in the masks (numbers or colors),
@@ -100,6 +103,7 @@ def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace)
     classes = _classes(found, root, options)
     parts = find_parts(root, files, options.val, own_list, options.force)
     values = folder_arguments(name, root, layout, classes, parts, options.skip_bad)
+    values["groups"] = _groups(options.groups, root)
     findings, lines = measured(values, layout, files, found, classes, parts)
     aside = left_aside(root, found_layout.files, files, _lists_read(root, layout, values, options))
     print("\n".join([str(root), *([aside] if aside else []), "", *lines]))
@@ -164,16 +168,21 @@ def measured(
         BadFilesError: unusable files, unless they are left out.
         UserError: no usable labeled or validation image.
     """
-    dataset = Folder(**values)
     with collected_messages() as warnings, progress("files", len(files.ids)) as tick:
-        measures = measure(dataset, lambda done, total: tick())
-    notes = [*classes.notes, *parts.notes, *_unmeasured(classes, measures), *warnings]
+        dataset = Folder(**values)
+        report = check_files(dataset, make_split(dataset, "full"), lambda done, total: tick())
+    drawn = dataset.ids("val") if parts.listed else ()
+    if parts.listed:
+        report, joined = drawn_apart(dataset, report, float(parts.val))
+        warnings += joined
+        drawn = report.split.val if joined else drawn
+    measures = measure(dataset.info, report)
+    notes = [*classes.notes, *parts.notes, *warnings, *_limits(dataset, report)]
     lines = [
         *survey_report(layout, files, found, classes, measures),
         "",
         *(f"note     {note}" for note in notes),
     ]
-    drawn = dataset.ids("val") if parts.listed else ()
     if parts.listed:
         values["val"] = str(parts.listed.absolute())
     return DatasetDraft(config_yaml(values, classes, measures), drawn, classes.made_up, measures), lines
@@ -205,10 +214,20 @@ def _classes(found: Survey, root: Path, options: argparse.Namespace) -> Classes:
         raise
 
 
-def _unmeasured(classes: Classes, measures: Measures) -> list[str]:
-    pairs = zip(classes.names, measures.images["val"], strict=False)
-    unseen = [name for name, count in pairs if not count]
-    return [f"no validation image holds {', '.join(unseen)}: no IoU is measured there"] if unseen else []
+def _limits(dataset: Folder, report: CheckReport) -> list[str]:
+    """What limits a result on the dataset, or the reason why a run would be refused."""
+    try:
+        trust = weigh(dataset, report)
+    except UserError as error:
+        return [f"no run would start: {error}"]
+    return [*trust.warnings, *trust.notes]
+
+
+def _groups(given: str | None, root: Path) -> str | None:
+    """The setting ``dataset.groups``: a table of the working directory by its absolute path, all else as given."""
+    if given is None or (root / given).is_file() or not Path(given).is_file():
+        return given
+    return str(Path(given).resolve())
 
 
 def dataset_name(given: str | None, root: Path) -> str:
@@ -292,6 +311,12 @@ def _parser() -> Parser:
         metavar="SHARE|NAME",
         help="share of the labeled images to validate on, a list or a subfolder; default: val, valid or validation if "
         f"there is one, else {VAL_SHARE}",
+    )
+    parser.add_argument(
+        "--groups",
+        metavar="PATTERN|FILE",
+        help="keep the images of a patient, video, tile set or building on one side: pattern with parentheses around "
+        "its name in an id, such as '^(p[0-9]+)_', or CSV file with an id and its group a line",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out unusable files")
     parser.add_argument("--force", action="store_true", help="replace what was written before")

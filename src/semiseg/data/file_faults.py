@@ -157,6 +157,11 @@ def measurable(dataset: SegDataset, split: Split) -> Split:
     return split if len(test) == len(split.test) else replace(split, test=test)
 
 
+def for_split(info: DatasetInfo, report: CheckReport, split: Split) -> CheckReport:
+    """Return a check with the same images in other parts."""
+    return _report(info, split, report.skipped, report.facts)
+
+
 def without_images(split: Split, ids: set[str]) -> Split:
     """Return a split without some ids.
 

@@ -83,9 +83,7 @@ def choose_classes(
 
 def _colors(content: LabelSet, names: Sequence[str]) -> tuple[Color, ...] | None:
     """Colors of the files, where every class has one of its own; black is free for a new background."""
-    colors = [
-        content.colors.get(name, (0, 0, 0) if name not in content.classes else None) for name in names
-    ]
+    colors = [content.colors.get(name, (0, 0, 0) if name not in content.classes else None) for name in names]
     known = [color for color in colors if color is not None]
     return tuple(known) if len(set(known)) == len(names) else None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from semiseg.config.literals import literal
+from semiseg.config.literals import literals
 from semiseg.data.folder_files import FolderFiles, NameEnds
 from semiseg.data.mask_labels import parse_color
 from semiseg.data.palette import bit_color
@@ -24,7 +24,7 @@ ALIKE = 24
 
 UNUSED = (
     *("image_suffix", "mask_suffix", "image_prefix", "mask_prefix", "pairs", "leave_out"),
-    *("values", "palette", "void", "skip_bad"),
+    *("values", "palette", "void", "groups", "skip_bad"),
 )
 """Settings that are written only where they are not empty."""
 
@@ -34,6 +34,7 @@ COMMENTS = {
     "leave_out": "Pictures among the images that are none; * stands for any text.",
     "pairs": "Lists of images and their masks.",
     "val": "Validation images: a list or a subfolder of the images. Keep frames of one video together.",
+    "groups": "Pattern of the part of an id, or CSV file, that says which images belong together.",
     "skip_bad": "Leaves out unusable files.",
 }
 
@@ -184,5 +185,5 @@ def _class_lines(classes: Classes, measures: Measures) -> list[str]:
 
 def _plain(value: Any) -> str:
     """Write a value as YAML on one line."""
-    text = yaml.safe_dump(literal(value), default_flow_style=True, allow_unicode=True, width=1000)
+    text = yaml.safe_dump(literals(value), default_flow_style=True, allow_unicode=True, width=1000)
     return text.removesuffix("...\n").strip()

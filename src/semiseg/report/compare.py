@@ -285,7 +285,7 @@ def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _environment(run: RunRecord) -> dict[str, Any]:
-    known = {key: value for key, value in run.env.items() if key not in ("git", "command")}
+    known = {key: value for key, value in run.env.items() if key not in ("git", "command", "directory")}
     git = run.env.get("git") or {}
     diff = git.get("diff")
     # A hash shows whether two states of the code differ, without printing them.
