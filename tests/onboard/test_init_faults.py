@@ -131,7 +131,7 @@ def test_masks_that_are_smoothed_or_lossy(here, capsys):
     init(drawn, "--void", thin, "--force")
     assert re.search("class_1 +200", capsys.readouterr().out)
     lossy = fields(here / "lossy", masks="masks/{}.jpg")
-    assert "not a PNG; a mask has to be stored without loss" in refused(capsys, lossy)
+    assert "JPEG; a mask has to be stored without loss" in refused(capsys, lossy)
 
 
 def test_as_a_process(here):
