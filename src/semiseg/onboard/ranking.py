@@ -108,19 +108,12 @@ def _uncrossed(ordered: Sequence[Ranked]) -> list[Ranked]:
     kept: list[Ranked] = []
     for each in ordered:
         pairs = each.candidate.pairs
-        owners = [
-            (
-                other,
-                pairs.keys() <= other.candidate.pairs.keys(),
-                set(pairs.values()) <= set(other.candidate.pairs.values()),
-            )
-            for other in kept
-        ]
-        nearer = [owner for owner in owners if owner[0].nearness > each.nearness]
-        crossed = any(image and mask for _, image, mask in owners) or (
-            any(image for _, image, _ in nearer) and any(mask for _, _, mask in nearer)
+        of_images = [other for other in kept if pairs.keys() <= other.candidate.pairs.keys()]
+        of_masks = [other for other in kept if set(pairs.values()) <= set(other.candidate.pairs.values())]
+        both_nearer = all(
+            any(other.nearness > each.nearness for other in owners) for owners in (of_images, of_masks)
         )
-        if not crossed:
+        if not both_nearer and not any(other in of_masks for other in of_images):
             kept.append(each)
     return kept
 
