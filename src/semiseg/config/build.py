@@ -174,7 +174,8 @@ def _built(cfg: Config, key: str, **arguments: Any) -> Any:
         # The option has a name in any case; a constructor that does not take it would refuse.
         if not accepts(locate(node["_target_"]), "name"):
             node.pop("name", None)
-        return instantiate(literals(node), _convert_="all", **arguments)
+        # Hydra resolves texts twice: as a whole, and where it reads each of them.
+        return instantiate(literals(literals(node)), _convert_="all", **arguments)
     except BadTarget as error:
         raise UserError(f"{key}._target_={node['_target_']}: {error.reason}") from error
     except InstantiationException as error:
