@@ -43,7 +43,7 @@ HOMES = {
     "omegaconf": ("semiseg.config", "semiseg.sweep", "hydra_plugins"),
     "albumentations": ("semiseg.data.augment",),
     "wandb": ("semiseg.track.wandb_run", "semiseg.track.wandb_tracker", "semiseg.report.upload"),
-    "matplotlib": ("semiseg.report", "semiseg.apply.confusion"),
+    "matplotlib": ("semiseg.report", "semiseg.apply.confusion", "semiseg.apply.reliability"),
     "torch.distributed": ("semiseg.distributed",),
     "argparse": ("semiseg.cli",),
 }

@@ -34,14 +34,14 @@ def test_two_equal_matches_are_refused() -> None:
 
 
 def test_pairs_are_one_to_one() -> None:
-    assert pair_names(["a", "B", KAEFER, "z"], ["A", "B", "b", DECOMPOSED], "mask", "image") == {
+    known = {name: name for name in ("A", "B", "b", DECOMPOSED)} | {"c.jpg": "c"}
+    assert pair_names(["a", "B", KAEFER, "C.jpg", "z"], known, "mask", "image") == {
         "a": "A",
         "B": "B",
         KAEFER: DECOMPOSED,
+        "C.jpg": "c",
     }
-    with pytest.raises(
-        UserError, match="the masks x1 and X1 belong to one image, x1: they differ in case alone"
-    ):
-        pair_names(["x1", "X1"], ["x1"], "mask", "image")
+    with pytest.raises(UserError, match="the masks x1 and X1 both belong to the image x1"):
+        pair_names(["x1", "X1"], {"x1": "x1"}, "mask", "image")
     with pytest.raises(UserError, match="the mask Ab may belong to the images AB and ab"):
-        pair_names(["Ab"], ["AB", "ab"], "mask", "image")
+        pair_names(["Ab"], {"AB": "AB", "ab": "ab"}, "mask", "image")

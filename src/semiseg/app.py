@@ -12,13 +12,12 @@ from typing import Any
 
 import torch
 
-from semiseg.assembly import open_data, open_session
+from semiseg.assembly import OpenedData, open_data, open_session
 from semiseg.config import build
 from semiseg.config.compose import Composed, as_yaml, render_run_yaml
 from semiseg.config.stored import plain
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.contracts.tracking import Tracker
-from semiseg.data.file_faults import CheckReport
 from semiseg.engine.failures import explained
 from semiseg.engine.lab import RunLab
 from semiseg.engine.plan import PlannedStep, make_plan, render_plan
@@ -28,6 +27,7 @@ from semiseg.engine.step import reset_peak_memory
 from semiseg.errors import Interrupted, UserError
 from semiseg.files import finite
 from semiseg.runs.directory import RunDir, environment
+from semiseg.settings import EvaluatorSettings
 from semiseg.summary import keep_reported, summarize
 from semiseg.tasks.segmentation import Segmentation
 from semiseg.track.console import ConsoleTracker, render_summary
@@ -67,8 +67,9 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
         if not plan_only:
             stack.enter_context(place.lock())
             stack.enter_context(_log_file(place.log))
-        dataset, report = open_data(cfg, stop, filled=not plan_only)
-        session, networks = open_session(cfg, Segmentation(), place, dataset, report.split, stop)
+        data = open_data(cfg, stop, filled=not plan_only)
+        task = Segmentation(build.settings(EvaluatorSettings, cfg.evaluator))
+        session, networks = open_session(cfg, task, place, data.dataset, data.report.split, stop)
         stack.callback(session.output.tracker.close, "planned")
         if plan_only:
             print(render_plan(_planned(cfg, session, networks)))
@@ -84,7 +85,7 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
         place.begin(*yamls, overrides, environment(), [asdict(step) for step in plan])
         # Trackers only now: a run that is merely planned, or refused so far, must leave no record.
         session = replace(session, output=_kept(place, cfg, session))
-        return _guarded(place, cfg, session, networks, report)
+        return _guarded(place, cfg, session, networks, data)
 
 
 def time_limit(text: str | None) -> float | None:
@@ -104,9 +105,7 @@ def _planned(cfg: Composed, session: Session, networks: Networks) -> list[Planne
         return make_plan(build.method(cfg), session, networks)
 
 
-def _guarded(
-    place: RunDir, cfg: Composed, session: Session, networks: Networks, report: CheckReport
-) -> float:
+def _guarded(place: RunDir, cfg: Composed, session: Session, networks: Networks, data: OpenedData) -> float:
     """Run the recipe; leave a status file and closed trackers, however it ends."""
     earlier = place.status
     position: dict[str, Any] = {"step": earlier.get("step"), "iteration": earlier.get("iteration", 0)}
@@ -119,7 +118,7 @@ def _guarded(
     try:
         with explained(place.path):
             place.write_status("running", **position)
-            summary = _recipe(place, cfg, RunLab(session, networks, status), report)
+            summary = _recipe(place, cfg, RunLab(session, networks, status), data)
         state = "done"
         print(render_summary(summary, place.path), flush=True)
         return _score(summary)
@@ -138,7 +137,7 @@ def _guarded(
             print(f"semiseg: the end of the run could not be recorded: {fault}", file=sys.stderr)
 
 
-def _recipe(place: RunDir, cfg: Composed, lab: RunLab, report: CheckReport) -> dict[str, Any]:
+def _recipe(place: RunDir, cfg: Composed, lab: RunLab, data: OpenedData) -> dict[str, Any]:
     """Train, summarize and store; return the summary as a later process reads it."""
     session = lab.session
     reset_peak_memory(session.compute.device)
@@ -146,7 +145,8 @@ def _recipe(place: RunDir, cfg: Composed, lab: RunLab, report: CheckReport) -> d
     network = build.method(cfg).run(lab)
     with lab.report():
         summary: dict[str, Any] = finite(summarize(plain(cfg), lab, network, time.perf_counter() - began))
-        summary["skipped_files"] = [asdict(fault) for fault in report.skipped]
+        summary["skipped_files"] = [asdict(fault) for fault in data.report.skipped]
+        summary["trust"] = data.trust.as_dict()
         keep_reported(lab, network, summary)
         place.write_summary(summary)
         session.output.tracker.summary(summary)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,22 +14,40 @@ from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.contracts.task import Task
 from semiseg.data.file_faults import CheckReport, check_files
 from semiseg.data.store import stored
+from semiseg.data.trust import Trust, weigh
 from semiseg.engine.session import Compute, Data, Networks, Output, Session, Training
 from semiseg.engine.signals import StopRequest
+from semiseg.errors import UserError
 from semiseg.runs.differences import CurrentRun
 from semiseg.runs.directory import RunDir, fingerprint
 from semiseg.runs.reuse import find_fit, find_initial
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 from semiseg.splits.published_lists import unlike_published
 from semiseg.tasks.evaluate import quality_ids
+from semiseg.tasks.metrics import foreground_labels
 from semiseg.tasks.samples import sample_ids
 from semiseg.track.jsonl import JsonlTracker
 
 log = logging.getLogger(__name__)
 
 
-def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple[SegDataset, CheckReport]:
-    """Build the dataset and its split, and decode the files that its store lacks.
+@dataclass(frozen=True)
+class OpenedData:
+    """Checked data of a run.
+
+    Args:
+        dataset: images and masks.
+        report: result of the check of the files, with the split to train with.
+        trust: what limits the meaning of a result on them.
+    """
+
+    dataset: SegDataset
+    report: CheckReport
+    trust: Trust
+
+
+def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> OpenedData:
+    """Build the dataset and its split, decode the files that its store lacks, and log what limits a result.
 
     Args:
         cfg: config of the run.
@@ -36,18 +55,29 @@ def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> tuple
         filled: whether the store is filled first; ``False`` reads images that it lacks from their files.
 
     Raises:
-        UserError: a leak; bad files, all of which it names; or a store without room.
+        UserError: a leak; bad files, all of which it names; nothing to learn or to measure; warnings where
+            ``strict`` is set; no such class of ``evaluator.foreground``; or a store without room.
         Interrupted: a stop was requested.
     """
     dataset = build.dataset(cfg)
+    # Before minutes of decoding, and not at the first evaluation.
+    foreground_labels(build.settings(EvaluatorSettings, cfg.evaluator), dataset.info)
     split = build.split(cfg, dataset)
     name = split.family, split.name, split.split_id
     if unlike := unlike_published(dataset.info.name, name, split.labeled):
         log.warning("split_family=%s split=%s split_id=%s is %s.", *name, unlike)
-    dataset = stored(dataset, split, stop.check, filled=filled)
-    report = check_files(dataset, split, lambda done, total: stop.check())
+    read = stored(dataset, split, stop.check, filled=filled)
+    report = check_files(read, split, lambda done, total: stop.check())
     stop.check()
-    return dataset, report
+    trust = weigh(dataset, report)
+    if cfg.strict and trust.warnings:
+        listed = "\n  ".join(trust.warnings)
+        raise UserError(f"not trained, because the check warns and strict=true:\n  {listed}")
+    for warning in trust.warnings:
+        log.warning("Warning: %s.", warning)
+    for note in trust.notes:
+        log.info("Note: %s.", note)
+    return OpenedData(read, report, trust)
 
 
 def open_session(

@@ -2,10 +2,12 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from semiseg.errors import UserError
+
+SHOWN_FAULTS = 10
 
 
 def composed(name: str) -> str:
@@ -86,34 +88,32 @@ def _difference(names: Sequence[str]) -> str:
     return "they differ only in the Unicode form" if same else "they differ in case alone"
 
 
-def pair_names(wanted: Iterable[str], known: Iterable[str], what: str, whose: str) -> dict[str, str]:
+def pair_names(wanted: Iterable[str], known: Mapping[str, str], what: str, whose: str) -> dict[str, str]:
     """Match names one to one, such as those of masks with those of images.
 
     Args:
         wanted: names to match.
-        known: names that they may mean.
+        known: ids by the names that they may be called by.
         what: noun for a wanted name, for the message.
-        whose: noun for a known name, for the message.
+        whose: noun for an id, for the message.
 
     Returns:
-        The known name of each wanted one that has one.
+        The id of each wanted name that has one.
 
     Raises:
-        UserError: a name matches several equally well, or several match the same.
+        UserError: a name matches several ids equally well, or several names match the same id.
     """
     index = NameIndex(known)
-    taken: dict[str, str] = {}
+    owners: dict[str, str] = {}
     faults = []
     for name in wanted:
-        found = index.matches(name)
-        if len(found) > 1:
+        ids = list(dict.fromkeys(known[match] for match in index.matches(name)))
+        if len(ids) > 1:
             faults.append(
-                f"the {what} {name} may belong to the {whose}s {' and '.join(found)}: {_difference(found)}"
+                f"the {what} {name} may belong to the {whose}s {' and '.join(ids)}: {_difference(ids)}"
             )
-        elif found and (other := taken.setdefault(found[0], name)) != name:
-            faults.append(
-                f"the {what}s {other} and {name} belong to one {whose}, {found[0]}: {_difference((other, name))}"
-            )
+        elif ids and (other := owners.setdefault(ids[0], name)) != name:
+            faults.append(f"the {what}s {other} and {name} both belong to the {whose} {ids[0]}")
     if faults:
-        raise UserError("\n".join([*faults[:10], "Rename or remove one of each."]))
-    return {name: match for match, name in taken.items()}
+        raise UserError("\n".join([*faults[:SHOWN_FAULTS], "Rename or remove one of each."]))
+    return {name: found for found, name in owners.items()}

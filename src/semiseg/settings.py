@@ -3,7 +3,7 @@
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from semiseg.declare import Ge, Gt, Len, Mark, record
+from semiseg.declare import Ge, Gt, Len, Lt, Mark, record
 
 DEFAULT_ITERATIONS = 1000
 """Length of every fit where neither ``trainer.iterations`` nor ``trainer.epochs`` is given."""
@@ -13,6 +13,25 @@ MISSING = "???"
 
 Count = Annotated[int, Ge(1)]
 WithoutEffect = Mark("nothing")
+
+PrimaryScore = Literal[
+    "miou",
+    "mdice",
+    "mprecision",
+    "mrecall",
+    "accuracy",
+    "fwiou",
+    "mboundary_iou",
+    "foreground_iou",
+    "foreground_dice",
+    "foreground_precision",
+    "foreground_recall",
+    "foreground_boundary_iou",
+]
+"""Scores that networks may be selected and compared by; ``semiseg.contracts.score_names`` names them."""
+
+OptionalMetric = Literal["boundary_iou", "calibration"]
+"""Measurements that take time of their own, so that an evaluation makes them on request."""
 
 
 @record
@@ -98,8 +117,23 @@ class EvaluatorSettings:
     """Size or divisor of the padding in pixels."""
     pad_value: Literal["zero", "reflect"] = "zero"
     """Content of the padding: "zero" (black, before normalization, as DMT pads) or "reflect"."""
-    absent: Literal["skip", "zero"] = "skip"
-    """Whether classes in neither prediction nor truth are left out of the mean ("skip") or count 0."""
+    absent: Literal["true_only", "skip", "zero"] = "true_only"
+    """Classes that the means leave out: all without a pixel in the masks, predicted or not ("true_only"); those in
+    neither masks nor predictions, so that one predicted by mistake counts 0 ("skip"); or none, so that they count 0
+    ("zero")."""
+    primary: PrimaryScore = "miou"
+    """Score that networks are selected and runs compared by; ``mboundary_iou`` needs ``boundary_iou`` in ``metrics``,
+    ``foreground_iou`` and its like need ``foreground``."""
+    metrics: Annotated[
+        list[OptionalMetric], Mark(expected="a list of boundary_iou, calibration, both or neither")
+    ] = field(default_factory=list)
+    """Further measurements: "boundary_iou" for contours and thin objects, "calibration" for the confidence."""
+    foreground: Annotated[list[str], Mark(expected="a list of class names")] = field(default_factory=list)
+    """Classes whose means are reported too, as foreground IoU, Dice, precision and recall; empty for none."""
+    boundary_ratio: Annotated[float, Gt(0), Lt(1)] = 0.02
+    """Width of the contours of the boundary IoU as a share of the diagonal of the image."""
+    calibration_bins: Count = 15
+    """Bins of confidence, equally wide, of the expected calibration error."""
     decimals: Count | None = None
     """Digits that mIoU, a share, is rounded to before it is compared and logged (CAC: 3); ``null`` keeps all."""
     batch_size: Annotated[Count, Mark("machine")] = 8
@@ -149,6 +183,9 @@ class RunSettings:
     """Directory of the run; ``null`` makes ``runs/NAME/TIME``."""
     sweep_dir: Annotated[str | None, Mark("nothing", "identity")] = None
     """Folder of the jobs of ``-m``; ``null`` makes ``runs/sweeps/TIME``."""
+    strict: Annotated[bool, WithoutEffect] = False
+    """Refuse to train where the check before training warns: of classes without validation pixels, of copies of
+    validation or test images among those that are trained on, of shared groups."""
     keep_pseudo_labels: Annotated[bool, WithoutEffect] = False
     """Keep the files of pseudo-labels after their last use."""
     init_from: Annotated[str | None, Mark("nothing", "run")] = None

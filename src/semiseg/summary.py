@@ -67,17 +67,10 @@ def _scores(session: Session, reported: Stored, best: Stored, last: Stored, test
         names.primary.last: names.value(last),
         "best_iteration": best and best["iteration"],
     }
+    told = names.summarized(reported, classes)
     if test is not None:
-        found |= {
-            names.primary.test: names.value(test),
-            names.by_class.test: names.of_classes(test, classes),
-        }
-    return {
-        **found,
-        names.by_class.key: names.of_classes(reported, classes),
-        **{each.key: reported and reported[each.key] for each in names.secondary},
-        **names.as_dict(),
-    }
+        found |= {f"{key}_test": value for key, value in names.summarized(test, classes).items()}
+    return {**found, **told, **names.as_dict()}
 
 
 def _beginnings(lab: RunLab) -> dict[str, Any]:

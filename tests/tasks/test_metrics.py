@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from semiseg.tasks.metrics import ConfusionMatrix, Metrics
+from semiseg.tasks.metrics import ConfusionMatrix
 
 
 def brute_force(prediction, target, classes, absent, ignore):
@@ -99,12 +99,24 @@ def test_shapes_must_agree():
 
 
 def test_plain_values():
-    metrics = Metrics(0.5, [1.0, None], 0.5, [[1, 0], [0, 0]], 1.0)
-    assert metrics.as_dict() == {
-        "miou": 0.5,
-        "iou": [1.0, None],
-        "accuracy": 0.5,
-        "confusion": [[1, 0], [0, 0]],
+    matrix = ConfusionMatrix(2, absent="true_only")
+    matrix.update(torch.tensor([0, 0, 1]), torch.tensor([0, 0, 0]))
+    assert matrix.compute().as_dict() == {
+        "miou": 2 / 3,
+        "mdice": 4 / 5,
+        "mprecision": 1.0,
+        "mrecall": 2 / 3,
+        "accuracy": 2 / 3,
+        "fwiou": 2 / 3,
+        "iou": [2 / 3, None],
+        "dice": [4 / 5, None],
+        "class_precision": [1.0, 0.0],
+        "class_recall": [2 / 3, None],
+        "true_pixels": [3, 0],
+        "predicted_pixels": [2, 1],
+        "counted_classes": [0],
+        "absent_classes": [1],
+        "confusion": [[2, 1], [0, 0]],
         "coverage": 1.0,
     }
-    assert metrics.by_class(["sky", "road"]) == {"sky": 1.0, "road": None}
+    assert matrix.compute().by_class(["sky", "road"]) == {"sky": 2 / 3, "road": None}

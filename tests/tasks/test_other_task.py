@@ -36,7 +36,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     with pytest.MonkeyPatch.context() as patch, printed.open("w") as screen:
         patch.chdir(HERE)
         patch.syspath_prepend(HERE)
-        patch.setattr("semiseg.app.Segmentation", importlib.import_module("image_task").ImageClasses)
+        task = importlib.import_module("image_task").ImageClasses()
+        patch.setattr("semiseg.app.Segmentation", lambda settings: task)
         patch.setattr("sys.stdout", screen)
         assert main(["train", f"run_dir={run}", *OVERRIDES]) == 0
     return run, printed.read_text()

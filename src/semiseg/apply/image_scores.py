@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,32 +12,43 @@ from PIL import Image
 from torch import Tensor
 
 from semiseg.contracts.dataset import Array, DatasetInfo
+from semiseg.contracts.score_names import MetricName
 from semiseg.contracts.tracking import Sample
 from semiseg.files import write_csv
 from semiseg.pictures import gray, legend, save
-from semiseg.tasks.metrics import ConfusionMatrix
+from semiseg.settings import EvaluatorSettings, OptionalMetric
+from semiseg.tasks.evaluate import Measurement
 from semiseg.tasks.samples import colorize, side_by_side
 
 WRONG = (213, 94, 0)
+PER_IMAGE = "skip"
+"""Rule for absent classes of one image: a class in neither its mask nor its prediction is left out."""
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """Score of one predicted image.
+    """Scores of one predicted image.
 
     Args:
         id: id of the image.
-        miou: mean IoU over the classes in truth or prediction, 0-1; NaN where no pixel counts.
-        accuracy: share of the counted pixels that are predicted right.
-        pixels: number of pixels that count.
+        score: score that networks are selected by, over the classes in truth or prediction; NaN without any.
+        totals: scores of all classes together by key, NaN where nothing was counted.
         iou: IoU of each class; ``None`` for one in neither truth nor prediction.
+        true_pixels: pixels of each true class.
+        predicted_pixels: pixels of each predicted class, among those that have a true class.
     """
 
     id: str
-    miou: float
-    accuracy: float
-    pixels: int
+    score: float
+    totals: Mapping[str, float]
     iou: list[float | None]
+    true_pixels: list[int]
+    predicted_pixels: list[int]
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels that count."""
+        return sum(self.true_pixels)
 
 
 class ImageScores:
@@ -44,45 +56,68 @@ class ImageScores:
 
     Args:
         ids: ids of the images, in the order of the evaluation.
-        info: the classes.
+        info: classes of the dataset.
+        settings: settings that choose the score.
         done: function called after each image.
     """
 
-    def __init__(self, ids: Sequence[str], info: DatasetInfo, done: Callable[[], None]) -> None:
+    def __init__(
+        self, ids: Sequence[str], info: DatasetInfo, settings: EvaluatorSettings, done: Callable[[], None]
+    ) -> None:
         self._ids = iter(ids)
         self._info = info
+        # An image is ranked by its labels, and has too few pixels for a calibration.
+        kept: list[OptionalMetric] = [metric for metric in settings.metrics if metric != "calibration"]
+        self._settings = replace(settings, metrics=kept, decimals=None)
         self._done = done
         self._scores: list[ImageScore] = []
 
     def __call__(self, labels: Tensor, truth: Tensor) -> None:
         """Score a batch of labels and truth, ``(N, H, W)`` each."""
-        for own_labels, own_truth in zip(labels, truth, strict=True):
-            matrix = ConfusionMatrix(
-                self._info.num_classes, ignore_index=self._info.ignore_index, device=labels.device
+        for own_labels, own_truth in zip(labels[:, None], truth[:, None], strict=True):
+            measurement = Measurement(self._info, self._settings, labels.device, PER_IMAGE)
+            measurement.update(own_labels, own_truth)
+            found = measurement.compute()
+            predicted = [sum(column) for column in zip(*found.confusion, strict=True)]
+            self._scores.append(
+                ImageScore(
+                    next(self._ids), found.primary, found.totals, found.iou, found.true_pixels, predicted
+                )
             )
-            matrix.update(own_labels, own_truth)
-            found = matrix.compute()
-            pixels = sum(map(sum, found.confusion))
-            self._scores.append(ImageScore(next(self._ids), found.miou, found.accuracy, pixels, found.iou))
             self._done()
 
     def ranked(self) -> list[ImageScore]:
-        """Return the scores, the worst mean IoU first and images without counted pixels last."""
-        return sorted(self._scores, key=lambda each: (not each.pixels, each.miou if each.pixels else 0.0))
+        """Return the scores, the worst first and images without a score last."""
+        return sorted(self._scores, key=lambda each: (math.isnan(each.score), each.score))
 
 
-def write_scores(path: Path, ranked: Sequence[ImageScore], classes: Sequence[str]) -> None:
-    """Write a CSV file with one image a row, in their order; shares are 0-1, empty where there is none."""
-    rows = [["image", "miou", "accuracy", "pixels", *(f"iou {name}" for name in classes)]]
+def write_scores(
+    path: Path, ranked: Sequence[ImageScore], primary: MetricName, classes: Sequence[str]
+) -> None:
+    """Write a CSV file with one image a row, in their order; shares are 0-1, empty where there is none.
+
+    Args:
+        path: file to write.
+        ranked: scores of the images.
+        primary: name of the score that they are ranked by, which has the first column.
+        classes: names of the classes.
+    """
+    totals = list(dict.fromkeys([primary.key, "miou", "accuracy"]))
+    columns = [f"{kind} {name}" for kind in ("iou", "true", "predicted") for name in classes]
+    rows: list[list[str]] = [["image", *totals, "pixels", *columns]]
     for each in ranked:
-        totals = [f"{each.miou:.6f}", f"{each.accuracy:.6f}"] if each.pixels else ["", ""]
-        shares = ["" if share is None else f"{share:.6f}" for share in each.iou]
-        rows.append([each.id, *totals, str(each.pixels), *shares])
+        values = [_share(each.totals[key]) for key in totals]
+        counts = map(str, (*each.true_pixels, *each.predicted_pixels))
+        rows.append([each.id, *values, str(each.pixels), *map(_share, each.iou), *counts])
     write_csv(path, rows)
 
 
 def write_worst(
-    folder: Path, samples: Sequence[Sample], scores: Sequence[ImageScore], info: DatasetInfo
+    folder: Path,
+    samples: Sequence[Sample],
+    scores: Sequence[ImageScore],
+    primary: MetricName,
+    info: DatasetInfo,
 ) -> None:
     """Write a picture of each image, the worst first, and the legend; earlier pictures are removed.
 
@@ -90,6 +125,7 @@ def write_worst(
         folder: folder, which is made if needed.
         samples: images with their masks and predictions.
         scores: scores of the same images.
+        primary: name of the score that they are ranked by.
         info: names and colors of the classes.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,20 +133,22 @@ def write_worst(
         path.unlink()
     for number, (sample, score) in enumerate(zip(samples, scores, strict=True), start=1):
         name = "".join(sign if sign.isalnum() or sign in "_.-" else "_" for sign in sample.id)
-        save(folder / f"{number:03d}-{name}.png", _picture(sample, score, info))
+        save(folder / f"{number:03d}-{name}.png", _picture(sample, score, primary, info))
     save(folder / "legend.png", legend(info))
 
 
-def _picture(sample: Sample, score: ImageScore, info: DatasetInfo) -> Image.Image:
+def _picture(sample: Sample, score: ImageScore, primary: MetricName, info: DatasetInfo) -> Image.Image:
     assert sample.truth is not None
-    panels = [
-        ("image", Image.fromarray(sample.image)),
-        ("truth", Image.fromarray(colorize(sample.truth, info))),
-        (f"prediction: mIoU {100 * score.miou:.1f} %", Image.fromarray(colorize(sample.prediction, info))),
-        (f"wrong: {100 * (1 - score.accuracy):.1f} %", Image.fromarray(_wrong(sample, sample.truth, info))),
-        ("confidence", gray(sample.confidence)),
-    ]
-    return side_by_side(panels)
+    wrong = 100 * (1 - score.totals["accuracy"])
+    return side_by_side(
+        [
+            ("image", Image.fromarray(sample.image)),
+            ("truth", Image.fromarray(colorize(sample.truth, info))),
+            (f"{primary.name} {100 * score.score:.1f} %", Image.fromarray(colorize(sample.prediction, info))),
+            (f"wrong: {wrong:.1f} %", Image.fromarray(_wrong(sample, sample.truth, info))),
+            ("confidence", gray(sample.confidence)),
+        ]
+    )
 
 
 def _wrong(sample: Sample, truth: Array, info: DatasetInfo) -> Array:
@@ -120,3 +158,7 @@ def _wrong(sample: Sample, truth: Array, info: DatasetInfo) -> Array:
     canvas = np.broadcast_to(pale, sample.image.shape).astype(np.uint8)
     canvas[counted & (sample.prediction != truth)] = WRONG
     return canvas
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.6f}"

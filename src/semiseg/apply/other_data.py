@@ -37,7 +37,10 @@ def images_of(
     Raises:
         UserError: a key or value is wrong, there is no such data, or no image in this part.
     """
-    dataset, split = dataclasses.replace(run, config=_changed(run.config, overrides)).data(root)
+    config = _changed(run.config, overrides)
+    # Where another folder is chosen, nothing needs to be said about that of the run.
+    same = config["dataset"].get("root") == run.config["dataset"].get("root")
+    dataset, split = dataclasses.replace(run, config=config, remarks=run.remarks if same else ()).data(root)
     ids: tuple[str, ...] = getattr(split, part)
     if not ids:
         counts = ", ".join(f"{count} {kind}" for kind, count in split.counts.items())
@@ -60,7 +63,7 @@ def _changed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
         raise ConfigFaults(faults)
     for each in given:
         group, _, name = each.key.rpartition(".")
-        (changed[group] if group else changed)[name] = each.parsed.value()
+        (changed[group] if group else changed)[name] = each.value
     return changed
 
 

@@ -21,7 +21,7 @@ from semiseg.benchmark.bare_passes import (
 )
 from semiseg.config import build
 from semiseg.config.compose import Composed
-from semiseg.config.prepare import free_threads
+from semiseg.config.environment import free_threads
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.contracts.training import Batch
 from semiseg.data.palette import bit_color
@@ -29,6 +29,7 @@ from semiseg.engine.loop import Trainer
 from semiseg.engine.signals import StopRequest
 from semiseg.engine.step import count_images, peak_memory, to_device
 from semiseg.runs.directory import RunDir
+from semiseg.settings import EvaluatorSettings
 from semiseg.splits.split import make_split
 from semiseg.tasks.segmentation import Segmentation
 
@@ -112,9 +113,9 @@ def measure_steps(cfg: Composed, rounds: int, report_line: Callable[[str], None]
     dataset = SyntheticImages(info_of(cfg), (height + MARGIN, width + MARGIN))
     found = []
     with tempfile.TemporaryDirectory(prefix="semiseg-benchmark-") as folder, StopRequest() as stop:
-        session, networks = open_session(
-            cfg, Segmentation(), RunDir(Path(folder)), dataset, make_split(dataset, LABELED), stop
-        )
+        task = Segmentation(build.settings(EvaluatorSettings, cfg.evaluator))
+        split = make_split(dataset, LABELED)
+        session, networks = open_session(cfg, task, RunDir(Path(folder)), dataset, split, stop)
         lab = FitRecorder(session, networks)
         build.method(cfg).run(lab)
         for fit in lab.distinct_fits():

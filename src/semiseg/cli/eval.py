@@ -1,9 +1,11 @@
-"""``semiseg eval``: evaluate_run the networks of a finished run again, in another way, or on other images."""
+"""``semiseg eval``: evaluate the networks of a finished run again, in another way, or on other images."""
 
 import dataclasses
 import hashlib
+import math
 import re
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +16,10 @@ from semiseg.apply.image_scores import ImageScore, ImageScores, write_scores, wr
 from semiseg.apply.other_data import PARTS, EvaluatedPart, images_of
 from semiseg.cli.arguments import Parser, number, run_parser
 from semiseg.cli.network_options import add_options, chosen_device, chosen_settings
+from semiseg.config.check_keys import check_evaluator
+from semiseg.config.faults import ConfigFaults
 from semiseg.contracts.dataset import SegDataset
-from semiseg.contracts.score_names import MEAN_IOU
+from semiseg.contracts.score_names import RELIABILITY, ScoreNames, absent_remark, segmentation_scores
 from semiseg.contracts.training import Network
 from semiseg.errors import UserError
 from semiseg.files import write_json, writes
@@ -28,14 +32,17 @@ from semiseg.track.console import score_table
 WORST = 8
 EPILOG = """\
 writes, where STEM is eval-PART-CHECKPOINT and what else differs from the run's own evaluation:
-  RUN/STEM.json                    mIoU, IoU of each class, pixel accuracy, confusion matrix, and what was measured how
+  RUN/STEM.json                    all scores, confusion matrix, and what was measured how
   RUN/STEM/confusion.csv and .png  pixels by true class (rows) and predicted class
-  RUN/STEM/images.csv              mIoU, accuracy and IoU of each image, the worst first
-  RUN/STEM/worst/                  pictures of the worst: image, truth, prediction, what is wrong, confidence
+  RUN/STEM/reliability.csv, .png   accuracy by confidence, with --metrics calibration
+  RUN/STEM/images.csv              scores and pixels of each image, the worst first
+  RUN/STEM/worst.html              page of the worst images: image, truth, prediction, what is wrong, confidence
+  RUN/STEM/worst/                  the same as pictures
 
 examples:
   semiseg eval RUN
   semiseg eval RUN --part test --flip --scales 0.75,1,1.25
+  semiseg eval RUN --foreground crack --primary foreground_iou --metrics boundary_iou,calibration
   semiseg eval RUN --part unlabeled                        pseudo-labels, where masks are known after all
   semiseg eval RUN val_subset=valtiny                      another partition
   semiseg eval RUN dataset.root=other_town                 other files of the same kind
@@ -49,12 +56,14 @@ class Evaluation(NamedTuple):
     Args:
         network: network on its device.
         dataset: images and masks.
-        result: plain values: miou, iou by class, accuracy, confusion, and how they were measured.
+        names: names of the scores.
+        result: plain values: scores, those of classes by name, confusion, and how they were measured.
         images: scores of the images, the worst first.
     """
 
     network: Network
     dataset: SegDataset
+    names: ScoreNames
     result: dict[str, Any]
     images: list[ImageScore]
 
@@ -68,12 +77,14 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_intermixed_args(arguments)
     run = open_run(options.run)
-    settings, device = chosen_settings(options, run), chosen_device(options, run)
+    settings, device = _measured(options, chosen_settings(options, run)), chosen_device(options, run)
     compute_as(run)
     found = evaluate_run(run, options.checkpoint, options.part, settings, device, options.root, options.data)
     result = found.result
     print(f"{options.part} images: {result['images']}, network: {result['checkpoint']}, {describe(settings)}")
-    print(score_table(result, MEAN_IOU, {}))
+    print(score_table(result, found.names, {}))
+    if remark := absent_remark(result, found.names, options.part):
+        print(f"Note: {remark}.")
     folder = run.path if options.output is None else options.output.expanduser()
     path = folder / f"{file_stem(result, run.evaluator())}.json"
     try:
@@ -81,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(path, result)
             _write_details(path.with_suffix(""), found, settings, device, options.worst)
-        print(f"Written to {path} and {path.with_suffix('')}/")
+        print(f"Written to {path} and {path.with_suffix('')}/ (worst.html shows the worst images)")
     except UserError as error:
         if options.output is not None:
             raise
@@ -122,12 +133,12 @@ def evaluate_run(
         )
     precision = run.config["trainer"]["precision"]
     with progress("evaluate", len(ids)) as advance:
-        scores = ImageScores(ids, dataset.info, advance)
+        scores = ImageScores(ids, dataset.info, settings, advance)
         metrics = evaluate(network, dataset, ids, settings, device, precision=precision, watch=scores)
+    names = segmentation_scores(settings)
     result = {
-        "miou": metrics.miou,
-        "iou": metrics.by_class(classes),
-        "accuracy": metrics.accuracy,
+        **names.summarized(metrics.as_dict(), classes),
+        **names.as_dict(),
         "confusion": metrics.confusion,
         "part": part,
         "dataset": dataset.info.name,
@@ -140,7 +151,7 @@ def evaluate_run(
         "precision": precision,
         "device": str(device),
     }
-    return Evaluation(network, dataset, result, scores.ranked())
+    return Evaluation(network, dataset, names, result, scores.ranked())
 
 
 def _write_details(
@@ -149,18 +160,20 @@ def _write_details(
     """Write the confusion matrix, the scores of the images, and pictures of the worst."""
     # matplotlib takes a second to import, and mistakes are shown without it.
     from semiseg.apply.confusion import write_picture, write_table
+    from semiseg.apply.reliability import write_reliability
+    from semiseg.report.worst_images import write_worst_page
 
-    result, info = found.result, found.dataset.info
+    result, info, primary = found.result, found.dataset.info, found.names.primary
     folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / "confusion.csv", result["confusion"], info.classes)
-    title = (
-        f"Share of each true class, in percent\n{info.name}, {result['part']}: {result['images']} images, "
-    )
-    write_picture(
-        folder / "confusion.png", result["confusion"], info.classes, f"{title}mIoU {100 * result['miou']:.2f}"
-    )
-    write_scores(folder / "images.csv", found.images, info.classes)
-    chosen = [score for score in found.images if score.pixels][:worst]
+    about = f"{info.name}, {result['part']}: {result['images']} images, {primary.name} "
+    about += f"{100 * result[primary.key]:.2f} %"
+    title = f"Share of each true class, in percent\n{about}"
+    write_picture(folder / "confusion.png", result["confusion"], info.classes, title)
+    if RELIABILITY in result:
+        write_reliability(folder, result[RELIABILITY], f"{about}, ECE {100 * result['ece']:.2f} %")
+    write_scores(folder / "images.csv", found.images, primary, info.classes)
+    chosen = [score for score in found.images if not math.isnan(score.score)][:worst]
     samples = take_samples(
         found.network,
         found.dataset,
@@ -169,7 +182,21 @@ def _write_details(
         device,
         precision=result["precision"],
     )
-    write_worst(folder / "worst", samples, chosen, info)
+    write_worst(folder / "worst", samples, chosen, primary, info)
+    write_worst_page(folder, f"Worst images: {about}", found.names)
+
+
+def _measured(options: Namespace, settings: EvaluatorSettings) -> EvaluatorSettings:
+    """Return the settings with the scores that the options choose.
+
+    Raises:
+        UserError: no such score, or one that needs another option.
+    """
+    given = {"primary": options.primary, "metrics": options.metrics, "foreground": options.foreground}
+    values = dataclasses.asdict(settings) | {key: value for key, value in given.items() if value is not None}
+    if faults := check_evaluator(values):
+        raise ConfigFaults(faults)
+    return EvaluatorSettings(**values)
 
 
 def file_stem(result: dict[str, Any], usual: EvaluatorSettings) -> str:
@@ -204,9 +231,20 @@ def _parser() -> Parser:
         "--part",
         choices=PARTS,
         default="val",
-        help="images to evaluate_run on; labeled and unlabeled are training images (default: val)",
+        help="images to evaluate on; labeled and unlabeled are training images (default: val)",
     )
     add_options(parser)
+    parser.add_argument(
+        "--primary",
+        metavar="SCORE",
+        help="score that images are ranked by, such as mdice (default: as the run)",
+    )
+    parser.add_argument(
+        "--metrics", type=_words, metavar="A,B", help="also measure boundary_iou, calibration or both"
+    )
+    parser.add_argument(
+        "--foreground", type=_words, metavar="CLASS,CLASS", help="classes whose means are reported too"
+    )
     parser.add_argument("--root", metavar="DIR", help="folder of the dataset, if it has moved")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="OUT", help="folder to write into (default: the run directory)"
@@ -219,3 +257,10 @@ def _parser() -> Parser:
         help=f"how many of the worst images to draw (default: {WORST})",
     )
     return parser
+
+
+def _words(text: str) -> list[str]:
+    return [word for part in text.split(",") if (word := part.strip())]
+
+
+_words.__name__ = "list of names"

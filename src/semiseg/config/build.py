@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from semiseg.config.check_keys import wrong_device
+from semiseg.config.literals import literals
 from semiseg.config.schema import structured
 from semiseg.config.stored import Config, plain
 from semiseg.config.targets import BadTarget, locate
@@ -126,7 +127,7 @@ def decoder_factory(cfg: Config) -> Callable[[Sequence[Stage]], Decoder]:
 def settings(record: type[Record], node: Mapping[str, Any]) -> Record:
     """Turn a node (trainer, evaluator, tracker) into its record; keys that are left out take their defaults."""
     # Merged into the types, since OmegaConf converts: the text "5" of a command line is a number then.
-    typed = OmegaConf.merge(OmegaConf.structured(structured(cast(Any, record))), plain(node))
+    typed = OmegaConf.merge(OmegaConf.structured(structured(cast(Any, record))), literals(plain(node)))
     values: Any = OmegaConf.to_container(typed)
     return record(**values)
 
@@ -173,7 +174,7 @@ def _built(cfg: Config, key: str, **arguments: Any) -> Any:
         # The option has a name in any case; a constructor that does not take it would refuse.
         if not accepts(locate(node["_target_"]), "name"):
             node.pop("name", None)
-        return instantiate(node, _convert_="all", **arguments)
+        return instantiate(literals(node), _convert_="all", **arguments)
     except BadTarget as error:
         raise UserError(f"{key}._target_={node['_target_']}: {error.reason}") from error
     except InstantiationException as error:

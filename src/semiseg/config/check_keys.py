@@ -195,6 +195,21 @@ def _evaluator_faults(evaluator: Mapping[str, Any], broken: Collection[str]) -> 
             if (value := evaluator.get(key, usual)) != usual:
                 unused = "has no effect with evaluator.pad=none; choose size, multiple or center."
                 yield Fault(f"evaluator.{key}", unused, value)
+    yield from _unmeasured(evaluator, broken)
     stride, window = evaluator.get("stride"), evaluator.get("window")
     if isinstance(stride, int | float) and isinstance(window, int) and stride > window:
         yield Fault("evaluator.stride", f"larger than the window ({window}) would leave gaps.", stride)
+
+
+def _unmeasured(evaluator: Mapping[str, Any], broken: Collection[str]) -> Iterator[Fault]:
+    """Find a primary score that the other settings do not let be measured."""
+    if {"evaluator.primary", "evaluator.metrics", "evaluator.foreground"} & set(broken):
+        return
+    primary, foreground = str(evaluator.get("primary", "")), evaluator.get("foreground") or []
+    if primary.endswith("boundary_iou") and "boundary_iou" not in (evaluator.get("metrics") or []):
+        yield Fault("evaluator.primary", "needs evaluator.metrics=[boundary_iou].", primary)
+    if primary.startswith("foreground") and not foreground:
+        needs = "needs the names of the classes, such as evaluator.foreground=[NAME,NAME]."
+        yield Fault("evaluator.primary", needs, primary)
+    if len(set(map(str, foreground))) < len(foreground):
+        yield Fault("evaluator.foreground", "names a class twice.", foreground)

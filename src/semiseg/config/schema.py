@@ -47,6 +47,8 @@ def _known(hint: Any) -> Any:
     if origin in (Union, types.UnionType):
         inner = [each for each in arguments if each is not type(None)]
         return _known(inner[0]) | None if len(inner) == 1 and len(arguments) == 2 else Any
+    if origin is list and arguments:
+        return list[_known(arguments[0])]  # type: ignore[misc]
     return hint
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,19 @@ class SegDataset(Protocol):
 
     def mask(self, image_id: str) -> Array | None:
         """Return the label map, ``uint8`` of ``info.label_size`` with 255 ignored; ``None`` where there is none."""
+        ...
+
+
+@runtime_checkable
+class Grouped(SegDataset, Protocol):
+    """A dataset that knows which images belong together, such as those of a patient, a video or a building.
+
+    Images of one group are similar, so that a score is too high where a network has learned from some of them and is
+    measured on others.
+    """
+
+    def group(self, image_id: str) -> str | None:
+        """Name of the group of an image; ``None`` where it has none."""
         ...
 
 

@@ -1,19 +1,24 @@
 """Own images in a folder, with masks for some of them."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
-from semiseg.data.folder_files import TREE, FolderFiles, find_files, images_elsewhere
+from semiseg.data.folder_files import TREE, FolderFiles, NameEnds, find_files, images_elsewhere
 from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root
-from semiseg.data.mask_colors import ColorTable
+from semiseg.data.image_groups import draw_share, read_groups
+from semiseg.data.mask_format import format_of_settings
 from semiseg.data.mask_labels import mask_labels
 from semiseg.data.palette import bit_color
+from semiseg.data.picture_files import BadFileError, Exif
 from semiseg.errors import UserError
-from semiseg.splits.lists import read_ids, repeated, shown, spread
+from semiseg.splits.lists import repeated, require_ids, shown, spread
 
 MAX_CLASSES = 255
+
+logger = logging.getLogger(__name__)
 
 
 class Folder(FileDataset):
@@ -30,17 +35,32 @@ class Folder(FileDataset):
         classes: names in the order of the values in the masks.
         palette: RGB color of each class, for pictures; ``None`` takes those of ``values``, else distinct ones.
         values: value of each class in the masks, where that is not its position: a number, a color as
-            "#rrggbb" for color-coded masks, or a list of several. ``None`` takes the position.
+            "#rrggbb" for color-coded masks, "transparent", or a list of several. ``None`` takes the position.
         images: subfolder of the images, or a folder elsewhere; ``*`` stands for any folder name.
         masks: subfolder of the masks, or a folder elsewhere; ``*`` stands for any folder name.
-        image_suffix: ending of an image's name after its id, for example "_image".
-        mask_suffix: ending of a mask's name after its id, for example "_mask".
+        image_suffix: ending of an image's name after its id, for example "_image"; "/image" where each image lies
+            in a folder of its own and is called so.
+        mask_suffix: ending of a mask's name after its id, for example "_mask" or "/mask".
+        image_prefix: beginning of an image's name before its id, for example "img_".
+        mask_prefix: beginning of a mask's name before its id, for example "mask_".
+        pairs: lists of images and their masks, two paths a line (text or CSV), in place of ``masks``.
+        leave_out: paths without extension, relative to the root, of files that are no images, such as previews among
+            them; ``*`` stands for any text, as in "*_preview" or "images/thumbnails/*".
         val: source of the validation images: "val" takes ``ROOT/val.txt`` or the subfolder ``val`` of the images;
             another name ending in ".txt" is a list, else a subfolder; a number in (0, 1) holds out that share of
             the labeled images, spread evenly over the sorted ids.
         test: source of the test images, chosen like ``val``; they may be absent. ``None`` takes none.
         unlabeled: folder with more images without masks, inside the root or elsewhere; ``None`` takes none.
-        void: values in masks other than 255, or colors, that mean "not labeled".
+        void: values in masks other than 255, or colors, that mean "not labeled"; "transparent" for what is fully
+            transparent.
+        mask_format: format that all masks have, as ``semiseg init`` has found it; ``None`` compares the masks of a
+            run with each other before it starts.
+        exif: "apply" turns images, and masks that have such a tag, as their EXIF orientation says; "ignore" leaves
+            them as they are stored, for masks that were drawn so. The predictions of a run do the same.
+        groups: regular expression whose parentheses match the part of an id that names its patient, video, tile set
+            or building, as in "^(p[0-9]+)_", or CSV file with an id and its group a line, in the root or elsewhere.
+            A share for ``val`` or ``test`` then draws whole groups, and unlabeled images of a group of val or test
+            are left out. ``None`` makes each image its own group.
         skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 
@@ -59,10 +79,17 @@ class Folder(FileDataset):
         masks: str = "masks",
         image_suffix: str = "",
         mask_suffix: str = "",
+        image_prefix: str = "",
+        mask_prefix: str = "",
+        pairs: str | Sequence[str] = (),
+        leave_out: Sequence[str] = (),
         val: str | float = "val",
         test: str | float | None = "test",
         unlabeled: str | None = None,
         void: Sequence[int | str] = (),
+        mask_format: Mapping[str, Any] | None = None,
+        exif: Exif = "apply",
+        groups: str | None = None,
         skip_bad: bool = False,
         cache: Cache = True,
         cache_dir: CacheDir = None,
@@ -72,10 +99,23 @@ class Folder(FileDataset):
         labels = mask_labels(name, info.num_classes, values, void)
         if palette is None:
             info = folder_info(name, classes, labels.palette())
-        self._colors = ColorTable(labels.colors) if labels.colors else None
         base = find_root(root, name, TREE)
-        found = find_files(base, images, masks, image_suffix, mask_suffix)
-        held = _held_out(base, found, {"val": val} if test is None else {"val": val, "test": test})
+        found = find_files(
+            base,
+            images,
+            masks,
+            NameEnds(image_prefix, image_suffix),
+            NameEnds(mask_prefix, mask_suffix),
+            [pairs] if isinstance(pairs, str) else pairs,
+            leave_out,
+        )
+        self._missing = found.missing_images()
+        outside = (
+            {} if unlabeled is None else images_elsewhere(base / Path(unlabeled).expanduser(), found.images)
+        )
+        self._groups = read_groups(groups, base, (*found.ids, *outside))
+        choices: dict[Part, str | float] = {"val": val} if test is None else {"val": val, "test": test}
+        held = _held_out(base, found, choices, self._groups)
         if not held["val"]:
             raise UserError(
                 f"{base} has no validation images: there is neither {base / f'{val}.txt'} nor a folder "
@@ -85,30 +125,51 @@ class Folder(FileDataset):
         measured = {image_id for ids in held.values() for image_id in ids}
         train = _training_ids(base, found, measured)
         labeled = {*train, *measured}
-        outside = (
-            {} if unlabeled is None else images_elsewhere(base / Path(unlabeled).expanduser(), found.images)
-        )
-        rest = tuple(image_id for image_id in found.ids if image_id not in labeled)
+        rest = [image_id for image_id in (*found.ids, *outside) if image_id not in labeled]
+        self._explained = values is not None or bool(void)
         super().__init__(
             info,
-            parts={"train": train, **held, "unlabeled": (*rest, *outside)},
+            parts={"train": train, **held, "unlabeled": self._apart(rest, measured)},
             images={image_id: found.image(image_id) for image_id in found.ids} | outside,
             masks={i: found.mask(i) for i in found.ids if i in found.masks or i in labeled},
             void=labels.void,
             values=None if labels.colors else labels.numbers,
+            colors=labels.colors,
+            transparent=labels.transparent,
+            mask_format=None if mask_format is None else format_of_settings(mask_format),
+            exif=exif,
             skip_bad=skip_bad,
             cache=cache,
             cache_dir=cache_dir,
         )
 
-    def label_map(self, path: Path) -> Array:
-        """See ``FileDataset``; color-coded masks become label maps by their colors."""
-        return super().label_map(path) if self._colors is None else self._colors.read(path)
+    def group(self, image_id: str) -> str | None:
+        """Group of an image by ``groups``; ``None`` where it has none."""
+        return self._groups.get(image_id)
 
-    def pixel_options(self) -> dict[str, Any]:
-        """See ``FileDataset``."""
-        options = super().pixel_options()
-        return options if self._colors is None else {**options, "colors": self._colors.options()}
+    def values_with_255(self) -> str | None:
+        """The setting that reads 255 as the last class; ``None`` where ``values`` or ``void`` is given."""
+        if self._explained:
+            return None
+        numbers = ",".join(map(str, (*range(self.info.num_classes - 1), 255)))
+        return f"dataset.values=[{numbers}]"
+
+    def _apart(self, unlabeled: Sequence[str], measured: set[str]) -> tuple[str, ...]:
+        """Unlabeled images without those of groups that are measured on, which a log message counts."""
+        held = {self._groups[image_id] for image_id in measured if image_id in self._groups}
+        kept = tuple(image_id for image_id in unlabeled if self._groups.get(image_id) not in held)
+        if len(kept) < len(unlabeled):
+            logger.warning(
+                "left out %d unlabeled images whose groups (dataset.groups) are in val or test",
+                len(unlabeled) - len(kept),
+            )
+        return kept
+
+    def image(self, image_id: str) -> Array:
+        """See ``FileDataset``; a missing image is explained by what is there instead."""
+        if image_id in self._missing:
+            raise BadFileError(self.files(image_id)[0], self._missing[image_id])
+        return super().image(image_id)
 
 
 def folder_info(name: str, classes: Sequence[str], palette: Sequence[Sequence[int]] | None) -> DatasetInfo:
@@ -142,9 +203,9 @@ def folder_info(name: str, classes: Sequence[str], palette: Sequence[Sequence[in
 
 
 def _held_out(
-    base: Path, found: FolderFiles, choices: dict[Part, str | float]
+    base: Path, found: FolderFiles, choices: Mapping[Part, str | float], groups: Mapping[str, str]
 ) -> dict[Part, tuple[str, ...]]:
-    """Ids of val and test: first those that lists and folders name, then shares of what is left."""
+    """Ids of val and test: first those that lists and folders name, then shares of what is left, by whole groups."""
     held: dict[Part, tuple[str, ...]] = {
         part: _named_ids(base, found, choice) for part, choice in choices.items() if isinstance(choice, str)
     }
@@ -159,14 +220,17 @@ def _held_out(
             )
         taken = {image_id for ids in held.values() for image_id in ids}
         labeled = [image_id for image_id in sorted(found.masks) if image_id not in taken]
-        held[part] = spread(labeled, max(1, round(len(labeled) * share)))
+        if groups:
+            held[part] = draw_share(labeled, share, groups)
+        else:
+            held[part] = spread(labeled, max(1, round(len(labeled) * share)))
     return held
 
 
 def _named_ids(base: Path, found: FolderFiles, choice: str) -> tuple[str, ...]:
     listed = base / (choice if choice.endswith(".txt") else f"{choice}.txt")
     if choice.endswith(".txt") or listed.is_file():
-        return read_ids(listed, found.ids)
+        return require_ids(listed, found.ids)
     return tuple(image_id for image_id in found.ids if image_id.startswith(f"{choice.strip('/')}/"))
 
 
@@ -174,7 +238,7 @@ def _training_ids(base: Path, found: FolderFiles, held: set[str]) -> tuple[str, 
     """Ids that may be labeled: those of train.txt, or all with a mask that are not held out."""
     listed = base / "train.txt"
     if listed.is_file():
-        return read_ids(listed, found.ids)
+        return require_ids(listed, found.ids)
     train = tuple(image_id for image_id in sorted(found.masks) if image_id not in held)
     if not train:
         raise UserError(f"{base} has no labeled image left for training: all {len(held)} are in val or test")

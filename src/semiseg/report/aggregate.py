@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from semiseg.contracts.score_names import MEAN_IOU, ScoreNames
+from semiseg.contracts.score_names import MEAN_IOU, ScoreNames, absent_remark
 from semiseg.errors import UserError
 from semiseg.report.averaging import Averaged, choose_runs, strange_splits
 from semiseg.report.baseline import compared, study_notes
@@ -94,13 +94,25 @@ def _cell(key: Mapping[str, str], found: Averaged, names: ScoreNames, metric: st
         averages([metric, *scores_of(names)]),
         by_class=averages(classes, f"{names.by_class.key}/"),
         by_class_test=_known(averages(classes, f"{names.by_class.test}/")),
+        more_by_class={
+            each.key: known
+            for each in names.secondary_by_class
+            if (known := _known(averages(classes, f"{each.key}/")))
+        },
         costs={name: costs(name) for name in RUN_COSTS},
         pseudo=_known({name: average([journal.get(name) for journal in journals]) for name in PSEUDO}),
         fraction=fractions.pop() if len(fractions) == 1 else None,
         # Papers give the primary score alone, so there is nothing to compare another one with.
         published=published(runs) if metric == names.primary.key else (),
-        notes=(*found.notes, other_starts) if len(starts) > 1 else found.notes,
+        notes=(*found.notes, *([other_starts] if len(starts) > 1 else []), *_absent(runs)),
     )
+
+
+def _absent(runs: Sequence[RunRecord]) -> list[str]:
+    """Say once what classes the images of runs lack."""
+    parts = (("validation", ""), ("test", "_test"))
+    found = (absent_remark(run.results, run.names, *part) for run in runs for part in parts)
+    return list(dict.fromkeys(remark for remark in found if remark))
 
 
 def _known(averages: Mapping[str, Average]) -> dict[str, Average]:
@@ -113,10 +125,15 @@ def _classes(records: Sequence[RunRecord]) -> tuple[str, ...]:
 
 
 def _names(records: Sequence[RunRecord], metric: str | None) -> ScoreNames:
-    """Return the names of the scores of the first finished run, of one with the metric where that is given."""
+    """Return the names of the scores of the first finished run, of one with the metric where that is given.
+
+    Of runs with the same primary score the one that measured most counts, since earlier versions measured less.
+    """
     finished = [record for record in records if record.results]
     having = [record for record in finished if metric is not None and record.value(metric) is not None]
-    return next((record.names for record in having or finished), MEAN_IOU)
+    found = [record.names for record in having or finished]
+    alike = [names for names in found if names.primary == found[0].primary]
+    return max(alike, key=lambda names: len(names.totals), default=MEAN_IOU)
 
 
 def _other_scores(records: Sequence[RunRecord], names: ScoreNames) -> Iterator[str]:

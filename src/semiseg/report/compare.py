@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg.config.marks import mark_of
-from semiseg.contracts.score_names import ScoreNames
+from semiseg.contracts.score_names import ScoreNames, absent_remark
 from semiseg.errors import shown
 from semiseg.files import read_json, replacing, write_json, write_text
 from semiseg.report.comparable import differences, matters, must_agree
-from semiseg.report.page import render_markdown
 from semiseg.report.records import RunRecord, number
-from semiseg.report.scores import percent, scores_of, tables_of
+from semiseg.report.rendering import render_markdown
+from semiseg.report.scores import percent, scores_of
 from semiseg.report.tables import TextTable, csv_text
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def compare(a: RunRecord, b: RunRecord) -> Comparison:
     names = (a if a.results else b).names
     results = _pairs(a.results, b.results, _quantities(names))
     classes, classes_test = (
-        _pairs(*(run.results.get(key) or {} for run in (a, b))) for key in tables_of(names)
+        _pairs(*(run.results.get(key) or {} for run in (a, b)))
+        for key in (names.by_class.key, names.by_class.test)
     )
     environment = [ChangedValue(*each) for each in differences(_environment(a), _environment(b))]
     results = [pair for pair in results if (pair.a, pair.b) != (None, None)]
@@ -245,15 +246,19 @@ def _cautions(a: RunRecord, b: RunRecord) -> list[str]:
     first, second = a.results, b.results
     if a.option("dataset") != b.option("dataset"):
         found.append(f"Other datasets: {a.option('dataset')} and {b.option('dataset')}.")
-    # A run that has not finished has no summary, but the same settings in its config.
-    evaluators = [run.results.get("evaluator") or run.config.get("evaluator") or {} for run in (a, b)]
+    # Of the config, which has the defaults of settings that an earlier version did not write.
+    evaluators = [run.settings.get("evaluator") or {} for run in (a, b)]
     unlike = [key for key, *_ in differences(*evaluators)]
     if keys := [key for key in unlike if must_agree(mark_of(f"evaluator.{key}", a.config))]:
         found.append(f"Evaluated in other ways: evaluator.{', evaluator.'.join(keys)}.")
     if not (first and second):
         return found
-    if a.names != b.names:
+    if a.names.primary != b.names.primary:
         found.append(f"Measured by other scores: {a.names.primary.name} and {b.names.primary.name}.")
+    for letter, run in (("A", a), ("B", b)):
+        for images, suffix in (("validation", ""), ("test", "_test")):
+            if remark := absent_remark(run.results, run.names, images, suffix):
+                found.append(f"{letter}: {remark}.")
     hashes = [results.get("split_sha256") or {} for results in (first, second)]
     for kind in ("labeled", "unlabeled"):
         if hashes[0].get(kind) != hashes[1].get(kind):
@@ -280,7 +285,7 @@ def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _environment(run: RunRecord) -> dict[str, Any]:
-    known = {key: value for key, value in run.env.items() if key not in ("git", "command")}
+    known = {key: value for key, value in run.env.items() if key not in ("git", "command", "directory")}
     git = run.env.get("git") or {}
     diff = git.get("diff")
     # A hash shows whether two states of the code differ, without printing them.

@@ -14,6 +14,7 @@ from semiseg.report.gallery import stacked
 from semiseg.runs.predictor import load
 from semiseg.runs.use import FinishedRun
 from semiseg.tasks.samples import colorize, side_by_side
+from semiseg.tasks.shown_size import reduced, sample_size
 
 # Okabe and Ito's colors, which people with any color vision can distinguish.
 ONLY_A, ONLY_B, NEITHER = (0, 114, 178), (230, 159, 0), (204, 121, 167)
@@ -100,7 +101,10 @@ class NetworkComparison:
 
     def picture(self, image_id: str) -> Image.Image:
         """Draw one image with the predictions of both networks; see ``draw``."""
-        return draw(*self._labeled(image_id), self.info)
+        image, truth, a, b = self._labeled(image_id)
+        size = sample_size(*image.shape[:2])
+        kept = None if truth is None else reduced(truth, size)
+        return draw(reduced(image, size), kept, reduced(a, size), reduced(b, size), self.info)
 
     def _labeled(self, image_id: str) -> tuple[Array, Array | None, Array, Array]:
         image = self.dataset.image(image_id)

@@ -1,6 +1,5 @@
 """Pictures of a study: the same validation images, with one column for each method."""
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +11,15 @@ from PIL import Image
 from semiseg.data.palette import Color
 from semiseg.errors import UserError
 from semiseg.report.records import RunRecord
+from semiseg.report.rendering import data_uri
 from semiseg.report.study import Cell, Study, panels
 from semiseg.tasks.samples import side_by_side, split_panels
+from semiseg.tasks.shown_size import panel_size
 
 PHOTO, TRUTH = "image", "truth"
 MAX_WIDTH, MAX_COLORS, QUALITY = 320, 256, 82
+MAX_PIXELS = 40_000_000
+"""Pixels of the largest picture that is read; earlier versions drew narrow strips without a limit."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,6 @@ def picture_uri(picture: Image.Image, photo: bool) -> str:
     return data_uri(stream.getvalue(), "jpeg" if photo else "png")
 
 
-def data_uri(content: bytes, kind: str = "png") -> str:
-    """Return the content of a picture as an address that needs no file."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
 def _indexed(picture: Image.Image) -> Image.Image:
     """Return the same pixels with a palette, in a quarter of the bytes, where there are few enough colors."""
     values = np.asarray(picture.convert("RGB"), np.uint32)
@@ -122,16 +120,35 @@ def _shown_runs(cells: Sequence[Cell]) -> dict[str, RunRecord]:
     }
 
 
+def opened(path: Path) -> Image.Image | None:
+    """Read a picture; ``None`` where there is none that can be read, or one of a size that semiseg does not draw."""
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB") if picture.width * picture.height <= MAX_PIXELS else None
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def small(picture: Image.Image, photo: bool) -> Image.Image:
+    """Return a picture at the size that pages show it, which is bounded in both directions."""
+    height, width = panel_size(picture.height, picture.width, (1, MAX_WIDTH))
+    if (width, height) == picture.size:
+        return picture
+    # Nearest for classes, since a mixed color would be a class that is not there.
+    return picture.resize((width, height), Image.Resampling.LANCZOS if photo else Image.Resampling.NEAREST)
+
+
 def _pictures(folder: Path) -> dict[str, dict[str, Image.Image]]:
     """Panels by file name; files that are no picture of samples are left out."""
     found = {}
     for path in sorted(folder.glob("*.png")):
-        try:
-            with Image.open(path) as picture:
-                panels = split_panels(picture.convert("RGB"))
-        except (OSError, ValueError):
+        if (picture := opened(path)) is None:
             continue
-        found[path.stem] = {name: _reduced(panel, name == PHOTO) for name, panel in panels.items()}
+        try:
+            panels = split_panels(picture)
+        except ValueError:
+            continue
+        found[path.stem] = {name: small(panel, name == PHOTO) for name, panel in panels.items()}
     return found
 
 
@@ -147,14 +164,6 @@ def _rows(pictures: Mapping[str, Mapping[str, Mapping[str, Image.Image]]]) -> li
             predictions = {method: each["prediction"] for method, each in found.items()}
             rows.append(GalleryRow(name.split("-", 1)[-1], shown | predictions))
     return rows
-
-
-def _reduced(picture: Image.Image, photo: bool) -> Image.Image:
-    if picture.width <= MAX_WIDTH:
-        return picture
-    size = MAX_WIDTH, max(round(picture.height * MAX_WIDTH / picture.width), 1)
-    # Nearest for classes, since a mixed color would be a class that is not there.
-    return picture.resize(size, Image.Resampling.LANCZOS if photo else Image.Resampling.NEAREST)
 
 
 def _legend(runs: Sequence[RunRecord]) -> dict[str, Color]:

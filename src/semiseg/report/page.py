@@ -1,24 +1,18 @@
 """Folder of a report: the page, which needs no other file and no network, Markdown, CSV and figures."""
 
-import math
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from PIL import Image
+from typing import TYPE_CHECKING, NamedTuple
 
 from semiseg import __version__
 from semiseg.errors import UserError, listed
 from semiseg.files import remove_temporaries, write_json, write_text, writes
-from semiseg.report import scores
-from semiseg.report.comparable import measured_otherwise, ratio, short
+from semiseg.report.comparable import measured_otherwise
 from semiseg.report.records import read_optional
-from semiseg.report.study import ALL, Cell, Study, StudyFigure, panels
-from semiseg.report.tables import runs_csv, seeds
+from semiseg.report.rendering import html_environment, render_markdown
+from semiseg.report.study import Cell, Study, StudyFigure, panels
+from semiseg.report.tables import runs_csv
 
 if TYPE_CHECKING:
     from semiseg.report.gallery import Gallery
@@ -27,7 +21,6 @@ MARK = "report.json"
 """File that marks a folder as a report; it holds the command and the names of the figures."""
 
 FIGURES = "figures"
-LAST = 1e300
 
 
 class Panel(NamedTuple):
@@ -101,12 +94,11 @@ def page(study: Study, figures: Sequence[StudyFigure] = (), galleries: Sequence[
         figures: Figures of ``write_figures``.
         galleries: Pictures of the validation images.
     """
-    from semiseg.report.gallery import data_uri, picture_uri
+    from semiseg.report.gallery import picture_uri
+    from semiseg.report.worst_images import find_worst
 
-    environment = _environment()
+    environment = html_environment()
     environment.filters["picture_uri"] = picture_uri
-    environment.filters["file_uri"] = lambda path: data_uri(path.read_bytes())
-    environment.filters["picture_size"] = _picture_size
     about: dict[str, list[str]] = {}
     for cell in study.cells:
         for note in cell.notes:
@@ -115,6 +107,7 @@ def page(study: Study, figures: Sequence[StudyFigure] = (), galleries: Sequence[
         study=study,
         figures=figures,
         galleries=galleries,
+        worst_of_runs=find_worst(study),
         panels=list(_panels(study)),
         notes=[*study.notes, *(f"{', '.join(labels)}: {note}." for note, labels in about.items())],
         run_names=_run_names(study),
@@ -136,51 +129,6 @@ def markdown(study: Study, figures: Sequence[StudyFigure], folder: Path) -> str:
     """
     paths = {figure.name: Path(os.path.relpath(figure.path, folder)).as_posix() for figure in figures}
     return render_markdown("report.md.j2", study=study, figures=figures, paths=paths)
-
-
-def render_markdown(template: str, **content: Any) -> str:
-    """Fill in a template of Markdown; values are written on one line, with the signs of Markdown escaped."""
-    environment = _environment()
-    # Marked as safe, so that the escaping of HTML leaves it alone.
-    environment.finalize = lambda value: value if isinstance(value, Markup) else Markup(_escaped(str(value)))
-    return environment.get_template(template).render(**content)
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("semiseg.report"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    # Templates write numbers with the functions of this module, each a filter by its name.
-    environment.filters |= {name: each for name, each in vars(scores).items() if callable(each)}
-    environment.filters |= {"sort_key": _sort_key, "ratio": ratio, "short": short, "bracketed": _bracketed}
-    environment.globals |= {"scores": scores, "NONE": scores.NONE, "ALL": ALL, "seeds": seeds}
-    return environment
-
-
-def _bracketed(text: str) -> Markup:
-    """Escape a text for the brackets of a Markdown link."""
-    return Markup(re.sub(r"([\[\]\\])", r"\\\1", " ".join(text.split())))
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"([|<*_`])", r"\\\1", " ".join(text.split()))
-
-
-def _sort_key(value: Any) -> float | str:
-    """Return the value by which a column is sorted; a missing one comes last."""
-    if not isinstance(value, int | float):
-        return ""
-    return value if math.isfinite(value) else LAST
-
-
-def _picture_size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return picture.size
 
 
 def _run_names(study: Study) -> dict[Path, str]:

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.stored import completed, read_config
+from semiseg.config.stored import completed, read_resolved
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.errors import UserError
 from semiseg.files import read_json
@@ -297,7 +297,7 @@ def _without_directory(folder: Path) -> Iterator[RunRecord]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    config = read_config(path)
+    config = read_resolved(path)
     if "method" not in config:
         raise ValueError(f"{path.name} holds no config")
     return config

@@ -136,21 +136,27 @@ def scores_of(names: ScoreNames) -> dict[str, Score]:
         ),
         Score(primary.test, f"{primary.name} on the test images", f"{primary.name} on test images", "test"),
         *(Score(each.key, each.name, each.name) for each in names.secondary),
+        *(
+            Score(each.test, f"{each.name} on the test images", f"{each.name} on test images")
+            for each in names.secondary
+        ),
     ]
     return {score.key: score for score in scores}
 
 
-def tables_of(names: ScoreNames) -> tuple[str, str]:
-    """Return the keys of the scores by class in ``summary.json``: on validation and on test images."""
-    return names.by_class.key, names.by_class.test
+def tables_of(names: ScoreNames) -> tuple[str, ...]:
+    """Return the keys of the scores by class in ``summary.json``: of each score on validation and on test images."""
+    return tuple(key for each in names.of_each_class for key in (each.key, each.test))
 
 
 def metric_name(metric: str, names: ScoreNames) -> str:
     """Return the name of a score, for example "mIoU" or "IoU of road on the test images"."""
     group, _, name = metric.partition("/")
     if name:
-        on_test = " on the test images" if group == names.by_class.test else ""
-        return f"{names.by_class.name} of {name}{on_test}"
+        known = {each.key: each.name for each in names.of_each_class}
+        known |= {each.test: each.name for each in names.of_each_class}
+        on_test = " on the test images" if group.endswith("_test") else ""
+        return f"{known.get(group, group)} of {name}{on_test}"
     scores = scores_of(names)
     return scores[metric].name if metric in scores else metric
 

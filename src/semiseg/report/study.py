@@ -73,6 +73,7 @@ class Cell:
         scores: Averages by key: the metric of the study and all of ``Study.scores``.
         by_class: Averages by class, of the reported network on the validation images.
         by_class_test: Averages by class on the test images; empty where there are none.
+        more_by_class: Averages by key of the other scores of a class, then by class, on the validation images.
         costs: Averages of "iterations", "train_images_per_s", "wall_s" (seconds), "memory_gib" (peak).
         pseudo: Averages of the last "pseudo/coverage" and "pseudo/accuracy" of the runs, as ``curves`` reads them, as
             far as they are known.
@@ -90,6 +91,7 @@ class Cell:
     scores: Mapping[str, Average]
     by_class: Mapping[str, Average] = field(default_factory=dict)
     by_class_test: Mapping[str, Average] = field(default_factory=dict)
+    more_by_class: Mapping[str, Mapping[str, Average]] = field(default_factory=dict)
     costs: Mapping[str, Average] = field(default_factory=dict)
     pseudo: Mapping[str, Average] = field(default_factory=dict)
     fraction: float | None = None
@@ -165,6 +167,11 @@ class Study:
     def extra_scores(self) -> tuple[Score, ...]:
         """Scores with a column of their own in addition to the score that is compared."""
         return tuple(score for score in self.scores if score.column)
+
+    @property
+    def other_scores(self) -> tuple[Score, ...]:
+        """Scores of all classes together that are not the primary one."""
+        return tuple(score for score in self.scores[1:] if not score.column)
 
     @property
     def filled(self) -> tuple[Cell, ...]:

@@ -141,6 +141,7 @@ def environment() -> dict[str, Any]:
         "packages": versions,
         "git": git_state(Path(__file__).resolve().parent),
         "command": sys.argv,
+        "directory": str(Path.cwd()),
     }
 
 

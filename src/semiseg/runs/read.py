@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.stored import completed, read_config, settings_that_matter
+from semiseg.config.stored import completed, read_resolved, settings_that_matter
 from semiseg.errors import UserError, nearest
 from semiseg.files import read_json
 from semiseg.locks import LOCK, holder
@@ -37,7 +37,7 @@ class StoredRun:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The config as it was written; raises ``UserError`` where it cannot be read."""
-        return read_config(self.path / RESOLVED)
+        return read_resolved(self.path / RESOLVED)
 
     @cached_property
     def settings(self) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def read_ids(path: Path, known: Iterable[str]) -> tuple[str, ...]:
     ids, unknown = [], []
     for number, line in enumerate(read_lines(path), start=1):
         try:
-            match = _meant(line, pool)
+            match = meant_id(line, pool)
         except UserError as error:
             raise UserError(f"{path}, line {number}: {error}") from error
         if match is None:
@@ -135,8 +135,12 @@ def read_ids(path: Path, known: Iterable[str]) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def _meant(line: str, pool: NameIndex) -> str | None:
-    """The id that a line names: one that equals it before one that only matches."""
+def meant_id(line: str, pool: NameIndex) -> str | None:
+    """Return the id that a line names: one that equals it before one that only matches; ``None`` without any.
+
+    Raises:
+        UserError: the line may mean two.
+    """
     meant = candidates(line)
     exact = next((each for each in meant if pool.has(each)), None)
     if exact is not None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from semiseg.contracts.score_names import MetricName, ScoreNames
+from semiseg.contracts.score_names import MEAN_IOU, TOTALS, MetricName, ScoreNames
 from semiseg.errors import UserError
 from semiseg.files import read_json, write_json
 from semiseg.locks import exclusive
@@ -139,8 +139,12 @@ def look(folder: Path, entry: JobEntry) -> None:
 
 
 def primary_of(folder: Path) -> MetricName:
-    """Name of the primary score of a run; before its end that of segmentation."""
-    return ScoreNames.of(StoredRun(folder).summary or {}).primary
+    """Name of the primary score of a run; before its end the one of segmentation that its config chooses."""
+    place = StoredRun(folder)
+    if (summary := place.summary) is None and place.has_config:
+        evaluator = place.config.get("evaluator") or {}
+        return TOTALS.get(str(evaluator.get("primary")), (MEAN_IOU.primary,))[0]
+    return ScoreNames.of(summary or {}).primary
 
 
 @contextmanager

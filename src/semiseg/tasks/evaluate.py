@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.contracts.dataset import Array, SegDataset
+from semiseg.contracts.dataset import Array, DatasetInfo, SegDataset
 from semiseg.contracts.feeding import StoredLabels
+from semiseg.contracts.score_names import BOUNDARY_IOU, ECE, RELIABILITY
 from semiseg.contracts.tracking import Sample
 from semiseg.contracts.training import Network
 from semiseg.errors import Interrupted, UserError
 from semiseg.seeding import derive_seed
+from semiseg.tasks.boundary import BoundaryCounts
+from semiseg.tasks.calibration import CalibrationBins
 from semiseg.tasks.inference import (
     evaluating,
     predict_labels,
@@ -25,7 +29,8 @@ from semiseg.tasks.inference import (
     resized,
     to_batch,
 )
-from semiseg.tasks.metrics import ConfusionMatrix, Metrics
+from semiseg.tasks.metrics import ConfusionMatrix, Metrics, foreground_labels, means
+from semiseg.tasks.shown_size import reduced, sample_size
 
 if TYPE_CHECKING:
     from semiseg.settings import EvaluatorSettings
@@ -35,6 +40,67 @@ log = logging.getLogger(__name__)
 QUALITY_IMAGES = 100
 
 _reported: set[str] = set()
+
+
+class Measurement:
+    """All that an evaluation measures, on the device, without host synchronization before ``compute``.
+
+    Args:
+        info: classes of the dataset.
+        settings: settings that choose the scores.
+        device: device of the counts, and of the tensors that ``update`` gets.
+        absent: rule for absent classes in place of that of the settings; ``None`` takes theirs.
+
+    Raises:
+        UserError: ``evaluator.foreground`` names no class of the dataset.
+    """
+
+    def __init__(
+        self, info: DatasetInfo, settings: EvaluatorSettings, device: torch.device, absent: str | None = None
+    ) -> None:
+        self.matrix = ConfusionMatrix(
+            info.num_classes,
+            absent=absent or settings.absent,
+            decimals=settings.decimals,
+            ignore_index=info.ignore_index,
+            device=device,
+            primary=settings.primary,
+            foreground=foreground_labels(settings, info),
+        )
+        common = info.ignore_index, device
+        self._boundary = self._calibration = None
+        if "boundary_iou" in settings.metrics:
+            self._boundary = BoundaryCounts(info.num_classes, settings.boundary_ratio, *common)
+        if "calibration" in settings.metrics:
+            self._calibration = CalibrationBins(info.num_classes, settings.calibration_bins, *common)
+
+    @property
+    def needs_confidence(self) -> bool:
+        """Whether ``update`` needs the confidence."""
+        return self._calibration is not None
+
+    def update(self, labels: Tensor, truth: Tensor, confidence: Tensor | None = None) -> None:
+        """Add images of one size: predicted classes, masks and perhaps confidence, ``(N, H, W)`` each."""
+        self.matrix.update(labels, truth)
+        if self._boundary is not None:
+            self._boundary.update(labels, truth)
+        if self._calibration is not None and confidence is not None:
+            self._calibration.update(labels, confidence, truth)
+
+    def compute(self) -> Metrics:
+        """Compute the scores of the images so far."""
+        found = self.matrix.compute()
+        if self._boundary is not None:
+            shares = self._boundary.compute()
+            if self.matrix.absent == "true_only":
+                shares = [share if label in found.counted else None for label, share in enumerate(shares)]
+            table = {BOUNDARY_IOU.key: shares}
+            outline = means(table, found.counted, self.matrix.foreground)
+            found = replace(found, totals={**found.totals, **outline}, classes={**found.classes, **table})
+        if self._calibration is not None:
+            error, curve = self._calibration.compute()
+            found = replace(found, totals={**found.totals, ECE.key: error}, more={RELIABILITY: curve})
+        return found
 
 
 def evaluate(
@@ -108,6 +174,8 @@ def pseudo_label_quality(
     Returns:
         ``None`` where no image has a usable mask; ``coverage`` is the share of pixels with a pseudo-label.
     """
+    # The costly measurements are for the images that networks are judged on.
+    usual = replace(settings, metrics=[])
     usable = 0
 
     def readable(wanted: Sequence[str]) -> Iterator[tuple[str, Array, Array]]:
@@ -120,10 +188,10 @@ def pseudo_label_quality(
 
     if isinstance(source, Network):
         pairs = ((image, mask) for _, image, mask in readable(ids))
-        metrics = _count(source, pairs, dataset, settings, device, stop, precision)
+        metrics = _count(source, pairs, dataset, usual, device, stop, precision)
         return metrics if usable else None
     # On the CPU, where stored labels are read: moving them would take longer than counting.
-    matrix = _matrix(dataset, settings, torch.device("cpu"))
+    matrix = Measurement(dataset.info, usual, torch.device("cpu")).matrix
     stored = set(source.ids)
     for image_id, _, mask in readable([image_id for image_id in ids if image_id in stored]):
         if stop is not None:
@@ -140,18 +208,20 @@ def take_samples(
     device: torch.device,
     precision: str = "fp32",
 ) -> list[Sample]:
-    """Predict a few images for pictures; arguments as ``evaluate``, masks may be absent."""
+    """Predict a few images for pictures, large ones reduced; arguments as ``evaluate``, masks may be absent."""
     samples = []
     for image_id in ids:
-        image = dataset.image(image_id)
+        image, truth = dataset.image(image_id), dataset.mask(image_id)
         label, confidence = predict_with_confidence(network, to_batch([image], device), settings, precision)
+        # At once: the pictures of all samples are in memory together.
+        size = sample_size(*image.shape[:2])
         samples.append(
             Sample(
                 image_id,
-                image,
-                dataset.mask(image_id),
-                label[0].to(torch.uint8).cpu().numpy(),
-                confidence[0].cpu().numpy(),
+                reduced(image, size),
+                None if truth is None else reduced(truth, size),
+                reduced(label[0].to(torch.uint8).cpu().numpy(), size),
+                reduced(confidence[0].cpu().numpy(), size),
             )
         )
     return samples
@@ -167,7 +237,7 @@ def _count(
     precision: str,
     watch: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Metrics:
-    matrix = _matrix(dataset, settings, device)
+    measurement = Measurement(dataset.info, settings, device)
     with evaluating(network):
         for batch in _equal_sizes(pairs, settings.batch_size):
             if stop is not None:
@@ -175,22 +245,15 @@ def _count(
             images = to_batch([image for image, _ in batch], device)
             truth = torch.from_numpy(np.stack([mask for _, mask in batch])).to(device)
             images, truth = _at_size(images, truth, settings)
-            labels = predict_labels(network, images, settings, precision)
-            matrix.update(labels, truth)
+            confidence = None
+            if measurement.needs_confidence:
+                labels, confidence = predict_with_confidence(network, images, settings, precision)
+            else:
+                labels = predict_labels(network, images, settings, precision)
+            measurement.update(labels, truth, confidence)
             if watch is not None:
                 watch(labels, truth)
-    return matrix.compute()
-
-
-def _matrix(dataset: SegDataset, settings: EvaluatorSettings, device: torch.device) -> ConfusionMatrix:
-    info = dataset.info
-    return ConfusionMatrix(
-        info.num_classes,
-        absent=settings.absent,
-        decimals=settings.decimals,
-        ignore_index=info.ignore_index,
-        device=device,
-    )
+    return measurement.compute()
 
 
 def _at_size(images: Tensor, truth: Tensor, settings: EvaluatorSettings) -> tuple[Tensor, Tensor]:

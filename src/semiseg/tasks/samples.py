@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.contracts.tracking import Sample
+from semiseg.tasks.shown_size import PANEL_WIDTHS, panel_size, reduced
 
 IGNORED_COLOR = (255, 255, 255)
 HEADER_HEIGHT = 18
 GAP = 4
-PANEL_WIDTHS = (160, 640)
 PANELS = ("image", "truth", "prediction", "confidence")
 
 
@@ -43,31 +43,34 @@ def render(
         confidence: confidence ``(H, W) float32``, 0 (black) to 1 (white).
         info: palette of the classes.
     """
-    gray = np.rint(np.nan_to_num(confidence).clip(0, 1) * 255).astype(np.uint8)
-    panels = [("image", Image.fromarray(image))]
+    size = panel_size(*image.shape[:2])
+    gray = np.rint(np.nan_to_num(reduced(confidence, size)).clip(0, 1) * 255).astype(np.uint8)
+    panels = [("image", Image.fromarray(reduced(image, size)))]
     if truth is not None:
-        panels.append(("truth", Image.fromarray(colorize(truth, info))))
-    panels.append(("prediction", Image.fromarray(colorize(prediction, info))))
+        panels.append(("truth", Image.fromarray(colorize(reduced(truth, size), info))))
+    panels.append(("prediction", Image.fromarray(colorize(reduced(prediction, size), info))))
     panels.append(("confidence", Image.fromarray(gray)))
     return side_by_side(panels)
 
 
 def side_by_side(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
-    """Draw pictures of one size in a row, each below its title.
+    """Draw pictures of one size in a row, each below its title, at the size that ``panel_size`` gives them.
 
-    Small pictures are enlarged by a whole factor and large ones reduced, so that each is 160-640 pixels wide.
+    Pictures narrower than a title stand at the left of their place.
     """
-    height, width = _panel_size(*reversed(panels[0][1].size))
+    first = panels[0][1]
+    height, width = panel_size(first.height, first.width)
+    place = max(width, PANEL_WIDTHS[0])
     canvas = Image.new(
-        "RGB", (len(panels) * width + (len(panels) - 1) * GAP, height + HEADER_HEIGHT), (255, 255, 255)
+        "RGB", (len(panels) * place + (len(panels) - 1) * GAP, height + HEADER_HEIGHT), (255, 255, 255)
     )
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(12)
     for position, (title, panel) in enumerate(panels):
-        left = position * (width + GAP)
+        left = position * (place + GAP)
         draw.text((left + 2, 2), title, fill=(0, 0, 0), font=font)
         # Nearest, since a mixed color would be a class that is not there.
-        resized = panel.convert("RGB").resize((width, height), Image.Resampling.NEAREST)
-        canvas.paste(resized, (left, HEADER_HEIGHT))
+        shown = panel.convert("RGB").resize((width, height), Image.Resampling.NEAREST)
+        canvas.paste(shown, (left, HEADER_HEIGHT))
     return canvas
 
 
@@ -78,17 +81,21 @@ def split_panels(picture: Image.Image) -> dict[str, Image.Image]:
         ValueError: another kind of picture.
     """
     for names in (PANELS, tuple(name for name in PANELS if name != "truth")):
-        step, rest = divmod(picture.width + GAP, len(names))
-        gaps = [
-            picture.crop((left - GAP, 0, left, picture.height)).convert("L").getextrema()
-            for left in range(step, picture.width, step)
-        ]
-        if not rest and picture.height > HEADER_HEIGHT and all(gap == (255, 255) for gap in gaps):
-            return {
-                name: picture.crop((left, HEADER_HEIGHT, left + step - GAP, picture.height))
-                for name, left in zip(names, range(0, picture.width, step), strict=True)
-            }
+        if (panels := cut_panels(picture, len(names))) is not None:
+            return dict(zip(names, panels, strict=True))
     raise ValueError("not a picture of a sample")
+
+
+def cut_panels(picture: Image.Image, count: int) -> list[Image.Image] | None:
+    """Cut a picture by ``side_by_side`` into its panels; ``None`` where it has not so many."""
+    step, rest = divmod(picture.width + GAP, count)
+    if rest or picture.height <= HEADER_HEIGHT:
+        return None
+    lefts = range(0, picture.width, step)
+    gaps = (picture.crop((left - GAP, 0, left, picture.height)).convert("L") for left in lefts[1:])
+    if any(gap.getextrema() != (255, 255) for gap in gaps):
+        return None
+    return [picture.crop((left, HEADER_HEIGHT, left + step - GAP, picture.height)) for left in lefts]
 
 
 def write_samples(folder: Path, samples: Sequence[Sample], info: DatasetInfo) -> list[Path]:
@@ -100,13 +107,3 @@ def write_samples(folder: Path, samples: Sequence[Sample], info: DatasetInfo) ->
         render(sample.image, sample.truth, sample.prediction, sample.confidence, info).save(path)
         paths.append(path)
     return paths
-
-
-def _panel_size(height: int, width: int) -> tuple[int, int]:
-    low, high = PANEL_WIDTHS
-    if width < low:
-        factor = -(-low // width)
-        return height * factor, width * factor
-    if width > high:
-        return max(round(height * high / width), 1), high
-    return height, width

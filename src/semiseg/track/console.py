@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from semiseg.contracts.score_names import MetricName, ScoreNames
+from semiseg.contracts.score_names import MetricName, ScoreNames, absent_remark
 from semiseg.contracts.tracking import Sample
 from semiseg.output import duration
 
@@ -120,23 +120,30 @@ def score_table(scores: Mapping[str, Any], names: ScoreNames, more: dict[str, fl
     """Return a table of shares in percent as plain lines, with a dash where there is no value.
 
     Args:
-        scores: scores under their keys, those of the classes by class name.
+        scores: scores under their keys, those of the classes by class name; pixel counts become shares of all.
         names: keys and names of the scores.
         more: further lines at the end, by name.
     """
-    by_class: Mapping[str, float | None] = scores[names.by_class.key]
-    totals = {each.name: scores[each.key] for each in names.totals} | more
-    head = f"{names.by_class.name} %"
-    width, column = max(len(name) for name in (*by_class, *totals, "class")), max(len(head), 6)
+    columns = {f"{each.name} %": scores[each.key] for each in names.of_each_class if each.key in scores}
+    for each in names.pixel_counts:
+        if counts := scores.get(each.key):
+            whole = max(sum(counts.values()), 1)
+            columns[f"{each.name} %"] = {name: count / whole for name, count in counts.items()}
+    totals = {each.name: scores.get(each.key) for each in names.totals} | more
+    classes = list(scores[names.by_class.key])
+    width = max(len(name) for name in (*classes, *totals, "class"))
+    widths = [max(len(head), 6) for head in columns]
 
-    def row(name: str, value: float | None) -> str:
-        return f"{name:<{width}}  {'-' if value is None else f'{100 * value:.2f}':>{column}}"
+    def row(name: str, values: Sequence[float | None]) -> str:
+        texts = ["-" if value is None else f"{100 * value:.2f}" for value in values]
+        ends = (f"{text:>{size}}" for text, size in zip(texts, widths, strict=False))
+        return "  ".join([f"{name:<{width}}", *ends])
 
-    rule = "-" * (width + column + 2)
-    rows = [row(*item) for item in by_class.items()]
-    return "\n".join(
-        [f"{'class':<{width}}  {head:>{column}}", rule, *rows, rule, *(row(*item) for item in totals.items())]
-    )
+    heads = "  ".join(f"{head:>{size}}" for head, size in zip(columns, widths, strict=True))
+    rule = "-" * (width + sum(widths) + 2 * len(widths))
+    rows = [row(name, [column.get(name) for column in columns.values()]) for name in classes]
+    ends = [row(name, [value]) for name, value in totals.items()]
+    return "\n".join([f"{'class':<{width}}  {heads}", rule, *rows, rule, *ends])
 
 
 def render_summary(summary: Mapping[str, Any], run_dir: Path) -> str:
@@ -149,10 +156,12 @@ def render_summary(summary: Mapping[str, Any], run_dir: Path) -> str:
     names = ScoreNames.of(summary)
     primary = names.primary
     test = {f"{primary.name} on test": summary[primary.test]} if primary.test in summary else {}
+    remarks = [absent_remark(summary, names), absent_remark(summary, names, "test", "_test")]
     return "\n".join(
         [
             "",
             score_table(summary, names, test),
+            *(f"Note: {remark}." for remark in remarks if remark),
             f"Run directory: {run_dir}",
             f"Pictures (image, truth, prediction, confidence): {run_dir / 'samples'}",
         ]

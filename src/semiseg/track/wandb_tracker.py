@@ -115,7 +115,7 @@ class WandbTracker:
         The scores are also logged as one point over the labeled share, since wandb draws lines of logged values only.
         """
         kept = dict(values) | _compared(values, self._names)
-        by_class = self._names.by_class
+        tables = [each for each in self._names.of_each_class if isinstance(kept.get(each.key), Mapping)]
 
         def send(wandb: Any, run: Any) -> None:
             run.summary.update(kept)
@@ -126,9 +126,11 @@ class WandbTracker:
                     if kept.get(name) is not None
                 }
                 run.log({"split_fraction": kept["split_fraction"], **point})
-            if isinstance(kept.get(by_class.key), Mapping):
-                rows = [list(item) for item in kept[by_class.key].items()]
-                run.log({"per_class": wandb.Table(columns=["class", by_class.name], data=rows)})
+            if tables:
+                classes = kept[tables[0].key]
+                rows = [[name, *(kept[each.key].get(name) for each in tables)] for name in classes]
+                columns = ["class", *(each.name for each in tables)]
+                run.log({"per_class": wandb.Table(columns=columns, data=rows)})
 
         self._put(send)
 

@@ -1,0 +1,338 @@
+"""What limits the meaning of a result, found before training: classes, labels, copies and groups of a split."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from semiseg.contracts.dataset import DatasetInfo, Grouped, SegDataset, Split
+from semiseg.data.file_faults import CheckReport
+from semiseg.data.picture_facts import PictureFacts
+from semiseg.data.picture_pairs import PicturePair, picture_pairs
+from semiseg.errors import UserError
+from semiseg.splits.lists import shown
+
+TRAINED = ("labeled", "unlabeled")
+MEASURED = ("val", "test")
+WORDS = {"labeled": "labeled", "unlabeled": "unlabeled", "val": "validation", "test": "test"}
+"""Kinds of images in sentences."""
+
+SHOWN = 5
+"""Examples that a sentence names."""
+
+
+@runtime_checkable
+class LastClassHidden(Protocol):
+    """A dataset whose masks may show their last class as 255, which reads as "not labeled"."""
+
+    def values_with_255(self) -> str | None:
+        """The setting that reads 255 as the last class; ``None`` where the settings say what 255 means."""
+        ...
+
+
+@dataclass(frozen=True)
+class SharedPictures:
+    """Images of one kind that show the same as images of another kind.
+
+    Args:
+        first: kind of the others: "labeled", "unlabeled" or "val".
+        second: kind of the counted images: "unlabeled", "val" or "test".
+        equal: number of images of the second kind with an equal one of the first.
+        near: number of further ones with a nearly equal one.
+        examples: pairs of ids, that of the first kind first.
+    """
+
+    first: str
+    second: str
+    equal: int
+    near: int
+    examples: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What limits the meaning of a result.
+
+    Args:
+        missing_classes: names of the classes without a pixel in the masks of a kind of images, by kind.
+        without_labels: ids of images without any labeled pixel, by kind.
+        labeled_share: share of labeled pixels in the labeled images; ``None`` without any image.
+        copies: kinds of images that show the same.
+        shared_groups: number of images by kind, of each group that is in several kinds; labeled and unlabeled images
+            count together as "train".
+        without_group: number of images that ``dataset.groups`` gives no group.
+        placeholder_names: whether class names are made up.
+        skipped_files: number of bad files because of which images were left out.
+        warnings: sentences about what makes a score higher or lower than it should be.
+        notes: sentences about what else should be known.
+    """
+
+    missing_classes: Mapping[str, tuple[str, ...]]
+    without_labels: Mapping[str, tuple[str, ...]]
+    labeled_share: float | None
+    copies: tuple[SharedPictures, ...]
+    shared_groups: Mapping[str, Mapping[str, int]]
+    without_group: int
+    placeholder_names: bool
+    skipped_files: int
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for ``summary.json``."""
+        return asdict(self)
+
+
+def weigh(dataset: SegDataset, report: CheckReport, score: str = "mIoU") -> Trust:
+    """Find what limits the meaning of a result on checked data.
+
+    Args:
+        dataset: dataset that the report is about.
+        report: result of the check of its files.
+        score: name of the primary score, for sentences.
+
+    Raises:
+        UserError: nothing can be learned or measured: no labeled or no validation image has a labeled pixel, or all
+            labeled pixels are of one class.
+    """
+    info, split, facts = dataset.info, report.split, report.facts
+    counted = {kind: _pixels(facts, ids) for kind, ids in _kinds(split).items() if kind != "unlabeled"}
+    _require_labels(dataset, split, counted)
+    missing = {
+        kind: tuple(name for label, name in enumerate(info.classes) if not pixels.get(label))
+        for kind, pixels in counted.items()
+        if pixels
+    }
+    bare = {
+        kind: found
+        for kind in counted
+        if (
+            found := tuple(
+                each for each in _kinds(split)[kind] if each in facts and _is_bare(facts[each], info)
+            )
+        )
+    }
+    copies = tuple(_copies(facts, split))
+    groups, without_group = _shared_groups(dataset, split)
+    share = _labeled_share(counted["labeled"], info)
+    placeholders = bool(getattr(info, "placeholder_names", False))
+    warnings = [
+        *_class_warnings(dataset, split, missing, score),
+        *_label_warnings(bare, split),
+        *(
+            _copies_sentence(each, split)
+            for each in copies
+            if each.first in TRAINED and each.second in MEASURED
+        ),
+        *_group_sentences(groups, trained=True),
+    ]
+    notes = [
+        *_contradictions(facts, split),
+        *(
+            _copies_sentence(each, split)
+            for each in copies
+            if each.first not in TRAINED or each.second not in MEASURED
+        ),
+        *_group_sentences(groups, trained=False),
+        *_other_notes(info, share, without_group, placeholders),
+    ]
+    return Trust(
+        missing, bare, share, copies, groups, without_group, placeholders, len(report.skipped),
+        tuple(warnings), tuple(notes),
+    )  # fmt: skip
+
+
+def _kinds(split: Split) -> dict[str, tuple[str, ...]]:
+    return {
+        "labeled": split.labeled,
+        "unlabeled": split.never_labeled,
+        "val": split.val,
+        "test": split.test,
+    }
+
+
+def _pixels(facts: Mapping[str, PictureFacts], ids: Sequence[str]) -> dict[int, int]:
+    """Number of pixels of each label value in the masks of some images."""
+    found: dict[int, int] = {}
+    for image_id in ids:
+        for label, count in ((facts[image_id].counts if image_id in facts else None) or {}).items():
+            found[label] = found.get(label, 0) + count
+    return found
+
+
+def _is_bare(facts: PictureFacts, info: DatasetInfo) -> bool:
+    return facts.counts is not None and not facts.counts.keys() - {info.ignore_index}
+
+
+def _labeled_share(pixels: Mapping[int, int], info: DatasetInfo) -> float | None:
+    total = sum(pixels.values())
+    return 1 - pixels.get(info.ignore_index, 0) / total if total else None
+
+
+def _require_labels(dataset: SegDataset, split: Split, counted: Mapping[str, Mapping[int, int]]) -> None:
+    """Refuse data of which nothing can be learned, or on which nothing can be measured."""
+    info, faults = dataset.info, []
+    for kind in ("labeled", "val"):
+        pixels, ids = counted[kind], _kinds(split)[kind]
+        if ids and pixels and not pixels.keys() - {info.ignore_index}:
+            faults.append(
+                f"no {WORDS[kind]} image of split {split.name} has a labeled pixel: all {len(ids):,} masks are "
+                f'{info.ignore_index} ("not labeled") throughout, for example that of {ids[0]}. '
+                "Label some pixels first; if 255 is a class in your masks, name it in dataset.values"
+            )
+    present = sorted(counted["labeled"].keys() - {info.ignore_index})
+    if len(present) == 1 and not faults:
+        faults.append(_one_class(dataset, split, present[0], counted))
+    if faults:
+        raise UserError("\n".join(faults))
+
+
+def _one_class(
+    dataset: SegDataset, split: Split, label: int, counted: Mapping[str, Mapping[int, int]]
+) -> str:
+    info, pixels = dataset.info, counted["labeled"]
+    others = [name for index, name in enumerate(info.classes) if index != label]
+    void = pixels.get(info.ignore_index, 0) / sum(pixels.values())
+    text = (
+        f"no labeled pixel of split {split.name} shows {shown(others)}: all are {info.classes[label]}, so that a "
+        "network that answers nothing else has no loss"
+    )
+    if void:
+        text += (
+            f', while {void:.2%} of the pixels of the labeled masks are {info.ignore_index} ("not labeled")'
+        )
+    cure = _cure(dataset) if void and len(others) == 1 else None
+    if cure:
+        return f"{text}. If 255 means {info.classes[-1]} in your masks, add {cure}"
+    if any(label in counted["val"] for label in range(info.num_classes) if info.classes[label] in others):
+        return f"{text}. Validation masks show others: label more images, or other ones (split, split_id)"
+    return f"{text}. dataset.values names the value of each class in the masks"
+
+
+def _cure(dataset: SegDataset) -> str | None:
+    return dataset.values_with_255() if isinstance(dataset, LastClassHidden) else None
+
+
+def _class_warnings(
+    dataset: SegDataset, split: Split, missing: Mapping[str, tuple[str, ...]], score: str
+) -> Iterator[str]:
+    """Sentences about classes without pixels."""
+    total = dataset.info.num_classes
+    if absent := missing.get("labeled"):
+        text = (
+            f"no labeled image of split {split.name} (family {split.family}, id {split.split_id}) holds class "
+            f"{', '.join(absent)}; it cannot be learned"
+        )
+        nowhere = set(absent).intersection(*missing.values())
+        cure = _cure(dataset) if nowhere == {dataset.info.classes[-1]} else None
+        yield text + (f". If 255 means {dataset.info.classes[-1]} in your masks: {cure}" if cure else "")
+    for kind in MEASURED:
+        if absent := missing.get(kind):
+            yield (
+                f"no {WORDS[kind]} image holds {', '.join(absent)}: {score} is over {total - len(absent)} of "
+                f"{total} classes"
+            )
+
+
+def _label_warnings(bare: Mapping[str, tuple[str, ...]], split: Split) -> Iterator[str]:
+    for kind, ids in bare.items():
+        all_of = len(_kinds(split)[kind])
+        why = "they count as labeled" if kind == "labeled" else "nothing is measured on them"
+        yield (
+            f"{len(ids):,} of {all_of:,} {WORDS[kind]} images {_have(len(ids))} no labeled pixel, and {why}: "
+            f"{shown(ids, SHOWN)}"
+        )
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
+def _copies(facts: Mapping[str, PictureFacts], split: Split) -> Iterator[SharedPictures]:
+    """Count the images of each kind that show the same as those of another kind."""
+    known = {kind: [each for each in ids if each in facts] for kind, ids in _kinds(split).items()}
+    kinds = list(known)
+    for place, second in enumerate(kinds):
+        for first in kinds[:place]:
+            pairs = picture_pairs(facts, known[first], known[second])
+            if pairs:
+                yield _counted(first, second, pairs)
+
+
+def _counted(first: str, second: str, pairs: Sequence[PicturePair]) -> SharedPictures:
+    best: dict[str, PicturePair] = {}
+    for pair in pairs:  # equal ones come first
+        best.setdefault(pair.second, pair)
+    equal = sum(pair.equal for pair in best.values())
+    examples = tuple((pair.first, pair.second) for pair in list(best.values())[:SHOWN])
+    return SharedPictures(first, second, equal, len(best) - equal, examples)
+
+
+def _copies_sentence(found: SharedPictures, split: Split) -> str:
+    total = len(_kinds(split)[found.second])
+    count = found.equal + found.near
+    like = (
+        "equal to" if not found.near else "nearly equal to" if not found.equal else "equal or nearly equal to"
+    )
+    more = f" ({found.equal:,} equal, {found.near:,} nearly)" if found.equal and found.near else ""
+    pairs = shown((f"{first} and {second}" for first, second in found.examples), SHOWN)
+    rest = count - len(found.examples)
+    return (
+        f"{count:,} of {total:,} {WORDS[found.second]} images {'is' if count == 1 else 'are'} {like} "
+        f"{WORDS[found.first]} ones{more}: {pairs}{f' and {rest:,} more' if rest else ''}"
+    )
+
+
+def _contradictions(facts: Mapping[str, PictureFacts], split: Split) -> Iterator[str]:
+    """Say which equal labeled pictures have masks that differ."""
+    first: dict[str, str] = {}
+    found = []
+    for image_id in (*split.labeled, *split.val, *split.test):
+        if image_id in facts:
+            other = first.setdefault(facts[image_id].picture, image_id)
+            if facts[other].mask != facts[image_id].mask:
+                found.append(f"{other} and {image_id}")
+    if found:
+        yield f"equal pictures have masks that differ: {shown(found, SHOWN)}"
+
+
+def _shared_groups(dataset: SegDataset, split: Split) -> tuple[dict[str, dict[str, int]], int]:
+    """Groups that are in more than one of train, val and test, and the number of images without group."""
+    if not isinstance(dataset, Grouped):
+        return {}, 0
+    counts: dict[str, dict[str, int]] = {}
+    alone = 0
+    for kind, ids in (
+        ("train", (*split.labeled, *split.never_labeled)),
+        ("val", split.val),
+        ("test", split.test),
+    ):
+        for image_id in ids:
+            group = dataset.group(image_id)
+            if group is None:
+                alone += 1
+            else:
+                kinds = counts.setdefault(group, {})
+                kinds[kind] = kinds.get(kind, 0) + 1
+    return {group: kinds for group, kinds in sorted(counts.items()) if len(kinds) > 1}, alone if counts else 0
+
+
+def _group_sentences(groups: Mapping[str, Mapping[str, int]], *, trained: bool) -> Iterator[str]:
+    """Sentences about groups in train and elsewhere, or else in val and test alone."""
+    found = [
+        f"group {group} is in {' and '.join(f'{kind} ({count:,})' for kind, count in kinds.items())}"
+        for group, kinds in groups.items()
+        if ("train" in kinds) is trained
+    ]
+    if found:
+        yield f"{'; '.join(found[:SHOWN])}{f' and {len(found) - SHOWN:,} more groups' if len(found) > SHOWN else ''}"
+
+
+def _other_notes(
+    info: DatasetInfo, share: float | None, without_group: int, placeholders: bool
+) -> Iterator[str]:
+    if share is not None and share < 1:
+        yield f"{share:.1%} of the pixels of the labeled images are labeled"
+    if without_group:
+        yield f"{without_group:,} images have no group (dataset.groups); each counts as a group of its own"
+    if placeholders:
+        yield f"class names are placeholders: {shown(info.classes, SHOWN)}"
