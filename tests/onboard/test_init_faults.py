@@ -81,8 +81,8 @@ def test_bad_files_are_named_together(here, capsys):
         (("--classes", "a=0,b=1"), r"the masks also hold 2 \(.*--void 2"),
         (("--classes", "a=0,b,c"), "b has no value"),
         (("--classes", "a=red,b=blue"), "'red' is no color"),
-        (("--images", "nowhere"), "none has a mask of the folders and endings given"),
-        (("--mask-suffix", "_x"), "none has a mask of the folders and endings given"),
+        (("--images", "nowhere"), "none has a mask of the folders and names given"),
+        (("--mask-suffix", "_x"), "none has a mask of the folders and names given"),
         (("--vla", "0.2"), "--help. shows the options"),
         (("--val", "2"), "dataset.val=2.0: expected a share"),
         (("--val", "list.txt"), "cannot read the id list"),
@@ -131,7 +131,7 @@ def test_masks_that_are_smoothed_or_lossy(here, capsys):
     init(drawn, "--void", thin, "--force")
     assert re.search("class_1 +200", capsys.readouterr().out)
     lossy = fields(here / "lossy", masks="masks/{}.jpg")
-    assert "not a PNG; a mask has to be stored without loss" in refused(capsys, lossy)
+    assert "JPEG; a mask has to be stored without loss" in refused(capsys, lossy)
 
 
 def test_as_a_process(here):

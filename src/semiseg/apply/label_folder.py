@@ -14,7 +14,7 @@ from PIL import Image
 
 from semiseg.apply.mask_coding import MaskCoding
 from semiseg.contracts.dataset import Array, Confidence, DatasetInfo
-from semiseg.data.image_files import read_image
+from semiseg.data.picture_files import read_image
 from semiseg.errors import UserError
 from semiseg.files import copy, write_csv, write_json, write_text, writes
 from semiseg.pictures import PHOTO_EFFORT, gray, legend, save

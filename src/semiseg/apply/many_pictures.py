@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.data.image_files import BadFileError, read_image
+from semiseg.data.picture_files import BadFileError, read_image
 from semiseg.errors import UserError
 from semiseg.files import file_digest
 from semiseg.runs.use import FinishedRun

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from semiseg.data.folder_files import FolderFiles
+from semiseg.config.literals import literals
+from semiseg.data.folder_files import FolderFiles, NameEnds
 from semiseg.data.mask_labels import parse_color
 from semiseg.data.palette import bit_color
 from semiseg.onboard.classes import Classes
@@ -21,13 +22,19 @@ SHOWN_SIZES = 5
 ALIKE = 24
 """Difference in each channel below which two colors are alike."""
 
-UNUSED = ("image_suffix", "mask_suffix", "values", "palette", "void", "skip_bad")
+UNUSED = (
+    *("image_suffix", "mask_suffix", "image_prefix", "mask_prefix", "pairs", "leave_out"),
+    *("values", "palette", "void", "groups", "skip_bad"),
+)
 """Settings that are written only where they are not empty."""
 
 COMMENTS = {
     "palette": "For pictures, since the colors of the masks are hard to tell apart.",
     "void": 'Numbers or colors that mean "not labeled".',
+    "leave_out": "Pictures among the images that are none; * stands for any text.",
+    "pairs": "Lists of images and their masks.",
     "val": "Validation images: a list or a subfolder of the images. Keep frames of one video together.",
+    "groups": "Pattern of the part of an id, or CSV file, that says which images belong together.",
     "skip_bad": "Leaves out unusable files.",
 }
 
@@ -39,13 +46,18 @@ def survey_report(
     masked = len(files.images.keys() & files.masks.keys())
     formats = Counter(path.suffix.lower().lstrip(".") for path in files.images.values())
     kinds = ", ".join(f"{count:,} {name}" for name, count in formats.most_common())
-    named = f"named *{layout.mask_suffix}.png" if layout.mask_suffix else "named as their images"
+    named = (
+        f"named {layout.mask_ends.name_of('*')}"
+        if layout.mask_ends != NameEnds()
+        else "named as their images"
+    )
+    place = f"listed in {', '.join(layout.pairs)}" if layout.pairs else f"in {layout.masks}, {named}"
     kind = "color-coded" if found.colored else "palette PNGs" if found.palette else "grey PNGs"
     values = "colors" if found.colored else "values"
     lines = [
         f"images   {len(files.images):,} in {layout.images}: {kinds}; {masked:,} have a mask",
         f"sizes    {_sizes(measures.sizes)}",
-        f"masks    {len(files.masks):,} in {layout.masks}, {named}; {kind}, {len(found.pixels)} {values}",
+        f"masks    {len(files.masks):,} {place}; {kind}, {len(found.pixels)} {values}",
         f"parts    {_parts(measures)}",
     ]
     if measures.skipped:
@@ -112,10 +124,7 @@ def folder_arguments(
     return {
         "name": name,
         "root": str(root),
-        "images": layout.images,
-        "masks": layout.masks,
-        "image_suffix": layout.image_suffix,
-        "mask_suffix": layout.mask_suffix,
+        **layout.settings(),
         "classes": list(classes.names),
         "values": values,
         "palette": None
@@ -176,5 +185,5 @@ def _class_lines(classes: Classes, measures: Measures) -> list[str]:
 
 def _plain(value: Any) -> str:
     """Write a value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
+    text = yaml.safe_dump(literals(value), default_flow_style=True, allow_unicode=True, width=1000)
     return text.removesuffix("...\n").strip()

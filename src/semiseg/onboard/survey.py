@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from semiseg.contracts.dataset import Array
 from semiseg.data.file_faults import BadFilesError, FileFault
-from semiseg.data.image_files import MASK_MODES, BadFileError, open_mask, read_mask
-from semiseg.data.mask_colors import read_colors
 from semiseg.data.mask_labels import Value, color_text
+from semiseg.data.mask_pixels import Codes, read_pixels
+from semiseg.data.picture_files import BadFileError
 from semiseg.errors import UserError
 
 MAX_THREADS = 16
@@ -99,20 +96,19 @@ def survey(masks: Mapping[str, Path], tick: Callable[[], None]) -> Survey:
 
 def _read(path: Path) -> _Mask | BadFileError:
     try:
-        with open_mask(path) as image:
-            mode, palette = image.mode, _index_colors(image)
-        codes = read_mask(path) if mode in MASK_MODES else read_colors(path)
+        pixels = read_pixels(path)
     except BadFileError as error:
         return error
+    codes = pixels.codes
     counts = _counted(codes), _counted(_blocks(codes))
-    if mode not in MASK_MODES:
-        pixels, blocks = ({color_text(code): count for code, count in each.items()} for each in counts)
-        return _Mask(pixels, blocks)
-    shown = {value: palette[value] for value in counts[0]} if palette else None
-    return _Mask(*counts, shown)
+    if pixels.format.kind == "color":
+        colors, blocks = ({color_text(code): count for code, count in each.items()} for each in counts)
+        return _Mask(colors, blocks)
+    palette = pixels.format.colors
+    return _Mask(*counts, {value: palette[value] for value in counts[0]} if palette else None)
 
 
-def _counted(codes: Array | NDArray[np.int32]) -> dict[int, int]:
+def _counted(codes: Codes) -> dict[int, int]:
     """Count each value; a mask has far fewer runs of equal pixels than pixels."""
     flat = codes.ravel()
     starts = np.flatnonzero(np.append(flat.size > 0, flat[1:] != flat[:-1]))
@@ -121,22 +117,12 @@ def _counted(codes: Array | NDArray[np.int32]) -> dict[int, int]:
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
-def _blocks(codes: Array | NDArray[np.int32]) -> Array | NDArray[np.int32]:
+def _blocks(codes: Codes) -> Codes:
     """Values of all blocks of 2x2 equal pixels."""
     rows = codes[1:] == codes[:-1]
     columns = codes[:, 1:] == codes[:, :-1]
-    blocks: Array | NDArray[np.int32] = codes[1:, 1:][rows[:, 1:] & rows[:, :-1] & columns[1:]]
+    blocks: Codes = codes[1:, 1:][rows[:, 1:] & rows[:, :-1] & columns[1:]]
     return blocks
-
-
-def _index_colors(image: Image.Image) -> dict[int, str] | None:
-    if image.mode != "P":
-        return None
-    shown = image.getpalette("RGB") or []
-    shown += [0] * (768 - len(shown))
-    return {
-        index: color_text(int.from_bytes(bytes(shown[3 * index : 3 * index + 3]))) for index in range(256)
-    }
 
 
 def _palette(masks: Iterable[_Mask]) -> tuple[dict[int, str], bool]:

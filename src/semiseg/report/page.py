@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from PIL import Image
-
 from semiseg import __version__
 from semiseg.errors import UserError, listed
 from semiseg.files import remove_temporaries, write_json, write_text, writes
@@ -96,13 +94,11 @@ def page(study: Study, figures: Sequence[StudyFigure] = (), galleries: Sequence[
         figures: Figures of ``write_figures``.
         galleries: Pictures of the validation images.
     """
-    from semiseg.report.gallery import data_uri, picture_uri
+    from semiseg.report.gallery import picture_uri
     from semiseg.report.worst_images import find_worst
 
     environment = html_environment()
     environment.filters["picture_uri"] = picture_uri
-    environment.filters["file_uri"] = lambda path: data_uri(path.read_bytes())
-    environment.filters["picture_size"] = _picture_size
     about: dict[str, list[str]] = {}
     for cell in study.cells:
         for note in cell.notes:
@@ -133,11 +129,6 @@ def markdown(study: Study, figures: Sequence[StudyFigure], folder: Path) -> str:
     """
     paths = {figure.name: Path(os.path.relpath(figure.path, folder)).as_posix() for figure in figures}
     return render_markdown("report.md.j2", study=study, figures=figures, paths=paths)
-
-
-def _picture_size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return picture.size
 
 
 def _run_names(study: Study) -> dict[Path, str]:

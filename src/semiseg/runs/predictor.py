@@ -17,7 +17,7 @@ from PIL import Image
 from semiseg.config import build
 from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.contracts.training import Network
-from semiseg.data.image_files import read_image, upright_rgb
+from semiseg.data.picture_files import read_image, upright_rgb
 from semiseg.errors import UserError
 from semiseg.pictures import Bits, gray, indexed, overlaid
 from semiseg.runs.use import REPORTED, FinishedRun, change, open_run
