@@ -90,7 +90,9 @@ def test_lists_weights_and_other_runs_are_stored_absolute(project: Path) -> None
     (project / "lists/labeled.txt").touch()
     (project / "net.pth").touch()
     (project / "imagenet").mkdir()
-    cfg = new(*FOLDER, "split_family=list", "split_lists=lists", "backbone=resnet18", "backbone.weights=net.pth")
+    cfg = new(
+        *FOLDER, "split_family=list", "split_lists=lists", "backbone=resnet18", "backbone.weights=net.pth"
+    )
     assert (cfg.split_lists, cfg.backbone.weights) == (str(project / "lists"), str(project / "net.pth"))
     assert new(*FOLDER, "backbone=resnet18", "backbone.weights=imagenet").backbone.weights == "imagenet"
 
@@ -170,7 +172,7 @@ def test_the_environment_helps_where_the_folder_is_gone(
 def test_another_root_may_not_be_typed_for_a_run(project: Path) -> None:
     run = stored(project / "run", "dataset.root=data")
     assert resumed(f"run_dir={run}", "dataset.root=data").dataset.root == str(project / "data")
-    with pytest.raises(UserError, match="(?s)two/data now\n.*data_roots.NAME=PATH"):
+    with pytest.raises(UserError, match=r"(?s)two/data now\n.*data_roots\.NAME=PATH"):
         resumed(f"run_dir={run}", "dataset.root=../two/data")
 
 
