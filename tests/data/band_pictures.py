@@ -31,7 +31,13 @@ def write_tiff(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     place = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10)}
     colors = options.pop("colorinterp", None)
-    profile = {**place, "height": pixels.shape[0], "width": pixels.shape[1], "count": pixels.shape[2], **options}
+    profile = {
+        **place,
+        "height": pixels.shape[0],
+        "width": pixels.shape[1],
+        "count": pixels.shape[2],
+        **options,
+    }
     with rasterio.open(path, "w", driver="GTiff", dtype=pixels.dtype.name, **profile) as file:
         file.write(np.moveaxis(pixels, -1, 0))
         if colors is not None:
@@ -47,7 +53,9 @@ def write_png(path: Path, pixels: NDArray[Any]) -> Path:
     return path
 
 
-def write_fields(root: Path, channels: int, dtype: str, count: int = 5, size: tuple[int, int] = (64, 80)) -> Path:
+def write_fields(
+    root: Path, channels: int, dtype: str, count: int = 5, size: tuple[int, int] = (64, 80)
+) -> Path:
     """Write pictures whose brightness is their class, masks for all but the last one, and val.txt with the first."""
     rng = np.random.RandomState(7)
     for number in range(count):

@@ -11,7 +11,7 @@ from semiseg.contracts.dataset import Bands
 from semiseg.data.bands import band_fill, band_size, bands_of, read_bands
 from semiseg.data.display import displayed, from_shown, to_shown
 from semiseg.data.folder import Folder
-from semiseg.data.image_files import BadFileError
+from semiseg.data.picture_files import BadFileError
 from semiseg.data.window import Window
 from semiseg.errors import UserError
 
@@ -30,7 +30,9 @@ def test_any_channels_and_types_are_read_as_they_are(tmp_path: Path, channels: i
         assert bands_of(path) == (channels, dtype)
 
 
-@pytest.mark.parametrize(("channels", "dtype"), [(1, "uint16"), (3, "uint16"), (4, "uint16"), (1, "uint8"), (3, "uint8")])
+@pytest.mark.parametrize(
+    ("channels", "dtype"), [(1, "uint16"), (3, "uint16"), (4, "uint16"), (1, "uint8"), (3, "uint8")]
+)
 def test_png_of_8_and_16_bits(tmp_path: Path, channels: int, dtype: str) -> None:
     pixels = numbers(5, 6, channels, dtype) * (250 if dtype == "uint16" else 1)
     path = write_png(tmp_path / "a.png", pixels)
@@ -40,7 +42,8 @@ def test_png_of_8_and_16_bits(tmp_path: Path, channels: int, dtype: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("stored", "wanted"), [("uint8", "uint16"), ("uint8", "float32"), ("int16", "float32"), ("float64", "float32")]
+    ("stored", "wanted"),
+    [("uint8", "uint16"), ("uint8", "float32"), ("int16", "float32"), ("float64", "float32")],
 )
 def test_smaller_types_are_converted(tmp_path: Path, stored: str, wanted: str) -> None:
     pixels = numbers(4, 4, 2, stored)
@@ -73,7 +76,9 @@ def test_other_numbers_of_channels_are_refused(tmp_path: Path) -> None:
         read_bands(_npy(tmp_path / "c.npy", np.zeros((2, 3, 4, 5), np.uint8)), bands(4, "uint8"))
 
 
-@pytest.mark.parametrize("kind", ["missing.tif", "missing.npy", "empty.tif", "cut.tif", "cut.png", "text.npy", "a.jpg"])
+@pytest.mark.parametrize(
+    "kind", ["missing.tif", "missing.npy", "empty.tif", "cut.tif", "cut.png", "text.npy", "a.jpg"]
+)
 def test_unusable_files_are_named(tmp_path: Path, kind: str) -> None:
     path = tmp_path / kind
     if kind == "cut.tif":
@@ -119,7 +124,9 @@ def test_nodata_of_the_file_and_of_the_setting(tmp_path: Path) -> None:
     assert valid is not None
     assert np.argwhere(~valid).tolist() == [[0, 0]]
     lowest = np.full((3, 3, 1), np.finfo("float32").min, "float32")
-    _, valid = read_bands(write_tiff(tmp_path / "b.tif", lowest, nodata=float(lowest[0, 0, 0])), bands(1, "float32"))
+    _, valid = read_bands(
+        write_tiff(tmp_path / "b.tif", lowest, nodata=float(lowest[0, 0, 0])), bands(1, "float32")
+    )
     assert valid is not None
     assert not valid.any()
 

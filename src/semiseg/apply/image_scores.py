@@ -16,7 +16,7 @@ from semiseg.contracts.score_names import MetricName
 from semiseg.contracts.tracking import Sample
 from semiseg.files import write_csv
 from semiseg.pictures import gray, legend, save
-from semiseg.settings import EvaluatorSettings
+from semiseg.settings import EvaluatorSettings, OptionalMetric
 from semiseg.tasks.evaluate import Measurement
 from semiseg.tasks.samples import colorize, side_by_side
 
@@ -67,7 +67,7 @@ class ImageScores:
         self._ids = iter(ids)
         self._info = info
         # An image is ranked by its labels, and has too few pixels for a calibration.
-        kept = [metric for metric in settings.metrics if metric != "calibration"]
+        kept: list[OptionalMetric] = [metric for metric in settings.metrics if metric != "calibration"]
         self._settings = replace(settings, metrics=kept, decimals=None)
         self._done = done
         self._scores: list[ImageScore] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg.data.bands import band_size
-from semiseg.data.image_files import BadFileError
+from semiseg.data.picture_files import BadFileError
 from semiseg.errors import UserError
 from semiseg.files import file_digest
 from semiseg.runs.use import FinishedRun

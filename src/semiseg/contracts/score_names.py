@@ -131,8 +131,8 @@ class ScoreNames:
 
 IOU = MetricName("iou", "IoU")
 DICE = MetricName("dice", "Dice")
-PRECISION = MetricName("precision", "precision")
-RECALL = MetricName("recall", "recall")
+PRECISION = MetricName("class_precision", "precision")
+RECALL = MetricName("class_recall", "recall")
 BOUNDARY_IOU = MetricName("boundary_iou", "boundary IoU")
 
 TOTALS: Mapping[str, tuple[MetricName, MetricName]] = {
@@ -155,8 +155,8 @@ TOTALS: Mapping[str, tuple[MetricName, MetricName]] = {
 """Scores of segmentation that may be selected by, each with the score of a class that it belongs to."""
 
 ECE = MetricName("ece", "calibration error (ECE)")
-TRUE_PIXELS = MetricName("true_pixels", "true pixels")
-PREDICTED_PIXELS = MetricName("predicted_pixels", "predicted pixels")
+TRUE_PIXELS = MetricName("true_pixels", "true")
+PREDICTED_PIXELS = MetricName("predicted_pixels", "predicted")
 
 
 def segmentation_scores(settings: EvaluatorSettings) -> ScoreNames:

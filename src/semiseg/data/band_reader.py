@@ -1,6 +1,6 @@
 """Images of bands and their masks by id, whole or as tiles: one place on the ground, and no label without a value."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +11,8 @@ import numpy as np
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, Bands, Pixels
 from semiseg.data.bands import Valid, band_size, read_bands
 from semiseg.data.folder_files import FolderFiles
-from semiseg.data.image_files import BadFileError
+from semiseg.data.mask_reader import MaskReader
+from semiseg.data.picture_files import BadFileError
 from semiseg.data.raster import grids_differ, is_raster, raster_grid, read_raster_mask
 from semiseg.data.tile_grid import TileGrid, cut
 from semiseg.data.window import Window
@@ -40,35 +41,27 @@ class BandReader:
         self._last = image_id, valid
         return image
 
-    def label(
-        self,
-        image_id: str,
-        image: Path,
-        mask: Path,
-        labels: Callable[[Array, Path], Array],
-        whole: Callable[[Path], Array],
-    ) -> Array:
+    def label(self, image_id: str, image: Path, mask: Path, masks: MaskReader) -> Array:
         """Return the label map of an image; pixels without a value are 255.
 
         Args:
             image_id: id.
             image: file of the image.
             mask: file of the mask.
-            labels: function from the numbers of a mask to its labels.
-            whole: function that reads the whole label map of a mask that is no TIFF of numbers.
+            masks: reader of masks that are no TIFF of numbers, which knows the labels of the numbers too.
 
         Raises:
-            BadFileError: a mask on another grid than its image, or what the functions and ``read_bands`` raise.
+            BadFileError: a mask on another grid than its image, or what the reader and ``read_bands`` raise.
         """
         self._require_same_grid(image, mask)
         window = self.windows.get(image_id)
-        if is_raster(mask):
-            values, void = read_raster_mask(mask, window)
+        if is_raster(mask) and not masks.by_color:
+            numbers, void = read_raster_mask(mask, window)
             # Any number may stand for nodata; 255 is never a fault.
-            label = labels(np.where(void, np.uint8(IGNORE_INDEX), values), mask)
+            label = masks.of_numbers(np.where(void, numbers.dtype.type(IGNORE_INDEX), numbers), mask)
             label[void] = IGNORE_INDEX
         else:
-            label = whole(mask)
+            label = masks.read(mask)
             if window is not None:
                 label = label[window.top : window.bottom, window.left : window.right].copy()
         valid = self._valid(image_id, image)
@@ -155,10 +148,9 @@ def _labeled_windows(
     key: tuple[str, int, int], windows: tuple[Window, ...], unlabeled: frozenset[int]
 ) -> frozenset[Window]:
     """Windows of a mask, by its path and stamp, that hold a label; a command builds its dataset several times."""
-    path, none = Path(key[0]), np.isin(np.arange(256), list(unlabeled))
     found = []
     for window in windows:
-        values, void = read_raster_mask(path, window)
-        if not (none[values] | void).all():
+        numbers, void = read_raster_mask(Path(key[0]), window)
+        if not (np.isin(numbers, list(unlabeled)) | void).all():
             found.append(window)
     return frozenset(found)

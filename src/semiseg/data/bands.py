@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semiseg.contracts.dataset import Bands, Pixels
-from semiseg.data.image_files import BadFileError
+from semiseg.data.picture_files import BadFileError
 from semiseg.data.raster import is_raster, raster_grid, read_raster, read_raster_reduced
 from semiseg.data.resize import as_type
 from semiseg.data.window import Window

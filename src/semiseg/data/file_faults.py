@@ -3,14 +3,15 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
-from semiseg.data.image_files import BadFileError
+from semiseg.data.mask_comparison import MaskComparison, compare_masks
+from semiseg.data.mask_reader import OutsideClassesError
 from semiseg.data.picture_facts import (
     ImageFacts,
     MaskFacts,
@@ -18,12 +19,14 @@ from semiseg.data.picture_facts import (
     image_facts,
     mask_facts,
 )
+from semiseg.data.picture_files import BadFileError, Exif, exif_of
 from semiseg.errors import UserError
 from semiseg.splits.lists import shown
 
 logger = logging.getLogger(__name__)
 
 SHOWN_FILES = 50
+SHOWN_VALUES = 10
 MAX_THREADS = 16
 
 
@@ -59,11 +62,15 @@ class FileFault:
         id: id of the image that it belongs to.
         file: path of the file.
         reason: description of the fault and of what was expected.
+        outside: number of pixels of each value of a mask that is no class.
+        pixels: number of all pixels of such a mask.
     """
 
     id: str
     file: str
     reason: str
+    outside: Mapping[str, int] = field(default_factory=dict, compare=False)
+    pixels: int = 0
 
     def __str__(self) -> str:
         return f"{self.file} (id {self.id}): {self.reason}"
@@ -75,18 +82,23 @@ class BadFilesError(UserError):
     Args:
         faults: all faults; the message shows the first 50.
         otherwise: advice for going on without repairing them.
+        notes: sentences about all of them.
     """
 
     def __init__(
-        self, faults: Sequence[FileFault], otherwise: str = "leave them out with dataset.skip_bad=true"
+        self,
+        faults: Sequence[FileFault],
+        otherwise: str = "leave them out with dataset.skip_bad=true",
+        notes: Sequence[str] = (),
     ) -> None:
         lines = [f"  {fault}" for fault in faults[:SHOWN_FILES]]
         if len(faults) > SHOWN_FILES:
             lines.append(f"  and {len(faults) - SHOWN_FILES} more")
         images = len({fault.id for fault in faults})
         head = f"bad files: {len(faults)}, of {images} images"
-        super().__init__("\n".join([head, *lines, f"Repair them, or {otherwise}."]))
+        super().__init__("\n".join([head, *lines, *notes, f"Repair them, or {otherwise}."]))
         self.faults = tuple(faults)
+        self.notes = tuple(notes)
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,7 @@ class CheckReport:
 class _Seen:
     faults: tuple[FileFault, ...]
     facts: PictureFacts | None
+    mask_size: tuple[int, int] | None = None
 
 
 def check_files(
@@ -137,11 +150,14 @@ def check_files(
     masked = frozenset((*split.labeled, *split.val, *split.test))
     ids = list(dict.fromkeys((*split.labeled, *split.unlabeled, *split.val, *split.test)))
     seen = _inspect_all(dataset, ids, masked, progress or (lambda done, total: None))
-    faults = tuple(fault for image_id in ids for fault in seen[image_id].faults)
+    compared = _compare(dataset, seen)
+    faults = tuple(fault for image_id in ids for fault in _faults_of(dataset, image_id, seen, compared))
     if faults and not dataset.skip_bad:
-        raise BadFilesError(faults)
+        raise BadFilesError(faults, notes=(*_outside(faults, seen), *compared.notes))
     bad = {fault.id for fault in faults}
     kept = without_images(split, bad)
+    for note in compared.notes:
+        logger.warning("%s", note)
     if faults:
         names = shown([fault.file for fault in faults])
         logger.warning("left out %d images with bad files: %s", len(bad), names)
@@ -155,6 +171,11 @@ def measurable(dataset: SegDataset, split: Split) -> Split:
         return split
     test = tuple(image_id for image_id in split.test if dataset.files(image_id)[1] is not None)
     return split if len(test) == len(split.test) else replace(split, test=test)
+
+
+def for_split(info: DatasetInfo, report: CheckReport, split: Split) -> CheckReport:
+    """Return a check with the same images in other parts."""
+    return _report(info, split, report.skipped, report.facts)
 
 
 def without_images(split: Split, ids: set[str]) -> Split:
@@ -174,6 +195,14 @@ def without_images(split: Split, ids: set[str]) -> Split:
                 f"all {len(before)} {kind} images of split {split.name} have bad files; none is left"
             )
     return replace(split, **left)
+
+
+def facts_of(dataset: SegDataset, ids: Sequence[str]) -> dict[str, PictureFacts]:
+    """Return the facts about images and their masks by id; files that cannot be read are left out."""
+    if not isinstance(dataset, FileBacked):
+        return {image_id: _facts(dataset, image_id) for image_id in ids}
+    seen = _inspect_all(dataset, list(ids), frozenset(ids), lambda done, total: None)
+    return {image_id: each.facts for image_id, each in seen.items() if each.facts is not None}
 
 
 def _inspect_all(
@@ -207,9 +236,56 @@ def _inspect(dataset: FileBacked, image_id: str, with_mask: bool) -> _Seen:
                 faults.append(FileFault(image_id, str(mask_file or image_file), "mask missing"))
         except Exception as error:
             faults.append(_fault(image_id, mask_file or image_file, error))
-    if image is not None and mask is not None and dataset.info.label_size(*image.size) != mask.size:
-        faults.append(FileFault(image_id, str(mask_file), _size_mismatch(image.size, mask.size)))
-    return _Seen(tuple(faults), None if image is None else _joined(image, mask))
+    facts = None if image is None else _joined(image, mask)
+    return _Seen(tuple(faults), facts, None if mask is None else mask.size)
+
+
+def _compare(dataset: FileBacked, seen: Mapping[str, _Seen]) -> MaskComparison:
+    """Compare the masks that can be read with each other and with their images."""
+    files, counts = {}, {}
+    for image_id, each in seen.items():
+        image, mask = dataset.files(image_id)
+        if not each.faults and each.facts and each.facts.counts is not None and mask is not None:
+            files[image_id] = image, mask
+            counts[image_id] = each.facts.counts
+    return compare_masks(dataset, files, counts)
+
+
+def _faults_of(
+    dataset: FileBacked, image_id: str, seen: Mapping[str, _Seen], compared: MaskComparison
+) -> Iterator[FileFault]:
+    """Faults of the files of one image: of each by itself, then of sizes, then beside others."""
+    each = seen[image_id]
+    yield from each.faults
+    mask_file = str(dataset.files(image_id)[1])
+    if each.facts and each.mask_size and dataset.info.label_size(*each.facts.size) != each.mask_size:
+        turned = image_id in compared.against
+        yield FileFault(
+            image_id, mask_file, _size_mismatch(each.facts.size, each.mask_size, turned, exif_of(dataset))
+        )
+    elif image_id in compared.faults:
+        yield FileFault(image_id, mask_file, compared.faults[image_id])
+
+
+def _outside(faults: Sequence[FileFault], seen: Mapping[str, _Seen]) -> list[str]:
+    """Sentence about the values that are no class, with their shares of all pixels of all masks."""
+    outside: Counter[str] = Counter()
+    files: Counter[str] = Counter()
+    for fault in faults:
+        outside.update(fault.outside)
+        files.update(dict.fromkeys(fault.outside, 1))
+    if not outside:
+        return []
+    sizes = [each.mask_size for each in seen.values() if each.mask_size]
+    total = sum(height * width for height, width in sizes) + sum(fault.pixels for fault in faults)
+    some = [
+        f"{value} ({count / total:.2%} of the pixels of all masks, in {files[value]} masks)"
+        for value, count in outside.most_common(SHOWN_VALUES)
+    ]
+    return [
+        f"Values that stand in masks and in no class: {shown(some, SHOWN_VALUES)}. Name them in dataset.values, or in "
+        'dataset.void where they mean "not labeled".'
+    ]
 
 
 def _facts(dataset: SegDataset, image_id: str) -> PictureFacts:
@@ -237,15 +313,22 @@ def facts_of_mask(dataset: SegDataset, image_id: str) -> MaskFacts | None:
 
 
 def _fault(image_id: str, file: Path, error: Exception) -> FileFault:
+    if isinstance(error, OutsideClassesError):
+        return FileFault(image_id, str(error.file), error.reason, error.pixels, error.size)
     if isinstance(error, BadFileError):
         return FileFault(image_id, str(error.file), error.reason)
     return FileFault(image_id, str(file), f"{type(error).__name__}: {error}")
 
 
-def _size_mismatch(image: tuple[int, int], mask: tuple[int, int]) -> str:
+def _size_mismatch(image: tuple[int, int], mask: tuple[int, int], turned: bool, exif: Exif) -> str:
     text = f"mask is {mask[1]}x{mask[0]}, its image {image[1]}x{image[0]} (width x height)"
-    if image == mask[::-1]:
-        text += "; a rotation in the image's EXIF data is applied, so the mask has to be drawn on the upright image"
+    if turned and exif == "apply":
+        text += (
+            "; the rotation in the image's EXIF data is applied, and the mask was drawn on the stored pixels: "
+            "dataset.exif=ignore leaves EXIF alone for all images (`semiseg init --exif ignore`)"
+        )
+    elif turned:
+        text += "; EXIF data is ignored (dataset.exif=ignore), and the mask was drawn on the upright image"
     return text
 
 

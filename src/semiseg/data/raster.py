@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from semiseg.contracts.dataset import Array, Pixels
-from semiseg.data.image_files import BadFileError
+from semiseg.data.mask_pixels import Codes, Flags
+from semiseg.data.picture_files import BadFileError
 from semiseg.data.window import Window
 from semiseg.errors import UserError
 from semiseg.files import sync_directory, temporary
@@ -101,14 +102,14 @@ def read_raster_reduced(path: Path, longest: int) -> Pixels:
         return np.ascontiguousarray(np.moveaxis(source.read(out_shape=shape), 0, -1))
 
 
-def read_raster_mask(path: Path, window: Window | None = None) -> tuple[Array, Array]:
+def read_raster_mask(path: Path, window: Window | None = None) -> tuple[Codes, Flags]:
     """Read a mask of one band.
 
     Returns:
-        Values ``(H, W) uint8``, and where they are nodata, ``(H, W)`` bool.
+        Numbers ``(H, W)``, and where they are nodata, ``(H, W)`` bool.
 
     Raises:
-        BadFileError: as ``read_raster``; several bands, no whole numbers, or values outside of 0 to 255.
+        BadFileError: as ``read_raster``; several bands, no whole numbers, or negative ones.
     """
     pixels, grid = read_raster(path, window)
     if grid.bands != 1:
@@ -118,13 +119,13 @@ def read_raster_mask(path: Path, window: Window | None = None) -> tuple[Array, A
         raise BadFileError(path, f"mask of {values.dtype}; expected whole numbers, best uint8")
     nodata = grid.nodata[0]
     void = np.zeros(values.shape, np.bool_) if nodata is None else values == nodata
-    outside = ~void & ((values < 0) | (values > 255))
-    if outside.any():
+    if values[~void].min(initial=0) < 0:
         raise BadFileError(
             path,
-            f"mask value {values[outside][0]}; expected numbers from 0 to 255, and nodata where not labeled",
+            f"mask value {values[~void].min()}; expected numbers from 0 on, and nodata where not labeled",
         )
-    return np.where(void, 0, values).astype(np.uint8), void
+    numbers = np.where(void, 0, values)
+    return numbers.astype(np.uint8 if numbers.max(initial=0) < 256 else np.int32), void
 
 
 def grids_differ(one: RasterGrid, other: RasterGrid) -> str | None:

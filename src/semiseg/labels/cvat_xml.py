@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from semiseg.data.picture_files import BadFileError
 from semiseg.data.mask_labels import color_text, parse_color
 from semiseg.data.palette import Color
+from semiseg.data.picture_files import BadFileError
 from semiseg.errors import UserError
 from semiseg.files import replacing
 from semiseg.labels.label_files import each_readable, files_of

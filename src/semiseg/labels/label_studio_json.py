@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from semiseg.data.picture_files import BadFileError
 from semiseg.data.mask_labels import color_text
+from semiseg.data.picture_files import BadFileError
 from semiseg.errors import UserError
 from semiseg.files import replacing, write_json
 from semiseg.labels.brush_rle import from_brush, to_brush

@@ -12,7 +12,7 @@ from semiseg.data.palette import Color, bit_color
 from semiseg.data.picture_files import UPRIGHT, BadFileError
 from semiseg.errors import UserError, nearest
 from semiseg.labels.image_places import PlacedPicture
-from semiseg.labels.label_record import IGNORE_NAME, Findings, LabelSet, Order
+from semiseg.labels.label_record import Findings, LabelSet, Order
 from semiseg.labels.painting import Painting
 from semiseg.pictures import paletted, save
 from semiseg.splits.lists import repeated, shown

@@ -1,6 +1,5 @@
 """Pictures of a study: the same validation images, with one column for each method."""
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from PIL import Image
 from semiseg.data.palette import Color
 from semiseg.errors import UserError
 from semiseg.report.records import RunRecord
+from semiseg.report.rendering import data_uri
 from semiseg.report.study import Cell, Study, panels
 from semiseg.tasks.samples import side_by_side, split_panels
 from semiseg.tasks.shown_size import panel_size
@@ -98,11 +98,6 @@ def picture_uri(picture: Image.Image, photo: bool) -> str:
     else:
         _indexed(picture).save(stream, "png", optimize=True)
     return data_uri(stream.getvalue(), "jpeg" if photo else "png")
-
-
-def data_uri(content: bytes, kind: str = "png") -> str:
-    """Return the content of a picture as an address that needs no file."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _indexed(picture: Image.Image) -> Image.Image:

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from PIL import Image
-
 from semiseg import __version__
 from semiseg.errors import UserError, listed
 from semiseg.files import remove_temporaries, write_json, write_text, writes
 from semiseg.report.comparable import measured_otherwise
+from semiseg.report.limits import KINDS, limited_runs, limits
 from semiseg.report.records import read_optional
 from semiseg.report.rendering import html_environment, render_markdown
 from semiseg.report.study import Cell, Study, StudyFigure, panels
@@ -96,13 +95,11 @@ def page(study: Study, figures: Sequence[StudyFigure] = (), galleries: Sequence[
         figures: Figures of ``write_figures``.
         galleries: Pictures of the validation images.
     """
-    from semiseg.report.gallery import data_uri, picture_uri
+    from semiseg.report.gallery import picture_uri
     from semiseg.report.worst_images import find_worst
 
     environment = html_environment()
     environment.filters["picture_uri"] = picture_uri
-    environment.filters["file_uri"] = lambda path: data_uri(path.read_bytes())
-    environment.filters["picture_size"] = _picture_size
     about: dict[str, list[str]] = {}
     for cell in study.cells:
         for note in cell.notes:
@@ -113,6 +110,9 @@ def page(study: Study, figures: Sequence[StudyFigure] = (), galleries: Sequence[
         galleries=galleries,
         worst_of_runs=find_worst(study),
         panels=list(_panels(study)),
+        limits=limits(study.finished),
+        KINDS=KINDS,
+        limited_runs=limited_runs(study.finished),
         notes=[*study.notes, *(f"{', '.join(labels)}: {note}." for note, labels in about.items())],
         run_names=_run_names(study),
         options={
@@ -132,12 +132,8 @@ def markdown(study: Study, figures: Sequence[StudyFigure], folder: Path) -> str:
         folder: Folder where the text will be stored; links are relative to it.
     """
     paths = {figure.name: Path(os.path.relpath(figure.path, folder)).as_posix() for figure in figures}
-    return render_markdown("report.md.j2", study=study, figures=figures, paths=paths)
-
-
-def _picture_size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return picture.size
+    found = limits(study.finished)
+    return render_markdown("report.md.j2", study=study, figures=figures, paths=paths, limits=found)
 
 
 def _run_names(study: Study) -> dict[Path, str]:

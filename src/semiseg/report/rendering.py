@@ -1,11 +1,14 @@
 """Templates of pages and Markdown, with the filters that write numbers and signs in them."""
 
+import base64
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from semiseg.report import scores
 from semiseg.report.comparable import ratio, short
@@ -35,9 +38,18 @@ def html_environment() -> Environment:
     )
     environment.filters |= {name: each for name, each in vars(scores).items() if callable(each)}
     environment.filters |= {"sort_key": _sort_key, "ratio": ratio, "short": short, "bracketed": _bracketed}
-    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters |= {
+        "file_uri": lambda path: data_uri(path.read_bytes()),
+        "picture_size": _picture_size,
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
+    }
     environment.globals |= {"scores": scores, "NONE": scores.NONE, "ALL": ALL, "seeds": seeds}
     return environment
+
+
+def data_uri(content: bytes, kind: str = "png") -> str:
+    """Return the content of a picture as an address that needs no file."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _bracketed(text: str) -> Markup:
@@ -54,3 +66,8 @@ def _sort_key(value: Any) -> float | str:
     if not isinstance(value, int | float):
         return ""
     return value if math.isfinite(value) else LAST
+
+
+def _picture_size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size

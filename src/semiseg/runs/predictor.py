@@ -18,11 +18,11 @@ from semiseg.config import build
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo, Pixels
 from semiseg.contracts.training import Network
 from semiseg.data.bands import Valid, filled, read_bands
-from semiseg.data.image_files import read_image, upright_rgb
+from semiseg.data.picture_files import read_image, upright_rgb
 from semiseg.data.window import Window
 from semiseg.errors import UserError
-from semiseg.pictures import Bits, gray, indexed, overlaid
 from semiseg.models.bundle import bundled_bands
+from semiseg.pictures import Bits, gray, indexed, overlaid
 from semiseg.runs.use import REPORTED, FinishedRun, change, open_run
 from semiseg.settings import EvaluatorSettings
 from semiseg.tasks.inference import predict, predict_with_confidence, to_batch

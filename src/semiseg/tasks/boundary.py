@@ -50,11 +50,18 @@ class BoundaryCounts:
 
 def contours(labels: Tensor, width: int) -> Tensor:
     """Return which pixels lie at most ``width`` from another label or the edge of the image, ``(N, H, W) bool``."""
+    height, breadth = labels.shape[-2:]
+    found = torch.ones_like(labels, dtype=torch.bool)
+    # Also of a strip, whose windows would be far larger than the image.
+    if 2 * width >= min(height, breadth):
+        return found
+    inside = slice(width, height - width), slice(width, breadth - width)
     # One pass for all classes: a neighborhood holds another label where its largest and smallest differ.
-    values = F.pad(labels[:, None].float(), [width] * 4, value=-1.0)
+    values = labels[:, None].float()
     side = 2 * width + 1
 
     def largest(maps: Tensor) -> Tensor:
         return F.max_pool2d(F.max_pool2d(maps, (side, 1), 1), (1, side), 1)
 
-    return (largest(values) != -largest(-values))[:, 0]
+    found[:, *inside] = (largest(values) != -largest(-values))[:, 0]
+    return found

@@ -23,7 +23,7 @@ class Metrics:
     Args:
         totals: scores of all classes together by key: "miou", "mdice", "mprecision", "mrecall", "accuracy", "fwiou",
             the "foreground_..." ones, and those of further measurements.
-        classes: scores of each class by key: "iou", "dice", "precision", "recall".
+        classes: scores of each class by key: "iou", "dice", "class_precision", "class_recall".
         confusion: pixels by true class (rows) and predicted class (columns).
         true_pixels: pixels of each true class, with or without a predicted class.
         counted: classes that the means are over.
@@ -159,8 +159,8 @@ class ConfusionMatrix:
             "iou": shares(1, [truth + found - hit for hit, truth, found in columns]),
             "dice": shares(2, [truth + found for _, truth, found in columns]),
             # Of a class that is left out too, since it shows its false positives.
-            "precision": [_or_none(hit, found) for hit, _, found in columns],
-            "recall": [_or_none(hit, truth) for hit, truth, _ in columns],
+            "class_precision": [_or_none(hit, found) for hit, _, found in columns],
+            "class_recall": [_or_none(hit, truth) for hit, truth, _ in columns],
         }
         totals = means(classes, counted, self.foreground)
         if self.decimals is not None:
@@ -195,15 +195,16 @@ def means(
     So does a class that is never predicted in the mean precision.
 
     Args:
-        classes: scores of each class by key; a mean has the key with "m" before it.
+        classes: scores of each class by key; a mean has the key with "m" before it, and without "class_".
         counted: classes that the means are over.
-        foreground: classes whose means are wanted too, under "foreground_" and the key; those that are not counted
+        foreground: classes whose means are wanted too, under "foreground_" and that key; those that are not counted
             are left out of these means too.
     """
     chosen = [label for label in foreground if label in counted]
-    found = {f"m{key}": _mean(shares, counted) for key, shares in classes.items()}
+    named = {key.removeprefix("class_"): shares for key, shares in classes.items()}
+    found = {f"m{key}": _mean(shares, counted) for key, shares in named.items()}
     if foreground:
-        found |= {f"foreground_{key}": _mean(shares, chosen) for key, shares in classes.items()}
+        found |= {f"foreground_{key}": _mean(shares, chosen) for key, shares in named.items()}
     return found
 
 

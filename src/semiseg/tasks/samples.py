@@ -58,7 +58,8 @@ def side_by_side(panels: Sequence[tuple[str, Image.Image]]) -> Image.Image:
 
     Pictures narrower than a title stand at the left of their place.
     """
-    height, width = panel_size(*reversed(panels[0][1].size))
+    first = panels[0][1]
+    height, width = panel_size(first.height, first.width)
     place = max(width, PANEL_WIDTHS[0])
     canvas = Image.new(
         "RGB", (len(panels) * place + (len(panels) - 1) * GAP, height + HEADER_HEIGHT), (255, 255, 255)

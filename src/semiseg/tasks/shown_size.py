@@ -1,6 +1,6 @@
 """Sizes at which pictures are shown, bounded in both directions whatever the form of an image."""
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +60,7 @@ def reduced(pixels: Pixels, size: tuple[int, int]) -> Pixels:
         ((np.arange(new) + 0.5) * old / new).astype(np.int64)
         for new, old in zip(size, pixels.shape[:2], strict=True)
     )
-    return pixels[rows[:, None], columns]  # type: ignore[return-value]
+    return cast(Pixels, pixels[rows[:, None], columns])
 
 
 def _at_least_thin(side: int, factor: float) -> int:
