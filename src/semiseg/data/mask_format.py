@@ -150,7 +150,7 @@ def agree(formats: Mapping[Path, MaskFormat]) -> tuple[MaskFormat, dict[Path, st
         formats: format of each file, at least one.
 
     Returns:
-        The format that most files share, and for every file that differs from it the reason, with a cure.
+        The format that most files share, and for every file that differs from it the reason.
     """
     by_value = any(each.kind != "palette" for each in formats.values())
     kinds = {
@@ -184,7 +184,7 @@ def difference(found: MaskFormat, shared: MaskFormat, used: Callable[[int], bool
         used: whether an index occurs in the mask; asked for those whose color differs.
     """
     if found.alpha and not shared.alpha:
-        return f"fully transparent pixels, which no other mask of the dataset has. {CURE}"
+        return "fully transparent pixels, which the other masks do not have"
     if shared.kind in ("color", "number"):
         return None
     if found.kind == "palette" and shared.kind == "palette":
@@ -192,17 +192,17 @@ def difference(found: MaskFormat, shared: MaskFormat, used: Callable[[int], bool
         index = next((each for each in wrong if used(each)), None)
         return None if index is None else _other_color(index, found.colors[index], shared.colors[index])
     if not (_counts_as_gray(found) and _counts_as_gray(shared)):
-        return f"{KIND_WORDS[found.kind]}; the others are {KIND_WORDS[shared.kind]}. {CURE}"
+        return f"{KIND_WORDS[found.kind]}; the others are {KIND_WORDS[shared.kind]}"
     if found.kind == "gray" and shared.kind == "gray":
         if found.bits == 1 and shared.white is None:
-            return f"{DEPTH_WORDS[True]}; the others are not, so its white may be 1 or 255. {CURE}"
+            return f"{DEPTH_WORDS[True]}; the others are not, so its white may be 1 or 255"
         if shared.bits == 1 and found.bits > 1:
-            return f"{DEPTH_WORDS[False]}; the others are {DEPTH_WORDS[True]}, whose white is 1. {CURE}"
+            return f"{DEPTH_WORDS[False]}; the others are {DEPTH_WORDS[True]}, whose white is 1"
     return None
 
 
 def _other_color(index: int, found: str, usual: str, where: str = "in others it is") -> str:
-    return f"index {index} of its palette is {found}; {where} {usual}. {CURE}"
+    return f"index {index} of its palette is {found}; {where} {usual}"
 
 
 def _counts_as_gray(found: MaskFormat) -> bool:
@@ -221,7 +221,7 @@ def _minority(groups: Mapping[Path, Any], words: Mapping[Any, str]) -> dict[Path
     most = counts.most_common(1)[0][0]
     example = next(path for path, group in groups.items() if group == most)
     return {
-        path: f"{words[group]}; {counts[most]} others are {words[most]}, for example {example}. {CURE}"
+        path: f"{words[group]}; {counts[most]} others are {words[most]}, for example {example}"
         for path, group in groups.items()
         if group != most
     }

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from semiseg.data.file_faults import BadFilesError, FileFault
+from semiseg.data.file_faults import BadFilesError
+from semiseg.data.file_inspection import FileFault
 from semiseg.data.mask_labels import Value, color_text
 from semiseg.data.mask_pixels import Codes, read_pixels
 from semiseg.data.picture_files import BadFileError

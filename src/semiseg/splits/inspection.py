@@ -1,16 +1,15 @@
 """A split of the user's own dataset: its lists written, its files, classes and overlap with others examined."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import SegDataset, Split
-from semiseg.data.file_faults import FileBacked
+from semiseg.data.file_faults import BadFilesError, check_masks
+from semiseg.data.file_inspection import FileBacked
+from semiseg.data.picture_facts import MaskFacts
 from semiseg.errors import UserError
 from semiseg.output import text_table
 from semiseg.splits.lists import LABELED, UNLABELED, refuse_other_lists, write_lists
@@ -19,7 +18,6 @@ from semiseg.splits.published_lists import find_imported, unlike_published
 from semiseg.splits.rules import ANY_DATASET
 from semiseg.splits.split import make_split
 
-MAX_THREADS = 16
 SHUFFLES = ("0", "1", "2")
 
 
@@ -52,24 +50,30 @@ def inspect_split(
         split: the split.
         others: partitions to compare with, as FAMILY:SPLIT:ID; none takes those at hand of the same share.
         lists_root: folder of imported lists; ``None`` looks in the usual places.
-        masks: open the labeled masks and count classes.
+        masks: open the masks of labeled, val and test images, compare them, and count classes in the labeled ones.
 
     Raises:
+        BadFilesError: masks that a run refuses.
         UserError: one of ``others`` cannot be made, or files are missing.
     """
     own = f"{split.family}:{split.name}:{split.split_id}"
     yield from _head(dataset, split)
     compared = {own: split.labeled, **_others(dataset, split, others, lists_root)}
     missing = _missing_files(dataset, split)
-    if masks:
-        without_files = {image_id for image_id, _ in missing}
-        yield from ("", *_classes(dataset, [each for each in split.labeled if each not in without_files]))
+    found = check_masks(dataset, split) if masks else None
+    if found is not None:
+        read = [found.masks[image_id] for image_id in split.labeled if image_id in found.masks]
+        yield from ("", *_classes(dataset.info.classes, read))
+        refused = bool(found.faults) and not getattr(dataset, "skip_bad", False)
+        yield from (f"  {note}" for note in (() if refused else found.notes))
     if len(compared) > 1:
         yield from ("", *_overlaps(compared, None if others else own))
     if missing:
         files = "\n  ".join(str(path) for _, path in missing[:10])
         more = f"\n  and {len(missing) - 10} more" if len(missing) > 10 else ""
         raise UserError(f"{len(missing)} files are missing:\n  {files}{more}")
+    if found is not None and refused:
+        raise BadFilesError(found.faults, notes=found.notes)
 
 
 def _head(dataset: SegDataset, split: Split) -> list[str]:
@@ -106,16 +110,9 @@ def _missing_files(dataset: SegDataset, split: Split) -> list[tuple[str, Path]]:
     return found
 
 
-def _classes(dataset: SegDataset, ids: Sequence[str]) -> list[str]:
-    """Lay out how many images and pixels of every class the masks of some images hold."""
-    classes = dataset.info.classes
-
-    def count(image_id: str) -> NDArray[np.int64] | None:
-        mask = dataset.mask(image_id)
-        return None if mask is None else np.bincount(mask.ravel(), minlength=256)[: len(classes)]
-
-    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        counted = [each for each in pool.map(count, ids) if each is not None]
+def _classes(classes: Sequence[str], masks: Sequence[MaskFacts]) -> list[str]:
+    """Lay out how many images and pixels of every class some masks hold."""
+    counted = [[mask.counts.get(label, 0) for label in range(len(classes))] for mask in masks]
     counts = np.array(counted, np.int64).reshape(-1, len(classes))
     found = list(zip(classes, (counts > 0).sum(0).tolist(), counts.sum(0).tolist(), strict=True))
     total = max(int(counts.sum()), 1)
