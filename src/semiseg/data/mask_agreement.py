@@ -79,9 +79,8 @@ def _cure(reader: MaskReader, common: MaskFormat) -> str:
         white = " White of one bit means 255 where 255 is a class: dataset.values=[0,255]."
         return f"{CURE}.{white if reader.white is None and common.kind == 'gray' else ''}"
     values = [each[0] if len(each) == 1 else f"[{','.join(each)}]" for _, each in sorted(colors.items())]
-    return (
-        f"{CURE}. By the colors of most of them: 'dataset.values=[{','.join(values)}]'"
-        + (f" 'dataset.void=[{','.join(void)}]'" if void else "")
+    return f"{CURE}. By the colors of most of them: 'dataset.values=[{','.join(values)}]'" + (
+        f" 'dataset.void=[{','.join(void)}]'" if void else ""
     )
 
 

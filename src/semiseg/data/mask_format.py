@@ -34,9 +34,10 @@ KIND_WORDS: Mapping[Any, str] = {
     "palette": "a palette mask, read by its indices",
 }
 DEPTH_WORDS: Mapping[Any, str] = {
-    True: "a mask of one bit a pixel",
     False: "a mask of 8 bits or more a pixel",
+    True: "a mask of one bit a pixel",
 }
+"""What a mask is, by groups that exclude each other; the first is preferred where two are as large."""
 CURE = (
     "Save all masks in the same way, or name the colors of the classes in dataset.values, which are the same in a "
     "viewer whatever the palette; `semiseg init FOLDER` writes them"
@@ -218,10 +219,10 @@ def _minority(groups: Mapping[Path, Any], words: Mapping[Any, str]) -> dict[Path
     counts = Counter(groups.values())
     if len(counts) < 2:
         return {}
-    most = counts.most_common(1)[0][0]
+    most = max((group for group in words if group in counts), key=lambda group: counts[group])
     example = next(path for path, group in groups.items() if group == most)
     return {
-        path: f"{words[group]}; {counts[most]} others are {words[most]}, for example {example}"
+        path: f"{words[group]}, unlike {counts[most]} others such as {example}: {words[most]}"
         for path, group in groups.items()
         if group != most
     }
