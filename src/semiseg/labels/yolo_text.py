@@ -14,7 +14,15 @@ from semiseg.errors import UserError
 from semiseg.files import write_text
 from semiseg.labels.cvat_xml import PARTS
 from semiseg.labels.label_files import each_readable, files_of
-from semiseg.labels.label_record import IGNORE_NAME, Findings, LabeledPicture, LabeledShape, LabelSet, Outline, Part
+from semiseg.labels.label_record import (
+    IGNORE_NAME,
+    Findings,
+    LabeledPicture,
+    LabeledShape,
+    LabelSet,
+    Outline,
+    Part,
+)
 from semiseg.labels.mask_shapes import MaskedPicture, Writing
 from semiseg.labels.outlines import ring_of
 from semiseg.splits.lists import read_lines
