@@ -31,6 +31,7 @@ def origin(checkpoint: str, run: FinishedRun, predictor: Predictor) -> dict[str,
         "evaluator": dataclasses.asdict(predictor.settings),
         "tiles": None if predictor.tiling is None else dataclasses.asdict(predictor.tiling),
         "half_size": predictor.half_size,
+        "exif": predictor.exif,
         "precision": predictor.precision,
         "device": str(predictor.device),
     }

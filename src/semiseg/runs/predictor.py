@@ -18,7 +18,7 @@ from semiseg.config import build
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo, Pixels
 from semiseg.contracts.training import Network
 from semiseg.data.bands import Valid, filled, read_bands
-from semiseg.data.picture_files import read_image, upright_rgb
+from semiseg.data.picture_files import Exif, read_image, upright_rgb
 from semiseg.data.window import Window
 from semiseg.errors import UserError
 from semiseg.models.bundle import bundled_bands
@@ -49,7 +49,8 @@ class Prediction:
     """Classes that a network predicts for a picture.
 
     Args:
-        image: upright picture, ``(H, W, 3) uint8`` RGB, or bands ``(H, W, C)``.
+        image: picture as the network saw it, upright unless its run ignores EXIF, ``(H, W, 3) uint8`` RGB, or bands
+            ``(H, W, C)``.
         label: class of every pixel, ``(H, W) uint8``; 255 where a band has no value.
         confidence: probability of that class, ``(H, W) float32``; 0 where a band has no value.
         info: names and colors of the classes.
@@ -96,6 +97,7 @@ class Predictor:
         tiling: way to cut large pictures into tiles; ``None`` cuts none.
         half_size: whether the network learned from pictures of half the height and width (``dataset.half_size``);
             pictures are then halved for it, and labels return to their size.
+        exif: whether pictures are turned as their EXIF orientation says (``dataset.exif`` of the run).
     """
 
     network: Network
@@ -105,6 +107,7 @@ class Predictor:
     precision: str = "fp32"
     tiling: Tiling | None = Tiling()  # noqa: RUF009 - frozen
     half_size: bool = False
+    exif: Exif = "apply"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -165,7 +168,7 @@ class Predictor:
         """Open a picture as the network takes it; see ``predict`` for what it may be and what is refused."""
         bands = self.info.bands
         if bands is None:
-            return OpenedPicture(_pixels(image))
+            return OpenedPicture(_pixels(image, self.exif))
         if isinstance(image, Path | str):
             return OpenedPicture(*read_bands(Path(image), bands))
         array = np.asarray(image)
@@ -280,14 +283,15 @@ def of_run(run: FinishedRun, checkpoint: str, device: torch.device, settings: Ev
         device,
         precision=run.config["trainer"]["precision"],
         half_size=bool(dataset.get("half_size", False)),
+        exif=dataset.get("exif", "apply"),
     )
 
 
-def _pixels(image: Picture) -> Array:
+def _pixels(image: Picture, exif: Exif) -> Array:
     if isinstance(image, Path | str):
-        return read_image(Path(image))
+        return read_image(Path(image), exif)
     if isinstance(image, Image.Image):
-        return upright_rgb(image)
+        return upright_rgb(image, exif)
     if (
         not isinstance(image, np.ndarray)
         or image.dtype != np.uint8

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
-from semiseg.data.file_faults import CheckReport, FileBacked, check_files, without_images
+from semiseg.data.file_faults import CheckReport, check_files, without_images
+from semiseg.data.file_inspection import FileBacked
 from semiseg.data.store import stored
 from semiseg.data.trust import weigh
 from semiseg.errors import UserError
