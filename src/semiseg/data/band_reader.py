@@ -1,6 +1,6 @@
 """Images of bands and their masks by id, whole or as tiles: one place on the ground, and no label without a value."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -31,12 +31,16 @@ class BandReader:
         self.bands = bands
         self.windows: dict[str, Window] = {}
         """Window of each tile, by its id; images without one are whole."""
+        self.watch: Callable[[str, Pixels, Valid], None] | None = None
+        """Function that gets the id of each image that is read, its pixels, and where they have a value."""
         self._checked: set[tuple[Path, Path]] = set()
         self._last: tuple[str, Valid] | None = None
 
     def image(self, image_id: str, path: Path) -> Pixels:
         """Return an image ``(H, W, C)``; raises what ``read_bands`` raises."""
         image, valid = read_bands(path, self.bands, self.windows.get(image_id))
+        if self.watch is not None:
+            self.watch(image_id, image, valid)
         # Its mask is read next.
         self._last = image_id, valid
         return image
@@ -95,7 +99,7 @@ class BandReader:
         self._checked.add((image, mask))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_last": None}
+        return {**self.__dict__, "_last": None, "watch": None}
 
 
 def cut_files(

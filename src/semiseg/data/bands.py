@@ -1,9 +1,9 @@
 """Images of any channels and number types: reading, and a defined value where there is none."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -158,6 +158,11 @@ def bands_of(path: Path) -> tuple[int, str]:
     if fitting is None:
         raise BadFileError(path, f"{dtype} pixels; expected uint8, uint16 or what float32 holds")
     return raw.pixels.shape[-1] - (raw.alpha and _is_alpha(path)), fitting
+
+
+def shared_type(types: Collection[str]) -> Literal["uint8", "uint16", "float32"]:
+    """Return the smallest number type of images that holds the types of some images."""
+    return "float32" if "float32" in types else "uint16" if "uint16" in types else "uint8"
 
 
 def _is_alpha(path: Path) -> bool:

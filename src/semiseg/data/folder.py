@@ -133,12 +133,12 @@ class Folder(FileDataset):
         outside: dict[str, Path] = {}
         if unlabeled is not None:
             outside = images_elsewhere(base / Path(unlabeled).expanduser(), found.images, suffixes)
-        self._reader = None if bands is None else BandReader(bands)
+        self.band_reader = None if bands is None else BandReader(bands)
         if tiles is not None:
-            if self._reader is None:
+            if self.band_reader is None:
                 raise UserError(CUT_WITHOUT_BANDS, key="dataset.tiles")
             void_values = frozenset({IGNORE_INDEX, *labels.void})
-            found, outside = cut_files(found, outside, tiles, void_values, self._reader)
+            found, outside = cut_files(found, outside, tiles, void_values, self.band_reader)
         ids = (*found.ids, *outside)
         self._groups = read_groups(groups, base, ids)
         if tiles is not None and groups is None:
@@ -199,16 +199,16 @@ class Folder(FileDataset):
         """See ``FileDataset``; a missing image is explained by what is there instead."""
         if image_id in self._missing:
             raise BadFileError(self.files(image_id)[0], self._missing[image_id])
-        if self._reader is None:
+        if self.band_reader is None:
             return super().image(image_id)
-        return self._reader.image(image_id, self._images[image_id])
+        return self.band_reader.image(image_id, self._images[image_id])
 
     def mask(self, image_id: str) -> Array | None:
         """See ``FileDataset``; of bands 255 too where a channel has no value."""
         path = self._masks.get(image_id)
-        if self._reader is None or path is None or not path.exists():
+        if self.band_reader is None or path is None or not path.exists():
             return super().mask(image_id)
-        return self._reader.label(image_id, self._images[image_id], path, self.mask_reader)
+        return self.band_reader.label(image_id, self._images[image_id], path, self.mask_reader)
 
 
 def placeholder_name(label: int) -> str:
