@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from band_pictures import numbers, write_fields, write_png, write_tiff
 from PIL import Image
 
 import semiseg
+from band_pictures import numbers, write_fields, write_png, write_tiff
 from semiseg.cli import main
 from semiseg.contracts.dataset import Bands
 from semiseg.data.bands import read_bands
-
 
 rasterio = pytest.importorskip("rasterio")
 SETTINGS = (
