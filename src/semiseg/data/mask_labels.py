@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo
-from semiseg.data.palette import Color
+from semiseg.data.palette import Color, bit_color
 from semiseg.errors import UserError
 from semiseg.splits.lists import repeated, shown
 
@@ -53,8 +53,11 @@ class MaskLabels:
     transparent: int | None = None
 
     def palette(self) -> list[Color] | None:
-        """The first color of each class; ``None`` where masks are not color-coded."""
+        """The first color of each class, another one for what is transparent; ``None`` where masks have no colors."""
         first = {label: color for color, label in reversed(self.colors.items())}
+        if first and self.transparent is not None and self.transparent not in first:
+            free = (bit_color(index) for index in range(256))
+            first[self.transparent] = next(color for color in free if color not in self.colors)
         return [first[label] for label in sorted(first) if label != IGNORE_INDEX] or None
 
 
