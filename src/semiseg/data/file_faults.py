@@ -10,7 +10,6 @@ from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
 from semiseg.data.file_inspection import (
     FileBacked,
     FileFault,
-    FilesFound,
     facts_of_image,
     facts_of_mask,
     inspect_files,
@@ -106,19 +105,6 @@ def check_files(
         each: joined(image, found.masks.get(each)) for each, image in found.images.items() if each not in bad
     }
     return _report(dataset.info, kept, found.faults, facts)
-
-
-def check_masks(dataset: SegDataset, split: Split) -> FilesFound:
-    """Read the masks of the labeled, val and test ids of a split alone, and compare them as ``check_files`` does.
-
-    Missing files are faults too. Of a dataset that is not ``FileBacked`` the labeled masks are drawn.
-    """
-    if not isinstance(dataset, FileBacked):
-        drawn = {each: facts_of_mask(dataset, each) for each in split.labeled}
-        return FilesFound((), (), {}, {each: mask for each, mask in drawn.items() if mask is not None})
-    split = measurable(dataset, split)
-    masked = dict.fromkeys((*split.labeled, *split.val, *split.test))
-    return inspect_files(dataset, (), masked, lambda done, total: None)
 
 
 def measurable(dataset: SegDataset, split: Split) -> Split:

@@ -127,6 +127,14 @@ def inspect_files(
     )
 
 
+def facts_of(dataset: SegDataset, ids: Sequence[str]) -> dict[str, PictureFacts]:
+    """Return the facts about images and their masks by id; files that cannot be read are left out."""
+    if not isinstance(dataset, FileBacked):
+        return {each: joined(facts_of_image(dataset, each), facts_of_mask(dataset, each)) for each in ids}
+    found = inspect_files(dataset, ids, ids, lambda done, total: None)
+    return {each: joined(image, found.masks.get(each)) for each, image in found.images.items()}
+
+
 def _inspect(dataset: FileBacked, image_id: str, with_image: bool, with_mask: bool) -> _Seen:
     image_file, mask_file = dataset.files(image_id)
     faults: list[FileFault] = []

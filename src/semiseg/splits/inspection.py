@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from semiseg.contracts.dataset import SegDataset, Split
-from semiseg.data.file_faults import BadFilesError, check_masks
+from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
+from semiseg.data.file_faults import CheckReport, check_files, without_images
 from semiseg.data.file_inspection import FileBacked
-from semiseg.data.picture_facts import MaskFacts
+from semiseg.data.store import stored
+from semiseg.data.trust import weigh
 from semiseg.errors import UserError
 from semiseg.output import text_table
 from semiseg.splits.lists import LABELED, UNLABELED, refuse_other_lists, write_lists
@@ -50,30 +51,27 @@ def inspect_split(
         split: the split.
         others: partitions to compare with, as FAMILY:SPLIT:ID; none takes those at hand of the same share.
         lists_root: folder of imported lists; ``None`` looks in the usual places.
-        masks: open the masks of labeled, val and test images, compare them, and count classes in the labeled ones.
+        masks: read the images and masks, count classes and search copies.
 
     Raises:
-        BadFilesError: masks that a run refuses.
-        UserError: one of ``others`` cannot be made, or files are missing.
+        UserError: one of ``others`` cannot be made, files are missing or bad, or no run would start on the split.
     """
     own = f"{split.family}:{split.name}:{split.split_id}"
     yield from _head(dataset, split)
     compared = {own: split.labeled, **_others(dataset, split, others, lists_root)}
     missing = _missing_files(dataset, split)
-    found = check_masks(dataset, split) if masks else None
-    if found is not None:
-        read = [found.masks[image_id] for image_id in split.labeled if image_id in found.masks]
-        yield from ("", *_classes(dataset.info.classes, read))
-        refused = bool(found.faults) and not getattr(dataset, "skip_bad", False)
-        yield from (f"  {note}" for note in (() if refused else found.notes))
+    if masks:
+        kept = without_images(split, {image_id for image_id, _ in missing})
+        report = check_files(stored(dataset, kept, filled=False), kept)
+        yield from ("", *_classes(dataset.info, report))
+        if not missing:
+            yield from ("", *_limits(dataset, report))
     if len(compared) > 1:
         yield from ("", *_overlaps(compared, None if others else own))
     if missing:
         files = "\n  ".join(str(path) for _, path in missing[:10])
         more = f"\n  and {len(missing) - 10} more" if len(missing) > 10 else ""
         raise UserError(f"{len(missing)} files are missing:\n  {files}{more}")
-    if found is not None and refused:
-        raise BadFilesError(found.faults, notes=found.notes)
 
 
 def _head(dataset: SegDataset, split: Split) -> list[str]:
@@ -110,9 +108,19 @@ def _missing_files(dataset: SegDataset, split: Split) -> list[tuple[str, Path]]:
     return found
 
 
-def _classes(classes: Sequence[str], masks: Sequence[MaskFacts]) -> list[str]:
-    """Lay out how many images and pixels of every class some masks hold."""
-    counted = [[mask.counts.get(label, 0) for label in range(len(classes))] for mask in masks]
+def _limits(dataset: SegDataset, report: CheckReport) -> list[str]:
+    """Lay out what limits the meaning of a result."""
+    found = weigh(dataset, report)
+    lines = [f"  warning: {each}" for each in (*found.warnings, *found.unmeasured)]
+    lines += [f"  note: {each}" for each in found.notes]
+    return ["copies, groups and classes of the parts:", *(lines or ["  nothing that limits a result"])]
+
+
+def _classes(info: DatasetInfo, report: CheckReport) -> list[str]:
+    """Lay out how many images and pixels of every class the labeled masks hold."""
+    classes = info.classes
+    masks = [report.facts[image_id].counts or {} for image_id in report.split.labeled]
+    counted = [[mask.get(label, 0) for label in range(len(classes))] for mask in masks]
     counts = np.array(counted, np.int64).reshape(-1, len(classes))
     found = list(zip(classes, (counts > 0).sum(0).tolist(), counts.sum(0).tolist(), strict=True))
     total = max(int(counts.sum()), 1)
