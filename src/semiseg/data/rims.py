@@ -64,6 +64,16 @@ class Interpolated:
     example: str
     spot: tuple[int, int]
 
+    def words(self, names: Mapping[int, str]) -> str:
+        """Describe it with the names of the values."""
+        low, middle, high = (names[each] for each in (self.low, self.value, self.high))
+        column, row = self.spot
+        return (
+            f"{middle} stands in thin lines between {low} and {high} in {self.masks} of {self.of} masks, at "
+            f"{self.share:.0%} of their borders (in {self.example} at column {column}, row {row}), as scaling with "
+            "interpolation makes them: look at some, and scale masks by the nearest pixel alone"
+        )
+
 
 def rims(codes: Codes, colors: bool = False) -> Rims:
     """Find the borders of a mask and the thin lines that lie between two other values.

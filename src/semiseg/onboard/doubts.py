@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from semiseg.contracts.dataset import IGNORE_INDEX
 from semiseg.data.mask_labels import TRANSPARENT, Value
-from semiseg.data.rims import Interpolated, interpolated
+from semiseg.data.rims import interpolated
 from semiseg.onboard.edge_values import RARE
 from semiseg.onboard.named_classes import joined
 from semiseg.onboard.survey import Survey
@@ -26,7 +26,7 @@ def doubts(found: Survey, names: Mapping[Value, str], made_up: bool) -> list[str
         made_up: whether the names are placeholders.
     """
     notes = [*_rare(found, list(names)), *(_objects(found, list(names)) if made_up else [])]
-    return notes + [interpolation_note(each, names) for each in _interpolated(found, names)]
+    return notes + _interpolated(found, names)
 
 
 def _rare(found: Survey, values: Sequence[Value]) -> list[str]:
@@ -58,19 +58,10 @@ def _objects(found: Survey, values: Sequence[Value]) -> list[str]:
     ]
 
 
-def _interpolated(found: Survey, names: Mapping[Value, str]) -> list[Interpolated]:
+def _interpolated(found: Survey, names: Mapping[Value, str]) -> list[str]:
     if found.colored:
         return []
     masks = {mask.id: mask.rims for mask in found.masks if mask.format.bits > 1}
-    return [each for each in interpolated(masks) if {each.low, each.value, each.high} <= names.keys()]
-
-
-def interpolation_note(line: Interpolated, names: Mapping[Value, str]) -> str:
-    """Describe a class that stands as thin lines between two others."""
-    low, middle, high = (names[each] for each in (line.low, line.value, line.high))
-    x, y = line.spot
-    return (
-        f"{middle} stands in thin lines between {low} and {high} in {line.masks} of {line.of} masks, at "
-        f"{line.share:.0%} of their borders (in {line.example} at column {x}, row {y}), as scaling with interpolation "
-        "makes them: look at some, and scale masks by the nearest pixel alone"
-    )
+    numbers = {value: name for value, name in names.items() if isinstance(value, int)}
+    lines = [each for each in interpolated(masks) if {each.low, each.value, each.high} <= numbers.keys()]
+    return [each.words(numbers) for each in lines]

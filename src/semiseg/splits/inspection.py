@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.data.file_faults import FileBacked
+from semiseg.data.rims import Rims, interpolated, rims
 from semiseg.errors import UserError
 from semiseg.output import text_table
 from semiseg.splits.lists import LABELED, UNLABELED, refuse_other_lists, write_lists
@@ -110,13 +111,19 @@ def _classes(dataset: SegDataset, ids: Sequence[str]) -> list[str]:
     """Lay out how many images and pixels of every class the masks of some images hold."""
     classes = dataset.info.classes
 
-    def count(image_id: str) -> NDArray[np.int64] | None:
+    in_files = isinstance(dataset, FileBacked) and dataset.info.label_of == "pixel"
+
+    def count(image_id: str) -> tuple[NDArray[np.int64], Rims | None] | None:
         mask = dataset.mask(image_id)
-        return None if mask is None else np.bincount(mask.ravel(), minlength=256)[: len(classes)]
+        if mask is None:
+            return None
+        return np.bincount(mask.ravel(), minlength=256)[: len(classes)], rims(mask) if in_files else None
 
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        counted = [each for each in pool.map(count, ids) if each is not None]
-    counts = np.array(counted, np.int64).reshape(-1, len(classes))
+        counted = {i: each for i, each in zip(ids, pool.map(count, ids), strict=True) if each is not None}
+    counts = np.array([each for each, _ in counted.values()], np.int64).reshape(-1, len(classes))
+    lines = interpolated({image_id: each for image_id, (_, each) in counted.items() if each is not None})
+    names = dict(enumerate(classes))
     found = list(zip(classes, (counts > 0).sum(0).tolist(), counts.sum(0).tolist(), strict=True))
     total = max(int(counts.sum()), 1)
     rows = [
@@ -128,6 +135,7 @@ def _classes(dataset: SegDataset, ids: Sequence[str]) -> list[str]:
         f"classes in the masks of {len(counts):,} labeled images:",
         *text_table(["class", "images", "share", "pixels", "share"], rows),
         f"  in no labeled image, so it cannot be learned: {absent}" if absent else "  no class is missing",
+        *(f"  {each.words(names)}" for each in lines if max(each.value, each.high) < len(classes)),
     ]
 
 
