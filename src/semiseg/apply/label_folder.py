@@ -15,7 +15,7 @@ from PIL import Image
 
 from semiseg.apply.mask_coding import MaskCoding
 from semiseg.contracts.dataset import Array, Confidence, DatasetInfo
-from semiseg.data.picture_files import read_image
+from semiseg.data.picture_files import Exif, read_image
 from semiseg.errors import UserError
 from semiseg.files import copy, write_csv, write_json, write_text, writes
 from semiseg.pictures import PHOTO_EFFORT, color_legend, gray, save
@@ -53,13 +53,22 @@ class LabelFolder:
         sources: picture files by name.
         coding: numbers and colors of the masks.
         link: whether the pictures are linked instead of copied.
+        exif: whether the labels are those of pictures turned by EXIF.
     """
 
-    def __init__(self, folder: Path, sources: Mapping[str, Path], coding: MaskCoding, link: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        sources: Mapping[str, Path],
+        coding: MaskCoding,
+        link: bool,
+        exif: Exif = "apply",
+    ) -> None:
         self.folder = folder
         self.store = folder / STORE
         self._sources = dict(sources)
         self._coding, self._link = coding, link
+        self._exif: Exif = exif
 
     def image(self, name: str) -> Path:
         """File of the picture; one of an extension that no dataset finds becomes a PNG."""
@@ -153,7 +162,7 @@ class LabelFolder:
 
     def _bring(self, source: Path, target: Path) -> None:
         if target.suffix != source.suffix:
-            save(target, Image.fromarray(read_image(source)), PHOTO_EFFORT)
+            save(target, Image.fromarray(read_image(source, self._exif)), PHOTO_EFFORT)
         elif self._link:
             target.unlink(missing_ok=True)
             os.symlink(source, target)  # noqa: PTH211

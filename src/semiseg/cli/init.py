@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         findings = _examine(root, name, own_list, options)
     except BadFilesError as error:
-        raise BadFilesError(error.faults, "leave them out with --skip-bad") from error
+        raise BadFilesError(error.faults, "leave them out with --skip-bad", error.notes) from error
     write_draft(findings, target, own_list)
     print("\n".join(next_steps(name, target, findings)))
     return 0
@@ -105,6 +105,8 @@ def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace)
     parts = find_parts(root, files, options.val, own_list, options.force)
     values = folder_arguments(name, root, layout, found, classes, parts, options.skip_bad)
     values["groups"] = _groups(options.groups, root)
+    if options.exif != "apply":
+        values["exif"] = options.exif
     findings, lines = measured(values, layout, files, found, classes, parts)
     aside = left_aside(root, found_layout.files, files, _lists_read(root, layout, values, options))
     print("\n".join([str(root), *([aside] if aside else []), "", *lines]))
@@ -226,7 +228,7 @@ def _limits(dataset: Folder, report: CheckReport) -> list[str]:
         trust = weigh(dataset, report)
     except UserError as error:
         return [f"no run would start: {error}"]
-    return [*trust.warnings, *trust.notes]
+    return [*trust.warnings, *trust.unmeasured, *trust.notes]
 
 
 def _groups(given: str | None, root: Path) -> str | None:
@@ -324,6 +326,13 @@ def _parser() -> Parser:
         metavar="PATTERN|FILE",
         help="keep the images of a patient, video, tile set or building on one side: pattern with parentheses around "
         "its name in an id, such as '^(p[0-9]+)_', or CSV file with an id and its group a line",
+    )
+    parser.add_argument(
+        "--exif",
+        choices=("apply", "ignore"),
+        default="apply",
+        help="turn images as their EXIF orientation says (default), or leave them as they are stored, for masks that "
+        "were drawn so",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out unusable files")
     parser.add_argument("--force", action="store_true", help="replace what was written before")

@@ -40,6 +40,7 @@ COMMENTS = {
     "pairs": "Lists of images and their masks.",
     "val": "Validation images: a list or a subfolder of the images. Keep frames of one video together.",
     "groups": "Pattern of the part of an id, or CSV file, that says which images belong together.",
+    "exif": "Images are read as they are stored, not turned by EXIF, as masks were drawn so.",
     "skip_bad": "Leaves out unusable files.",
 }
 

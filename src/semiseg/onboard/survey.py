@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from semiseg.data.file_faults import BadFilesError, FileFault
+from semiseg.data.file_faults import BadFilesError
+from semiseg.data.file_inspection import FileFault
 from semiseg.data.mask_format import MaskFormat
 from semiseg.data.mask_labels import Value
 from semiseg.data.picture_files import BadFileError, Exif
