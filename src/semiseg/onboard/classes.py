@@ -93,7 +93,7 @@ def decide(found: Survey, named: Named | None, void: Sequence[Value]) -> Classes
     if TRANSPARENT in chosen.values:
         notes.append(f'{TRANSPARENT} counts as a class; if it means "not labeled": --void {TRANSPARENT}')
     notes += chosen.notes
-    notes += doubts(found, dict(zip(chosen.values, chosen.names, strict=True)), named is None)
+    notes += doubts(found, chosen.values, named is None)
     outside = dict.fromkeys((*unlabeled, *chosen.void))
     kept = [value for value in outside if value != IGNORE_INDEX and value not in chosen.values]
     made_up = any(map(is_placeholder, chosen.names))

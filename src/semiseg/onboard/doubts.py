@@ -1,10 +1,9 @@
-"""Doubts about the classes of a dataset, as notes: rare values, numbers of objects, borders made by interpolation."""
+"""Doubts about the classes of a dataset, as notes: rare values, and numbers of objects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from semiseg.contracts.dataset import IGNORE_INDEX
 from semiseg.data.mask_labels import TRANSPARENT, Value
-from semiseg.data.rims import interpolated
 from semiseg.onboard.edge_values import RARE
 from semiseg.onboard.named_classes import joined
 from semiseg.onboard.survey import Survey
@@ -17,16 +16,15 @@ ALONE = 0.6
 """Share of values that occur in one mask alone, above which they count objects."""
 
 
-def doubts(found: Survey, names: Mapping[Value, str], made_up: bool) -> list[str]:
+def doubts(found: Survey, values: Sequence[Value], made_up: bool) -> list[str]:
     """Return notes about classes that may be none.
 
     Args:
         found: survey of the masks.
-        names: name of the class of each value.
+        values: values of the classes.
         made_up: whether the names are placeholders.
     """
-    notes = [*_rare(found, list(names)), *(_objects(found, list(names)) if made_up else [])]
-    return notes + _interpolated(found, names)
+    return [*_rare(found, values), *(_objects(found, values) if made_up else [])]
 
 
 def _rare(found: Survey, values: Sequence[Value]) -> list[str]:
@@ -56,12 +54,3 @@ def _objects(found: Survey, values: Sequence[Value]) -> list[str]:
         f"{how}, as numbers of objects (instances) are and classes are not: look for masks of classes, which often lie "
         "in a folder or have an ending of their own (--masks DIR, --mask-suffix END)"
     ]
-
-
-def _interpolated(found: Survey, names: Mapping[Value, str]) -> list[str]:
-    if found.colored:
-        return []
-    masks = {mask.id: mask.rims for mask in found.masks if mask.format.bits > 1}
-    numbers = {value: name for value, name in names.items() if isinstance(value, int)}
-    lines = [each for each in interpolated(masks) if {each.low, each.value, each.high} <= numbers.keys()]
-    return [each.words(numbers) for each in lines]
