@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from semiseg.contracts.dataset import Array, Confidence, DatasetInfo
 from semiseg.data.picture_files import read_image
 from semiseg.errors import UserError
 from semiseg.files import copy, write_csv, write_json, write_text, writes
-from semiseg.pictures import PHOTO_EFFORT, gray, legend, save
+from semiseg.pictures import PHOTO_EFFORT, color_legend, gray, save
 from semiseg.splits.lists import IMAGE_SUFFIXES, shown
 
 IMAGES, MASKS, CONFIDENCE = "images", "masks", "confidence"
@@ -127,9 +128,13 @@ class LabelFolder:
             record: origin of the labels.
         """
         write_csv(self.folder / RANKING, self._ranking(ranks, set(written)))
+        rows = self._coding.rows(info.classes)
         values = dict(zip(info.classes, self._coding.numbers, strict=True))
-        write_text(self.folder / CLASSES, "".join(f"{name},{value}\n" for name, value in values.items()))
-        save(self.folder / LEGEND, legend(info))
+        lines = "".join(f"{_cell(name)},{number},{color}\n" for name, number, color in rows)
+        write_text(self.folder / CLASSES, lines)
+        colors = (*self._coding.colors, self._coding.unlabeled_color)
+        texts = (f"{number}  {name}" for name, number, _ in rows)
+        save(self.folder / LEGEND, color_legend(dict(zip(texts, colors, strict=True))))
         coding = {"mask_values": values, "mask_value_of_unlabeled": self._coding.unlabeled}
         write_json(self.folder / RECORD, {"version": 1, **record, **coding})
         shutil.rmtree(self.store)
@@ -168,6 +173,13 @@ class LabelFolder:
             stability = [f"{rank.stability:.4f}"] if rank.stability is not None else [""] * with_stability
             scores = [f"{rank.confidence:.4f}", *stability, f"{rank.labeled:.4f}"]
             yield [place, *(files if here else ("", "")), *scores, self._sources[rank.name]]
+
+
+def _cell(name: str) -> str:
+    """A name as a cell of CSV, in quotes where it may be taken for several, or for a comment."""
+    if re.search(r"""^[#/'\s]|[",;\t]|\s$""", name):
+        return '"' + name.replace('"', '""') + '"'
+    return name
 
 
 def _says(path: Path, text: str) -> bool:

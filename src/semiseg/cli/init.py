@@ -12,17 +12,18 @@ from semiseg.config.searchpath import conf_dir, is_shipped
 from semiseg.data.file_faults import BadFilesError, CheckReport, check_files
 from semiseg.data.folder import Folder
 from semiseg.data.folder_files import FolderFiles
-from semiseg.data.mask_labels import Value, parse_color
+from semiseg.data.mask_labels import Value, is_transparent, parse_color
 from semiseg.data.trust import weigh
 from semiseg.errors import UserError
 from semiseg.files import require_writable, write_text, writes
 from semiseg.onboard.apart import drawn_apart
-from semiseg.onboard.classes import Classes, decide
+from semiseg.onboard.class_files import find_names
+from semiseg.onboard.classes import Classes, as_named, decide
 from semiseg.onboard.describe import config_yaml, folder_arguments, survey_report
 from semiseg.onboard.layout import KnownLayout, Layout
 from semiseg.onboard.left_aside import left_aside
 from semiseg.onboard.measure import Measures, measure
-from semiseg.onboard.names import find_names, given_names
+from semiseg.onboard.names import given_names
 from semiseg.onboard.parts import VAL_SHARE, ChosenParts, find_parts
 from semiseg.onboard.search import find_layout
 from semiseg.onboard.survey import Survey, survey
@@ -100,9 +101,9 @@ def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace)
     masks = {image_id: path for image_id, path in files.masks.items() if image_id in files.images}
     with progress("masks", len(masks)) as tick:
         found = survey(masks, tick)
-    classes = _classes(found, root, options)
+    found, classes = _classes(found, root, options)
     parts = find_parts(root, files, options.val, own_list, options.force)
-    values = folder_arguments(name, root, layout, classes, parts, options.skip_bad)
+    values = folder_arguments(name, root, layout, found, classes, parts, options.skip_bad)
     values["groups"] = _groups(options.groups, root)
     findings, lines = measured(values, layout, files, found, classes, parts)
     aside = left_aside(root, found_layout.files, files, _lists_read(root, layout, values, options))
@@ -203,11 +204,16 @@ def write_draft(draft: DatasetDraft, target: Path, own_list: Path) -> None:
     print(f"written  {target}\n")
 
 
-def _classes(found: Survey, root: Path, options: argparse.Namespace) -> Classes:
-    """Decide on the classes; where that fails and some masks cannot be read, name these instead."""
+def _classes(found: Survey, root: Path, options: argparse.Namespace) -> tuple[Survey, Classes]:
+    """Decide on the classes; where that fails and some masks cannot be read, name these instead.
+
+    Returns:
+        The survey as masks are to be read with the names at hand, and the classes.
+    """
     named = given_names(options.classes) if options.classes else find_names(root)
+    found = as_named(found, named)
     try:
-        return decide(found, named, _void(options.void))
+        return found, decide(found, named, _void(options.void))
     except UserError:
         if found.faults and not options.skip_bad:
             raise BadFilesError(found.faults) from None
@@ -249,7 +255,8 @@ def _void(text: str | None) -> list[Value]:
         if word.strip().isdigit():
             values.append(int(word))
         elif word.strip():
-            parse_color(word.strip())
+            if not is_transparent(word.strip()):
+                parse_color(word.strip())
             values.append(word.strip().lower())
     return values
 

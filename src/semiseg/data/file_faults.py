@@ -197,6 +197,14 @@ def without_images(split: Split, ids: set[str]) -> Split:
     return replace(split, **left)
 
 
+def facts_of(dataset: SegDataset, ids: Sequence[str]) -> dict[str, PictureFacts]:
+    """Return the facts about images and their masks by id; files that cannot be read are left out."""
+    if not isinstance(dataset, FileBacked):
+        return {image_id: _facts(dataset, image_id) for image_id in ids}
+    seen = _inspect_all(dataset, list(ids), frozenset(ids), lambda done, total: None)
+    return {image_id: each.facts for image_id, each in seen.items() if each.facts is not None}
+
+
 def _inspect_all(
     dataset: FileBacked, ids: list[str], masked: frozenset[str], progress: Callable[[int, int], None]
 ) -> dict[str, _Seen]:

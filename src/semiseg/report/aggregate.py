@@ -1,12 +1,21 @@
 """From run records to a ``Study``: cells with their averages and the published numbers for them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from semiseg.contracts.score_names import MEAN_IOU, ScoreNames
 from semiseg.errors import UserError
 from semiseg.report.averaging import Averaged, choose_runs, strange_splits
 from semiseg.report.baseline import compared, study_notes
-from semiseg.report.comparable import METHOD, cell_key, checked_keys, did_you_mean, grouped, sort_rank
+from semiseg.report.comparable import (
+    METHOD,
+    cell_key,
+    checked_keys,
+    did_you_mean,
+    first_few,
+    grouped,
+    sort_rank,
+)
 from semiseg.report.limits import warnings
 from semiseg.report.records import ACCURACY, STORED, RunRecord, logged
 from semiseg.report.scores import COSTS, Average, average, scores_of, tables_of
@@ -52,7 +61,7 @@ def study(
         if key:
             cells.append(_cell(key, found, names, metric))
     cells = compared(cells, baseline, metric)
-    notes = (*study_notes(cells, flagged), *_other_scores(records, names))
+    notes = (*study_notes(cells, flagged), *_other_scores(records, names), *_other_masks(records))
     return Study(by, names, metric, baseline, tuple(cells), tuple(flagged), _classes(records), notes)
 
 
@@ -137,6 +146,23 @@ def _other_scores(records: Sequence[RunRecord], names: ScoreNames) -> Iterator[s
     for primary in dict.fromkeys(record.names.primary.name for record in others):
         count = sum(record.names.primary.name == primary for record in others)
         yield f"{count} of the runs are measured by {primary} and have no {names.primary.name}."
+
+
+def _other_masks(records: Sequence[RunRecord]) -> Iterator[str]:
+    """Say which runs have seen an image with another mask than the first run that has seen it."""
+    first: dict[str, tuple[RunRecord, str]] = {}
+    unlike: dict[tuple[Path, Path], list[str]] = {}
+    for run in records:
+        for image_id, mask in run.fingerprint.masks().items() if run.fingerprint else ():
+            named = f"{run.option('dataset')}/{image_id}"
+            other, known = first.setdefault(named, (run, mask))
+            if known != mask:
+                unlike.setdefault((other.path, run.path), []).append(image_id)
+    for (one, other), ids in unlike.items():
+        yield (
+            f"{other} was trained or measured on other data than {one}: {len(ids)} images have another mask, "
+            f"{first_few(ids)}."
+        )
 
 
 def _require_metric(metric: str, records: Sequence[RunRecord], names: ScoreNames) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 
 from semiseg.config.stored import completed, read_resolved
 from semiseg.contracts.score_names import ScoreNames
+from semiseg.data.fingerprint import Fingerprint
 from semiseg.errors import UserError
 from semiseg.files import read_json
 from semiseg.locks import LOCK, holder
 from semiseg.report.scores import tables_of
-from semiseg.runs.read import RESOLVED
+from semiseg.runs.read import RESOLVED, StoredRun
 
 MAX_DEPTH = 4
 SWEEP_INDEX = "sweep.json"
@@ -73,6 +74,11 @@ class RunRecord:
             if isinstance(data, dict) and data.get("val"):
                 return str(data["val"])
         return None
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint | None:
+        """Fingerprint of its data; ``None`` where an earlier version stored none."""
+        return StoredRun(self.path).fingerprint
 
     @cached_property
     def settings(self) -> dict[str, Any]:
