@@ -141,7 +141,9 @@ def draw_share(ids: Sequence[str], share: float, groups: Mapping[str, str]) -> t
         due += share * len(each)
         if due - len(taken) > len(each) / 2 and len(taken) + len(each) < len(ids):
             taken.update(each)
-    return tuple(each for each in ids if each in (taken or set(min(members.values(), key=len))))
+    if not taken:
+        taken.update(min(members.values(), key=lambda each: len(each)))
+    return tuple(each for each in ids if each in taken)
 
 
 def joined(groups: Mapping[str, str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
