@@ -166,10 +166,8 @@ class Folder(FileDataset):
         held = {self._groups[image_id] for image_id in measured if image_id in self._groups}
         kept = tuple(image_id for image_id in unlabeled if self._groups.get(image_id) not in held)
         if len(kept) < len(unlabeled):
-            logger.warning(
-                "left out %d unlabeled images whose groups (dataset.groups) are in val or test",
-                len(unlabeled) - len(kept),
-            )
+            count = len(unlabeled) - len(kept)
+            logger.warning("left out %d unlabeled images of groups that are in val or test", count)
         return kept
 
     def image(self, image_id: str) -> Array:
