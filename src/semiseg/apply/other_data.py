@@ -16,7 +16,7 @@ from semiseg.config.overrides import COMMAND_LINE, Given, parse
 from semiseg.config.prepare import checked
 from semiseg.config.stored import plain
 from semiseg.contracts.dataset import SegDataset, Split
-from semiseg.data.file_faults import facts_of
+from semiseg.data.file_inspection import facts_of
 from semiseg.data.fingerprint import differences, of_parts
 from semiseg.data.store import stored
 from semiseg.errors import UserError, nearest

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from semiseg.contracts.score_names import MEAN_IOU, ScoreNames, absent_remark
+from semiseg.contracts.score_names import MEAN_IOU, ScoreNames
 from semiseg.errors import UserError
 from semiseg.report.averaging import Averaged, choose_runs, strange_splits
 from semiseg.report.baseline import compared, study_notes
@@ -16,6 +16,7 @@ from semiseg.report.comparable import (
     grouped,
     sort_rank,
 )
+from semiseg.report.limits import warnings
 from semiseg.report.records import ACCURACY, STORED, RunRecord, logged
 from semiseg.report.scores import COSTS, Average, average, scores_of, tables_of
 from semiseg.report.study import Cell, Flagged, Published, Study
@@ -88,6 +89,7 @@ def _cell(key: Mapping[str, str], found: Averaged, names: ScoreNames, metric: st
     journals = [logged(run) for run in runs]
     fractions = {run.results.get("split_fraction") for run in runs}
     starts = {run.config.get("init_sha256") for run in runs}
+    limited = dict.fromkeys(text for run in runs for text in warnings(run))
     # Each seed may fine-tune a network of its own, so a note says it and no run is left out.
     other_starts = f"its runs start from {len(starts)} different networks (init_from)"
 
@@ -113,15 +115,8 @@ def _cell(key: Mapping[str, str], found: Averaged, names: ScoreNames, metric: st
         fraction=fractions.pop() if len(fractions) == 1 else None,
         # Papers give the primary score alone, so there is nothing to compare another one with.
         published=published(runs) if metric == names.primary.key else (),
-        notes=(*found.notes, *([other_starts] if len(starts) > 1 else []), *_absent(runs)),
+        notes=(*found.notes, *([other_starts] if len(starts) > 1 else []), *limited),
     )
-
-
-def _absent(runs: Sequence[RunRecord]) -> list[str]:
-    """Say once what classes the images of runs lack."""
-    parts = (("validation", ""), ("test", "_test"))
-    found = (absent_remark(run.results, run.names, *part) for run in runs for part in parts)
-    return list(dict.fromkeys(remark for remark in found if remark))
 
 
 def _known(averages: Mapping[str, Average]) -> dict[str, Average]:

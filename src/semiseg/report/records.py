@@ -24,7 +24,7 @@ DONE = "done"
 KILLED = "killed"
 UNREADABLE = "unreadable"
 MISSING = "missing"
-TABLES = ("split_counts", "split_sha256", "evaluator")
+TABLES = ("split_counts", "split_sha256", "evaluator", "trust")
 """Parts of ``summary.json`` that are nested, apart from the scores by class."""
 
 COVERAGE = ("train/unlabeled_used", "train/pseudo_used")
@@ -89,6 +89,12 @@ class RunRecord:
     def results(self) -> dict[str, Any]:
         """Content of ``summary.json``; empty unless the run is done."""
         return self.summary or {}
+
+    @property
+    def trust(self) -> dict[str, Any]:
+        """What the check before training found to limit the meaning of the result; empty for earlier versions."""
+        found = self.results.get("trust")
+        return found if isinstance(found, dict) else {}
 
     @property
     def seed(self) -> Any:
