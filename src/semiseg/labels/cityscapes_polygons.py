@@ -1,7 +1,7 @@
 """The JSON of polygons that Cityscapes is annotated in.
 
-Source of the format: https://github.com/mcordts/cityscapesScripts, which draws the polygons with Pillow, later ones over
-earlier ones; so does this module, because the published masks are drawn so.
+Source of the format: https://github.com/mcordts/cityscapesScripts, which draws the polygons with Pillow, later ones
+over earlier ones; so does this module, because the published masks are drawn so.
 """
 
 from collections.abc import Iterable, Sequence

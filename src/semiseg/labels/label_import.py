@@ -146,7 +146,9 @@ def _note(content: LabelSet, by_id: dict[str, PlacedPicture], reading: Reading, 
         what = (
             "not labeled: --crowd class gives them their class" if reading.crowd_is_void else "of their class"
         )
-        found.notes.append(f"{crowds:,} crowds are {what}; all else is painted over them")
+        found.notes.append(
+            f"{crowds:,} crowds are {what}; all else is painted over them. CVAT and others mark all painted masks so"
+        )
     turned = [each for each in by_id.values() if each.orientation != 1]
     if turned:
         stored = sum(each.stored for each in turned)

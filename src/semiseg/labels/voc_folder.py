@@ -81,12 +81,14 @@ def _base(source: Path) -> Path:
 def _labelmap(path: Path) -> dict[str, Color]:
     colors: dict[str, Color] = {}
     for number, line in enumerate(read_lines(path), start=1):
-        if line.startswith("# ") or line.startswith("#label"):
+        if line.startswith(("# label:", "#label:")):
             continue
-        parts = re.fullmatch(r"(.+?):(\d+),(\d+),(\d+)(?::.*)?", line)
-        if parts is None or any(int(value) > IGNORE_INDEX for value in parts.groups()[1:]):
+        parts = re.fullmatch(r"(.+?):(?:(\d+),(\d+),(\d+))?(?::.*)?", line)
+        if parts is None or any(int(value or 0) > IGNORE_INDEX for value in parts.groups()[1:]):
             raise UserError(f"{path}, line {number}: {line!r}; expected name:red,green,blue:parts:actions")
-        colors[parts[1]] = (int(parts[2]), int(parts[3]), int(parts[4]))
+        _, red, green, blue = parts.groups()
+        # Without colors they are those of PASCAL VOC, in the order of the lines.
+        colors[parts[1]] = (int(red), int(green), int(blue)) if red else bit_color(len(colors))
     if len(set(colors.values())) < len(colors):
         raise UserError(f"{path}: two classes have the same color")
     return colors
