@@ -40,6 +40,7 @@ examples:
   semiseg import label-studio export.json label_config.xml --images photos --no-background
   semiseg import yolo data.yaml
 """
+OR_SKIP = "leave them out with --skip-bad"
 OTHERWISE = "Work in another folder, or make room."
 
 
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     with new_folder(masks) as part:
         painted = _paint(sources, options, part, found)
         if found.faults and not options.skip_bad:
-            raise BadFilesError(found.faults, "leave them out with --skip-bad")
+            raise BadFilesError(found.faults, OR_SKIP)
         if not painted.masks:
             raise UserError(f"no picture in {sources[0]} has a label that can be used; {_left_out(found)}")
         with settled(part, masks):
@@ -84,12 +85,17 @@ def _paint(sources: list[Path], options: argparse.Namespace, part: Path, found: 
         frame=options.frame,
     )
     images = options.extract_images or options.images
-    with unpacked(sources) as (paths, archive):
-        content = kind.read(paths, found)
+    with unpacked(sources) as opened:
+        content = kind.read(opened.paths, found)
+        if found.faults and not content.pictures:
+            raise BadFilesError(found.faults, OR_SKIP)
         if options.extract_images:
             options.extract_images.mkdir(parents=True, exist_ok=True)
             content = replace(content, pictures=extract(content.pictures, options.extract_images, found))
-        return paint(content, kind, ImagePlaces(paths, images, archive), reading, part, found)
+        places = ImagePlaces(opened.paths, images, opened.folder)
+        painted = paint(content, kind, places, reading, part, found)
+        found.faults[:] = [replace(each, file=opened.named(each.file)) for each in found.faults]
+        return painted
 
 
 def _left_out(found: Findings) -> str:

@@ -96,7 +96,8 @@ def paint(
 
 def _chosen(kind: LabelFormat, content: LabelSet, reading: Reading, found: Findings) -> ChosenClasses:
     """Choose the classes, and say what is the background and in which order they are."""
-    covers_all = kind.covers_all and reading.background is None
+    rasters = any(picture.raster for picture in content.pictures)
+    covers_all = (kind.covers_all or rasters) and reading.background is None
     background = None
     if not (covers_all or reading.no_background):
         so_called = next((name for name in BACKGROUNDS if name in content.classes), BACKGROUND)
@@ -105,7 +106,7 @@ def _chosen(kind: LabelFormat, content: LabelSet, reading: Reading, found: Findi
             f'what no shape covers is class {background}: --background NAME renames it, --no-background makes it "not '
             'labeled"'
         )
-    elif not any(picture.raster for picture in content.pictures):
+    elif not rasters:
         found.notes.append("what no shape covers is not labeled: --background NAME makes it a class")
     if reading.empty_is_background and background is None:
         raise UserError("--empty background: there is no class background; name it by --background NAME")

@@ -19,8 +19,7 @@ from semiseg.data.picture_files import BadFileError
 from semiseg.data.voc import CLASSES
 from semiseg.errors import UserError
 from semiseg.files import write_text
-from semiseg.labels.cvat_xml import PARTS
-from semiseg.labels.label_record import IGNORE_NAME, Findings, LabeledPicture, LabelSet, Part
+from semiseg.labels.label_record import IGNORE_NAME, PARTS, Findings, LabeledPicture, LabelSet, Part
 from semiseg.labels.mask_shapes import UNLABELED_COLOR, MaskedPicture, Writing
 from semiseg.pictures import paletted, save
 from semiseg.splits.lists import read_lines
