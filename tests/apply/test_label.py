@@ -101,7 +101,7 @@ def test_the_folder_is_a_dataset(varied_run, photos, out):
         assert mask.shape == (48, 48)
         assert 0 < (mask != 255).mean() < 1
     np.testing.assert_array_equal(dataset.image("b"), read_image(photos / "b.bmp"))
-    assert (out / "classes.txt").read_text().splitlines()[:2] == ["background,0", "disk,1"]
+    assert (out / "classes.txt").read_text().splitlines()[:2] == ["background,0,#282828", "disk,1,#e64b3c"]
 
 
 def test_the_least_sure_picture_comes_first(varied_run, photos, out):

@@ -16,6 +16,7 @@ from semiseg.data.folder import Folder
 from semiseg.data.shapes import Shapes
 from semiseg.data.trust import Trust, weigh
 from semiseg.errors import UserError
+from semiseg.settings import EvaluatorSettings
 from semiseg.splits.split import make_split
 
 SIZE = (48, 64)
@@ -78,13 +79,31 @@ def test_class_that_no_validation_image_holds_is_named(root: Path) -> None:
         write(root, name, scene(int(name[1])), labels(0))
     found = weighed(root)
     assert found.missing_classes["val"] == ("disk", "square")
-    assert found.warnings == ("no validation image holds disk, square: mIoU is over 1 of 3 classes",)
+    assert found.unmeasured == ("no validation image holds disk, square: mIoU is over 1 of 3 classes",)
+    assert found.warnings == ()
 
 
 def test_class_that_no_test_image_holds_is_named(root: Path) -> None:
     write(root, "a3", scene(3), labels(0, 1))
     (root / "test.txt").write_text("a3\n")
-    assert weighed(root).warnings == ("no test image holds square: mIoU is over 2 of 3 classes",)
+    assert weighed(root).unmeasured == ("no test image holds square: mIoU is over 2 of 3 classes",)
+
+
+@pytest.mark.parametrize(
+    ("absent", "counts"),
+    [
+        ("true_only", "mIoU is over 2 of 3 classes"),
+        ("skip", "mIoU is over 2 of 3 classes, and counts it as 0 once it is predicted"),
+        ("zero", "mIoU counts it as 0"),
+    ],
+)
+def test_what_a_class_without_pixels_counts_is_said(root: Path, absent: Any, counts: str) -> None:
+    for name in ("a4", "a5"):
+        write(root, name, scene(int(name[1])), labels(0, 1))
+    dataset = Folder(str(root), classes=["ground", "disk", "square"])
+    report = check_files(dataset, make_split(dataset, "full"))
+    found = weigh(dataset, report, EvaluatorSettings(absent=absent))
+    assert found.unmeasured == (f"no validation image holds square: {counts}",)
 
 
 def test_class_without_labels_is_named_with_the_split(root: Path) -> None:
@@ -258,11 +277,13 @@ def test_groups_in_val_and_test_alone_are_only_noted(root: Path) -> None:
 
 def test_drawn_datasets_are_weighed_too() -> None:
     dataset = Shapes(train=8, val=1, test=1, size=32)
-    found = weigh(dataset, check_files(dataset, make_split(dataset, "1/2")), "mean accuracy")
+    found = weigh(
+        dataset, check_files(dataset, make_split(dataset, "1/2")), EvaluatorSettings(primary="mdice")
+    )
     assert found.copies == ()
     missing = found.missing_classes["val"]
     assert missing
-    assert f"mean accuracy is over {7 - len(missing)} of 7 classes" in found.warnings[-1]
+    assert f"mean Dice is over {7 - len(missing)} of 7 classes" in found.unmeasured[0]
 
 
 def test_skipped_files_and_plain_values(root: Path) -> None:
@@ -284,4 +305,5 @@ def test_many_classes_without_labels_stay_a_warning(tmp_path: Path) -> None:
     found = weigh(dataset, check_files(dataset, make_split(dataset, "full")))
     info: DatasetInfo = dataset.info
     assert len(found.missing_classes["labeled"]) == info.num_classes - 3
-    assert len(found.warnings) == 2
+    assert len(found.warnings) == len(found.unmeasured) == 1
+    assert "dataset.values" not in found.warnings[0]

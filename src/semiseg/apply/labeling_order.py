@@ -76,7 +76,8 @@ class Labeling:
             for name in self.labels.ids:
                 if name not in scores:
                     self._stop()
-                    scores[name] = stability.score(read_image(found[name]), self.labels.label(name))
+                    image = read_image(found[name], self._predictor.exif)
+                    scores[name] = stability.score(image, self.labels.label(name))
                 file.write(json.dumps([name, scores[name]]) + "\n")
                 file.flush()
                 advance()

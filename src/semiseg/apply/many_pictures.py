@@ -29,6 +29,7 @@ def origin(checkpoint: str, run: FinishedRun, predictor: Predictor) -> dict[str,
         "evaluator": dataclasses.asdict(predictor.settings),
         "tiles": None if predictor.tiling is None else dataclasses.asdict(predictor.tiling),
         "half_size": predictor.half_size,
+        "exif": predictor.exif,
         "precision": predictor.precision,
         "device": str(predictor.device),
     }
@@ -41,7 +42,7 @@ def predicted(
     import torch
 
     try:
-        image = read_image(path)
+        image = read_image(path, predictor.exif)
     except BadFileError as error:
         failed[str(path)] = error.reason
         return None

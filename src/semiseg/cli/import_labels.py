@@ -127,7 +127,7 @@ def _write_config(
     own_list = target.with_suffix(".val.txt")
     val, test = _own_parts(painted, target)
     parts = find_parts(root, files, val or options.val, own_list, options.force)
-    values = folder_arguments(name, root, layout, classes, parts, options.skip_bad)
+    values = folder_arguments(name, root, layout, seen, classes, parts, options.skip_bad)
     values |= {"test": test} if test else {}
     values |= {"palette": [list(color) for color in chosen.colors]} if chosen.colors else {}
     draft, lines = measured(values, layout, files, seen, classes, parts)

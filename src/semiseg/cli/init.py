@@ -12,17 +12,18 @@ from semiseg.config.searchpath import conf_dir, is_shipped
 from semiseg.data.file_faults import BadFilesError, CheckReport, check_files
 from semiseg.data.folder import Folder
 from semiseg.data.folder_files import FolderFiles
-from semiseg.data.mask_labels import Value, parse_color
+from semiseg.data.mask_labels import Value, is_transparent, parse_color
 from semiseg.data.trust import weigh
 from semiseg.errors import UserError
 from semiseg.files import require_writable, write_text, writes
 from semiseg.onboard.apart import drawn_apart
-from semiseg.onboard.classes import Classes, decide
+from semiseg.onboard.class_files import find_names
+from semiseg.onboard.classes import Classes, as_named, decide
 from semiseg.onboard.describe import config_yaml, folder_arguments, survey_report
 from semiseg.onboard.layout import KnownLayout, Layout
 from semiseg.onboard.left_aside import left_aside
 from semiseg.onboard.measure import Measures, measure
-from semiseg.onboard.names import find_names, given_names
+from semiseg.onboard.names import given_names
 from semiseg.onboard.parts import VAL_SHARE, ChosenParts, find_parts
 from semiseg.onboard.search import find_layout
 from semiseg.onboard.survey import Survey, survey
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         findings = _examine(root, name, own_list, options)
     except BadFilesError as error:
-        raise BadFilesError(error.faults, "leave them out with --skip-bad") from error
+        raise BadFilesError(error.faults, "leave them out with --skip-bad", error.notes) from error
     write_draft(findings, target, own_list)
     print("\n".join(next_steps(name, target, findings)))
     return 0
@@ -100,10 +101,12 @@ def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace)
     masks = {image_id: path for image_id, path in files.masks.items() if image_id in files.images}
     with progress("masks", len(masks)) as tick:
         found = survey(masks, tick)
-    classes = _classes(found, root, options)
+    found, classes = _classes(found, root, options)
     parts = find_parts(root, files, options.val, own_list, options.force)
-    values = folder_arguments(name, root, layout, classes, parts, options.skip_bad)
+    values = folder_arguments(name, root, layout, found, classes, parts, options.skip_bad)
     values["groups"] = _groups(options.groups, root)
+    if options.exif != "apply":
+        values["exif"] = options.exif
     findings, lines = measured(values, layout, files, found, classes, parts)
     aside = left_aside(root, found_layout.files, files, _lists_read(root, layout, values, options))
     print("\n".join([str(root), *([aside] if aside else []), "", *lines]))
@@ -203,11 +206,16 @@ def write_draft(draft: DatasetDraft, target: Path, own_list: Path) -> None:
     print(f"written  {target}\n")
 
 
-def _classes(found: Survey, root: Path, options: argparse.Namespace) -> Classes:
-    """Decide on the classes; where that fails and some masks cannot be read, name these instead."""
+def _classes(found: Survey, root: Path, options: argparse.Namespace) -> tuple[Survey, Classes]:
+    """Decide on the classes; where that fails and some masks cannot be read, name these instead.
+
+    Returns:
+        The survey as masks are to be read with the names at hand, and the classes.
+    """
     named = given_names(options.classes) if options.classes else find_names(root)
+    found = as_named(found, named)
     try:
-        return decide(found, named, _void(options.void))
+        return found, decide(found, named, _void(options.void))
     except UserError:
         if found.faults and not options.skip_bad:
             raise BadFilesError(found.faults) from None
@@ -220,7 +228,7 @@ def _limits(dataset: Folder, report: CheckReport) -> list[str]:
         trust = weigh(dataset, report)
     except UserError as error:
         return [f"no run would start: {error}"]
-    return [*trust.warnings, *trust.notes]
+    return [*trust.warnings, *trust.unmeasured, *trust.notes]
 
 
 def _groups(given: str | None, root: Path) -> str | None:
@@ -249,7 +257,8 @@ def _void(text: str | None) -> list[Value]:
         if word.strip().isdigit():
             values.append(int(word))
         elif word.strip():
-            parse_color(word.strip())
+            if not is_transparent(word.strip()):
+                parse_color(word.strip())
             values.append(word.strip().lower())
     return values
 
@@ -317,6 +326,13 @@ def _parser() -> Parser:
         metavar="PATTERN|FILE",
         help="keep the images of a patient, video, tile set or building on one side: pattern with parentheses around "
         "its name in an id, such as '^(p[0-9]+)_', or CSV file with an id and its group a line",
+    )
+    parser.add_argument(
+        "--exif",
+        choices=("apply", "ignore"),
+        default="apply",
+        help="turn images as their EXIF orientation says (default), or leave them as they are stored, for masks that "
+        "were drawn so",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out unusable files")
     parser.add_argument("--force", action="store_true", help="replace what was written before")

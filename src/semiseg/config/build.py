@@ -11,7 +11,6 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from semiseg.config.check_keys import wrong_device
-from semiseg.config.literals import literals
 from semiseg.config.schema import structured
 from semiseg.config.stored import Config, plain
 from semiseg.config.targets import BadTarget, locate
@@ -127,7 +126,7 @@ def decoder_factory(cfg: Config) -> Callable[[Sequence[Stage]], Decoder]:
 def settings(record: type[Record], node: Mapping[str, Any]) -> Record:
     """Turn a node (trainer, evaluator, tracker) into its record; keys that are left out take their defaults."""
     # Merged into the types, since OmegaConf converts: the text "5" of a command line is a number then.
-    typed = OmegaConf.merge(OmegaConf.structured(structured(cast(Any, record))), literals(plain(node)))
+    typed = OmegaConf.merge(OmegaConf.structured(structured(cast(Any, record))), plain(node))
     values: Any = OmegaConf.to_container(typed)
     return record(**values)
 
@@ -174,11 +173,20 @@ def _built(cfg: Config, key: str, **arguments: Any) -> Any:
         # The option has a name in any case; a constructor that does not take it would refuse.
         if not accepts(locate(node["_target_"]), "name"):
             node.pop("name", None)
-        return instantiate(literals(node), _convert_="all", **arguments)
+        return _instantiated(node, arguments)
     except BadTarget as error:
         raise UserError(f"{key}._target_={node['_target_']}: {error.reason}") from error
-    except InstantiationException as error:
+    except (InstantiationException, UserError) as error:
         raise _reason(error, key) from error
+
+
+def _instantiated(node: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """Instantiate a plain node; Hydra would look for the keys that the name of a folder such as ``${x}`` names."""
+    texts = {key: value for key, value in node.items() if isinstance(value, str) and "${" in value}
+    if not texts:
+        return instantiate(node, _convert_="all", **arguments)
+    rest = {key: value for key, value in node.items() if key not in texts}
+    return instantiate(rest, _convert_="all", _partial_=True, **arguments)(**texts)
 
 
 def _reason(error: BaseException, key: str) -> Exception:

@@ -16,11 +16,12 @@ from semiseg.config.layers import LOCAL, flatten
 from semiseg.config.literals import literal, literals
 from semiseg.config.marks import mark_of
 from semiseg.config.split_keys import imported_below
-from semiseg.config.stored import Config, plain, read_config
+from semiseg.config.stored import Config, plain, read_config, read_resolved
 from semiseg.config.targets import BadTarget, locate
 from semiseg.data.image_files import ROOT_VARIABLE
 from semiseg.errors import UserError
 from semiseg.files import read_json
+from semiseg.runs.read import RESOLVED
 
 ROOT = "dataset.root"
 LISTS = "split_lists"
@@ -85,12 +86,13 @@ def stored_places(config: Config, run: Path, typed: Mapping[str, Any]) -> Places
         run: directory of the run.
         typed: dotted keys and values of the command line.
     """
-    began = began_in(config, run)
+    before = _as_begun(run)
+    began = began_in(run, before)
     base = began or Path.cwd()
     found = Places({key: _absolute(value, base, key) for key, value in _paths(config)})
     root = config["dataset"].get("root") if isinstance(config.get("dataset"), Mapping) else None
     if root is not None:
-        _restore_root(found, config, str(root), began, typed)
+        _restore_root(found, config, str(root), began, _moved(config, before, began, typed))
     elif (named := _named_root(config)) is not None:
         found.values[ROOT] = str(named)
     if config.get(LISTS) is None and began is not None and (lists := imported_below(config, began)):
@@ -98,15 +100,20 @@ def stored_places(config: Config, run: Path, typed: Mapping[str, Any]) -> Places
     return found
 
 
-def began_in(config: Config, run: Path) -> Path | None:
-    """Return the directory that a run was begun in; ``None`` where nothing tells it."""
+def began_in(run: Path, before: Config) -> Path | None:
+    """Return the directory that a run was begun in; ``None`` where nothing tells it.
+
+    Args:
+        run: directory of the run.
+        before: config as the run began, where ``run_dir`` may be relative to that directory.
+    """
     try:
         recorded = read_json(run / "env.json").get("directory")
     except (OSError, ValueError, AttributeError):
         recorded = None
     if recorded is not None:
         return Path(str(recorded))
-    given = config.get("run_dir")
+    given = before.get("run_dir")
     parts = Path(str(given)).parts if given else ()
     place = Path(os.path.abspath(run))  # noqa: PTH100 - a link in the path may have been part of run_dir
     if not parts or Path(*parts).is_absolute() or ".." in parts or place.parts[-len(parts) :] != parts:
@@ -115,16 +122,15 @@ def began_in(config: Config, run: Path) -> Path | None:
 
 
 def _restore_root(
-    found: Places, config: Config, root: str, began: Path | None, typed: Mapping[str, Any]
+    found: Places, config: Config, root: str, began: Path | None, moved: tuple[Path, str] | None
 ) -> None:
     """Find the folder of the dataset: as moved by ``data_roots``, else as the run had it."""
     name = str(config["dataset"].get("name"))
     place = found.values.get(ROOT, root)
-    if (moved := _moved(config, name, began, typed)) is not None:
-        source = f"data_roots.{name} of {'the command line' if _typed_root(name, typed) else LOCAL}"
-        found.values[ROOT] = str(moved)
-        if str(moved) != place:
-            found.remarks.append(f"Dataset {name} is read from {moved} ({source}), not from {place}.")
+    if moved is not None:
+        found.values[ROOT] = str(moved[0])
+        if str(moved[0]) != place:
+            found.remarks.append(f"Dataset {name} is read from {moved[0]} ({moved[1]}), not from {place}.")
         return
     if began is None and not Path(root).expanduser().is_absolute():
         found.remarks.append(
@@ -137,24 +143,31 @@ def _restore_root(
         found.remarks.append(f"Dataset {name} is read from {named} ({ROOT_VARIABLE}): there is no {place}.")
 
 
-def _moved(config: Config, name: str, began: Path | None, typed: Mapping[str, Any]) -> Path | None:
-    """Return the folder that ``data_roots`` gives a dataset, unless the run began with the same entry."""
-    given = _typed_root(name, typed)
+def _moved(
+    config: Config, before: Config, began: Path | None, typed: Mapping[str, Any]
+) -> tuple[Path, str] | None:
+    """Return the folder that ``data_roots`` gives a dataset, and its source, unless the run began with the same."""
+    name = str(config["dataset"].get("name"))
+    given, source = typed.get(f"data_roots.{name}"), "the command line"
     if given is None and Path(LOCAL).is_file():
         try:
-            given = read_config(Path(LOCAL), "data_roots").get(name)
+            given, source = read_config(Path(LOCAL), "data_roots").get(name), LOCAL
         except UserError:  # of a broken file that nothing else here needs
             given = None
     if given is None:
         return None
     now = _absolute(given, Path.cwd(), ROOT)
-    before = (config.get("data_roots") or {}).get(name)
-    known = before is not None and _absolute(before, began or Path.cwd(), ROOT) == now
-    return None if known else Path(now)
+    entry = (before.get("data_roots") or {}).get(name)
+    known = entry is not None and _absolute(entry, began or Path.cwd(), ROOT) == now
+    return None if known else (Path(now), f"data_roots.{name} of {source}")
 
 
-def _typed_root(name: str, typed: Mapping[str, Any]) -> Any:
-    return typed.get(f"data_roots.{name}")
+def _as_begun(run: Path) -> dict[str, Any]:
+    """Return the config that a run stored when it began; empty where that cannot be read."""
+    try:
+        return read_resolved(run / RESOLVED)
+    except UserError:
+        return {}
 
 
 def _paths(config: Config) -> Iterator[tuple[str, Any]]:

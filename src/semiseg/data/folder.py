@@ -1,9 +1,11 @@
 """Own images in a folder, with masks for some of them."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.data.folder_files import TREE, FolderFiles, NameEnds, find_files, images_elsewhere
@@ -13,6 +15,7 @@ from semiseg.data.mask_format import format_of_settings
 from semiseg.data.mask_labels import mask_labels
 from semiseg.data.palette import bit_color
 from semiseg.data.picture_files import BadFileError, Exif
+from semiseg.declare import Mark
 from semiseg.errors import UserError
 from semiseg.splits.lists import repeated, require_ids, shown, spread
 
@@ -53,6 +56,7 @@ class Folder(FileDataset):
         unlabeled: folder with more images without masks, inside the root or elsewhere; ``None`` takes none.
         void: values in masks other than 255, or colors, that mean "not labeled"; "transparent" for what is fully
             transparent.
+        placeholder_names: whether ``semiseg init`` made names up; counts while a class is still called "class_N".
         mask_format: format that all masks have, as ``semiseg init`` has found it; ``None`` compares the masks of a
             run with each other before it starts.
         exif: "apply" turns images, and masks that have such a tag, as their EXIF orientation says; "ignore" leaves
@@ -87,6 +91,7 @@ class Folder(FileDataset):
         test: str | float | None = "test",
         unlabeled: str | None = None,
         void: Sequence[int | str] = (),
+        placeholder_names: Annotated[bool, Mark("nothing")] = False,
         mask_format: Mapping[str, Any] | None = None,
         exif: Exif = "apply",
         groups: str | None = None,
@@ -99,6 +104,8 @@ class Folder(FileDataset):
         labels = mask_labels(name, info.num_classes, values, void)
         if palette is None:
             info = folder_info(name, classes, labels.palette())
+        made_up = placeholder_names and any(map(is_placeholder, info.classes))
+        info = replace(info, placeholder_names=made_up)
         base = find_root(root, name, TREE)
         found = find_files(
             base,
@@ -170,6 +177,16 @@ class Folder(FileDataset):
         if image_id in self._missing:
             raise BadFileError(self.files(image_id)[0], self._missing[image_id])
         return super().image(image_id)
+
+
+def placeholder_name(label: int) -> str:
+    """Name of a class that nobody has named yet."""
+    return f"class_{label}"
+
+
+def is_placeholder(name: str) -> bool:
+    """Whether a name is one of ``placeholder_name``."""
+    return re.fullmatch(r"class_\d+", name) is not None
 
 
 def folder_info(name: str, classes: Sequence[str], palette: Sequence[Sequence[int]] | None) -> DatasetInfo:

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from semiseg.data.mask_format import WHITE, MaskFormat, agree, read_format
+from semiseg.contracts.dataset import IGNORE_INDEX
+from semiseg.data.mask_format import CURE, WHITE, MaskFormat, agree, read_format
 from semiseg.data.mask_labels import TRANSPARENT
 from semiseg.data.mask_pixels import read_pixels
 from semiseg.data.mask_reader import MaskReader
@@ -23,9 +24,21 @@ SAMPLES = 20
 Found = TypeVar("Found")
 
 
+class Disagreement(NamedTuple):
+    """Masks that differ from the others.
+
+    Args:
+        faults: reason for each id.
+        cure: advice for all of them; empty without any.
+    """
+
+    faults: Mapping[str, str]
+    cure: str
+
+
 def disagreeing(
     reader: MaskReader, masks: Mapping[str, Path], counts: Mapping[str, Mapping[int, int]]
-) -> dict[str, str]:
+) -> Disagreement:
     """Find the masks that are read by numbers and differ from the others in a way that changes what numbers mean.
 
     Headers are read; masks are decoded only where palettes differ, to see whether the indices occur in question.
@@ -35,12 +48,9 @@ def disagreeing(
             viewer shows, so nothing is compared then.
         masks: mask file of each id; those that cannot be read are left out.
         counts: number of pixels of each label in these masks.
-
-    Returns:
-        The reason for each id whose mask differs.
     """
     if reader.by_color or reader.format is not None:
-        return {}
+        return Disagreement({}, "")
     by_id = _readable(read_format, masks)
     white = reader.white or _white(by_id, counts)
     formats = {
@@ -48,14 +58,30 @@ def disagreeing(
         for image_id, each in by_id.items()
     }
     if not formats:
-        return {}
-    _, faults = agree(formats)
+        return Disagreement({}, "")
+    common, faults = agree(formats)
     palettes = {image_id: masks[image_id] for image_id, each in by_id.items() if each.kind == "palette"}
     if faults and palettes:
         used = _readable(_indices, palettes)
         restricted = {masks[i]: formats[masks[i]].with_indices(each) for i, each in used.items()}
-        _, faults = agree(formats | restricted)
-    return {image_id: faults[path] for image_id, path in masks.items() if path in faults}
+        common, faults = agree(formats | restricted)
+    found = {image_id: faults[path] for image_id, path in masks.items() if path in faults}
+    return Disagreement(found, _cure(reader, common) if found else "")
+
+
+def _cure(reader: MaskReader, common: MaskFormat) -> str:
+    """The settings that read palettes by their colors, where most masks have one."""
+    colors: dict[int, list[str]] = {}
+    for index, color in common.colors.items():
+        colors.setdefault(reader.numbers.get(index, IGNORE_INDEX), []).append(f'"{color}"')
+    void = colors.pop(IGNORE_INDEX, [])
+    if common.kind != "palette" or colors.keys() != set(reader.numbers.values()):
+        white = " White of one bit means 255 where 255 is a class: dataset.values=[0,255]."
+        return f"{CURE}.{white if reader.white is None and common.kind == 'gray' else ''}"
+    values = [each[0] if len(each) == 1 else f"[{','.join(each)}]" for _, each in sorted(colors.items())]
+    return f"{CURE}. By the colors of most of them: 'dataset.values=[{','.join(values)}]'" + (
+        f" 'dataset.void=[{','.join(void)}]'" if void else ""
+    )
 
 
 def transparent_note(reader: MaskReader, masks: Mapping[str, Path]) -> str | None:

@@ -44,8 +44,9 @@ def compare_masks(
     notes: list[str | None] = []
     masks = {image_id: mask for image_id, (_, mask) in files.items()}
     if (reader := reader_of(dataset)) is not None:
-        faults |= disagreeing(reader, masks, counts)
-        notes.append(transparent_note(reader, masks))
+        found = disagreeing(reader, masks, counts)
+        faults |= found.faults
+        notes += [found.cure, transparent_note(reader, masks)]
     against: frozenset[str] = frozenset()
     if dataset.info.label_of == "pixel":
         turns = find_turns(files, exif_of(dataset))

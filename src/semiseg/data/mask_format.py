@@ -34,9 +34,10 @@ KIND_WORDS: Mapping[Any, str] = {
     "palette": "a palette mask, read by its indices",
 }
 DEPTH_WORDS: Mapping[Any, str] = {
-    True: "a mask of one bit a pixel",
     False: "a mask of 8 bits or more a pixel",
+    True: "a mask of one bit a pixel",
 }
+"""What a mask is, by groups that exclude each other; the first is preferred where two are as large."""
 CURE = (
     "Save all masks in the same way, or name the colors of the classes in dataset.values, which are the same in a "
     "viewer whatever the palette; `semiseg init FOLDER` writes them"
@@ -150,7 +151,7 @@ def agree(formats: Mapping[Path, MaskFormat]) -> tuple[MaskFormat, dict[Path, st
         formats: format of each file, at least one.
 
     Returns:
-        The format that most files share, and for every file that differs from it the reason, with a cure.
+        The format that most files share, and for every file that differs from it the reason.
     """
     by_value = any(each.kind != "palette" for each in formats.values())
     kinds = {
@@ -184,7 +185,7 @@ def difference(found: MaskFormat, shared: MaskFormat, used: Callable[[int], bool
         used: whether an index occurs in the mask; asked for those whose color differs.
     """
     if found.alpha and not shared.alpha:
-        return f"fully transparent pixels, which no other mask of the dataset has. {CURE}"
+        return "fully transparent pixels, which the other masks do not have"
     if shared.kind in ("color", "number"):
         return None
     if found.kind == "palette" and shared.kind == "palette":
@@ -192,17 +193,17 @@ def difference(found: MaskFormat, shared: MaskFormat, used: Callable[[int], bool
         index = next((each for each in wrong if used(each)), None)
         return None if index is None else _other_color(index, found.colors[index], shared.colors[index])
     if not (_counts_as_gray(found) and _counts_as_gray(shared)):
-        return f"{KIND_WORDS[found.kind]}; the others are {KIND_WORDS[shared.kind]}. {CURE}"
+        return f"{KIND_WORDS[found.kind]}; the others are {KIND_WORDS[shared.kind]}"
     if found.kind == "gray" and shared.kind == "gray":
         if found.bits == 1 and shared.white is None:
-            return f"{DEPTH_WORDS[True]}; the others are not, so its white may be 1 or 255. {CURE}"
+            return f"{DEPTH_WORDS[True]}; the others are not, so its white may be 1 or 255"
         if shared.bits == 1 and found.bits > 1:
-            return f"{DEPTH_WORDS[False]}; the others are {DEPTH_WORDS[True]}, whose white is 1. {CURE}"
+            return f"{DEPTH_WORDS[False]}; the others are {DEPTH_WORDS[True]}, whose white is 1"
     return None
 
 
 def _other_color(index: int, found: str, usual: str, where: str = "in others it is") -> str:
-    return f"index {index} of its palette is {found}; {where} {usual}. {CURE}"
+    return f"index {index} of its palette is {found}; {where} {usual}"
 
 
 def _counts_as_gray(found: MaskFormat) -> bool:
@@ -218,10 +219,10 @@ def _minority(groups: Mapping[Path, Any], words: Mapping[Any, str]) -> dict[Path
     counts = Counter(groups.values())
     if len(counts) < 2:
         return {}
-    most = counts.most_common(1)[0][0]
+    most = max((group for group in words if group in counts), key=lambda group: counts[group])
     example = next(path for path, group in groups.items() if group == most)
     return {
-        path: f"{words[group]}; {counts[most]} others are {words[most]}, for example {example}. {CURE}"
+        path: f"{words[group]}, unlike {counts[most]} others such as {example}: {words[most]}"
         for path, group in groups.items()
         if group != most
     }

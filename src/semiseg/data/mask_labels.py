@@ -1,13 +1,13 @@
 """Labels of the numbers or colors in masks."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo
-from semiseg.data.palette import Color
+from semiseg.data.palette import Color, bit_color
 from semiseg.errors import UserError
 from semiseg.splits.lists import repeated, shown
 
@@ -15,6 +15,12 @@ Value = int | str
 """A number of a mask, a color as "#rrggbb", or "transparent" for what is fully transparent."""
 
 TRANSPARENT = "transparent"
+NOT_LABELED = "(not labeled)"
+"""Name of pixels without label in lists of classes."""
+
+UNSURE_COLORS: tuple[Color, ...] = ((255, 0, 254), (254, 0, 255), (0, 255, 254))
+"""Colors that no tool gives to classes; the first that is free means "not labeled" among colors."""
+
 LARGEST_NUMBER = 65535
 
 
@@ -53,8 +59,12 @@ class MaskLabels:
     transparent: int | None = None
 
     def palette(self) -> list[Color] | None:
-        """The first color of each class; ``None`` where masks are not color-coded."""
+        """The first color of each class, a free one for what is transparent; ``None`` where masks have no colors."""
         first = {label: color for color, label in reversed(self.colors.items())}
+        if self.colors and self.transparent is not None:
+            first.setdefault(
+                self.transparent, next(free for free in map(bit_color, range(256)) if free not in self.colors)
+            )
         return [first[label] for label in sorted(first) if label != IGNORE_INDEX] or None
 
 
@@ -68,7 +78,8 @@ def mask_labels(
         classes: number of classes.
         values: number or color of each class in the masks, "transparent", or a list of several; ``None`` takes its
             position.
-        void: numbers or colors that mean "not labeled", or "transparent"; ``label_tables`` checks numbers.
+        void: numbers or colors that mean "not labeled", or "transparent"; ``label_tables`` checks numbers. Without
+            any, one that no class has means it where 255 cannot: see ``unsure_number`` and ``unsure_color``.
 
     Raises:
         UserError: not one entry a class, an entry twice, numbers mixed with colors, no byte or no color.
@@ -99,12 +110,27 @@ def mask_labels(
             f"dataset {name}: dataset.values has {wrong[0]}; expected numbers from 0 to {LARGEST_NUMBER}"
         )
     unlabeled = {parse_color(str(value)): IGNORE_INDEX for value in visible if isinstance(value, str)}
+    unsure = tuple(value for value in visible if isinstance(value, int))
+    if colors and not void:
+        unlabeled = {unsure_color(colors): IGNORE_INDEX}
+    if IGNORE_INDEX in numbers and not void:
+        unsure = (unsure_number(numbers),)
     return MaskLabels(
         None if values is None else numbers,
-        tuple(value for value in visible if isinstance(value, int)),
+        unsure,
         colors | unlabeled,
         clear[0] if clear else IGNORE_INDEX if len(visible) < len(void) else None,
     )
+
+
+def unsure_number(classes: Container[int]) -> int:
+    """Number that means "not labeled" where no setting names one: the highest byte that is no class."""
+    return next(number for number in range(255, -1, -1) if number not in classes)
+
+
+def unsure_color(classes: Container[Color]) -> Color:
+    """Color that means "not labeled" where no setting names one, which no class has."""
+    return next(color for color in (*UNSURE_COLORS, *map(bit_color, range(256))) if color not in classes)
 
 
 def is_transparent(value: Value) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo
-from semiseg.data.mask_format import WHITE, MaskFormat, difference
+from semiseg.data.mask_format import CURE, WHITE, MaskFormat, difference
 from semiseg.data.mask_labels import TRANSPARENT, MaskLabels, color_text, label_tables, ranges
 from semiseg.data.mask_pixels import MaskPixels, read_pixels
 from semiseg.data.palette import Color
@@ -75,6 +75,10 @@ class MaskReader:
         exif: Exif = "apply",
     ) -> None:
         self.by_color = bool(labels.colors)
+        self.numbers = labels.numbers
+        if self.numbers is None:
+            self.numbers = {label: label for label in range(info.num_classes)}
+        """Label of each number; unused with colors."""
         self.format = mask_format
         self.white = mask_format.white if mask_format else None
         """Number that white of a mask of one bit means; ``None`` where the settings do not say it."""
@@ -84,7 +88,9 @@ class MaskReader:
         self._exif: Exif = exif
         self._transparent = labels.transparent
         self._table: _Table = (
-            ColorTable(labels.colors) if self.by_color else NumberTable(info, labels, self.white or 1)
+            ColorTable(labels.colors)
+            if self.by_color
+            else NumberTable(info, self.numbers, labels.void, self.white or 1)
         )
 
     def read(self, path: Path) -> Array:
@@ -96,7 +102,7 @@ class MaskReader:
         """
         pixels = read_pixels(path, self._exif)
         if self.format is not None and (reason := self._differs(pixels, self.format)):
-            raise BadFileError(path, reason)
+            raise BadFileError(path, f"{reason}. {CURE}")
         labels = self._table.labels(pixels, path)
         if pixels.transparent is not None:
             labels[pixels.transparent] = IGNORE_INDEX if self._transparent is None else self._transparent
@@ -117,15 +123,14 @@ class NumberTable:
 
     Args:
         info: classes of the dataset.
-        labels: labels of the numbers.
+        values: label of each number.
+        void: numbers that mean "not labeled".
         white: number that white of a mask of one bit means, 1 or 255.
     """
 
-    def __init__(self, info: DatasetInfo, labels: MaskLabels, white: int) -> None:
-        self._values = labels.numbers
-        if self._values is None:
-            self._values = {label: label for label in range(info.num_classes)}
-        self._labels, self._outside = label_tables(info, labels.void, self._values)
+    def __init__(self, info: DatasetInfo, values: Mapping[int, int], void: Sequence[int], white: int) -> None:
+        self._values = values
+        self._labels, self._outside = label_tables(info, void, values)
         self._white = white
 
     def options(self) -> dict[str, Any]:
@@ -169,7 +174,6 @@ class NumberTable:
         some = ", ".join(
             f"{named[value]} ({count} pixels)" for value, count in list(wrong.items())[:SHOWN_VALUES]
         )
-        assert self._values is not None
         void = [int(value) for value in np.flatnonzero(self._outside == 0) if value not in self._values]
         reason = (
             f"label {some}{' and others' if len(wrong) > SHOWN_VALUES else ''} outside the classes; "

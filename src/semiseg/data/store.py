@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, get_args, runtime_checkable
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part, SegDataset, Split
-from semiseg.data.file_faults import FileBacked, facts_of_image, facts_of_mask
+from semiseg.data.file_inspection import FileBacked, facts_of_image, facts_of_mask
 from semiseg.data.mask_agreement import reader_of
 from semiseg.data.picture_facts import ImageFacts, MaskFacts
 from semiseg.data.picture_files import exif_of

@@ -13,7 +13,7 @@ from semiseg.apply.label_folder import RECORD as LABEL_RECORD
 from semiseg.apply.predict_folder import LABELS
 from semiseg.apply.predict_folder import RECORD as PREDICT_RECORD
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo, Part, SegDataset
-from semiseg.data.file_faults import FileBacked
+from semiseg.data.file_inspection import FileBacked
 from semiseg.data.image_files import image_files
 from semiseg.data.mask_pixels import read_pixels
 from semiseg.errors import UserError

@@ -59,7 +59,7 @@ def candidates(names: PictureNames, given: KnownLayout) -> list[Candidate]:
     joined = [each for pair in _pattern_pairs(names.files, given) for each in _joined(names, *pair, given)]
     simplest: dict[object, _Joined] = {}
     for each in sorted(joined, key=lambda each: simplicity(each.layout)):
-        simplest.setdefault((each.pairs, each.first), each)
+        simplest.setdefault((each.pairs, each.first, len(names.named(each.layout.images))), each)
     likely = sorted(simplest.values(), key=lambda each: (-each.pairs, simplicity(each.layout)))
     counted = [counted for each in likely[:MAX_CANDIDATES] if (counted := count_pairs(names, each.layout))]
     return _distinct(counted)
@@ -74,7 +74,7 @@ def simplicity(layout: Layout) -> tuple[object, ...]:
 
 
 def count_pairs(names: PictureNames, layout: Layout) -> Candidate | None:
-    """Find all pairs of a layout as ``find_files`` does; ``None`` without any."""
+    """Find all pairs of a layout as ``find_files`` does; ``None`` without any, or where that refuses."""
     same = layout.images == layout.masks
     masks: dict[str, Path] = {}
     for name, files in names.named(layout.masks).items():
@@ -85,12 +85,16 @@ def count_pairs(names: PictureNames, layout: Layout) -> Candidate | None:
     taken = set(masks.values())
     pairs: dict[Path, Path] = {}
     images: list[Path] = []
+    seen: set[str] = set()
     for name, files in names.named(layout.images).items():
         free = [file for file in files if file not in taken]
         if not free:
             continue
         images.append(free[0])
         image_id = layout.image_ends.id_of(name) or name
+        if image_id in seen:
+            return None  # two images of one id
+        seen.add(image_id)
         mask = masks.get(name_key(image_id)) or masks.get(name_key(image_id + free[0].suffix))
         if mask is not None:
             pairs[free[0]] = mask
@@ -198,7 +202,22 @@ def _starred(folders: Sequence[PurePosixPath]) -> list[str]:
             if len(group) > 1:
                 parts = zip(*(folder.parts for folder in group), strict=True)
                 found["/".join(each[0] if len(set(each)) == 1 else "*" for each in parts)] = None
+    found |= dict.fromkeys(_like(found, folders))
     return sorted(found, key=lambda pattern: (pattern.count("*"), pattern))
+
+
+def _like(patterns: Iterable[str], folders: Sequence[PurePosixPath]) -> list[str]:
+    """Patterns for other folders with a ``*`` at the places where some patterns have it."""
+    places = {
+        (len(parts), tuple(place for place, part in enumerate(parts) if part == "*"))
+        for parts in (pattern.split("/") for pattern in patterns)
+    }
+    return [
+        "/".join("*" if place in stars else part for place, part in enumerate(folder.parts))
+        for depth, stars in places
+        for folder in folders
+        if len(folder.parts) == depth and depth - 1 not in stars
+    ]
 
 
 def _same_name(folder: PurePosixPath) -> Iterator[object]:

@@ -80,6 +80,11 @@ def image_rank(layout: Layout) -> int:
     return max(rank, _shared_rank(layout))
 
 
+def nearness(layout: Layout) -> int:
+    """Number of folders that hold both images and masks."""
+    return _shared_parts(layout.images, layout.masks)
+
+
 def made_of_others(layout: Layout) -> bool:
     """Whether the names of a layout's masks say that they are made of images or of masks."""
     parts = (*_own_parts(layout.masks, layout.images), layout.mask_prefix, layout.mask_suffix)

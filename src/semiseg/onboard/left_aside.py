@@ -1,6 +1,5 @@
 """Account of the files of a folder that a dataset does not use."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from semiseg.data.file_tree import count_endings
 from semiseg.data.folder_files import FolderFiles
 from semiseg.splits.lists import IMAGE_SUFFIXES
 
-SHOWN_FOLDERS = 8
+SHOWN_FOLDERS = 6
 
 
 def left_aside(base: Path, files: Iterable[Path], found: FolderFiles, read: Iterable[Path]) -> str | None:
@@ -29,18 +28,10 @@ def left_aside(base: Path, files: Iterable[Path], found: FolderFiles, read: Iter
 
 
 def _by_folder(base: Path, pictures: Sequence[Path]) -> list[str]:
-    """Counts of pictures by folder; of many folders by those that they lie in."""
-    depth = 99
-    while len({_parent(base, path, depth) for path in pictures}) > SHOWN_FOLDERS and depth > 1:
-        depth = min(depth, max(len(path.relative_to(base).parts) for path in pictures)) - 1
+    """Counts of pictures by folder, or of all of them where the folders are many."""
     groups: dict[str, list[Path]] = {}
     for path in pictures:
-        groups.setdefault(_parent(base, path, depth), []).append(path)
-    largest = Counter({folder: len(held) for folder, held in groups.items()}).most_common(SHOWN_FOLDERS)
-    items = [f"{count} in {folder}" for folder, _ in largest for count in count_endings(groups[folder])]
-    rest = sum(map(len, groups.values())) - sum(count for _, count in largest)
-    return [*items, f"{rest:,} pictures in {len(groups) - len(largest):,} more folders"] if rest else items
-
-
-def _parent(base: Path, path: Path, depth: int) -> str:
-    return "/".join(path.relative_to(base).parts[:-1][:depth]) or "."
+        groups.setdefault(path.parent.relative_to(base).as_posix(), []).append(path)
+    if len(groups) > SHOWN_FOLDERS:
+        return [f"{count} in {len(groups)} folders" for count in count_endings(pictures)]
+    return [f"{count} in {folder}" for folder, held in groups.items() for count in count_endings(held)]

@@ -142,6 +142,23 @@ def _likeness(image: FileLook | None, mask: FileLook, size: tuple[int, int] | No
     return Likeness.CLEAR
 
 
+def colored(pairs: Mapping[Path, Path]) -> bool:
+    """Whether most masks show colors instead of numbers."""
+    shown = [has_colors(mask) for _, mask in sampled(pairs)]
+    return 2 * sum(shown) > len(shown)
+
+
+@cache
+def has_colors(path: Path) -> bool:
+    """Whether a picture shows colors by itself, without a palette."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")
+            return image.mode not in ("1", "L", "P", "I", "I;16", "F")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+
+
 def drawn_images(pairs: Mapping[Path, Path]) -> bool:
     """Whether the images of pairs look like masks themselves, and the masks no more than they do."""
     seen = [(look_at(image), look_at(mask)) for image, mask in sampled(pairs)]

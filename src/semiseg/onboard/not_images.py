@@ -19,11 +19,14 @@ def not_images(free: frozenset[Path], found: Sequence[Candidate]) -> tuple[str, 
         free: images of the chosen layout that have no mask.
         found: all layouts that pair names.
     """
-    patterns: dict[str, None] = {}
+    patterns: list[str] = []
+    covered: set[Path] = set()
     for each in found:
         made = {image: file for image, file in each.pairs.items() if file in free}
-        if made and 2 * len(made) > len(each.pairs) and _derived(each, made):
-            patterns |= dict.fromkeys(_patterns(each.layout))
+        new = set(made.values()) - covered
+        if new and 2 * len(made) > len(each.pairs) and _derived(each, made):
+            patterns += _patterns(each.layout)
+            covered |= new
     return tuple(patterns)
 
 

@@ -18,6 +18,7 @@ from semiseg.onboard.ranking import Choice, Ranked, choose, ranked
 from semiseg.splits.lists import IMAGE_SUFFIXES
 
 SHOWN_RIVALS = 8
+SHOWN_OTHERS = 8
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def find_layout(base: Path, given: KnownLayout) -> FoundLayout:
     if choice.rivals:
         raise UserError(_several(base, choice))
     best = choice.best
-    if best.likeness == Likeness.NONE and best.mask_rank and given == KnownLayout():
+    if best.likeness < Likeness.CLEAR and best.mask_rank and given == KnownLayout():
         raise UserError(no_pairs_text(base, files, given, best.candidate.pairs))
     layout = best.candidate.layout
     free = frozenset(best.candidate.files) - best.candidate.pairs.keys()
@@ -96,13 +97,15 @@ def _notes(choice: Choice) -> list[str]:
             f"{best.candidate.layout.masks} is named like predictions or pictures made of masks: what is learned from "
             "it is what it says"
         )
-    for each in choice.others:
+    for each in choice.others[:SHOWN_OTHERS]:
         pairs, layout = each.candidate.pairs, each.candidate.layout
         kind = "other images with masks"
         if not best.candidate.pairs.keys().isdisjoint(pairs):
             same = set(pairs.values()) == set(best.candidate.pairs.values())
             kind = "other images of the same masks" if same else "other masks of the same images"
         notes.append(f"{kind}: {layout.words()} ({len(pairs):,} pairs)")
+    if len(choice.others) > SHOWN_OTHERS:
+        notes.append(f"and {len(choice.others) - SHOWN_OTHERS} other layouts with fewer pairs or worse names")
     return notes
 
 

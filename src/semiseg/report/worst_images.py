@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from semiseg import __version__
-from semiseg.contracts.score_names import ScoreNames
+from semiseg.contracts.score_names import TOTALS, MetricName, ScoreNames
 from semiseg.files import write_text
 from semiseg.report.gallery import opened, picture_uri, small
 from semiseg.report.records import RunRecord
@@ -47,14 +46,14 @@ class WorstImages:
     Args:
         name: Name of the cell that the run belongs to.
         run: The run.
-        key: Key of the score that they are ranked by.
+        score: Names of the score that they are ranked by.
         images: Images, the worst first.
         legend: Picture of the colors of the classes; ``None`` where there is none.
     """
 
     name: str
     run: RunRecord
-    key: str
+    score: MetricName
     images: tuple[WorstImage, ...]
     legend: Image.Image | None = None
 
@@ -91,8 +90,10 @@ def find_worst(study: Study) -> tuple[WorstImages, ...]:
             folder = run.path / "eval-val-reported"
             if images := read_worst(folder):
                 legend = opened(folder / "worst" / "legend.png")
-                key = next(itertools.islice(images[0].values, 1, None))
-                found.append(WorstImages(cell.label, run, key, images, legend))
+                # The first column after the id; an evaluation may have another score than its run.
+                key = list(images[0].values)[1]
+                score = TOTALS.get(key, (MetricName(key, key),))[0]
+                found.append(WorstImages(cell.label, run, score, images, legend))
                 break
     return tuple(found)
 
@@ -111,7 +112,7 @@ def write_worst_page(folder: Path, title: str, names: ScoreNames) -> None:
     text = environment.get_template("worst.html.j2").render(
         title=title,
         images=read_worst(folder),
-        key=names.primary.key,
+        score=names.primary,
         legend=opened(folder / "worst" / "legend.png"),
         head=_head(rows, names),
         rows=rows[:SHOWN],
