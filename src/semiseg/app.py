@@ -18,6 +18,7 @@ from semiseg.config.compose import Composed, as_yaml, render_run_yaml
 from semiseg.config.stored import plain
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.contracts.tracking import Tracker
+from semiseg.data.fingerprint import fingerprint
 from semiseg.engine.failures import explained
 from semiseg.engine.lab import RunLab
 from semiseg.engine.plan import PlannedStep, make_plan, render_plan
@@ -75,6 +76,8 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
             print(render_plan(_planned(cfg, session, networks)))
             stop.check()
             return math.nan
+        kept = fingerprint(data.report.split, data.report.facts)
+        place.require_same_data(kept)
         resumed = place.started
         print(_describe(cfg, session, resumed), flush=True)
         # A resumed run prints none: its steps are partly done, and timing them would delay it.
@@ -82,7 +85,7 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
         if plan:
             print(render_plan(plan), flush=True)
         yamls = render_run_yaml(cfg), as_yaml(cfg)
-        place.begin(*yamls, overrides, environment(), [asdict(step) for step in plan])
+        place.begin(*yamls, overrides, environment(), [asdict(step) for step in plan], kept)
         # Trackers only now: a run that is merely planned, or refused so far, must leave no record.
         session = replace(session, output=_kept(place, cfg, session))
         return _guarded(place, cfg, session, networks, data)

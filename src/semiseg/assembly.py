@@ -61,7 +61,8 @@ def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> Opene
     """
     dataset = build.dataset(cfg)
     # Before minutes of decoding, and not at the first evaluation.
-    foreground_labels(build.settings(EvaluatorSettings, cfg.evaluator), dataset.info)
+    evaluator = build.settings(EvaluatorSettings, cfg.evaluator)
+    foreground_labels(evaluator, dataset.info)
     split = build.split(cfg, dataset)
     name = split.family, split.name, split.split_id
     if unlike := unlike_published(dataset.info.name, name, split.labeled):
@@ -69,11 +70,12 @@ def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> Opene
     read = stored(dataset, split, stop.check, filled=filled)
     report = check_files(read, split, lambda done, total: stop.check())
     stop.check()
-    trust = weigh(dataset, report)
-    if cfg.strict and trust.warnings:
-        listed = "\n  ".join(trust.warnings)
+    trust = weigh(dataset, report, evaluator)
+    warnings = (*trust.warnings, *trust.unmeasured)
+    if cfg.strict and warnings:
+        listed = "\n  ".join(warnings)
         raise UserError(f"not trained, because the check warns and strict=true:\n  {listed}")
-    for warning in trust.warnings:
+    for warning in warnings:
         log.warning("Warning: %s.", warning)
     for note in trust.notes:
         log.info("Note: %s.", note)

@@ -65,12 +65,18 @@ def gray(confidence: NDArray[np.float32], bits: Bits = 8) -> Image.Image:
 
 def legend(info: DatasetInfo) -> Image.Image:
     """Draw the colors of the classes with their label values and names."""
+    names = zip(info.classes, info.palette, strict=True)
+    return color_legend({f"{value}  {name}": color for value, (name, color) in enumerate(names)})
+
+
+def color_legend(colors: Mapping[str, Color]) -> Image.Image:
+    """Draw colors with a text beside each."""
     font = ImageFont.load_default(13)
-    texts = [f"{value}  {name}" for value, name in enumerate(info.classes)]
+    texts = list(colors)
     width = 44 + max(int(font.getlength(text)) for text in texts)
     canvas = Image.new("RGB", (width, ROW_HEIGHT * len(texts) + 6), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
-    for row, (text, color) in enumerate(zip(texts, info.palette, strict=True)):
+    for row, (text, color) in enumerate(colors.items()):
         top = 6 + row * ROW_HEIGHT
         draw.rectangle((6, top, 26, top + 15), fill=color, outline=(0, 0, 0))
         draw.text((34, top), text, fill=(0, 0, 0), font=font)

@@ -1,7 +1,6 @@
 import pytest
-from PIL import Image
 
-from semiseg.apply.images import find_images, large_pictures
+from semiseg.apply.images import find_images
 from semiseg.errors import UserError
 
 
@@ -121,13 +120,5 @@ def test_what_names_nothing_is_told_all_at_once(photos):
     assert "5 of 6 arguments name no image" in message
     assert "photos/a.jpeg: there is no such file or folder. Did you mean a.jpg?" in message
     assert f"foto/a.jpg: there is no folder {photos.parent / 'foto'}" in message
-    assert "empty: no images there (.jpg, .jpeg, .png" in message
+    assert "empty: no images there (.jpg, .jpeg, " in message
     assert "photos/*.gif: no images there" in message
-
-
-def test_large_pictures_are_no_attack(tmp_path):
-    before = Image.MAX_IMAGE_PIXELS
-    with large_pictures():
-        assert Image.MAX_IMAGE_PIXELS is not None
-        assert Image.MAX_IMAGE_PIXELS > 10**9
-    assert before == Image.MAX_IMAGE_PIXELS

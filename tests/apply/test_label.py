@@ -13,7 +13,8 @@ from semiseg.apply import labeling_order as labeling
 from semiseg.apply.prediction_stability import Stability, snapshot_files
 from semiseg.cli import main
 from semiseg.data.folder import Folder
-from semiseg.data.image_files import read_image, read_mask
+from semiseg.data.mask_pixels import read_pixels
+from semiseg.data.picture_files import read_image
 from semiseg.data.shapes import Shapes
 from semiseg.files import read_json
 from semiseg.pseudo import above_thresholds, class_balanced_thresholds
@@ -74,12 +75,12 @@ def test_the_surest_pixels_of_every_class_are_labeled(varied_run, photos, out):
     pairs = ((made[name].label, made[name].confidence) for name in sources)
     thresholds = class_balanced_thresholds(pairs, 7, 0.3, stride=1)
     for name, each in made.items():
-        mask = read_mask(out / "masks" / f"{name}.png")
+        mask = read_pixels(out / "masks" / f"{name}.png").codes
         np.testing.assert_array_equal(
             mask, above_thresholds(each.label, each.confidence, thresholds.tolist())
         )
     labels = np.concatenate([each.label.ravel() for each in made.values()])
-    masks = np.concatenate([read_mask(out / "masks" / f"{name}.png").ravel() for name in made])
+    masks = np.concatenate([read_pixels(out / "masks" / f"{name}.png").codes.ravel() for name in made])
     counts = np.bincount(labels)
     assert sum(counts >= 100) >= 3
     for label in np.flatnonzero(counts >= 100):
@@ -100,7 +101,7 @@ def test_the_folder_is_a_dataset(varied_run, photos, out):
         assert mask.shape == (48, 48)
         assert 0 < (mask != 255).mean() < 1
     np.testing.assert_array_equal(dataset.image("b"), read_image(photos / "b.bmp"))
-    assert (out / "classes.txt").read_text().splitlines()[:2] == ["background,0", "disk,1"]
+    assert (out / "classes.txt").read_text().splitlines()[:2] == ["background,0,#282828", "disk,1,#e64b3c"]
 
 
 def test_the_least_sure_picture_comes_first(varied_run, photos, out):
@@ -169,7 +170,7 @@ def test_corrections_are_never_lost(varied_run, photos, out, capsys):
     assert "out holds labels already, perhaps corrected by hand: label.json" in told(capsys)
     assert content(out) == before
     assert main([*command, "--force"]) == 0
-    assert read_mask(out / "masks/a.png").shape == (48, 48)
+    assert read_pixels(out / "masks/a.png").codes.shape == (48, 48)
 
 
 def test_bad_files_are_listed_at_the_end(varied_run, photos, out, capsys):

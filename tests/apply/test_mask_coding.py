@@ -33,9 +33,8 @@ def test_the_dataset_of_the_run_reads_the_masks(own, tmp_path):
     probe = Folder(str(tmp_path), classes=CLASSES, val=0.5, **own)
     coding = mask_coding(dataset_config, probe.info)
     if own.get("values") == [10, [255, 3], 20]:
-        # No number means "not labeled" there, so one is taken that the dataset refuses.
+        # No setting names a number for "not labeled" there, so the highest that is no class means it.
         assert (coding.numbers, coding.unlabeled) == ((10, 255, 20), 254)
-        own = {**own, "void": [254]}
     for name in ("a", "b"):
         coding.picture(LABEL).save(tmp_path / "masks" / f"{name}.png")
     dataset = Folder(str(tmp_path), classes=CLASSES, val=0.5, **own)
@@ -76,4 +75,4 @@ def test_label_writes_the_values_of_the_runs_dataset(tmp_path, capsys):
     assert 9 in found
     assert found <= {0, 255, 9}
     assert read_json(tmp_path / "out/label.json")["mask_values"] == {"rest": 0, "shape": 255}
-    assert (tmp_path / "out/classes.txt").read_text() == "rest,0\nshape,255\n"
+    assert (tmp_path / "out/classes.txt").read_text() == "rest,0,#000000\nshape,255,#e0e0c0\n(not labeled),9,#c00000\n"

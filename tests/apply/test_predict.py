@@ -11,7 +11,7 @@ from processes import Command
 from semiseg.apply.predict_folder import Predictions
 from semiseg.cli import main
 from semiseg.cli.eval import evaluate_run
-from semiseg.data.image_files import read_mask
+from semiseg.data.mask_pixels import read_pixels
 from semiseg.data.shapes import Shapes
 from semiseg.files import read_json
 from semiseg.runs.predictor import Predictor
@@ -58,7 +58,7 @@ def test_labels_are_those_that_eval_counts(varied_run, tmp_path, capsys):
     )
     matrix = ConfusionMatrix(dataset.info.num_classes, absent="skip", decimals=None, ignore_index=255)
     for image_id in split.val:
-        label = read_mask(tmp_path / "out/labels" / f"{image_id}.png")
+        label = read_pixels(tmp_path / "out/labels" / f"{image_id}.png").codes
         matrix.update(torch.from_numpy(label), torch.from_numpy(dataset.mask(image_id)))
     expected = evaluate_run(run, "reported", "val", run.evaluator(), torch.device("cpu")).result
     assert matrix.compute().as_dict()["confusion"] == expected["confusion"]
@@ -90,7 +90,7 @@ def test_settings_reach_the_network(varied_run, photos):
     assert files(photos.parent / "out") == ["confidence/a.png", "labels/a.png", "legend.png", "predict.json"]
     way = semiseg.load(varied_run, device="cpu").applied(flip=True, scales=[0.5, 1], tile=32)
     predicted = way.predict(photos / "a.png")
-    np.testing.assert_array_equal(read_mask(photos.parent / "out/labels/a.png"), predicted.label)
+    np.testing.assert_array_equal(read_pixels(photos.parent / "out/labels/a.png").codes, predicted.label)
     with Image.open("out/confidence/a.png") as gray:
         np.testing.assert_allclose(np.array(gray) / 65535, predicted.confidence, atol=1e-5)
     record = read_json(photos.parent / "out/predict.json")

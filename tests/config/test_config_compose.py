@@ -16,9 +16,11 @@ from semiseg.config.compose import (
     run_name,
     typed,
 )
+from semiseg.config.environment import GIVEN_THREADS, free_threads
 from semiseg.config.faults import ConfigFaults
 from semiseg.config.marks import is_harmless
-from semiseg.config.prepare import GIVEN_THREADS, checked, for_resume, free_threads, settle
+from semiseg.config.prepare import checked, settle
+from semiseg.config.resume import for_resume
 from semiseg.config.stored import differing_keys, settings_that_matter
 from semiseg.errors import UserError
 from semiseg.settings import DEFAULT_ITERATIONS, EvaluatorSettings, TrainerSettings
@@ -187,7 +189,8 @@ def test_run_dir_alone_takes_the_stored_config(workdir: Path) -> None:
     cfg = settle(compose(request))
     assert (cfg.method.name, cfg.seed, cfg.trainer.threads, cfg.trainer.num_workers) == ("st", 5, 3, 2)
     assert cfg.run_dir == "r"
-    assert for_resume(Request(("run_dir=new",))) == Request(("run_dir=new",))
+    new = Request(("run_dir=new", "seed=1"))
+    assert for_resume(new) == new
 
 
 @pytest.mark.slow
@@ -201,9 +204,9 @@ def test_run_dir_with_the_whole_command(workdir: Path) -> None:
 
 
 def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semiseg.config.prepare.GIVEN_THREADS", "3")
+    monkeypatch.setattr("semiseg.config.environment.GIVEN_THREADS", "3")
     assert free_threads(1) == 3
-    monkeypatch.setattr("semiseg.config.prepare.GIVEN_THREADS", "")
+    monkeypatch.setattr("semiseg.config.environment.GIVEN_THREADS", "")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
     assert free_threads(2) == 6
     assert free_threads(20) == 1

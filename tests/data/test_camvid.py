@@ -8,7 +8,7 @@ from PIL import Image
 
 from semiseg.data.camvid import CamVid
 from semiseg.data.file_faults import check_files
-from semiseg.data.image_files import BadFileError
+from semiseg.data.picture_files import BadFileError
 from semiseg.errors import UserError
 from semiseg.splits.split import make_split
 

@@ -138,17 +138,20 @@ def test_palette_is_distinct_or_given(tree):
         ({"val": 1.5}, "dataset.val=1.5: expected a share between 0 and 1"),
         ({"val": "list.txt"}, r"cannot read the id list .*list\.txt"),
         ({"val": "val"}, r"neither .*val\.txt nor a folder .*dataset\.val=0\.2"),
-        ({"void": [2]}, "void value 2 is a class, or no byte; expected .* other than 0 to 2"),
+        ({"void": [2]}, "void value 2 is a class, or no number of 16 bits; expected .* other than 0 to 2"),
         ({"images": "pictures"}, r"no images in .*pictures"),
         ({"masks": "labels"}, r"a\.jpg needs a\.png there, but it holds no pictures"),
         ({"values": [0, 1]}, r"values=\[0, 1\]: expected one entry for each of 3 classes"),
         ({"values": [0, 1, []]}, "expected one entry for each of 3 classes"),
         ({"values": [0, [1, 2], 2]}, "dataset.values and dataset.void name twice: 2"),
-        ({"values": [0, 1, 256]}, "dataset.values has 256; expected numbers from 0 to 255"),
+        ({"values": [0, 1, 70000]}, "dataset.values has 70000; expected numbers from 0 to 65535"),
         ({"values": [0, 1, "#00ff00"]}, "mix numbers and colors"),
         ({"void": ["#00ff00"]}, "mix numbers and colors"),
         ({"values": ["#000", "#00ff00", "#0000ff"]}, "'#000' is no color; expected .* '#00ff80', in quotes"),
-        ({"mask_suffix": "_x"}, r"needs a_x\.png there, but it holds 10 png, for example a\.png.*a\.png are nearest.*mask_suffix"),
+        (
+            {"mask_suffix": "_x"},
+            r"needs a_x\.png there, but it holds 10 png, for example a\.png.*a\.png are nearest.*mask_suffix",
+        ),
     ],
 )
 def test_faulty_settings_are_refused(tree, arguments, message):

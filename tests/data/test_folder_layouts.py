@@ -101,7 +101,7 @@ def test_unknown_colors_are_named(tmp_path):
 
 def test_color_coded_masks_without_colors_are_refused(tmp_path):
     dataset = folder(pairs(tmp_path, colored([*COLORS, "#ff0000"])))
-    with pytest.raises(BadFilesError, match=r"color-coded RGB mask with 4 colors .*semiseg init FOLDER"):
+    with pytest.raises(BadFilesError, match=r"color-coded mask with 4 colors .*semiseg init FOLDER"):
         check_files(dataset, make_split(dataset, "full"))
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from semiseg.cli import main
 from semiseg.contracts.dataset import Split
 from semiseg.contracts.feeding import Budget
-from semiseg.data import image_files, store_files, store_fill
+from semiseg.data import image_files, mask_reader, store_files, store_fill
 from semiseg.data import store as store_module
 from semiseg.data.camvid import CamVid
 from semiseg.data.cityscapes import Cityscapes
@@ -73,10 +73,10 @@ def cache(tmp_path: Path) -> Path:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of all files that were read from here on."""
     names: list[str] = []
-    for name in ("read_image", "read_mask"):
-        real = getattr(image_files, name)
+    for module, name in ((image_files, "read_image"), (mask_reader, "read_pixels")):
+        real = getattr(module, name)
         monkeypatch.setattr(
-            image_files, name, lambda path, real=real: (names.append(path.name), real(path))[1]
+            module, name, lambda path, exif, real=real: (names.append(path.name), real(path, exif))[1]
         )
     return names
 
@@ -186,7 +186,7 @@ def test_a_changed_dataset_leaves_no_dead_parts(tree: Path, cache: Path) -> None
 def test_another_decoder_decodes_again(tree: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(store_files, "DECODER", "pillow 1.0")
-        patch.setattr(image_files, "read_image", lambda path: np.zeros((8, 8, 3), np.uint8))
+        patch.setattr(image_files, "read_image", lambda path, exif: np.zeros((8, 8, 3), np.uint8))
         open_store(tree, cache)
     assert_equal(open_store(tree, cache), camvid(tree, cache))
     assert len(parts(cache)) == 1

@@ -53,6 +53,8 @@ def test_report_and_config_of_a_plain_folder(here, capsys):
         "images": "images",
         "masks": "masks",
         "classes": ["class_0", "class_1", "class_2"],
+        "placeholder_names": True,
+        "mask_format": {"kind": "gray"},
         "val": str(here / "dataset/fields.val.txt"),
         "test": None,
     }
@@ -87,9 +89,15 @@ def test_colors_are_found_and_mapped(here, capsys, mode):
     np.testing.assert_array_equal(found.mask("a"), np.array([0, 2, 1, 255])[np.minimum(GREY, 3)])
 
 
+def test_color_pictures_with_equal_channels_are_grey(here):
+    init(fields(here / "fields", mask=np.repeat(GREY[..., None], 3, axis=2)))
+    assert "values" not in written()
+    np.testing.assert_array_equal(dataset().mask("a"), GREY)
+
+
 def test_colors_that_look_alike_get_others_in_pictures(here):
-    init(fields(here / "fields", mask=np.repeat(np.minimum(GREY, 2)[..., None], 3, axis=2)))
-    assert written()["values"] == ["#000000", "#010101", "#020202"]
+    init(fields(here / "fields", mask=np.minimum(GREY, 2)[..., None] * np.array([1, 1, 0], np.uint8)))
+    assert written()["values"] == ["#000000", "#010100", "#020200"]
     assert dataset().info.palette == ((0, 0, 0), (128, 0, 0), (0, 128, 0))
     np.testing.assert_array_equal(dataset().mask("a"), np.minimum(GREY, 2))
 
@@ -248,3 +256,14 @@ def test_several_kinds_of_masks_in_one_folder(here, capsys):
     init(root, "--mask-suffix=_gt_color", "--force")
     assert (written()["mask_suffix"], len(written()["values"])) == ("_gt_color", 4)
     assert dataset().ids("unlabeled") == ("x", "y", "z")
+
+
+def test_made_up_names_are_marked_until_somebody_writes_others(here):
+    root = fields(here / "fields")
+    init(root)
+    assert dataset().info.placeholder_names
+    assert not Folder(**{**written(), "classes": ["soil", "weed", "wheat"]}).info.placeholder_names
+    assert Folder(**{**written(), "classes": ["soil", "class_1", "wheat"]}).info.placeholder_names
+    init(root, "--classes", "soil,weed,wheat", "--force")
+    assert "placeholder_names" not in written()
+    assert not dataset().info.placeholder_names

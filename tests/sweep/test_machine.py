@@ -11,7 +11,7 @@ from semiseg.sweep.machine import cuda_devices, job_environment
 @pytest.fixture(autouse=True)
 def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
-    monkeypatch.setattr("semiseg.config.prepare.GIVEN_THREADS", "")
+    monkeypatch.setattr("semiseg.config.environment.GIVEN_THREADS", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
@@ -29,7 +29,7 @@ def test_cores_are_divided() -> None:
 def test_a_number_that_the_user_has_set_is_kept_where_there_are_cores_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("semiseg.config.prepare.GIVEN_THREADS", "3")
+    monkeypatch.setattr("semiseg.config.environment.GIVEN_THREADS", "3")
     assert [threads(n_jobs) for n_jobs in (1, 2, 4)] == [3, 3, 2]
 
 

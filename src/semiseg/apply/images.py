@@ -3,20 +3,15 @@
 import glob
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-
-from PIL import Image
 
 from semiseg.data.image_files import image_files
 from semiseg.errors import UserError, listed, nearest
 from semiseg.splits.lists import IMAGE_SUFFIXES, without_suffix
 
-LARGEST_PIXELS = 2**30
-"""Largest picture that PIL decodes without a warning; it refuses one of more than twice as many pixels."""
 LABELED = ("images", "masks", "confidence", "legend.png")
 WRITTEN = {
     "predict.json": ("labels", "overlay", "confidence", "legend.png"),
@@ -64,17 +59,6 @@ def find_images(arguments: Sequence[str | Path]) -> dict[str, Path]:
     files = list(dict.fromkeys(path for each in found for path in each.files))
     base = Path(os.path.commonpath([each.folder for each in found]))
     return _distinct(files, base)
-
-
-@contextmanager
-def large_pictures() -> Iterator[None]:
-    """Make PIL decode pictures of up to two gigapixels; by default it refuses a twelfth of that."""
-    previous = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = LARGEST_PIXELS
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = previous
 
 
 def _named(argument: str) -> _Named:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,10 +15,10 @@ from PIL import Image
 
 from semiseg.apply.mask_coding import MaskCoding
 from semiseg.contracts.dataset import Array, Confidence, DatasetInfo
-from semiseg.data.image_files import read_image
+from semiseg.data.picture_files import Exif, read_image
 from semiseg.errors import UserError
 from semiseg.files import copy, write_csv, write_json, write_text, writes
-from semiseg.pictures import PHOTO_EFFORT, gray, legend, save
+from semiseg.pictures import PHOTO_EFFORT, color_legend, gray, save
 from semiseg.splits.lists import IMAGE_SUFFIXES, shown
 
 IMAGES, MASKS, CONFIDENCE = "images", "masks", "confidence"
@@ -52,13 +53,22 @@ class LabelFolder:
         sources: picture files by name.
         coding: numbers and colors of the masks.
         link: whether the pictures are linked instead of copied.
+        exif: whether the labels are those of pictures turned by EXIF.
     """
 
-    def __init__(self, folder: Path, sources: Mapping[str, Path], coding: MaskCoding, link: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        sources: Mapping[str, Path],
+        coding: MaskCoding,
+        link: bool,
+        exif: Exif = "apply",
+    ) -> None:
         self.folder = folder
         self.store = folder / STORE
         self._sources = dict(sources)
         self._coding, self._link = coding, link
+        self._exif: Exif = exif
 
     def image(self, name: str) -> Path:
         """File of the picture; one of an extension that no dataset finds becomes a PNG."""
@@ -127,9 +137,13 @@ class LabelFolder:
             record: origin of the labels.
         """
         write_csv(self.folder / RANKING, self._ranking(ranks, set(written)))
+        rows = self._coding.rows(info.classes)
         values = dict(zip(info.classes, self._coding.numbers, strict=True))
-        write_text(self.folder / CLASSES, "".join(f"{name},{value}\n" for name, value in values.items()))
-        save(self.folder / LEGEND, legend(info))
+        lines = "".join(f"{_cell(name)},{number},{color}\n" for name, number, color in rows)
+        write_text(self.folder / CLASSES, lines)
+        colors = (*self._coding.colors, self._coding.unlabeled_color)
+        texts = (f"{number}  {name}" for name, number, _ in rows)
+        save(self.folder / LEGEND, color_legend(dict(zip(texts, colors, strict=True))))
         coding = {"mask_values": values, "mask_value_of_unlabeled": self._coding.unlabeled}
         write_json(self.folder / RECORD, {"version": 1, **record, **coding})
         shutil.rmtree(self.store)
@@ -148,7 +162,7 @@ class LabelFolder:
 
     def _bring(self, source: Path, target: Path) -> None:
         if target.suffix != source.suffix:
-            save(target, Image.fromarray(read_image(source)), PHOTO_EFFORT)
+            save(target, Image.fromarray(read_image(source, self._exif)), PHOTO_EFFORT)
         elif self._link:
             target.unlink(missing_ok=True)
             os.symlink(source, target)  # noqa: PTH211
@@ -168,6 +182,13 @@ class LabelFolder:
             stability = [f"{rank.stability:.4f}"] if rank.stability is not None else [""] * with_stability
             scores = [f"{rank.confidence:.4f}", *stability, f"{rank.labeled:.4f}"]
             yield [place, *(files if here else ("", "")), *scores, self._sources[rank.name]]
+
+
+def _cell(name: str) -> str:
+    """A name as a cell of CSV, in quotes where it may be taken for several, or for a comment."""
+    if re.search(r"""^[#/'\s]|[",;\t]|\s$""", name):
+        return '"' + name.replace('"', '""') + '"'
+    return name
 
 
 def _says(path: Path, text: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.data.image_files import BadFileError, read_image
+from semiseg.data.picture_files import BadFileError, read_image
 from semiseg.errors import UserError
 from semiseg.files import file_digest
 from semiseg.runs.use import FinishedRun
@@ -29,6 +29,7 @@ def origin(checkpoint: str, run: FinishedRun, predictor: Predictor) -> dict[str,
         "evaluator": dataclasses.asdict(predictor.settings),
         "tiles": None if predictor.tiling is None else dataclasses.asdict(predictor.tiling),
         "half_size": predictor.half_size,
+        "exif": predictor.exif,
         "precision": predictor.precision,
         "device": str(predictor.device),
     }
@@ -41,7 +42,7 @@ def predicted(
     import torch
 
     try:
-        image = read_image(path)
+        image = read_image(path, predictor.exif)
     except BadFileError as error:
         failed[str(path)] = error.reason
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -14,12 +15,18 @@ from semiseg.config.marks import SPLIT_KEYS
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
 from semiseg.config.prepare import checked
 from semiseg.config.stored import plain
-from semiseg.contracts.dataset import SegDataset
+from semiseg.contracts.dataset import SegDataset, Split
+from semiseg.data.file_inspection import facts_of
+from semiseg.data.fingerprint import differences, of_parts
+from semiseg.data.store import stored
 from semiseg.errors import UserError, nearest
+from semiseg.runs.read import StoredRun
 from semiseg.runs.use import FinishedRun
 
 EvaluatedPart = Literal["val", "test", "labeled", "unlabeled"]
 PARTS = get_args(EvaluatedPart)
+
+logger = logging.getLogger(__name__)
 
 
 def images_of(
@@ -37,7 +44,10 @@ def images_of(
     Raises:
         UserError: a key or value is wrong, there is no such data, or no image in this part.
     """
-    dataset, split = dataclasses.replace(run, config=_changed(run.config, overrides)).data(root)
+    config = _changed(run.config, overrides)
+    # Where another folder is chosen, nothing needs to be said about that of the run.
+    same = config["dataset"].get("root") == run.config["dataset"].get("root")
+    dataset, split = dataclasses.replace(run, config=config, remarks=run.remarks if same else ()).data(root)
     ids: tuple[str, ...] = getattr(split, part)
     if not ids:
         counts = ", ".join(f"{count} {kind}" for kind, count in split.counts.items())
@@ -45,6 +55,38 @@ def images_of(
             f"Dataset '{dataset.info.name}' has no {part} images ({counts}). Choose another --part."
         )
     return dataset, ids
+
+
+def same_data(
+    run: FinishedRun, part: EvaluatedPart, dataset: SegDataset, ids: Sequence[str], *, compared: bool
+) -> dict[str, Any]:
+    """Tell whether images are those that the run began with, and warn where they are not.
+
+    Args:
+        run: run that is evaluated.
+        part: part of the images.
+        dataset: images and masks as they are now.
+        ids: ids of the part.
+        compared: whether the images should be those of the run, since no others were chosen.
+
+    Returns:
+        Plain values: ``sha256`` of ids, sizes and masks, ``as_trained`` (``None`` where that is not known) and
+        ``differences``.
+    """
+    # With the facts that a store of decoded pixels holds, no file is read for this.
+    split = Split(labeled=(), unlabeled=(), val=tuple(ids))
+    read = stored(dataset, split, filled=False)
+    now = of_parts({part: ids}, facts_of(read, ids))
+    before = StoredRun(run.path).fingerprint if compared else None
+    found = [] if before is None else differences(before, now, [part])
+    if found:
+        logger.warning(
+            "These data are others than those that %s began with: %s. The result is written under another name.",
+            run.path,
+            "; ".join(found),
+        )
+    known = None if before is None else not found
+    return {"sha256": now.sha256(part), "as_trained": known, "differences": found}
 
 
 def _changed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -60,7 +102,7 @@ def _changed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
         raise ConfigFaults(faults)
     for each in given:
         group, _, name = each.key.rpartition(".")
-        (changed[group] if group else changed)[name] = each.parsed.value()
+        (changed[group] if group else changed)[name] = each.value
     return changed
 
 

@@ -21,7 +21,7 @@ from semiseg.benchmark.bare_passes import (
 )
 from semiseg.config import build
 from semiseg.config.compose import Composed
-from semiseg.config.prepare import free_threads
+from semiseg.config.environment import free_threads
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.contracts.training import Batch
 from semiseg.data.palette import bit_color

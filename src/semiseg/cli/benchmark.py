@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from semiseg.cli.arguments import Parser
 from semiseg.config.check import Checker
 from semiseg.config.compose import Composed, Request
-from semiseg.config.prepare import checked, set_environment
+from semiseg.config.environment import set_environment
+from semiseg.config.prepare import checked
 from semiseg.errors import UserError
 from semiseg.files import write_text, writes
 from semiseg.runs.directory import environment

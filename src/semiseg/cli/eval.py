@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from semiseg.apply.image_scores import ImageScore, ImageScores, write_scores, write_worst
-from semiseg.apply.other_data import PARTS, EvaluatedPart, images_of
+from semiseg.apply.other_data import PARTS, EvaluatedPart, images_of, same_data
 from semiseg.cli.arguments import Parser, number, run_parser
 from semiseg.cli.network_options import add_options, chosen_device, chosen_settings
 from semiseg.config.check_keys import check_evaluator
@@ -131,6 +131,7 @@ def evaluate_run(
             f"The checkpoint has the classes {', '.join(bundle['classes'])}, the dataset has "
             f"{', '.join(classes)}."
         )
+    data = same_data(run, part, dataset, ids, compared=not overrides)
     precision = run.config["trainer"]["precision"]
     with progress("evaluate", len(ids)) as advance:
         scores = ImageScores(ids, dataset.info, settings, advance)
@@ -150,6 +151,7 @@ def evaluate_run(
         "evaluator": dataclasses.asdict(settings),
         "precision": precision,
         "device": str(device),
+        "data": data,
     }
     return Evaluation(network, dataset, names, result, scores.ranked())
 
@@ -201,11 +203,14 @@ def _measured(options: Namespace, settings: EvaluatorSettings) -> EvaluatorSetti
 
 def file_stem(result: dict[str, Any], usual: EvaluatorSettings) -> str:
     """Name a result by part and network, and by its differences from the run's own evaluation."""
-    settings = result["evaluator"]
+    settings, data = result["evaluator"], result.get("data") or {}
     parts = ["eval", result["part"], re.sub(r"[^\w.-]+", "_", result["checkpoint"])]
     if overrides := result.get("overrides"):
         digest = hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()
         parts += [result["dataset"], digest[:8]]
+    elif data.get("differences"):
+        # Beside the result on the data of the run, which it must not replace.
+        parts += ["other-data", data["sha256"][:8]]
     if settings["name"] != usual.name:
         parts.append(settings["name"])
     if settings["mode"] != usual.mode or settings["window"] != usual.window:

@@ -119,7 +119,7 @@ def _write_config(
     own_list = target.with_suffix(".val.txt")
     val, test = _own_parts(painted, target)
     parts = find_parts(root, files, val or options.val, own_list, options.force)
-    values = folder_arguments(name, root, layout, classes, parts, options.skip_bad)
+    values = folder_arguments(name, root, layout, seen, classes, parts, options.skip_bad)
     values |= {"test": test} if test else {}
     values |= {"palette": [list(color) for color in chosen.colors]} if chosen.colors else {}
     draft, lines = measured(values, layout, files, seen, classes, parts)
@@ -135,7 +135,9 @@ def _own_parts(painted: Painted, target: Path) -> tuple[str | None, str | None]:
     """Write lists of the validation and test images that the label files name; return their paths."""
     paths = []
     for part in ("val", "test"):
-        ids = [i for i, each in painted.pictures.items() if each.picture.part == part and each.picture.labeled]
+        ids = [
+            i for i, each in painted.pictures.items() if each.picture.part == part and each.picture.labeled
+        ]
         path = target.with_suffix(f".{part}.txt")
         if ids:
             write_text(path, "".join(f"{image_id}\n" for image_id in ids))
@@ -153,16 +155,22 @@ def _parser() -> Parser:
     parser = Parser(prog="semiseg import", description=DESCRIPTION, epilog=EPILOG, formatter_class=raw)
     formats = "; ".join(f"{name}: {each.about}" for name, each in FORMATS.items())
     parser.add_argument("format", choices=FORMATS, metavar="FORMAT", help=formats)
-    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="files, folders or ZIP archives of labels")
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="files, folders or ZIP archives of labels"
+    )
     parser.add_argument("--name", help="of the dataset; default: that of the first source")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images; default: next to the labels")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of the images; default: next to the labels"
+    )
     names = "names of the classes in the order of the labels; default: all, in the order of the files"
     parser.add_argument("--classes", type=_names, metavar="NAME,...", help=names)
     parser.add_argument("--void", type=_names, metavar="NAME,...", help="names whose pixels are not labeled")
     rest = parser.add_mutually_exclusive_group()
     covered = "class of pixels that no shape covers; default: background, in voc and cityscapes none"
     rest.add_argument("--background", metavar="NAME", help=covered)
-    rest.add_argument("--no-background", action="store_true", help="pixels that no shape covers are not labeled")
+    rest.add_argument(
+        "--no-background", action="store_true", help="pixels that no shape covers are not labeled"
+    )
     empty = "what pictures without shapes are (default: unlabeled)"
     parser.add_argument("--empty", choices=("unlabeled", "background"), default="unlabeled", help=empty)
     crowd = "whether crowds of COCO are not labeled, or of their class (default: void)"
@@ -173,7 +181,9 @@ def _parser() -> Parser:
     )
     parser.add_argument("--order", choices=("file", "area", "layer"), help=order)
     frame = "whether labels are drawn on the pictures as shown, or as stored without a rotation by EXIF"
-    parser.add_argument("--frame", choices=("shown", "stored"), help=f"{frame} (default: what sizes prove, else shown)")
+    parser.add_argument(
+        "--frame", choices=("shown", "stored"), help=f"{frame} (default: what sizes prove, else shown)"
+    )
     held = "write the images that stand in labelme's files into this folder, and use them"
     parser.add_argument("--extract-images", type=Path, metavar="DIR", help=held)
     val = f"share of the labeled images to validate on, a list or a subfolder (default: as the files say, else {VAL_SHARE})"

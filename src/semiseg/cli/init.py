@@ -9,21 +9,28 @@ from typing import Any
 
 from semiseg.cli.arguments import Parser
 from semiseg.config.searchpath import conf_dir, is_shipped
-from semiseg.data.file_faults import BadFilesError
+from semiseg.data.file_faults import BadFilesError, CheckReport, check_files
 from semiseg.data.folder import Folder
 from semiseg.data.folder_files import FolderFiles
-from semiseg.data.mask_labels import Value, parse_color
+from semiseg.data.mask_labels import Value, is_transparent, parse_color
+from semiseg.data.trust import weigh
 from semiseg.errors import UserError
-from semiseg.files import write_text
-from semiseg.onboard.classes import Classes, decide
+from semiseg.files import require_writable, write_text, writes
+from semiseg.onboard.apart import drawn_apart
+from semiseg.onboard.class_files import find_names
+from semiseg.onboard.classes import Classes, as_named, decide
 from semiseg.onboard.describe import config_yaml, folder_arguments, survey_report
-from semiseg.onboard.layout import KnownLayout, Layout, find_layout
+from semiseg.onboard.layout import KnownLayout, Layout
+from semiseg.onboard.left_aside import left_aside
 from semiseg.onboard.measure import Measures, measure
-from semiseg.onboard.names import find_names, given_names
+from semiseg.onboard.names import given_names
 from semiseg.onboard.parts import VAL_SHARE, ChosenParts, find_parts
+from semiseg.onboard.search import find_layout
 from semiseg.onboard.survey import Survey, survey
+from semiseg.onboard.tool_files import tool_lines
 from semiseg.output import collected_messages
 from semiseg.progress_bar import progress
+from semiseg.splits.split import make_split
 
 DESCRIPTION = """\
 Look at a folder of images, of which some have masks: find the layout, the classes in the masks (numbers or colors),
@@ -38,7 +45,7 @@ examples:
   semiseg init scans --classes 'rest=#000000,vessel=#ff0000' --void '#ffffff'
   semiseg init data --name fields --images rgb --masks gt --mask-suffix _mask
 """
-SHOWN_LAYOUTS = 4
+ELSEWHERE = "Change to a folder that can be written, or make room, and start again there."
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -59,10 +66,11 @@ def main(arguments: Sequence[str]) -> int:
     if target.exists() and not options.force:
         raise UserError(f"{target} exists already: --force replaces it, --name NAME writes another")
     own_list = target.with_name(f"{name}.val.txt")
+    require_writable(target, ELSEWHERE)
     try:
         findings = _examine(root, name, own_list, options)
     except BadFilesError as error:
-        raise BadFilesError(error.faults, "leave them out with --skip-bad") from error
+        raise BadFilesError(error.faults, "leave them out with --skip-bad", error.notes) from error
     write_draft(findings, target, own_list)
     print("\n".join(next_steps(name, target, findings)))
     return 0
@@ -87,20 +95,58 @@ class DatasetDraft:
 
 def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace) -> DatasetDraft:
     """Examine the folder and print the report."""
-    given = KnownLayout(options.images, options.masks, options.image_suffix, options.mask_suffix)
-    layout, others = find_layout(root, given)
+    found_layout = find_layout(root, _known(options))
+    layout = found_layout.layout
     files = layout.find(root)
     masks = {image_id: path for image_id, path in files.masks.items() if image_id in files.images}
     with progress("masks", len(masks)) as tick:
         found = survey(masks, tick)
-    classes = _classes(found, root, options)
+    found, classes = _classes(found, root, options)
     parts = find_parts(root, files, options.val, own_list, options.force)
-    values = folder_arguments(name, root, layout, classes, parts, options.skip_bad)
+    values = folder_arguments(name, root, layout, found, classes, parts, options.skip_bad)
+    values["groups"] = _groups(options.groups, root)
+    if options.exif != "apply":
+        values["exif"] = options.exif
     findings, lines = measured(values, layout, files, found, classes, parts)
-    print("\n".join([str(root), "", *lines]))
-    notes = [f"other masks of the same images: {each.words()}" for each in others[:SHOWN_LAYOUTS]]
+    aside = left_aside(root, found_layout.files, files, _lists_read(root, layout, values, options))
+    print("\n".join([str(root), *([aside] if aside else []), "", *lines]))
+    notes = [*_renamed(files), *found_layout.notes, *tool_lines(root, found_layout.files)]
     print("".join(f"note     {note}\n" for note in notes), end="")
     return findings
+
+
+def _known(options: argparse.Namespace) -> KnownLayout:
+    return KnownLayout(
+        options.images,
+        options.masks,
+        options.image_suffix,
+        options.mask_suffix,
+        options.image_prefix,
+        options.mask_prefix,
+        tuple(options.pairs.split(",")) if options.pairs else None,
+    )
+
+
+def _lists_read(
+    root: Path, layout: Layout, values: dict[str, Any], options: argparse.Namespace
+) -> list[Path]:
+    """Lists in the folder that the dataset reads, and the file with names of classes."""
+    lists = [f"{values[part]}".removesuffix(".txt") + ".txt" for part in ("val", "test")]
+    named = None if options.classes else find_names(root)
+    return [root / name for name in (*lists, "train.txt", *layout.pairs, *([named.source] if named else []))]
+
+
+def _renamed(files: FolderFiles) -> list[str]:
+    """Note about masks whose names differ from those of their images."""
+    if not files.other_names:
+        return []
+    image_id, mask = next(iter(files.other_names.items()))
+    return [
+        f"{len(files.other_names):,} masks are matched though their names differ from their images' in case, Unicode "
+        f"form or a repeated extension, such as {mask.name} for {files.images[image_id].name}"
+        if image_id in files.images
+        else f"{mask.name} has no image"
+    ]
 
 
 def measured(
@@ -125,42 +171,71 @@ def measured(
         BadFilesError: unusable files, unless they are left out.
         UserError: no usable labeled or validation image.
     """
-    dataset = Folder(**values)
     with collected_messages() as warnings, progress("files", len(files.ids)) as tick:
-        measures = measure(dataset, lambda done, total: tick())
-    notes = [*classes.notes, *parts.notes, *_unmeasured(classes, measures), *warnings]
-    lines = [*survey_report(layout, files, found, classes, measures), "", *(f"note     {note}" for note in notes)]
+        dataset = Folder(**values)
+        report = check_files(dataset, make_split(dataset, "full"), lambda done, total: tick())
     drawn = dataset.ids("val") if parts.listed else ()
+    if parts.listed:
+        report, joined = drawn_apart(dataset, report, float(parts.val))
+        warnings += joined
+        drawn = report.split.val if joined else drawn
+    measures = measure(dataset.info, report)
+    notes = [*classes.notes, *parts.notes, *warnings, *_limits(dataset, report)]
+    lines = [
+        *survey_report(layout, files, found, classes, measures),
+        "",
+        *(f"note     {note}" for note in notes),
+    ]
     if parts.listed:
         values["val"] = str(parts.listed.absolute())
     return DatasetDraft(config_yaml(values, classes, measures), drawn, classes.made_up, measures), lines
 
 
 def write_draft(draft: DatasetDraft, target: Path, own_list: Path) -> None:
-    """Write the config, and the list of the validation images that were drawn; print their paths."""
-    target.parent.mkdir(exist_ok=True)
-    if draft.drawn:
-        write_text(own_list, "".join(f"{image_id}\n" for image_id in draft.drawn))
-        print(f"written  {own_list}")
-    write_text(target, draft.config)
+    """Write the config, and the list of the validation images that were drawn; print their paths.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    with writes(target, ELSEWHERE):
+        target.parent.mkdir(exist_ok=True)
+        if draft.drawn:
+            write_text(own_list, "".join(f"{image_id}\n" for image_id in draft.drawn))
+            print(f"written  {own_list}")
+        write_text(target, draft.config)
     print(f"written  {target}\n")
 
 
-def _classes(found: Survey, root: Path, options: argparse.Namespace) -> Classes:
-    """Decide on the classes; where that fails and some masks cannot be read, name these instead."""
+def _classes(found: Survey, root: Path, options: argparse.Namespace) -> tuple[Survey, Classes]:
+    """Decide on the classes; where that fails and some masks cannot be read, name these instead.
+
+    Returns:
+        The survey as masks are to be read with the names at hand, and the classes.
+    """
     named = given_names(options.classes) if options.classes else find_names(root)
+    found = as_named(found, named)
     try:
-        return decide(found, named, _void(options.void))
+        return found, decide(found, named, _void(options.void))
     except UserError:
         if found.faults and not options.skip_bad:
             raise BadFilesError(found.faults) from None
         raise
 
 
-def _unmeasured(classes: Classes, measures: Measures) -> list[str]:
-    pairs = zip(classes.names, measures.images["val"], strict=False)
-    unseen = [name for name, count in pairs if not count]
-    return [f"no validation image holds {', '.join(unseen)}: no IoU is measured there"] if unseen else []
+def _limits(dataset: Folder, report: CheckReport) -> list[str]:
+    """What limits a result on the dataset, or the reason why a run would be refused."""
+    try:
+        trust = weigh(dataset, report)
+    except UserError as error:
+        return [f"no run would start: {error}"]
+    return [*trust.warnings, *trust.unmeasured, *trust.notes]
+
+
+def _groups(given: str | None, root: Path) -> str | None:
+    """The setting ``dataset.groups``: a table of the working directory by its absolute path, all else as given."""
+    if given is None or (root / given).is_file() or not Path(given).is_file():
+        return given
+    return str(Path(given).resolve())
 
 
 def dataset_name(given: str | None, root: Path) -> str:
@@ -182,7 +257,8 @@ def _void(text: str | None) -> list[Value]:
         if word.strip().isdigit():
             values.append(int(word))
         elif word.strip():
-            parse_color(word.strip())
+            if not is_transparent(word.strip()):
+                parse_color(word.strip())
             values.append(word.strip().lower())
     return values
 
@@ -230,11 +306,33 @@ def _parser() -> Parser:
     parser.add_argument("--image-suffix", metavar="END", help="what images' names end in; default: found")
     parser.add_argument("--mask-suffix", metavar="END", help="what masks' names end in; default: found")
     parser.add_argument(
+        "--image-prefix", metavar="BEGIN", help="what images' names begin with; default: found"
+    )
+    parser.add_argument("--mask-prefix", metavar="BEGIN", help="what masks' names begin with; default: found")
+    parser.add_argument(
+        "--pairs",
+        metavar="FILE,...",
+        help="lists of images and their masks, two paths a line (text or CSV); default: by names, else found",
+    )
+    parser.add_argument(
         "--val",
         type=share_or_name,
         metavar="SHARE|NAME",
         help="share of the labeled images to validate on, a list or a subfolder; default: val, valid or validation if "
         f"there is one, else {VAL_SHARE}",
+    )
+    parser.add_argument(
+        "--groups",
+        metavar="PATTERN|FILE",
+        help="keep the images of a patient, video, tile set or building on one side: pattern with parentheses around "
+        "its name in an id, such as '^(p[0-9]+)_', or CSV file with an id and its group a line",
+    )
+    parser.add_argument(
+        "--exif",
+        choices=("apply", "ignore"),
+        default="apply",
+        help="turn images as their EXIF orientation says (default), or leave them as they are stored, for masks that "
+        "were drawn so",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out unusable files")
     parser.add_argument("--force", action="store_true", help="replace what was written before")

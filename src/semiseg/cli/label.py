@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_intermixed_args(arguments)
     run = open_run(options.run)
-    from semiseg.apply.images import find_images, large_pictures
+    from semiseg.apply.images import find_images
 
     found = find_images(options.images)
     # These take seconds to import, and the mistakes above are shown without them.
@@ -60,11 +60,11 @@ def main(arguments: Sequence[str]) -> int:
     predictor = chosen_predictor(options, run)
     facts = origin(options.checkpoint, run, predictor)
     coding = mask_coding(run.config["dataset"], predictor.info)
-    folder = LabelFolder(options.output, found, coding, options.link)
+    folder = LabelFolder(options.output, found, coding, options.link, predictor.exif)
     folder.open(
         options.force, _digest({**facts, "images": {name: str(path) for name, path in found.items()}})
     )
-    with large_pictures(), StopRequest() as stop:
+    with StopRequest() as stop:
         labeling = Labeling(run, predictor, folder, stop.check)
         _label(labeling, found, options, facts)
     total = len(labeling.labels.ids)

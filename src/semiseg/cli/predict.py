@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_intermixed_args(arguments)
     run = open_run(options.run)
-    from semiseg.apply.images import find_images, large_pictures
+    from semiseg.apply.images import find_images
 
     found = find_images(options.images)
     # These take seconds to import, and the mistakes above are shown without them.
@@ -55,8 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     waiting = output.open(
         found, origin(options.checkpoint, run, predictor), options.force, options.skip_existing
     )
-    with large_pictures():
-        _predict_all(predictor, waiting, output)
+    _predict_all(predictor, waiting, output)
     skipped = f", {len(found) - len(waiting)} were there already" if len(waiting) < len(found) else ""
     print(f"{describe(predictor.settings)}, on {predictor.device}")
     print(

@@ -33,7 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     from semiseg.config.check import Checker
     from semiseg.config.compose import Request, as_yaml
     from semiseg.config.multirun import sweep
-    from semiseg.config.prepare import checked, for_resume, settle
+    from semiseg.config.prepare import checked, settle
+    from semiseg.config.resume import for_resume
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     request = Request(tuple(options.overrides), options.config_dir, options.config_name.removesuffix(".yaml"))

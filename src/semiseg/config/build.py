@@ -173,11 +173,20 @@ def _built(cfg: Config, key: str, **arguments: Any) -> Any:
         # The option has a name in any case; a constructor that does not take it would refuse.
         if not accepts(locate(node["_target_"]), "name"):
             node.pop("name", None)
-        return instantiate(node, _convert_="all", **arguments)
+        return _instantiated(node, arguments)
     except BadTarget as error:
         raise UserError(f"{key}._target_={node['_target_']}: {error.reason}") from error
-    except InstantiationException as error:
+    except (InstantiationException, UserError) as error:
         raise _reason(error, key) from error
+
+
+def _instantiated(node: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """Instantiate a plain node; Hydra would look for the keys that the name of a folder such as ``${x}`` names."""
+    texts = {key: value for key, value in node.items() if isinstance(value, str) and "${" in value}
+    if not texts:
+        return instantiate(node, _convert_="all", **arguments)
+    rest = {key: value for key, value in node.items() if key not in texts}
+    return instantiate(rest, _convert_="all", _partial_=True, **arguments)(**texts)
 
 
 def _reason(error: BaseException, key: str) -> Exception:

@@ -12,14 +12,17 @@ from hydra_plugins import semiseg_submitit
 from semiseg.config import schema, searchpath
 from semiseg.config.check import Checker
 from semiseg.config.compose import HYDRA_VERSION_BASE, Draft, Request, typed
+from semiseg.config.environment import set_environment
 from semiseg.config.faults import ConfigFaults, Fault
 from semiseg.config.grid import Grid, expand
-from semiseg.config.prepare import drafted, set_environment, settle, stored_run
+from semiseg.config.literals import literal, quoted
+from semiseg.config.prepare import drafted, settle
+from semiseg.config.stored import stored_run
 from semiseg.errors import UserError
 from semiseg.runs.read import StoredRun
 from semiseg.sweep.campaign import Campaign, Run
 from semiseg.sweep.index import Index, locked_sweep
-from semiseg.sweep.job import PLACES, Job, job_of, quoted
+from semiseg.sweep.job import PLACES, Job, job_of
 
 
 def sweep(request: Request, load: Callable[[], Run]) -> int:
@@ -133,4 +136,4 @@ def _arguments(grid: Grid, place: Path) -> Iterator[str]:
     for each in grid.given:
         if each.key not in PLACES:
             yield each.text if each.key in preset_keys else each.lenient()
-    yield f"sweep_dir={quoted(place)}"
+    yield f"sweep_dir={quoted(literal(str(place)))}"

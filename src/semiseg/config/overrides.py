@@ -3,12 +3,16 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from semiseg.config.faults import Fault
+from semiseg.config.literals import literal, quoted, resolved
 from semiseg.config.searchpath import options
 from semiseg.declare import declared
 from semiseg.errors import listed, nearest
@@ -16,6 +20,20 @@ from semiseg.settings import COMPONENTS, PRESETS, RECORDS, RunSettings
 
 GROUPS = (*COMPONENTS, *RECORDS, *PRESETS)
 COMMAND_LINE = "command line"
+PLACES = (
+    "dataset.root",
+    "dataset.images",
+    "dataset.masks",
+    "dataset.unlabeled",
+    "split_lists",
+    "backbone.weights",
+    "method.baseline",
+    "init_from",
+    "run_dir",
+    "sweep_dir",
+)
+"""Keys of files and folders, whose names may hold characters that mean something in an override."""
+
 QUOTING = """Put a value with special characters in two pairs of quotes: key="'a (b), c'"."""
 
 
@@ -56,6 +74,16 @@ class Given:
             return [str(each) for each in value]
         return [] if value is None else [str(value)]
 
+    @property
+    def value(self) -> Any:
+        r"""Value as a config resolves it: ``\${x}`` is the text ``${x}``."""
+        return resolved(self.parsed.value())
+
+    @property
+    def is_interpolation(self) -> bool:
+        """Whether its value is that of other keys."""
+        return bool(OmegaConf.is_interpolation(OmegaConf.create({"value": self.parsed.value()}), "value"))
+
     def lenient(self) -> str:
         """Return the override in a form that may add keys, so that the check names unknown ones, not Hydra."""
         settled = self.is_group or self.is_hydra or self.text.startswith(("+", "~"))
@@ -72,7 +100,8 @@ def parse(texts: Sequence[str], sweep: bool = False) -> tuple[list[Given], list[
     parser = OverridesParser.create()
     given: list[Given] = []
     faults = []
-    for text in texts:
+    for typed in texts:
+        text = _as_named(typed, sweep)
         try:
             found = Given(text, parser.parse_override(text))
         except HydraException as error:
@@ -90,6 +119,19 @@ def parse(texts: Sequence[str], sweep: bool = False) -> tuple[list[Given], list[
         else:
             given.append(found)
     return given, faults
+
+
+def _as_named(text: str, sweep: bool) -> str:
+    """Quote the name of a file or folder that exists as typed, whatever characters it has."""
+    key, _, value = text.partition("=")
+    name = key.lstrip("+")
+    if not (name in PLACES or name.startswith("data_roots.")) or (sweep and "," in value):
+        return text
+    try:
+        exists = value not in ("", "null") and Path(value).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long for a name, or the home of nobody
+        exists = False
+    return f"{key}={quoted(literal(value))}" if exists else text
 
 
 def choice_fault(group: str, choice: str, source: str) -> Fault | None:

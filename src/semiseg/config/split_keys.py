@@ -7,7 +7,7 @@ from typing import Any
 from semiseg.config.faults import Fault, faults_of_error
 from semiseg.errors import UserError, nearest
 from semiseg.splits.manifest import OWN_LISTS, Partition, family_names, manifest
-from semiseg.splits.published_lists import require_imported
+from semiseg.splits.published_lists import WORKING, find_imported, require_imported
 from semiseg.splits.rules import ANY_DATASET, parse_split
 
 
@@ -52,6 +52,19 @@ def require_lists(values: Mapping[str, Any]) -> None:
     partition = _partition(values, dataset) if dataset else None
     if partition is not None and partition.rule is None:
         require_imported(partition, values.get("split_lists"))
+
+
+def imported_below(values: Mapping[str, Any], directory: Path) -> Path | None:
+    """Return the folder of imported lists in a working directory, if the published partition of a config is there."""
+    dataset = _dataset_name(values)
+    try:
+        partition = _partition(values, dataset) if dataset else None
+    except UserError:  # named by the check of the split
+        return None
+    lists = directory / WORKING
+    if partition is None or partition.rule is not None or find_imported(partition, lists) is None:
+        return None
+    return lists
 
 
 def _dataset_name(values: Mapping[str, Any]) -> str | None:

@@ -20,6 +20,16 @@ Config = Mapping[str, Any]
 """A config, composed or of plain values."""
 
 
+STORED = "run"
+"""Name, without ``.yaml``, of the config that a run stores to be composed again."""
+
+
+def stored_run(run_dir: Any) -> Path | None:
+    """Return the directory of a run that has begun, or ``None``; YAML may have read a name as a number."""
+    path = None if run_dir in (None, "") else Path(str(run_dir)).expanduser()
+    return path if path and (path / f"{STORED}.yaml").is_file() else None
+
+
 def plain(cfg: Config) -> dict[str, Any]:
     """Return a config, or a node of one, as plain values with interpolations resolved."""
     values: Any = OmegaConf.to_container(cfg, resolve=True) if isinstance(cfg, DictConfig) else cfg
@@ -46,6 +56,19 @@ def read_config(path: Path, node: str | None = None) -> dict[str, Any]:
         loaded = OmegaConf.load(path)
         found = loaded.get(node) if node is not None and isinstance(loaded, DictConfig) else loaded
         return plain(found) if isinstance(found, DictConfig) else {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def read_resolved(path: Path) -> dict[str, Any]:
+    """Read a YAML file whose interpolations were resolved, so that ``${`` in it is the name of a folder.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        loaded = OmegaConf.load(path)
+        return as_written(loaded) if isinstance(loaded, DictConfig) else {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 

@@ -29,6 +29,7 @@ class DatasetInfo:
         palette: one RGB color (0-255) for each class.
         ignore_index: label value of pixels that no loss and no metric may count.
         label_of: thing that has a label: each "pixel", or the whole "image", whose mask then has one pixel.
+        placeholder_names: whether names were made up, as "class_1": equal ones do not prove equal classes.
     """
 
     name: str
@@ -36,6 +37,7 @@ class DatasetInfo:
     palette: tuple[tuple[int, int, int], ...]
     ignore_index: int = IGNORE_INDEX
     label_of: Literal["pixel", "image"] = "pixel"
+    placeholder_names: bool = False
 
     @property
     def num_classes(self) -> int:

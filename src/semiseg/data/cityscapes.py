@@ -8,7 +8,6 @@ import numpy as np
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.data.image_files import (
-    BadFileError,
     Cache,
     CacheDir,
     FileDataset,
@@ -16,6 +15,7 @@ from semiseg.data.image_files import (
     find_root,
     images_by_stem,
 )
+from semiseg.data.picture_files import BadFileError
 from semiseg.declare import checked
 from semiseg.errors import UserError
 

@@ -1,17 +1,21 @@
 """Own images in a folder, with masks for some of them."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.data.folder_files import TREE, FolderFiles, NameEnds, find_files, images_elsewhere
-from semiseg.data.image_files import BadFileError, Cache, CacheDir, FileDataset, Root, find_root
+from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root
 from semiseg.data.image_groups import draw_share, read_groups
-from semiseg.data.mask_colors import ColorTable
+from semiseg.data.mask_format import format_of_settings
 from semiseg.data.mask_labels import mask_labels
 from semiseg.data.palette import bit_color
+from semiseg.data.picture_files import BadFileError, Exif
+from semiseg.declare import Mark
 from semiseg.errors import UserError
 from semiseg.splits.lists import repeated, require_ids, shown, spread
 
@@ -34,7 +38,7 @@ class Folder(FileDataset):
         classes: names in the order of the values in the masks.
         palette: RGB color of each class, for pictures; ``None`` takes those of ``values``, else distinct ones.
         values: value of each class in the masks, where that is not its position: a number, a color as
-            "#rrggbb" for color-coded masks, or a list of several. ``None`` takes the position.
+            "#rrggbb" for color-coded masks, "transparent", or a list of several. ``None`` takes the position.
         images: subfolder of the images, or a folder elsewhere; ``*`` stands for any folder name.
         masks: subfolder of the masks, or a folder elsewhere; ``*`` stands for any folder name.
         image_suffix: ending of an image's name after its id, for example "_image"; "/image" where each image lies
@@ -50,7 +54,13 @@ class Folder(FileDataset):
             the labeled images, spread evenly over the sorted ids.
         test: source of the test images, chosen like ``val``; they may be absent. ``None`` takes none.
         unlabeled: folder with more images without masks, inside the root or elsewhere; ``None`` takes none.
-        void: values in masks other than 255, or colors, that mean "not labeled".
+        void: values in masks other than 255, or colors, that mean "not labeled"; "transparent" for what is fully
+            transparent.
+        placeholder_names: whether ``semiseg init`` made names up; counts while a class is still called "class_N".
+        mask_format: format that all masks have, as ``semiseg init`` has found it; ``None`` compares the masks of a
+            run with each other before it starts.
+        exif: "apply" turns images, and masks that have such a tag, as their EXIF orientation says; "ignore" leaves
+            them as they are stored, for masks that were drawn so. The predictions of a run do the same.
         groups: regular expression whose parentheses match the part of an id that names its patient, video, tile set
             or building, as in "^(p[0-9]+)_", or CSV file with an id and its group a line, in the root or elsewhere.
             A share for ``val`` or ``test`` then draws whole groups, and unlabeled images of a group of val or test
@@ -81,6 +91,9 @@ class Folder(FileDataset):
         test: str | float | None = "test",
         unlabeled: str | None = None,
         void: Sequence[int | str] = (),
+        placeholder_names: Annotated[bool, Mark("nothing")] = False,
+        mask_format: Mapping[str, Any] | None = None,
+        exif: Exif = "apply",
         groups: str | None = None,
         skip_bad: bool = False,
         cache: Cache = True,
@@ -91,7 +104,8 @@ class Folder(FileDataset):
         labels = mask_labels(name, info.num_classes, values, void)
         if palette is None:
             info = folder_info(name, classes, labels.palette())
-        self._colors = ColorTable(labels.colors) if labels.colors else None
+        made_up = placeholder_names and any(map(is_placeholder, info.classes))
+        info = replace(info, placeholder_names=made_up)
         base = find_root(root, name, TREE)
         found = find_files(
             base,
@@ -127,6 +141,10 @@ class Folder(FileDataset):
             masks={i: found.mask(i) for i in found.ids if i in found.masks or i in labeled},
             void=labels.void,
             values=None if labels.colors else labels.numbers,
+            colors=labels.colors,
+            transparent=labels.transparent,
+            mask_format=None if mask_format is None else format_of_settings(mask_format),
+            exif=exif,
             skip_bad=skip_bad,
             cache=cache,
             cache_dir=cache_dir,
@@ -160,14 +178,15 @@ class Folder(FileDataset):
             raise BadFileError(self.files(image_id)[0], self._missing[image_id])
         return super().image(image_id)
 
-    def label_map(self, path: Path) -> Array:
-        """See ``FileDataset``; color-coded masks become label maps by their colors."""
-        return super().label_map(path) if self._colors is None else self._colors.read(path)
 
-    def pixel_options(self) -> dict[str, Any]:
-        """See ``FileDataset``."""
-        options = super().pixel_options()
-        return options if self._colors is None else {**options, "colors": self._colors.options()}
+def placeholder_name(label: int) -> str:
+    """Name of a class that nobody has named yet."""
+    return f"class_{label}"
+
+
+def is_placeholder(name: str) -> bool:
+    """Whether a name is one of ``placeholder_name``."""
+    return re.fullmatch(r"class_\d+", name) is not None
 
 
 def folder_info(name: str, classes: Sequence[str], palette: Sequence[Sequence[int]] | None) -> DatasetInfo:

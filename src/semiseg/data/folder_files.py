@@ -182,18 +182,26 @@ def _mask_names(base: Path, images: str, masks: str, ends: NameEnds) -> dict[str
     if not set(folders(base, images).values()) & set(folders(base, masks).values()):
         return _files(base, masks)
     if ends != NameEnds():
-        return _files(base, masks, lambda path: _is_lossless(path) and ends.id_of(path.stem) is not None)
-    found: dict[str, Path] = {}
-    for lead, folder in folders(base, masks).items():
-        by_stem = defaultdict(list)
+        return _files(
+            base,
+            masks,
+            lambda path: _is_lossless(path) and ends.id_of(path.with_suffix("").as_posix()) is not None,
+        )
+    found = pictures_in(base, masks)
+    return {name: mask for name, paths in found.items() if (mask := mask_among(paths))}
+
+
+def pictures_in(base: Path, pattern: str) -> dict[str, list[Path]]:
+    """Return all pictures of a pattern of folders by name, several where they differ in the extension alone."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for lead, folder in folders(base, pattern).items():
         for path in image_files(folder):
-            by_stem[path.relative_to(folder).with_suffix("").as_posix()].append(path)
-        found |= {f"{lead}{stem}": mask for stem, paths in by_stem.items() if (mask := _mask_among(paths))}
-    return found
+            found[f"{lead}{path.relative_to(folder).with_suffix('').as_posix()}"].append(path)
+    return dict(found)
 
 
-def _mask_among(paths: Sequence[Path]) -> Path | None:
-    """Of pictures of one name the mask: the PNG, else the only one without loss beside others."""
+def mask_among(paths: Sequence[Path]) -> Path | None:
+    """Of pictures of one name in one folder the mask: the PNG, else the only one without loss beside others."""
     lossless = [path for path in paths if _is_lossless(path)]
     png = [path for path in lossless if path.suffix.lower() == ".png"]
     return next(iter(png or (lossless if len(lossless) == 1 < len(paths) else [])), None)

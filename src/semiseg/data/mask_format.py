@@ -1,7 +1,7 @@
 """Format of masks: numbers or colors, depth, palette, transparency; and whether the masks of a dataset agree in it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,16 @@ LOSSY_TIFF = frozenset({6, 7, 33003, 33005, 34712, 34892, 50001, 50002})
 
 TIFF_COMPRESSION, TIFF_PHOTOMETRIC = 259, 262
 WHITE = 255
+KIND_WORDS: Mapping[Any, str] = {
+    "gray": "a grey mask, read by its values",
+    "color": "a mask in color",
+    "palette": "a palette mask, read by its indices",
+}
+DEPTH_WORDS: Mapping[Any, str] = {
+    False: "a mask of 8 bits or more a pixel",
+    True: "a mask of one bit a pixel",
+}
+"""What a mask is, by groups that exclude each other; the first is preferred where two are as large."""
 CURE = (
     "Save all masks in the same way, or name the colors of the classes in dataset.values, which are the same in a "
     "viewer whatever the palette; `semiseg init FOLDER` writes them"
@@ -141,32 +151,59 @@ def agree(formats: Mapping[Path, MaskFormat]) -> tuple[MaskFormat, dict[Path, st
         formats: format of each file, at least one.
 
     Returns:
-        The format that most files share, and for every file that differs from it the reason, with a cure.
+        The format that most files share, and for every file that differs from it the reason.
     """
-    kinds = {path: "gray" if _counts_as_gray(each) else "palette" for path, each in formats.items()}
-    faults = _minority(
-        kinds, {"gray": "a grey mask, read by its values", "palette": "a palette mask, read by its indices"}
-    )
-    depths = {
-        path: "1" if each.bits == 1 and each.white is None else "more"
-        for path, each in formats.items()
-        if kinds[path] == "gray"
+    by_value = any(each.kind != "palette" for each in formats.values())
+    kinds = {
+        path: "gray" if by_value and _counts_as_gray(each) else "palette" for path, each in formats.items()
     }
-    words = {"1": "a mask of one bit a pixel", "more": "a mask of 8 bits or more a pixel"}
-    faults = _minority(depths, words) | faults
+    faults = _minority(kinds, KIND_WORDS)
+    depths = {
+        path: each.bits == 1 and each.white is None for path, each in formats.items() if kinds[path] == "gray"
+    }
+    faults = _minority(depths, DEPTH_WORDS) | faults
     rest = {path: each for path, each in formats.items() if path not in faults}
     colors, differing = _palettes({path: each.colors for path, each in rest.items()})
     rest = {path: each for path, each in rest.items() if path not in differing}
-    palette = any(kinds[path] == "palette" for path in rest)
-    gray = [each for path, each in rest.items() if each.kind != "palette"]
+    gray = [each for each in rest.values() if each.kind != "palette"]
     common = MaskFormat(
-        kind="palette" if palette else "gray" if gray else "palette",
+        kind="gray" if gray else "palette",
         bits=max((each.bits for each in gray), default=8),
         alpha=any(each.alpha for each in rest.values()),
         white=next((each.white for each in gray if each.white is not None), None),
-        colors={} if gray and not palette else colors,
+        colors={} if gray else colors,
     )
     return common, differing | faults
+
+
+def difference(found: MaskFormat, shared: MaskFormat, used: Callable[[int], bool]) -> str | None:
+    """Return the reason why a mask does not have the format that the masks of its dataset share, or ``None``.
+
+    Args:
+        found: format of the mask as decoded.
+        shared: format of the dataset.
+        used: whether an index occurs in the mask; asked for those whose color differs.
+    """
+    if found.alpha and not shared.alpha:
+        return "fully transparent pixels, which the other masks do not have"
+    if shared.kind in ("color", "number"):
+        return None
+    if found.kind == "palette" and shared.kind == "palette":
+        wrong = [index for index, color in shared.colors.items() if found.colors.get(index, color) != color]
+        index = next((each for each in wrong if used(each)), None)
+        return None if index is None else _other_color(index, found.colors[index], shared.colors[index])
+    if not (_counts_as_gray(found) and _counts_as_gray(shared)):
+        return f"{KIND_WORDS[found.kind]}; the others are {KIND_WORDS[shared.kind]}"
+    if found.kind == "gray" and shared.kind == "gray":
+        if found.bits == 1 and shared.white is None:
+            return f"{DEPTH_WORDS[True]}; the others are not, so its white may be 1 or 255"
+        if shared.bits == 1 and found.bits > 1:
+            return f"{DEPTH_WORDS[False]}; the others are {DEPTH_WORDS[True]}, whose white is 1"
+    return None
+
+
+def _other_color(index: int, found: str, usual: str, where: str = "in others it is") -> str:
+    return f"index {index} of its palette is {found}; {where} {usual}"
 
 
 def _counts_as_gray(found: MaskFormat) -> bool:
@@ -177,15 +214,15 @@ def _counts_as_gray(found: MaskFormat) -> bool:
     return dict(found.colors) in (ramp, voc)
 
 
-def _minority(groups: Mapping[Path, str], words: Mapping[str, str]) -> dict[Path, str]:
+def _minority(groups: Mapping[Path, Any], words: Mapping[Any, str]) -> dict[Path, str]:
     """Reasons for the files that are not in the largest group."""
     counts = Counter(groups.values())
     if len(counts) < 2:
         return {}
-    most = counts.most_common(1)[0][0]
+    most = max((group for group in words if group in counts), key=lambda group: counts[group])
     example = next(path for path, group in groups.items() if group == most)
     return {
-        path: f"{words[group]}; {counts[most]} others are {words[most]}, for example {example}. {CURE}"
+        path: f"{words[group]}, unlike {counts[most]} others such as {example}: {words[most]}"
         for path, group in groups.items()
         if group != most
     }
@@ -204,10 +241,8 @@ def _palettes(palettes: Mapping[Path, Mapping[int, str]]) -> tuple[dict[int, str
         if wrong:
             index = wrong[0]
             example = next(other for other, each in palettes.items() if each.get(index) == usual[index])
-            faults[path] = (
-                f"index {index} of its palette is {colors[index]}; in {counts[index][usual[index]]} others it is "
-                f"{usual[index]}, for example {example}. {CURE}"
-            )
+            where = f"in {counts[index][usual[index]]} others, for example {example}, it is"
+            faults[path] = _other_color(index, colors[index], usual[index], where)
     return usual, faults
 
 
@@ -251,7 +286,10 @@ def _depth_fault(image: Image.Image, header: PictureHeader) -> str | None:
             f"{2**header.bits - 1} or spread over 0 to 255, so {advice}"
         )
     if image.format == "PPM" and image.mode in ("L", "I", "RGB") and largest_value(image) not in (255, 65535):
-        return f"largest value {largest_value(image)} in its header, over which readers spread values; expected 255: {advice}"
+        return (
+            f"largest value {largest_value(image)} in its header, over which readers spread values; expected 255: "
+            f"{advice}"
+        )
     if image.format == "TIFF" and image.tag_v2.get(TIFF_PHOTOMETRIC) == 0:  # type: ignore[attr-defined]
         return f"TIFF in which 0 means white, so programs read its values the other way round: {advice}"
     if header.bits > 8 and (kind == "color" or image.mode[-1] in "Aa"):

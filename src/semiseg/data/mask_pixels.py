@@ -93,7 +93,7 @@ def _codes_and_alpha(image: Image.Image) -> tuple[Codes, NDArray[np.uint8] | Non
 
 
 def _keyed(codes: Codes, image: Image.Image) -> NDArray[np.uint8] | None:
-    """Opacity by the chunk tRNS of a PNG, or the transparent index of a GIF: one value, or the opacity of each index."""
+    """Opacity by the chunk tRNS of a PNG (one value, or that of each index) or the transparent index of a GIF."""
     key = image.info.get("transparency")
     if key is None:
         return None

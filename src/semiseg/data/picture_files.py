@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -18,6 +18,8 @@ Exif = Literal["apply", "ignore"]
 """Whether a picture is turned as its EXIF orientation says, or left as it is stored."""
 
 LARGEST_PIXELS = 2**31
+"""Pixels of the largest picture that any command reads."""
+
 IMAGE_MODES = frozenset(
     {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 )
@@ -40,6 +42,12 @@ UPRIGHT = {
 
 BACK = UPRIGHT | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
 """What undoes ``UPRIGHT``."""
+
+
+def exif_of(dataset: Any) -> Exif:
+    """Whether a dataset turns its pictures as their EXIF orientation says; "apply" where it does not say."""
+    found: Exif = getattr(dataset, "exif", "apply")
+    return found
 
 
 class BadFileError(UserError):
@@ -135,6 +143,21 @@ def open_picture(path: Path, what: str = "image") -> tuple[Image.Image, PictureH
             "that counts as a file of its own",
         )
     return image, header
+
+
+def size_and_orientation(path: Path, exif: Exif = "apply") -> tuple[tuple[int, int], int]:
+    """Height and width of a picture as it is read, and its EXIF orientation; only the header is read.
+
+    Raises:
+        Exception: whatever PIL raises for a file that it cannot open.
+    """
+    with _own_limit(), Image.open(path) as image:
+        orientation = orientation_of(image)
+        size = image.height, image.width
+        upright = (
+            size[::-1] if orientation > 4 and image.format != "TIFF" else size
+        )  # PIL gives that of a TIFF
+    return (upright if exif == "apply" or orientation <= 4 else upright[::-1]), orientation
 
 
 def depth_fault(image: Image.Image, header: PictureHeader) -> str | None:

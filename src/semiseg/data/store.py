@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol, get_args, runtime_checkable
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part, SegDataset, Split
-from semiseg.data.file_faults import FileBacked, facts_of_image, facts_of_mask
+from semiseg.data.file_inspection import FileBacked, facts_of_image, facts_of_mask
+from semiseg.data.mask_agreement import reader_of
 from semiseg.data.picture_facts import ImageFacts, MaskFacts
+from semiseg.data.picture_files import exif_of
 from semiseg.data.store_files import (
     CHANNELS,
     Facts,
@@ -57,6 +59,8 @@ class StoredDataset:
     ) -> None:
         self.info: DatasetInfo = dataset.info
         self.skip_bad = dataset.skip_bad
+        self.exif = exif_of(dataset)
+        self.mask_reader = reader_of(dataset)
         self.folder = folder
         self._dataset = dataset
         self._entries = entries

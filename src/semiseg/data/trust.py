@@ -5,10 +5,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from semiseg.contracts.dataset import DatasetInfo, Grouped, SegDataset, Split
+from semiseg.contracts.score_names import segmentation_scores
 from semiseg.data.file_faults import CheckReport
 from semiseg.data.picture_facts import PictureFacts
 from semiseg.data.picture_pairs import PicturePair, picture_pairs
 from semiseg.errors import UserError
+from semiseg.settings import EvaluatorSettings
 from semiseg.splits.lists import shown
 
 TRAINED = ("labeled", "unlabeled")
@@ -16,6 +18,7 @@ MEASURED = ("val", "test")
 WORDS = {"labeled": "labeled", "unlabeled": "unlabeled", "val": "validation", "test": "test"}
 """Kinds of images in sentences."""
 
+USUAL = EvaluatorSettings()
 SHOWN = 5
 """Examples that a sentence names."""
 
@@ -62,7 +65,8 @@ class Trust:
         without_group: number of images that ``dataset.groups`` gives no group.
         placeholder_names: whether class names are made up.
         skipped_files: number of bad files because of which images were left out.
-        warnings: sentences about what makes a score higher or lower than it should be.
+        unmeasured: sentences about classes that no validation or test image holds.
+        warnings: sentences about what else makes a score higher or lower than it should be.
         notes: sentences about what else should be known.
     """
 
@@ -74,6 +78,7 @@ class Trust:
     without_group: int
     placeholder_names: bool
     skipped_files: int
+    unmeasured: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -82,13 +87,15 @@ class Trust:
         return asdict(self)
 
 
-def weigh(dataset: SegDataset, report: CheckReport, score: str = "mIoU") -> Trust:
+def weigh(
+    dataset: SegDataset, report: CheckReport, evaluator: EvaluatorSettings = EvaluatorSettings()
+) -> Trust:
     """Find what limits the meaning of a result on checked data.
 
     Args:
         dataset: dataset that the report is about.
         report: result of the check of its files.
-        score: name of the primary score, for sentences.
+        evaluator: settings by which classes without pixels count, for sentences.
 
     Raises:
         UserError: nothing can be learned or measured: no labeled or no validation image has a labeled pixel, or all
@@ -116,7 +123,7 @@ def weigh(dataset: SegDataset, report: CheckReport, score: str = "mIoU") -> Trus
     share = _labeled_share(counted["labeled"], info)
     placeholders = bool(getattr(info, "placeholder_names", False))
     warnings = [
-        *_class_warnings(dataset, split, missing, score),
+        *_not_learned(dataset, split, missing, share != 1),
         *_label_warnings(bare, split),
         *(
             _copies_sentence(each, split)
@@ -137,7 +144,7 @@ def weigh(dataset: SegDataset, report: CheckReport, score: str = "mIoU") -> Trus
     ]
     return Trust(
         missing, bare, share, copies, groups, without_group, placeholders, len(report.skipped),
-        tuple(warnings), tuple(notes),
+        tuple(_unmeasured(info, missing, evaluator)), tuple(warnings), tuple(notes),
     )  # fmt: skip
 
 
@@ -212,25 +219,35 @@ def _cure(dataset: SegDataset) -> str | None:
     return dataset.values_with_255() if isinstance(dataset, LastClassHidden) else None
 
 
-def _class_warnings(
-    dataset: SegDataset, split: Split, missing: Mapping[str, tuple[str, ...]], score: str
+def _not_learned(
+    dataset: SegDataset, split: Split, missing: Mapping[str, tuple[str, ...]], void: bool
 ) -> Iterator[str]:
-    """Sentences about classes without pixels."""
-    total = dataset.info.num_classes
-    if absent := missing.get("labeled"):
-        text = (
-            f"no labeled image of split {split.name} (family {split.family}, id {split.split_id}) holds class "
-            f"{', '.join(absent)}; it cannot be learned"
-        )
-        nowhere = set(absent).intersection(*missing.values())
-        cure = _cure(dataset) if nowhere == {dataset.info.classes[-1]} else None
-        yield text + (f". If 255 means {dataset.info.classes[-1]} in your masks: {cure}" if cure else "")
+    """Say which classes have no labeled pixel, and how that is cured where the last one may be read as void."""
+    absent = missing.get("labeled")
+    if not absent:
+        return
+    text = (
+        f"no labeled image of split {split.name} (family {split.family}, id {split.split_id}) holds class "
+        f"{', '.join(absent)}; it cannot be learned"
+    )
+    last = dataset.info.classes[-1]
+    cure = _cure(dataset) if void and set(absent).intersection(*missing.values()) == {last} else None
+    yield text + (f". If 255 means {last} in your masks: {cure}" if cure else "")
+
+
+def _unmeasured(
+    info: DatasetInfo, missing: Mapping[str, tuple[str, ...]], evaluator: EvaluatorSettings
+) -> Iterator[str]:
+    """Say which classes have no pixel to measure them on, and what that means for the score."""
+    total, score = info.num_classes, segmentation_scores(evaluator).primary.name
     for kind in MEASURED:
-        if absent := missing.get(kind):
-            yield (
-                f"no {WORDS[kind]} image holds {', '.join(absent)}: {score} is over {total - len(absent)} of "
-                f"{total} classes"
-            )
+        if absent := ", ".join(missing.get(kind, ())):
+            counts = f"{score} is over {total - len(missing[kind])} of {total} classes"
+            if evaluator.absent == "zero":
+                counts = f"{score} counts it as 0"
+            elif evaluator.absent == "skip":
+                counts += ", and counts it as 0 once it is predicted"
+            yield f"no {WORDS[kind]} image holds {absent}: {counts}"
 
 
 def _label_warnings(bare: Mapping[str, tuple[str, ...]], split: Split) -> Iterator[str]:

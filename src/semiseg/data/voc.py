@@ -54,6 +54,9 @@ class Voc(FileDataset):
         UserError: folders or lists missing, no training images, or an id in two parts.
     """
 
+    folder_names = ("VOCdevkit", "VOC2012")
+    """Other names that its folder may have in the folder that SEMISEG_DATA names."""
+
     @checked
     def __init__(
         self,
@@ -66,7 +69,7 @@ class Voc(FileDataset):
         cache_dir: CacheDir = None,
         name: str = "voc",
     ) -> None:
-        folder = _devkit(find_root(root, name, TREE, also=("VOCdevkit", "VOC2012")))
+        folder = _devkit(find_root(root, name, TREE, also=self.folder_names))
         mask_folder = folder / Path(masks).expanduser()
         if not mask_folder.is_dir():
             raise UserError(_no_masks(mask_folder, folder))

@@ -64,7 +64,9 @@ def from_brush(values: Sequence[int], size: tuple[int, int]) -> Bits:
     stream = _Bits(bytes(values))
     total = stream.number(32)
     if total != size[0] * size[1] * CHANNELS:
-        raise ValueError(f"a brush mask of {total} values; expected {CHANNELS} for each of {size[1]}x{size[0]} pixels")
+        raise ValueError(
+            f"a brush mask of {total} values; expected {CHANNELS} for each of {size[1]}x{size[0]} pixels"
+        )
     if (word := stream.number(5) + 1) != 8:
         raise ValueError(f"a brush mask of {word} bits a value; expected 8")
     lengths = [stream.number(4) + 1 for _ in range(4)]

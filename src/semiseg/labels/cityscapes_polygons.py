@@ -24,7 +24,16 @@ from semiseg.labels.mask_shapes import MaskedPicture, Writing
 from semiseg.labels.outlines import ring_of
 
 UNUSED = (
-    *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "parking"),
+    *(
+        "unlabeled",
+        "ego vehicle",
+        "rectification border",
+        "out of roi",
+        "static",
+        "dynamic",
+        "ground",
+        "parking",
+    ),
     *("rail track", "guard rail", "bridge", "tunnel", "polegroup", "caravan", "trailer"),
 )
 """Labels that are not evaluated: their pixels are not labeled."""
@@ -106,7 +115,10 @@ def write_cityscapes(folder: Path, writing: Writing, pictures: Iterable[MaskedPi
         path.parent.mkdir(parents=True, exist_ok=True)
         height, width = picture.size
         objects = [
-            {"label": "unlabeled" if name == IGNORE_NAME else name.replace("_", " "), "polygon": ring.tolist()}
+            {
+                "label": "unlabeled" if name == IGNORE_NAME else name.replace("_", " "),
+                "polygon": ring.tolist(),
+            }
             for name, ring in writing.outlines(picture.label_map)
         ]
         write_json(path, {"imgHeight": height, "imgWidth": width, "objects": objects})

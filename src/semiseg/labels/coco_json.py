@@ -15,6 +15,7 @@ from semiseg.contracts.dataset import Array
 from semiseg.files import write_json
 from semiseg.labels.label_files import each_readable, files_of, load_json, mapping_of
 from semiseg.labels.label_record import (
+    IGNORE_NAME,
     Findings,
     Form,
     LabeledPicture,
@@ -48,6 +49,7 @@ def read_coco(sources: Sequence[Path], found: Findings) -> LabelSet:
         pictures.extend(_pictures(content, names, path, found))
 
     each_readable(files_of(sources, "*.json", "COCO's JSON of instances"), read, found)
+    classes.pop(IGNORE_NAME, None)
     return LabelSet(tuple(classes), "categories, as the file lists them", pictures)
 
 

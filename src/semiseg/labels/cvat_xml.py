@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from semiseg.data.picture_files import BadFileError
 from semiseg.data.mask_labels import color_text, parse_color
 from semiseg.data.palette import Color
+from semiseg.data.picture_files import BadFileError
 from semiseg.errors import UserError
 from semiseg.files import replacing
 from semiseg.labels.label_files import each_readable, files_of
@@ -102,9 +102,7 @@ def _picture(image: ElementTree.Element, path: Path, found: Findings) -> Labeled
             layer = int(mark.get("z_order", 0))
             shapes.append(LabeledShape(mark.attrib["label"], (form,), layer=layer, name=mark.tag))
     size = int(image.attrib["height"]), int(image.attrib["width"])
-    return LabeledPicture(
-        name, path, size, tuple(shapes), part=PARTS.get(image.get("subset", "").lower())
-    )
+    return LabeledPicture(name, path, size, tuple(shapes), part=PARTS.get(image.get("subset", "").lower()))
 
 
 def _form(mark: ElementTree.Element) -> Form | None:
@@ -166,7 +164,9 @@ def write_cvat(folder: Path, writing: Writing, pictures: Iterable[MaskedPicture]
         ElementTree.ElementTree(root).write(file, "utf-8", xml_declaration=True)
 
 
-def _below(parent: ElementTree.Element, tag: str, values: dict[str, Any] | None = None) -> ElementTree.Element:
+def _below(
+    parent: ElementTree.Element, tag: str, values: dict[str, Any] | None = None
+) -> ElementTree.Element:
     texts = {key: str(value) for key, value in (values or {}).items()}
     return ElementTree.SubElement(parent, tag, texts)
 

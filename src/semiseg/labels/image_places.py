@@ -70,7 +70,9 @@ class ImagePlaces:
                 return self._kept(direct)
             if found := self._best(path):
                 if len(found) > 1:
-                    raise UserError(f"{name} may be {shown(map(str, found), 3)}; name the folder by --images DIR")
+                    raise UserError(
+                        f"{name} may be {shown(map(str, found), 3)}; name the folder by --images DIR"
+                    )
                 return self._kept(found[0])
         where = f"below {shown(map(str, self._folders), 4)}"
         raise UserError(
@@ -145,7 +147,9 @@ def placed(
             found.fault(picture.file, picture.source, str(error))
             continue
         if (other := seen.setdefault(image.resolve(), picture)) is not picture:
-            found.fault(picture.file, picture.source, f"{image} has labels in {other.source} too; remove one of them")
+            found.fault(
+                picture.file, picture.source, f"{image} has labels in {other.source} too; remove one of them"
+            )
             continue
         yield PlacedPicture(picture, image, yield_size, header.orientation, stored)
 

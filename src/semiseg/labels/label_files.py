@@ -51,7 +51,9 @@ def files_of(sources: Iterable[Path], pattern: str, what: str) -> list[Path]:
 
 def _below(folder: Path, pattern: str) -> list[Path]:
     paths = (path for path in folder.rglob(pattern) if path.is_file())
-    return sorted(path for path in paths if not any(p.startswith(".") for p in path.relative_to(folder).parts))
+    return sorted(
+        path for path in paths if not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    )
 
 
 def mapping_of(content: Any, keys: Sequence[str], path: Path, tool: str) -> dict[str, Any]:

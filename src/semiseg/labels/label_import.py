@@ -106,7 +106,7 @@ def _chosen(kind: LabelFormat, content: LabelSet, reading: Reading, found: Findi
             'labeled"'
         )
     elif not any(picture.raster for picture in content.pictures):
-        found.notes.append('what no shape covers is not labeled: --background NAME makes it a class')
+        found.notes.append("what no shape covers is not labeled: --background NAME makes it a class")
     if reading.empty_is_background and background is None:
         raise UserError("--empty background: there is no class background; name it by --background NAME")
     order = "as --classes gives them" if reading.classes else content.order_of_classes
@@ -125,7 +125,9 @@ def _by_id(pictures: Sequence[PlacedPicture], base: Path, found: Findings) -> di
         other = by_id.setdefault(image_id, each)
         if other is not each:
             names = f"{other.image.name} and {each.image.name}"
-            found.fault(each.picture.file, each.picture.source, f"{names} differ only in the extension; rename one")
+            found.fault(
+                each.picture.file, each.picture.source, f"{names} differ only in the extension; rename one"
+            )
     return by_id
 
 
@@ -141,7 +143,9 @@ def _note(content: LabelSet, by_id: dict[str, PlacedPicture], reading: Reading, 
         )
     crowds = sum(shape.crowd for picture in content.pictures for shape in picture.shapes)
     if crowds:
-        what = "not labeled: --crowd class gives them their class" if reading.crowd_is_void else "of their class"
+        what = (
+            "not labeled: --crowd class gives them their class" if reading.crowd_is_void else "of their class"
+        )
         found.notes.append(f"{crowds:,} crowds are {what}; all else is painted over them")
     turned = [each for each in by_id.values() if each.orientation != 1]
     if turned:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from semiseg.contracts.dataset import Array
-from semiseg.data.file_faults import FileFault
+from semiseg.data.file_inspection import FileFault
 from semiseg.data.palette import Color
 from semiseg.labels.outlines import Bits, Ring
 

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from semiseg.data.picture_files import BadFileError
 from semiseg.data.mask_labels import color_text
+from semiseg.data.picture_files import BadFileError
 from semiseg.errors import UserError
 from semiseg.files import replacing, write_json
 from semiseg.labels.brush_rle import from_brush, to_brush
@@ -56,7 +56,11 @@ def read_label_studio(sources: Sequence[Path], found: Findings) -> LabelSet:
     pictures = [_picture(task, path, pngs, found) for task, path in tasks]
     listed = [name for path in configs for name in _labels_of(path)]
     used = {shape.label for picture in pictures for shape in picture.shapes if shape.label}
-    order = f"as {configs[0]} lists them" if configs else f"sorted by name; {CONFIG} among the sources orders them"
+    order = (
+        f"as {configs[0]} lists them"
+        if configs
+        else f"sorted by name; {CONFIG} among the sources orders them"
+    )
     names = dict.fromkeys((*listed, *sorted(used.difference(listed))))
     return LabelSet(tuple(name for name in names if name != IGNORE_NAME), order, pictures)
 
@@ -96,7 +100,9 @@ def _tasks(path: Path) -> Iterator[tuple[Region, Path]]:
 def _picture(task: Region, path: Path, pngs: Pngs, found: Findings) -> LabeledPicture:
     names = picture_names(task) or ("",)
     if pngs:
-        return LabeledPicture(names[0], path, None, png_shapes(pngs.get(str(task.get("id")), ())), also=names[1:])
+        return LabeledPicture(
+            names[0], path, None, png_shapes(pngs.get(str(task.get("id")), ())), also=names[1:]
+        )
     shapes, sizes = [], set()
     for number, region in enumerate(_regions(task, found), start=1):
         try:
@@ -110,7 +116,9 @@ def _picture(task: Region, path: Path, pngs: Pngs, found: Findings) -> LabeledPi
             text = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
             found.fault(names[0], path, f"region {number}: {text}")
     if len(sizes) > 1:
-        found.fault(names[0], path, "regions for pictures of " + " and ".join(f"{w}x{h}" for h, w in sorted(sizes)))
+        found.fault(
+            names[0], path, "regions for pictures of " + " and ".join(f"{w}x{h}" for h, w in sorted(sizes))
+        )
     return LabeledPicture(names[0], path, min(sizes, default=None), tuple(shapes), also=names[1:])
 
 
@@ -157,7 +165,9 @@ def _form(region: Region) -> Form | None:
     """Area of a region; ``None`` for marks that are none."""
     height, width = _size(region)
     if region.get("image_rotation"):
-        raise ValueError(f"drawn on a picture turned by {region['image_rotation']} degrees; turn it back and export")
+        raise ValueError(
+            f"drawn on a picture turned by {region['image_rotation']} degrees; turn it back and export"
+        )
     scale = np.array([width, height]) / 100
     if "rle" in region:
         return lambda: Patch(from_brush(region["rle"], (height, width)))
@@ -171,7 +181,9 @@ def _form(region: Region) -> Form | None:
         left, top = np.array([region["x"], region["y"]]) * scale
         right, bottom = np.array([region["x"] + region["width"], region["y"] + region["height"]]) * scale
         # Label Studio turns a rectangle about its first corner.
-        return Outline((turned(rectangle(left, top, right, bottom), (left, top), float(region.get("rotation", 0))),))
+        return Outline(
+            (turned(rectangle(left, top, right, bottom), (left, top), float(region.get("rotation", 0))),)
+        )
     return None
 
 
@@ -188,7 +200,10 @@ def write_label_studio(folder: Path, writing: Writing, pictures: Iterable[Masked
     kind = "annotations" if writing.reviewed else "predictions"
     tasks = []
     for picture in pictures:
-        answer = {"result": list(_written(picture, writing)), **({} if writing.reviewed else {"model_version": "semiseg"})}
+        answer = {
+            "result": list(_written(picture, writing)),
+            **({} if writing.reviewed else {"model_version": "semiseg"}),
+        }
         tasks.append({"data": {PICTURE: f"{writing.address}{picture.key}"}, kind: [answer]})
     write_json(folder / "tasks.json", tasks)
     root = ElementTree.Element("View")

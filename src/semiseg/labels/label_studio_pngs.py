@@ -3,7 +3,6 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +32,10 @@ def named_pngs(folders: Iterable[Path]) -> Pngs:
     The name of the control stands before that of the label; it is what all names begin with up to a hyphen.
     """
     found = [
-        (path, match) for folder in folders for path in image_files(folder) if (match := NAME.fullmatch(path.stem))
+        (path, match)
+        for folder in folders
+        for path in image_files(folder)
+        if (match := NAME.fullmatch(path.stem))
     ]
     controls = {match["rest"].split("-")[0] for _, match in found}
     cut = len(controls.pop()) + 1 if len(controls) == 1 else 0

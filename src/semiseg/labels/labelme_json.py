@@ -87,7 +87,9 @@ def _picture(content: dict[str, Any], path: Path, found: Findings) -> LabeledPic
         path,
         (int(height), int(width)) if height and width else None,
         tuple(shapes),
-        embedded=(lambda: base64.b64decode(load_json(path)["imageData"])) if content.get("imageData") else None,
+        embedded=(lambda: base64.b64decode(load_json(path)["imageData"]))
+        if content.get("imageData")
+        else None,
     )
 
 

@@ -12,7 +12,7 @@ from semiseg.data.palette import Color, bit_color
 from semiseg.data.picture_files import UPRIGHT, BadFileError
 from semiseg.errors import UserError, nearest
 from semiseg.labels.image_places import PlacedPicture
-from semiseg.labels.label_record import IGNORE_NAME, Findings, LabelSet, Order
+from semiseg.labels.label_record import Findings, LabelSet, Order
 from semiseg.labels.painting import Painting
 from semiseg.pictures import paletted, save
 from semiseg.splits.lists import repeated, shown
@@ -83,9 +83,7 @@ def choose_classes(
 
 def _colors(content: LabelSet, names: Sequence[str]) -> tuple[Color, ...] | None:
     """Colors of the files, where every class has one of its own; black is free for a new background."""
-    colors = [
-        content.colors.get(name, (0, 0, 0) if name not in content.classes else None) for name in names
-    ]
+    colors = [content.colors.get(name, (0, 0, 0) if name not in content.classes else None) for name in names]
     known = [color for color in colors if color is not None]
     return tuple(known) if len(set(known)) == len(names) else None
 

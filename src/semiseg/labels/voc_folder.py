@@ -72,7 +72,9 @@ def _base(source: Path) -> Path:
     found = [source, *sorted(path.parent for path in source.rglob(MASKS) if path.is_dir())]
     base = next((folder for folder in found if (folder / MASKS).is_dir()), None)
     if base is None:
-        raise UserError(f"{source} has no folder {MASKS}; expected the layout of PASCAL VOC, or an archive with it")
+        raise UserError(
+            f"{source} has no folder {MASKS}; expected the layout of PASCAL VOC, or an archive with it"
+        )
     return base
 
 
@@ -94,7 +96,9 @@ def _colored(colors: dict[str, Color], path: Path) -> Array:
     """Label map of a mask by the colors that a viewer shows."""
     pixels = read_pixels(path)
     labels = {UNLABELED_COLOR: IGNORE_INDEX}
-    labels |= {color: label for label, color in enumerate(c for name, c in colors.items() if name != IGNORE_NAME)}
+    labels |= {
+        color: label for label, color in enumerate(c for name, c in colors.items() if name != IGNORE_NAME)
+    }
     if IGNORE_NAME in colors:
         labels[colors[IGNORE_NAME]] = IGNORE_INDEX
     codes, where = np.unique(pixels.colors(), return_inverse=True)
@@ -109,7 +113,9 @@ def _indexed(path: Path) -> Array:
     """Label map of a mask by its numbers."""
     pixels = read_pixels(path)
     if pixels.format.kind == "color":
-        raise BadFileError(path, f"a mask in colors, and there is no {LABELMAP} that names the classes of them")
+        raise BadFileError(
+            path, f"a mask in colors, and there is no {LABELMAP} that names the classes of them"
+        )
     outside = np.setdiff1d(pixels.codes, [*range(len(CLASSES)), IGNORE_INDEX])
     if len(outside):
         raise BadFileError(

@@ -14,7 +14,15 @@ from semiseg.errors import UserError
 from semiseg.files import write_text
 from semiseg.labels.cvat_xml import PARTS
 from semiseg.labels.label_files import each_readable, files_of
-from semiseg.labels.label_record import Findings, LabeledPicture, LabeledShape, LabelSet, Outline, Part
+from semiseg.labels.label_record import (
+    IGNORE_NAME,
+    Findings,
+    LabeledPicture,
+    LabeledShape,
+    LabelSet,
+    Outline,
+    Part,
+)
 from semiseg.labels.mask_shapes import MaskedPicture, Writing
 from semiseg.labels.outlines import ring_of
 from semiseg.splits.lists import read_lines
@@ -41,7 +49,9 @@ def read_yolo(sources: Sequence[Path], found: Findings) -> LabelSet:
     base = base if base.is_dir() else path.parent
     files = [file for file in files_of([base], "*.txt", "text files of YOLO") if "labels" in file.parts]
     if not files:
-        raise UserError(f"{base} has no folder 'labels' with text files; expected labels/train/a.txt and the like")
+        raise UserError(
+            f"{base} has no folder 'labels' with text files; expected labels/train/a.txt and the like"
+        )
     listed = _listed(content, base)
     pictures: list[LabeledPicture] = []
 
@@ -53,7 +63,7 @@ def read_yolo(sources: Sequence[Path], found: Findings) -> LabelSet:
         pictures.append(LabeledPicture(f"{picture}.*", file, None, shapes, part=part, relative=True))
 
     each_readable(files, read, found)
-    return LabelSet(tuple(names), f"names in {path.name}, in the order of their numbers", pictures)
+    return LabelSet(tuple(name for name in names if name != IGNORE_NAME), f"names in {path.name}, in the order of their numbers", pictures)
 
 
 def _description(source: Path) -> tuple[Path, dict[str, Any]]:
@@ -100,9 +110,13 @@ def _shapes(file: Path, names: Sequence[str], found: Findings) -> tuple[LabeledS
         if not (first.isdigit() and int(first) < len(names)):
             raise ValueError(f"line {number}: class {first}; expected 0 to {len(names) - 1}")
         if len(values) % 2:
-            raise ValueError(f"line {number}: {len(values)} numbers after the class; expected pairs of x and y")
+            raise ValueError(
+                f"line {number}: {len(values)} numbers after the class; expected pairs of x and y"
+            )
         if any(not -BEYOND <= value <= 1 + BEYOND for value in values):
-            raise ValueError(f"line {number}: coordinates outside of 0 to 1; expected shares of width and height")
+            raise ValueError(
+                f"line {number}: coordinates outside of 0 to 1; expected shares of width and height"
+            )
         ring = ring_of(list(zip(values[::2], values[1::2], strict=True)))
         shapes.append(LabeledShape(names[int(first)], (Outline((ring,)),), name=f"line {number}"))
     return tuple(shapes)

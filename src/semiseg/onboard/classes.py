@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from semiseg.contracts.dataset import IGNORE_INDEX
-from semiseg.data.mask_labels import Value, parse_color
+from semiseg.data.folder import placeholder_name
+from semiseg.data.mask_labels import TRANSPARENT, Value, parse_color
 from semiseg.data.palette import bit_color
 from semiseg.errors import UserError
+from semiseg.onboard.doubts import doubts
+from semiseg.onboard.edge_values import EdgeValues, edge_values
+from semiseg.onboard.named_classes import Assigned, assign, written_values
 from semiseg.onboard.names import Named
 from semiseg.onboard.survey import Survey
 
 VOC_VOID = "#e0e0c0"
 VOC_CLASSES = 64
-RARE = 0.0002
-MANY_THIN = 3
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,26 @@ class Classes:
         return self.values == tuple(range(len(self.values)))
 
 
+def as_named(found: Survey, named: Named | None) -> Survey:
+    """Return a survey by colors where palettes give other indices to the colors that are written down.
+
+    Editors that save an own palette change the indices and keep the colors.
+    """
+    if named is None or found.colored or not found.palette:
+        return found
+    written = {
+        entry.number: entry.color for entry in named.entries if entry.number is not None and entry.color
+    }
+    shown = found.palette
+    if all(written.get(index) == color for index, color in shown.items()):
+        return found
+    if not set(shown.values()) <= set(written.values()):
+        return found
+    return found.in_colors(
+        f"palettes give other indices to the colors in {named.source}, as editors do: masks are read by their colors"
+    )
+
+
 def decide(found: Survey, named: Named | None, void: Sequence[Value]) -> Classes:
     """Choose the classes of a dataset.
 
@@ -49,112 +71,80 @@ def decide(found: Survey, named: Named | None, void: Sequence[Value]) -> Classes
         void: numbers or colors that mean "not labeled".
 
     Raises:
-        UserError: the names do not match the masks, or there are fewer than two classes.
+        UserError: the names do not match the masks, there are fewer than two classes, or the files are no masks.
     """
-    notes = _rare(found)
-    unlabeled = list(void)
-    if found.colored and VOC_VOID in found.pixels and not void and len(found.pixels) > 2:
+    written = [value for value in written_values(named, found) if value is not None] if named else []
+    edges = edge_values(found, [*written, *void])
+    notes = [*found.reading.notes, *(named.notes if named else ()), *([edges.note] if edges.note else [])]
+    unlabeled = [*void, *edges.values]
+    if (
+        found.colored
+        and VOC_VOID in found.pixels
+        and not void
+        and VOC_VOID not in written
+        and len(found.pixels) > 2
+    ):
         unlabeled.append(VOC_VOID)
         notes.append(f'{VOC_VOID} means "not labeled", as in PASCAL VOC')
     held = [value for value in _ordered(found) if value not in unlabeled]
-    if named is None:
-        values, more = _without_names(held)
-        notes += more + _smoothed(held, found)
-        if len(values) < 2:
-            raise UserError(_one_value(found, held))
-        names = tuple(f"class_{label}" for label in range(len(values)))
-    else:
-        names, values = named.names, _named_values(held, named, found)
-    outside = [value for value in unlabeled if value != IGNORE_INDEX and value not in values]
-    if both := [value for value in unlabeled if value in values]:
+    chosen = _placeholders(held, found, edges) if named is None else assign(held, named, found)
+    if both := [value for value in void if value in chosen.values]:
         raise UserError(f"--void {both[0]}: {named.source if named else 'it'} makes it a class")
-    return Classes(names, tuple(values), tuple(outside), named is None, tuple(notes))
+    if TRANSPARENT in chosen.values:
+        notes.append(f'{TRANSPARENT} counts as a class; if it means "not labeled": --void {TRANSPARENT}')
+    notes += chosen.notes
+    notes += doubts(found, dict(zip(chosen.values, chosen.names, strict=True)), named is None)
+    outside = dict.fromkeys((*unlabeled, *chosen.void))
+    kept = [value for value in outside if value != IGNORE_INDEX and value not in chosen.values]
+    return Classes(chosen.names, chosen.values, tuple(kept), named is None, tuple(notes))
 
 
 def _ordered(found: Survey) -> list[Value]:
     """Sort numbers by size, and colors in the order of PASCAL VOC where it has all of them, else by their code."""
+    clear = [value for value in found.pixels if value == TRANSPARENT]
+    rest = [value for value in found.pixels if value != TRANSPARENT]
     if not found.colored:
-        return sorted(found.pixels, key=lambda value: int(value))
+        return clear + sorted(rest, key=lambda value: int(value))
     voc = {bit_color(index): index for index in (*range(VOC_CLASSES), IGNORE_INDEX)}
-    colors = {value: parse_color(str(value)) for value in found.pixels}
+    colors = {value: parse_color(str(value)) for value in rest}
     if all(color in voc for color in colors.values()):
-        return sorted(found.pixels, key=lambda value: voc[colors[value]])
-    return sorted(found.pixels, key=lambda value: colors[value])
+        return clear + sorted(rest, key=lambda value: voc[colors[value]])
+    return clear + sorted(rest, key=lambda value: colors[value])
+
+
+def _placeholders(held: list[Value], found: Survey, edges: EdgeValues) -> Assigned:
+    """Classes with made-up names."""
+    values, notes = _without_names(held)
+    if len(values) < 2:
+        raise UserError(_one_value(found, held, edges))
+    names = tuple(placeholder_name(label) for label in range(len(values)))
+    return Assigned(names, tuple(values), (), tuple(notes))
 
 
 def _without_names(held: list[Value]) -> tuple[list[Value], list[str]]:
     """Values of classes without names, and notes about doubts."""
     numbers = [value for value in held if isinstance(value, int)]
+    plain = [value for value in numbers if value != IGNORE_INDEX]
     if len(numbers) < len(held):
         return held, []
-    plain = [value for value in numbers if value != IGNORE_INDEX]
-    dense = bool(plain) and plain[0] == 0 and 2 * len(plain) > max(plain) + 1
-    if not dense or numbers == [0, IGNORE_INDEX]:
+    dense = len(plain) > 0 and plain[0] in (0, 1) and 2 * len(plain) > max(plain) + 1
+    if not dense or plain in ([0], [1]):
         note = f'{IGNORE_INDEX} counts as a class; if it means "not labeled": --void {IGNORE_INDEX}'
         return held, [note] if IGNORE_INDEX in held else []
+    if plain[0] == 1:
+        note = (
+            f'{IGNORE_INDEX} means "not labeled"; if it is a class: --classes NAME=1,...,NAME={IGNORE_INDEX}'
+        )
+        return list(plain), [note] if IGNORE_INDEX in held else []
     absent = [str(value) for value in range(max(plain)) if value not in plain]
     notes = [f"no mask holds {', '.join(absent)}: taken for a class that is absent"] if absent else []
     return list(range(max(plain) + 1)), notes
 
 
-def _named_values(held: list[Value], named: Named, found: Survey) -> list[Value]:
-    """Values of the named classes: as written, else their positions, else the values in the masks."""
-    count = len(named.names)
-    plain = [value for value in held if value != IGNORE_INDEX]
-    written = [value for value in named.values if value is not None]
-    if written:
-        if len(written) < count:
-            missing = [name for name, value in zip(named.names, named.values, strict=True) if value is None]
-            raise UserError(f"{named.source}: {missing[0]} has no value, others have; give all or none")
-        if unknown := [value for value in plain if value not in written]:
-            raise UserError(
-                f"{named.source} names {count} classes, but the masks also hold {_listed(unknown, found)}. "
-                f'Give them a class, or say that they mean "not labeled": --void {_joined(unknown)}'
-            )
-        return written
-    if not found.colored and all(int(value) < count for value in plain):
-        return list(range(count))
-    for choice in (held, plain):
-        if len(choice) == count:
-            return choice
-    raise UserError(
-        f"{named.source} names {count} classes, but the masks hold {len(held)} values: {_listed(held, found)}. Name "
-        f'all, or say which mean "not labeled": --void {_joined(held[:1])}; or write pairs: '
-        f"--classes '{named.names[0]}={held[0]},...'"
-    )
-
-
-def _rare(found: Survey) -> list[str]:
-    total = sum(found.pixels.values())
-    rare = [value for value, count in found.pixels.items() if count < RARE * total and value != IGNORE_INDEX]
-    if not rare:
-        return []
-    return [f"few pixels hold {_listed(rare, found)}; if that is a mistake: --void {_joined(rare)}"]
-
-
-def _smoothed(held: Sequence[Value], found: Survey) -> list[str]:
-    thin = [value for value in held if value in found.thin]
-    if len(thin) < MANY_THIN:
-        return []
-    return [
-        f"{len(thin)} of {len(held)} values are seen in lines of one pixel alone, as smoothed edges make them: save "
-        f'the masks without antialiasing, or say that these mean "not labeled": --void {_joined(thin)}'
-    ]
-
-
-def _listed(values: Sequence[Value], found: Survey) -> str:
-    some = ", ".join(f"{value} ({found.pixels[value]:,} pixels)" for value in values[:12])
-    return some + (f" and {len(values) - 12} more" if len(values) > 12 else "")
-
-
-def _joined(values: Sequence[Value]) -> str:
-    text = ",".join(map(str, values))
-    return f"'{text}'" if "#" in text else text
-
-
-def _one_value(found: Survey, held: list[Value]) -> str:
+def _one_value(found: Survey, held: list[Value], edges: EdgeValues) -> str:
     return (
-        f"the {found.masks} masks hold {_listed(held, found) or 'nothing'} and no other value that could be a class; "
-        "expected at least two classes. Label more, or name a class that these masks do not show: "
+        f"the {len(found.masks)} masks hold {found.listed(held) or 'nothing'} and no other value that could be a "
+        "class; expected at least two classes. Label more, or name a class that these masks do not show: "
         f"--classes background={held[0] if held else 0},object=VALUE"
+        + (f". {edges.note}" if edges.note else "")
     )

@@ -7,8 +7,10 @@ from typing import Any
 
 import yaml
 
-from semiseg.data.folder_files import FolderFiles
-from semiseg.data.mask_labels import parse_color
+from semiseg.config.literals import literals
+from semiseg.contracts.dataset import IGNORE_INDEX
+from semiseg.data.folder_files import FolderFiles, NameEnds
+from semiseg.data.mask_labels import is_transparent, parse_color, ranges
 from semiseg.data.palette import bit_color
 from semiseg.onboard.classes import Classes
 from semiseg.onboard.layout import Layout
@@ -16,18 +18,29 @@ from semiseg.onboard.measure import Measures
 from semiseg.onboard.parts import ChosenParts
 from semiseg.onboard.survey import Survey
 from semiseg.output import text_table
+from semiseg.splits.lists import shown
 
 SHOWN_SIZES = 5
+SHOWN_VOID = 6
 ALIKE = 24
 """Difference in each channel below which two colors are alike."""
 
-UNUSED = ("image_suffix", "mask_suffix", "values", "palette", "void", "skip_bad")
+UNUSED = (
+    *("image_suffix", "mask_suffix", "image_prefix", "mask_prefix", "pairs", "leave_out"),
+    *("values", "palette", "void", "placeholder_names", "groups", "skip_bad"),
+)
 """Settings that are written only where they are not empty."""
 
 COMMENTS = {
     "palette": "For pictures, since the colors of the masks are hard to tell apart.",
+    "placeholder_names": "Equal placeholders in two datasets do not mean equal classes; without effect on other names.",
     "void": 'Numbers or colors that mean "not labeled".',
+    "mask_format": "Format of all masks, as they were found; another one is refused.",
+    "leave_out": "Pictures among the images that are none; * stands for any text.",
+    "pairs": "Lists of images and their masks.",
     "val": "Validation images: a list or a subfolder of the images. Keep frames of one video together.",
+    "groups": "Pattern of the part of an id, or CSV file, that says which images belong together.",
+    "exif": "Images are read as they are stored, not turned by EXIF, as masks were drawn so.",
     "skip_bad": "Leaves out unusable files.",
 }
 
@@ -39,13 +52,18 @@ def survey_report(
     masked = len(files.images.keys() & files.masks.keys())
     formats = Counter(path.suffix.lower().lstrip(".") for path in files.images.values())
     kinds = ", ".join(f"{count:,} {name}" for name, count in formats.most_common())
-    named = f"named *{layout.mask_suffix}.png" if layout.mask_suffix else "named as their images"
+    named = (
+        f"named {layout.mask_ends.name_of('*')}"
+        if layout.mask_ends != NameEnds()
+        else "named as their images"
+    )
+    place = f"listed in {', '.join(layout.pairs)}" if layout.pairs else f"in {layout.masks}, {named}"
     kind = "color-coded" if found.colored else "palette PNGs" if found.palette else "grey PNGs"
     values = "colors" if found.colored else "values"
     lines = [
         f"images   {len(files.images):,} in {layout.images}: {kinds}; {masked:,} have a mask",
         f"sizes    {_sizes(measures.sizes)}",
-        f"masks    {len(files.masks):,} in {layout.masks}, {named}; {kind}, {len(found.pixels)} {values}",
+        f"masks    {len(files.masks):,} {place}; {kind}, {len(found.pixels)} {values}",
         f"parts    {_parts(measures)}",
     ]
     if measures.skipped:
@@ -77,12 +95,12 @@ def _class_table(found: Survey, classes: Classes, measures: Measures) -> list[st
     colors = bool(found.palette) and not found.colored
     rows = []
     for label, (name, value) in enumerate(zip(classes.names, classes.values, strict=True)):
-        color = [found.palette.get(int(value), "")] if colors else []
+        color = [found.palette.get(value, "") if isinstance(value, int) else ""] if colors else []
         images = [f"{measures.images[part][label]:,}" for part in parts]
         rows.append([name, str(value), *color, f"{measures.pixels[label] / total:.2%}", *images])
     if measures.pixels[-1]:
         void = [f"{measures.images[part][-1]:,}" for part in parts]
-        values = ", ".join(map(str, classes.void if found.colored else (*classes.void, 255)))
+        values = _void_text(found, classes)
         share = f"{measures.pixels[-1] / sum(measures.pixels):.2%}"
         rows.append(["(not labeled)", values, *([""] if colors else []), share, *void])
     titles = [
@@ -95,8 +113,24 @@ def _class_table(found: Survey, classes: Classes, measures: Measures) -> list[st
     return text_table(titles, rows, left=(0, 1, 2) if colors else (0, 1))
 
 
+def _void_text(found: Survey, classes: Classes) -> str:
+    """Values that mean "not labeled", neighbors joined, as far as a table has room for them."""
+    numbers = {value for value in classes.void if isinstance(value, int)}
+    if not found.colored and IGNORE_INDEX in found.pixels and IGNORE_INDEX not in classes.values:
+        numbers.add(IGNORE_INDEX)
+    texts = [value for value in classes.void if isinstance(value, str)]
+    parts = [*(ranges(sorted(numbers)).split(", ") if numbers else []), *texts]
+    return shown(parts, SHOWN_VOID)
+
+
 def folder_arguments(
-    name: str, root: Path, layout: Layout, classes: Classes, parts: ChosenParts, skip_bad: bool
+    name: str,
+    root: Path,
+    layout: Layout,
+    found: Survey,
+    classes: Classes,
+    parts: ChosenParts,
+    skip_bad: bool,
 ) -> dict[str, Any]:
     """Arguments of ``Folder`` for a surveyed folder.
 
@@ -104,6 +138,7 @@ def folder_arguments(
         name: name of the dataset.
         root: folder of the dataset.
         layout: folders and names of its files.
+        found: values in its masks, and the format of these.
         classes: classes in its masks.
         parts: validation and test images.
         skip_bad: whether unusable files are left out.
@@ -112,16 +147,15 @@ def folder_arguments(
     return {
         "name": name,
         "root": str(root),
-        "images": layout.images,
-        "masks": layout.masks,
-        "image_suffix": layout.image_suffix,
-        "mask_suffix": layout.mask_suffix,
+        **layout.settings(),
         "classes": list(classes.names),
+        "placeholder_names": classes.made_up,
         "values": values,
         "palette": None
         if _distinct(classes)
         else [list(bit_color(label)) for label in range(len(classes.names))],
         "void": list(classes.void),
+        "mask_format": found.reading.format.settings(),
         "val": parts.val,
         "test": parts.test,
         "skip_bad": skip_bad,
@@ -130,7 +164,9 @@ def folder_arguments(
 
 def _distinct(classes: Classes) -> bool:
     """Whether the colors of color-coded masks can be distinguished in pictures."""
-    colors = [parse_color(value) for value in classes.values if isinstance(value, str)]
+    colors = [
+        parse_color(value) for value in classes.values if isinstance(value, str) and not is_transparent(value)
+    ]
     return all(
         max(abs(a - b) for a, b in zip(*pair, strict=True)) >= ALIKE for pair in combinations(colors, 2)
     )
@@ -176,5 +212,5 @@ def _class_lines(classes: Classes, measures: Measures) -> list[str]:
 
 def _plain(value: Any) -> str:
     """Write a value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
+    text = yaml.safe_dump(literals(value), default_flow_style=True, allow_unicode=True, width=1000)
     return text.removesuffix("...\n").strip()

@@ -1,43 +1,80 @@
 """Names of classes that a person or a labeling tool has written down."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from semiseg.data.mask_labels import Value, color_text, parse_color
+from semiseg.data.mask_labels import NOT_LABELED, TRANSPARENT, parse_color
 from semiseg.errors import UserError
-from semiseg.splits.lists import read_lines, repeated, shown
+from semiseg.splits.lists import repeated, shown
 
-STEMS = (
-    "classes",
-    "class_names",
-    "class_dict",
-    "labels",
-    "label_names",
-    "labelmap",
-    "label_map",
-    "label_colors",
-    "names",
-    "colormap",
-    "codes",
+NO_CLASS = frozenset({NOT_LABELED, "__ignore__"})
+"""Names that never mean a class: semiseg's own, and that of labelme."""
+
+NOTHING = frozenset(
+    {
+        *(
+            "ignore",
+            "ignored",
+            "ignore label",
+            "void",
+            "unlabeled",
+            "unlabelled",
+            "unannotated",
+            "not labeled",
+        ),
+        *("not labelled", "no label", "dont care", "don't care", "dontcare"),
+    }
 )
-SUFFIXES = (".txt", ".csv")
+"""Words that often mean "not labeled", and in some datasets the background."""
+
+MAX_NUMBER = 65535
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """One class as it is written down.
+
+    Args:
+        name: its name, unchanged.
+        number: number in masks; ``None`` where none is written.
+        color: color in masks as "#rrggbb", or "transparent"; ``None`` where none is written.
+    """
+
+    name: str
+    number: int | None = None
+    color: str | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether the name is a word for "not labeled"."""
+        plain = re.sub(r"[\s_-]+", " ", self.name.lower()).strip()
+        return self.is_no_class or plain in NOTHING
+
+    @property
+    def is_no_class(self) -> bool:
+        """Whether the name cannot be that of a class."""
+        return self.name.lower() in NO_CLASS
 
 
 @dataclass(frozen=True)
 class Named:
-    """Names in the order of the labels.
+    """Classes in the order in which they are written down.
 
     Args:
-        names: names of the classes.
-        values: number or color of each class in the masks; ``None`` where none is written.
+        entries: the classes.
         source: file or option that they come from.
+        notes: how the file was understood, where that may be wrong.
     """
 
-    names: tuple[str, ...]
-    values: tuple[Value | None, ...]
+    entries: tuple[ClassEntry, ...]
     source: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all entries."""
+        return tuple(entry.name for entry in self.entries)
 
 
 def given_names(text: str) -> Named:
@@ -46,56 +83,40 @@ def given_names(text: str) -> Named:
     Raises:
         UserError: a name is empty or there twice, or a color is none.
     """
-    pairs = [entry.partition("=") for entry in text.split(",")]
-    return _named([(name.strip(), _value(value.strip())) for name, _, value in pairs], "--classes")
+    entries = []
+    for each in text.split(","):
+        name, _, value = (part.strip() for part in each.partition("="))
+        if value and not value.isdigit() and value.lower() != TRANSPARENT:
+            parse_color(value)
+        number = int(value) if value.isdigit() else None
+        entries.append(ClassEntry(name, number, value.lower() if value and number is None else None))
+    return named(entries, "--classes")
 
 
-def find_names(base: Path) -> Named | None:
-    """Read the names from a file such as classes.txt, class_dict.csv or labelmap.txt; return ``None`` without one.
-
-    A line holds a name, and a color as "#rrggbb" or three numbers, or one number, in any order, between commas,
-    colons or blanks.
+def named(entries: Sequence[ClassEntry], source: str, notes: Iterable[str] = ()) -> Named:
+    """Return checked names.
 
     Raises:
-        UserError: a name is there twice.
+        UserError: there are fewer than two, one is empty, or names or values occur twice; all faults are named.
     """
-    files = (base / f"{stem}{suffix}" for stem in STEMS for suffix in SUFFIXES)
-    path = next((path for path in files if path.is_file()), None)
-    if path is None:
-        return None
-    entries = [_entry(line) for line in read_lines(path) if not re.match(r"#(?![0-9a-fA-F]{6}\b)|//", line)]
-    if len(entries) > 1 and entries[0][1] is None and all(value is not None for _, value in entries[1:]):
-        del entries[0]  # the titles of a table
-    named = [(name, value) for name, value in entries if name]
-    return _named(named, str(path)) if named else None
-
-
-def _named(entries: Sequence[tuple[str, Value | None]], source: str) -> Named:
-    names = [name for name, _ in entries]
+    notes = list(notes)
+    if negative := [entry for entry in entries if (entry.number or 0) < 0]:
+        entries = [entry for entry in entries if entry not in negative]
+        left = shown(f"{entry.name} ({entry.number})" for entry in negative)
+        notes.append(f"classes with a number below 0, which no mask holds, are left out: {left}")
+    names = [entry.name for entry in entries]
     if "" in names or len(names) < 2:
         raise UserError(f"{source}: expected at least two names of classes, for example soil,wheat,weed")
+    classes = [entry for entry in entries if not entry.is_nothing]
+    faults = []
     if twice := repeated(names):
-        raise UserError(f"{source}: class names occur twice: {shown(twice)}")
-    values = [value for _, value in entries if value is not None]
-    if twice := repeated(map(str, values)):
-        raise UserError(f"{source}: two classes have {shown(twice)}")
-    return Named(tuple(names), tuple(value for _, value in entries), source)
-
-
-def _entry(line: str) -> tuple[str, Value | None]:
-    words = [word for word in re.split(r"[,;:\t ]+", line) if word]
-    numbers = [int(word) for word in words if word.isdigit() and int(word) <= 255]
-    color = next((word.lower() for word in words if re.fullmatch("#[0-9a-fA-F]{6}", word)), None)
-    if color is None and len(numbers) >= 3:
-        color = color_text(numbers[-3] << 16 | numbers[-2] << 8 | numbers[-1])
-    name = " ".join(word for word in words if not word.isdigit() and not word.startswith("#")).strip("\"'")
-    return name, color or (numbers[0] if len(numbers) == 1 else None)
-
-
-def _value(text: str) -> Value | None:
-    if not text:
-        return None
-    if text.isdigit():
-        return int(text)
-    parse_color(text)
-    return text.lower()
+        faults.append(f"class names occur twice: {shown(twice)}")
+    for values in ([entry.number for entry in classes], [entry.color for entry in classes]):
+        for value in repeated(str(each) for each in values if each is not None):
+            same = [entry.name for entry in classes if value in (str(entry.number), entry.color)]
+            faults.append(f"two classes have {value}: {shown(same)}")
+    if wrong := [entry for entry in classes if (entry.number or 0) > MAX_NUMBER]:
+        faults.append(f"{wrong[0].name} has the value {wrong[0].number}; expected 0 to {MAX_NUMBER}")
+    if faults:
+        raise UserError(f"{source}: {'; '.join(faults)}")
+    return Named(tuple(entries), source, tuple(notes))

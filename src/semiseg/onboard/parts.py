@@ -58,7 +58,7 @@ def find_parts(
     elif val is None:
         notes.append(
             f"neither a val.txt nor a folder val: {own} lists {VAL_SHARE:.0%} of the labeled images, evenly over their "
-            "sorted names. Frames of one video are nearly equal: list whole videos instead"
+            "sorted names. Frames of one video are nearly equal: keep whole videos together by --groups"
         )
     elif isinstance(val, float) and own.is_file() and not force:
         raise UserError(f"{own} exists already: --force replaces it, without --val it is used")

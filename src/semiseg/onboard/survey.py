@@ -2,176 +2,132 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from semiseg.contracts.dataset import Array
-from semiseg.data.file_faults import BadFilesError, FileFault
-from semiseg.data.image_files import MASK_MODES, BadFileError, open_mask, read_mask
-from semiseg.data.mask_colors import read_colors
-from semiseg.data.mask_labels import Value, color_text
-from semiseg.errors import UserError
+from semiseg.data.file_faults import BadFilesError
+from semiseg.data.file_inspection import FileFault
+from semiseg.data.mask_format import MaskFormat
+from semiseg.data.mask_labels import Value
+from semiseg.data.picture_files import BadFileError, Exif
+from semiseg.onboard.mask_reading import MaskReading, choose_reading, mask_files
+from semiseg.onboard.mask_values import Counts, MaskValues, read_values
 
 MAX_THREADS = 16
-MAX_COLORS = 255
-THIN = 0.05
+SHOWN_VALUES = 12
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Numbers or colors in all masks.
+    """Numbers or colors in all masks, as they are read.
 
     Args:
-        pixels: number of pixels of each number, or of each color as "#rrggbb".
-        masks: number of masks that were read.
-        palette: color of each number, where the masks are palette PNGs.
-        colored: whether colors count, and not numbers.
-        thin: numbers or colors that occur only in lines of one pixel, as smoothed edges make them.
+        reading: how the masks are read.
+        masks: values of each mask.
         faults: masks that cannot be read.
     """
 
-    pixels: Mapping[Value, int]
-    masks: int
-    palette: Mapping[int, str]
-    colored: bool
-    thin: frozenset[Value]
-    faults: tuple[FileFault, ...]
+    reading: MaskReading
+    masks: tuple[MaskValues, ...]
+    faults: tuple[FileFault, ...] = ()
+
+    @property
+    def colored(self) -> bool:
+        """Whether colors count, and not numbers."""
+        return self.reading.by_color
+
+    @property
+    def palette(self) -> Mapping[int, str]:
+        """Color of each number, where all masks have palettes that agree."""
+        return self.reading.format.colors
+
+    @cached_property
+    def held(self) -> tuple[dict[Value, int], ...]:
+        """Number of pixels of each value, by mask."""
+        return tuple(self._translated(mask, mask.pixels) for mask in self.masks)
+
+    @cached_property
+    def pixels(self) -> dict[Value, int]:
+        """Number of pixels of each value in all masks."""
+        return dict(sum((Counter(each) for each in self.held), Counter()))
+
+    @cached_property
+    def specks(self) -> Counter[Value]:
+        """Number of pixels of each value that lie in no block of 2x2 equal pixels."""
+        return sum((Counter(self._translated(mask, mask.specks)) for mask in self.masks), Counter())
+
+    @cached_property
+    def rims(self) -> Counter[Value]:
+        """Number of pixels of each value in thin lines between two others; of palettes only where numbers count."""
+        masks = [mask for mask in self.masks if not self.colored or mask.format.kind != "palette"]
+        return sum((Counter(self._translated(mask, mask.rims.pixels)) for mask in masks), Counter())
+
+    def in_colors(self, note: str) -> "Survey":
+        """The same masks, read by the colors that a viewer shows, for the reason that a note gives."""
+        shared = MaskFormat("color", 8, self.reading.format.alpha)
+        return replace(self, reading=MaskReading(shared, (*self.reading.notes, note)))
+
+    def holders(self, value: Value) -> list[MaskValues]:
+        """Masks that hold a value."""
+        return [mask for mask, held in zip(self.masks, self.held, strict=True) if value in held]
+
+    def share(self, values: Sequence[Value]) -> float:
+        """Share of the pixels of all masks that have one of the values."""
+        return sum(self.pixels.get(value, 0) for value in values) / sum(mask.size for mask in self.masks)
+
+    def listed(self, values: Sequence[Value]) -> str:
+        """Values with their pixels and masks, as text."""
+        some = []
+        for value in values[:SHOWN_VALUES]:
+            masks = self.holders(value)
+            where = (
+                f"in {len(masks)} masks"
+                if len(masks) > 2
+                else f"in {mask_files([each.path for each in masks])}"
+            )
+            some.append(f"{value} ({self.pixels.get(value, 0):,} pixels, {self.share([value]):.2%}, {where})")
+        more = f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""
+        return ", ".join(some) + more
+
+    def _translated(self, mask: MaskValues, counts: Counts) -> dict[Value, int]:
+        found: Counter[Value] = Counter()
+        for code, count in counts.items():
+            if code in mask.pixels:
+                found[self.reading.value(mask, code)] += count
+        return dict(found)
 
 
-@dataclass(frozen=True)
-class _Mask:
-    """Values in one mask.
-
-    Args:
-        pixels: number of pixels of each value.
-        blocks: number of blocks of 2x2 pixels of each value.
-        palette: colors of the numbers of a palette PNG.
-    """
-
-    pixels: Mapping[int, int] | Mapping[str, int]
-    blocks: Mapping[int, int] | Mapping[str, int]
-    palette: Mapping[int, str] | None = None
-
-
-def survey(masks: Mapping[str, Path], tick: Callable[[], None]) -> Survey:
+def survey(masks: Mapping[str, Path], tick: Callable[[], None], exif: Exif = "apply") -> Survey:
     """Read all masks and count the pixels of their values.
-
-    Palette PNGs count by their indices, unless one index has different colors in different masks.
 
     Args:
         masks: mask file of each id.
         tick: function called after each mask.
+        exif: whether masks are turned as their own EXIF orientation says.
 
     Raises:
         BadFilesError: no mask can be read.
-        UserError: there are too many colors for masks.
+        UserError: masks may be read in two ways that differ.
     """
     faults: list[FileFault] = []
-    found: list[_Mask] = []
+    found: list[MaskValues] = []
+
+    def read(image_id: str) -> MaskValues | BadFileError:
+        try:
+            return read_values(image_id, masks[image_id], exif)
+        except BadFileError as error:
+            return error
+
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        for (image_id, path), result in zip(masks.items(), pool.map(_read, masks.values()), strict=True):
+        for image_id, result in zip(masks, pool.map(read, masks), strict=True):
             tick()
             if isinstance(result, BadFileError):
-                faults.append(FileFault(image_id, str(path), result.reason))
+                faults.append(FileFault(image_id, str(masks[image_id]), result.reason))
             else:
                 found.append(result)
     if not found:
         raise BadFilesError(faults)
-    palette, agree = _palette(found)
-    colored = not agree or any(isinstance(value, str) for mask in found for value in mask.pixels)
-    if colored:
-        found = [_in_colors(mask) for mask in found]
-    pixels, blocks = Counter[Value](), Counter[Value]()
-    for mask in found:
-        pixels.update(mask.pixels)
-        blocks.update(mask.blocks)
-    if len(pixels) > MAX_COLORS:
-        raise UserError(_too_many(pixels, masks.values()))
-    thin = frozenset(value for value, count in pixels.items() if blocks[value] < THIN * count)
-    return Survey(dict(pixels), len(found), {} if colored else palette, colored, thin, tuple(faults))
-
-
-def _read(path: Path) -> _Mask | BadFileError:
-    try:
-        with open_mask(path) as image:
-            mode, palette = image.mode, _index_colors(image)
-        codes = read_mask(path) if mode in MASK_MODES else read_colors(path)
-    except BadFileError as error:
-        return error
-    counts = _counted(codes), _counted(_blocks(codes))
-    if mode not in MASK_MODES:
-        pixels, blocks = ({color_text(code): count for code, count in each.items()} for each in counts)
-        return _Mask(pixels, blocks)
-    shown = {value: palette[value] for value in counts[0]} if palette else None
-    return _Mask(*counts, shown)
-
-
-def _counted(codes: Array | NDArray[np.int32]) -> dict[int, int]:
-    """Count each value; a mask has far fewer runs of equal pixels than pixels."""
-    flat = codes.ravel()
-    starts = np.flatnonzero(np.append(flat.size > 0, flat[1:] != flat[:-1]))
-    values, which = np.unique(flat[starts], return_inverse=True)
-    counts = np.bincount(which, np.diff(np.append(starts, flat.size))).astype(int)
-    return dict(zip(values.tolist(), counts.tolist(), strict=True))
-
-
-def _blocks(codes: Array | NDArray[np.int32]) -> Array | NDArray[np.int32]:
-    """Values of all blocks of 2x2 equal pixels."""
-    rows = codes[1:] == codes[:-1]
-    columns = codes[:, 1:] == codes[:, :-1]
-    blocks: Array | NDArray[np.int32] = codes[1:, 1:][rows[:, 1:] & rows[:, :-1] & columns[1:]]
-    return blocks
-
-
-def _index_colors(image: Image.Image) -> dict[int, str] | None:
-    if image.mode != "P":
-        return None
-    shown = image.getpalette("RGB") or []
-    shown += [0] * (768 - len(shown))
-    return {
-        index: color_text(int.from_bytes(bytes(shown[3 * index : 3 * index + 3]))) for index in range(256)
-    }
-
-
-def _palette(masks: Iterable[_Mask]) -> tuple[dict[int, str], bool]:
-    """Colors of the numbers of all palette PNGs, and whether each number has one color everywhere."""
-    colors: dict[int, set[str]] = {}
-    for mask in masks:
-        for value, color in (mask.palette or {}).items():
-            colors.setdefault(value, set()).add(color)
-    return {value: min(seen) for value, seen in colors.items()}, all(
-        len(seen) == 1 for seen in colors.values()
-    )
-
-
-def _in_colors(mask: _Mask) -> _Mask:
-    """Return the counts by color as a viewer shows it."""
-
-    def color(value: Value) -> str:
-        if isinstance(value, str):
-            return value
-        return mask.palette[value] if mask.palette else color_text(value * 0x010101)
-
-    pixels, blocks = Counter[str](), Counter[str]()
-    for counts, colors in ((mask.pixels, pixels), (mask.blocks, blocks)):
-        for value, count in counts.items():
-            colors[color(value)] += count
-    return _Mask(pixels, blocks)
-
-
-def _too_many(pixels: Counter[Value], paths: Iterable[Path]) -> str:
-    total = sum(pixels.values())
-    frequent = [(value, count) for value, count in pixels.most_common(12) if count >= 0.002 * total]
-    some = ", ".join(f"{value} ({count / total:.1%})" for value, count in frequent)
-    first = next(iter(paths))
-    return (
-        f"the masks hold {len(pixels):,} colors, for example {first}; expected at most {MAX_COLORS}. "
-        f"Most frequent: {some}. Smoothed edges make new colors: save the masks again without "
-        "antialiasing and not by way of JPEG. If these are no masks, name the folders: --images DIR --masks DIR"
-    )
+    return Survey(choose_reading(found), tuple(found), tuple(faults))

@@ -1,12 +1,22 @@
 """From run records to a ``Study``: cells with their averages and the published numbers for them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-from semiseg.contracts.score_names import MEAN_IOU, ScoreNames, absent_remark
+from semiseg.contracts.score_names import MEAN_IOU, ScoreNames
 from semiseg.errors import UserError
 from semiseg.report.averaging import Averaged, choose_runs, strange_splits
 from semiseg.report.baseline import compared, study_notes
-from semiseg.report.comparable import METHOD, cell_key, checked_keys, did_you_mean, grouped, sort_rank
+from semiseg.report.comparable import (
+    METHOD,
+    cell_key,
+    checked_keys,
+    did_you_mean,
+    first_few,
+    grouped,
+    sort_rank,
+)
+from semiseg.report.limits import warnings
 from semiseg.report.records import ACCURACY, STORED, RunRecord, logged
 from semiseg.report.scores import COSTS, Average, average, scores_of, tables_of
 from semiseg.report.study import Cell, Flagged, Published, Study
@@ -51,7 +61,7 @@ def study(
         if key:
             cells.append(_cell(key, found, names, metric))
     cells = compared(cells, baseline, metric)
-    notes = (*study_notes(cells, flagged), *_other_scores(records, names))
+    notes = (*study_notes(cells, flagged), *_other_scores(records, names), *_other_masks(records))
     return Study(by, names, metric, baseline, tuple(cells), tuple(flagged), _classes(records), notes)
 
 
@@ -79,6 +89,7 @@ def _cell(key: Mapping[str, str], found: Averaged, names: ScoreNames, metric: st
     journals = [logged(run) for run in runs]
     fractions = {run.results.get("split_fraction") for run in runs}
     starts = {run.config.get("init_sha256") for run in runs}
+    limited = dict.fromkeys(text for run in runs for text in warnings(run))
     # Each seed may fine-tune a network of its own, so a note says it and no run is left out.
     other_starts = f"its runs start from {len(starts)} different networks (init_from)"
 
@@ -104,15 +115,8 @@ def _cell(key: Mapping[str, str], found: Averaged, names: ScoreNames, metric: st
         fraction=fractions.pop() if len(fractions) == 1 else None,
         # Papers give the primary score alone, so there is nothing to compare another one with.
         published=published(runs) if metric == names.primary.key else (),
-        notes=(*found.notes, *([other_starts] if len(starts) > 1 else []), *_absent(runs)),
+        notes=(*found.notes, *([other_starts] if len(starts) > 1 else []), *limited),
     )
-
-
-def _absent(runs: Sequence[RunRecord]) -> list[str]:
-    """Say once what classes the images of runs lack."""
-    parts = (("validation", ""), ("test", "_test"))
-    found = (absent_remark(run.results, run.names, *part) for run in runs for part in parts)
-    return list(dict.fromkeys(remark for remark in found if remark))
 
 
 def _known(averages: Mapping[str, Average]) -> dict[str, Average]:
@@ -142,6 +146,23 @@ def _other_scores(records: Sequence[RunRecord], names: ScoreNames) -> Iterator[s
     for primary in dict.fromkeys(record.names.primary.name for record in others):
         count = sum(record.names.primary.name == primary for record in others)
         yield f"{count} of the runs are measured by {primary} and have no {names.primary.name}."
+
+
+def _other_masks(records: Sequence[RunRecord]) -> Iterator[str]:
+    """Say which runs have seen an image with another mask than the first run that has seen it."""
+    first: dict[str, tuple[RunRecord, str]] = {}
+    unlike: dict[tuple[Path, Path], list[str]] = {}
+    for run in records:
+        for image_id, mask in run.fingerprint.masks().items() if run.fingerprint else ():
+            named = f"{run.option('dataset')}/{image_id}"
+            other, known = first.setdefault(named, (run, mask))
+            if known != mask:
+                unlike.setdefault((other.path, run.path), []).append(image_id)
+    for (one, other), ids in unlike.items():
+        yield (
+            f"{other} was trained or measured on other data than {one}: {len(ids)} images have another mask, "
+            f"{first_few(ids)}."
+        )
 
 
 def _require_metric(metric: str, records: Sequence[RunRecord], names: ScoreNames) -> None:

@@ -31,6 +31,10 @@ PLAIN = ("seed", "split", "split_family", "split_id")
 
 FULL = "full"
 VALIDATION = "ids of the validation images"
+MASKS = "sizes and masks of the validation images"
+WHERE_KNOWN = (VALIDATION, MASKS)
+"""Facts that runs of earlier versions, or without some of their files, do not have."""
+
 SHOWN_KEYS = 4
 
 Facts = dict[str, dict[str, Any]]
@@ -73,6 +77,7 @@ def facts(record: RunRecord) -> Facts:
         "validation images": counts.get("val"),
         "test images": counts.get("test"),
         VALIDATION: short(record.validation_sha256()),
+        MASKS: short(record.fingerprint.sha256("val") if record.fingerprint else None),
     }
     found["iterations"]["iterations"] = record.results.get("iterations")
     found["code"]["code"] = record.code
@@ -82,12 +87,14 @@ def facts(record: RunRecord) -> Facts:
 def facts_of(runs: Iterable[RunRecord]) -> dict[Path, Facts]:
     """Return the facts of runs by their path.
 
-    Validation ids are left out of all where one run, such as one without its folder ``stages``, does not have them.
+    Ids and masks of the validation images are left out of all where one run, such as one of an earlier version, does
+    not have them.
     """
     found = {run.path: facts(run) for run in runs}
-    if any(each["evaluator"][VALIDATION] is None for each in found.values()):
-        for each in found.values():
-            each["evaluator"][VALIDATION] = None
+    for key in WHERE_KNOWN:
+        if any(each["evaluator"][key] is None for each in found.values()):
+            for each in found.values():
+                each["evaluator"][key] = None
     return found
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from semiseg.config.marks import mark_of
 from semiseg.contracts.score_names import ScoreNames, absent_remark
+from semiseg.data.fingerprint import other_masks
 from semiseg.errors import shown
 from semiseg.files import read_json, replacing, write_json, write_text
-from semiseg.report.comparable import differences, matters, must_agree
+from semiseg.report.comparable import differences, first_few, matters, must_agree
 from semiseg.report.records import RunRecord, number
 from semiseg.report.rendering import render_markdown
 from semiseg.report.scores import percent, scores_of
@@ -265,11 +266,23 @@ def _cautions(a: RunRecord, b: RunRecord) -> list[str]:
             found.append(f"Trained on other {kind} images: {_split(first)} and {_split(second)}.")
     if a.validation_sha256() != b.validation_sha256():
         found.append("Selected on other validation images.")
+    if unlike_ids := _other_masks(a, b):
+        found.append(
+            f"Trained or measured on other data: {len(unlike_ids)} images have another mask in one of the runs, "
+            f"{first_few(unlike_ids)}."
+        )
     if first.get("iterations") != second.get("iterations"):
         found.append(
             f"Trained for other lengths: {first.get('iterations')} and {second.get('iterations')} iterations."
         )
     return found
+
+
+def _other_masks(a: RunRecord, b: RunRecord) -> list[str]:
+    """Return the ids of images of one dataset that have other masks in the two runs."""
+    if a.fingerprint is None or b.fingerprint is None or a.option("dataset") != b.option("dataset"):
+        return []
+    return other_masks(a.fingerprint, b.fingerprint)
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -285,7 +298,7 @@ def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _environment(run: RunRecord) -> dict[str, Any]:
-    known = {key: value for key, value in run.env.items() if key not in ("git", "command")}
+    known = {key: value for key, value in run.env.items() if key not in ("git", "command", "directory")}
     git = run.env.get("git") or {}
     diff = git.get("diff")
     # A hash shows whether two states of the code differ, without printing them.

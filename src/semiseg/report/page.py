@@ -9,6 +9,7 @@ from semiseg import __version__
 from semiseg.errors import UserError, listed
 from semiseg.files import remove_temporaries, write_json, write_text, writes
 from semiseg.report.comparable import measured_otherwise
+from semiseg.report.limits import KINDS, limited_runs, limits
 from semiseg.report.records import read_optional
 from semiseg.report.rendering import html_environment, render_markdown
 from semiseg.report.study import Cell, Study, StudyFigure, panels
@@ -109,6 +110,9 @@ def page(study: Study, figures: Sequence[StudyFigure] = (), galleries: Sequence[
         galleries=galleries,
         worst_of_runs=find_worst(study),
         panels=list(_panels(study)),
+        limits=limits(study.finished),
+        KINDS=KINDS,
+        limited_runs=limited_runs(study.finished),
         notes=[*study.notes, *(f"{', '.join(labels)}: {note}." for note, labels in about.items())],
         run_names=_run_names(study),
         options={
@@ -128,7 +132,8 @@ def markdown(study: Study, figures: Sequence[StudyFigure], folder: Path) -> str:
         folder: Folder where the text will be stored; links are relative to it.
     """
     paths = {figure.name: Path(os.path.relpath(figure.path, folder)).as_posix() for figure in figures}
-    return render_markdown("report.md.j2", study=study, figures=figures, paths=paths)
+    found = limits(study.finished)
+    return render_markdown("report.md.j2", study=study, figures=figures, paths=paths, limits=found)
 
 
 def _run_names(study: Study) -> dict[Path, str]:

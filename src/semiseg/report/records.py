@@ -9,13 +9,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.stored import completed, read_config
+from semiseg.config.stored import completed, read_resolved
 from semiseg.contracts.score_names import ScoreNames
+from semiseg.data.fingerprint import Fingerprint
 from semiseg.errors import UserError
 from semiseg.files import read_json
 from semiseg.locks import LOCK, holder
 from semiseg.report.scores import tables_of
-from semiseg.runs.read import RESOLVED
+from semiseg.runs.read import RESOLVED, StoredRun
 
 MAX_DEPTH = 4
 SWEEP_INDEX = "sweep.json"
@@ -23,7 +24,7 @@ DONE = "done"
 KILLED = "killed"
 UNREADABLE = "unreadable"
 MISSING = "missing"
-TABLES = ("split_counts", "split_sha256", "evaluator")
+TABLES = ("split_counts", "split_sha256", "evaluator", "trust")
 """Parts of ``summary.json`` that are nested, apart from the scores by class."""
 
 COVERAGE = ("train/unlabeled_used", "train/pseudo_used")
@@ -75,6 +76,11 @@ class RunRecord:
         return None
 
     @cached_property
+    def fingerprint(self) -> Fingerprint | None:
+        """Fingerprint of its data; ``None`` where an earlier version stored none."""
+        return StoredRun(self.path).fingerprint
+
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """The config with the defaults of settings that its version of semiseg did not write; imports its classes."""
         return completed(self.config)
@@ -83,6 +89,12 @@ class RunRecord:
     def results(self) -> dict[str, Any]:
         """Content of ``summary.json``; empty unless the run is done."""
         return self.summary or {}
+
+    @property
+    def trust(self) -> dict[str, Any]:
+        """What the check before training found to limit the meaning of the result; empty for earlier versions."""
+        found = self.results.get("trust")
+        return found if isinstance(found, dict) else {}
 
     @property
     def seed(self) -> Any:
@@ -297,7 +309,7 @@ def _without_directory(folder: Path) -> Iterator[RunRecord]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    config = read_config(path)
+    config = read_resolved(path)
     if "method" not in config:
         raise ValueError(f"{path.name} holds no config")
     return config

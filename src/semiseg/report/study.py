@@ -6,6 +6,7 @@ from pathlib import Path
 
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.report.comparable import METHOD, grouped, of_method
+from semiseg.report.limits import warnings
 from semiseg.report.records import RunRecord
 from semiseg.report.scores import Average, GapClosed, Paired, Score, metric_name, scores_of
 
@@ -101,6 +102,11 @@ class Cell:
     notes: tuple[str, ...] = ()
 
     @property
+    def limited(self) -> bool:
+        """Whether something limits the meaning of the scores of one of its runs, see ``limits.warnings``."""
+        return any(map(warnings, self.runs))
+
+    @property
     def label(self) -> str:
         """Name for people, made of the values of the key."""
         return " ".join(self.key.values())
@@ -182,6 +188,11 @@ class Study:
     def left_out(self) -> int:
         """Number of runs that are not averaged."""
         return sum(not each.averaged for each in self.flagged)
+
+    @property
+    def finished(self) -> tuple[RunRecord, ...]:
+        """All finished runs, averaged ones first."""
+        return tuple(run for _, run, _ in self.every_run() if run.results)
 
     def is_baseline(self, cell: Cell) -> bool:
         """Whether the other cells are compared with this one."""

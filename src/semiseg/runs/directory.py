@@ -13,10 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from semiseg.data.fingerprint import Fingerprint, differences
 from semiseg.errors import UserError
 from semiseg.files import final_name, remove_temporaries, write_json, write_text
 from semiseg.locks import LOCK, exclusive, unusable
-from semiseg.runs.read import RESOLVED, StoredRun
+from semiseg.runs.read import DATA, RESOLVED, StoredRun
 
 PACKAGES = (
     "semiseg",
@@ -41,6 +42,7 @@ FIRST_FILES = frozenset(
         "metrics.jsonl",
         "env.json",
         "plan.json",
+        DATA,
         "overrides.yaml",
         RESOLVED,
         "run.yaml",
@@ -76,8 +78,9 @@ class RunDir(StoredRun):
         overrides: list[str],
         env: Mapping[str, Any],
         plan: Sequence[Mapping[str, Any]],
+        data: Fingerprint,
     ) -> None:
-        """Store config, plan and environment of the run; a resumed run keeps them and adds its own environment.
+        """Store config, plan, data and environment of the run; a resumed one keeps them and adds its environment.
 
         A kill leaves a directory that can be begun again: ``run.yaml``, by which a run is known, comes last.
         """
@@ -90,9 +93,25 @@ class RunDir(StoredRun):
         self.log.touch()
         write_json(self.path / "env.json", env)
         write_json(self.path / "plan.json", list(plan))
+        write_text(self.path / DATA, json.dumps(data.as_dict()) + "\n")
         write_text(self.path / "overrides.yaml", json.dumps(overrides, indent=2) + "\n")
         write_text(self.path / RESOLVED, resolved_yaml)
         write_text(self.path / "run.yaml", run_yaml)
+
+    def require_same_data(self, now: Fingerprint) -> None:
+        """Refuse to go on with other data than the run began with; a run without a fingerprint takes any.
+
+        Raises:
+            UserError: it names the first ids that differ.
+        """
+        before = self.fingerprint if self.started else None
+        if before is not None and (found := differences(before, now)):
+            listed = "\n  ".join(found)
+            raise UserError(
+                f"The data of {self.path} are others than those that it began with:\n  {listed}\n"
+                "Put files and lists back as they were, or train on these in a new run_dir: "
+                f"semiseg train --config-dir {self.path} --config-name run run_dir=NEW"
+            )
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -141,6 +160,7 @@ def environment() -> dict[str, Any]:
         "packages": versions,
         "git": git_state(Path(__file__).resolve().parent),
         "command": sys.argv,
+        "directory": str(Path.cwd()),
     }
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from semiseg.config import build
 from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.contracts.training import Network
-from semiseg.data.image_files import read_image, upright_rgb
+from semiseg.data.picture_files import Exif, read_image, upright_rgb
 from semiseg.errors import UserError
 from semiseg.pictures import Bits, gray, indexed, overlaid
 from semiseg.runs.use import REPORTED, FinishedRun, change, open_run
@@ -34,7 +34,7 @@ class Prediction:
     """Classes that a network predicts for a picture.
 
     Args:
-        image: upright picture, ``(H, W, 3) uint8`` RGB.
+        image: picture as the network saw it, upright unless its run ignores EXIF, ``(H, W, 3) uint8`` RGB.
         label: class of every pixel, ``(H, W) uint8``.
         confidence: probability of that class, ``(H, W) float32``.
         info: names and colors of the classes.
@@ -81,6 +81,7 @@ class Predictor:
         tiling: way to cut large pictures into tiles; ``None`` cuts none.
         half_size: whether the network learned from pictures of half the height and width (``dataset.half_size``);
             pictures are then halved for it, and labels return to their size.
+        exif: whether pictures are turned as their EXIF orientation says (``dataset.exif`` of the run).
     """
 
     network: Network
@@ -90,6 +91,7 @@ class Predictor:
     precision: str = "fp32"
     tiling: Tiling | None = Tiling()  # noqa: RUF009 - frozen
     half_size: bool = False
+    exif: Exif = "apply"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -158,7 +160,7 @@ class Predictor:
             UserError: the file cannot be read, the picture does not have 8 bits a channel, the array has another
                 shape or type, or the settings do not fit the size.
         """
-        pixels = _pixels(image)
+        pixels = _pixels(image, self.exif)
         height, width = pixels.shape[:2]
         # Area, as ``dataset.half_size`` reduces pictures; labels by nearest, since a mean of classes is no class.
         seen = _resized(pixels, self._seen_size(height, width), cv2.INTER_AREA)
@@ -220,14 +222,15 @@ def of_run(run: FinishedRun, checkpoint: str, device: torch.device, settings: Ev
         device,
         precision=run.config["trainer"]["precision"],
         half_size=bool(dataset.get("half_size", False)),
+        exif=dataset.get("exif", "apply"),
     )
 
 
-def _pixels(image: Picture) -> Array:
+def _pixels(image: Picture, exif: Exif) -> Array:
     if isinstance(image, Path | str):
-        return read_image(Path(image))
+        return read_image(Path(image), exif)
     if isinstance(image, Image.Image):
-        return upright_rgb(image)
+        return upright_rgb(image, exif)
     if (
         not isinstance(image, np.ndarray)
         or image.dtype != np.uint8

@@ -4,10 +4,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from semiseg.config.stored import completed, read_config, settings_that_matter
+from semiseg.config.stored import completed, read_resolved, settings_that_matter
+from semiseg.data import fingerprint
+from semiseg.data.fingerprint import Fingerprint
 from semiseg.errors import UserError, nearest
 from semiseg.files import read_json
 from semiseg.locks import LOCK, holder
+
+DATA = "data.json"
+"""The fingerprint of the data that a run began with."""
 
 RESOLVED = "config.resolved.yaml"
 """The config of a run with all interpolations resolved."""
@@ -37,7 +42,7 @@ class StoredRun:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The config as it was written; raises ``UserError`` where it cannot be read."""
-        return read_config(self.path / RESOLVED)
+        return read_resolved(self.path / RESOLVED)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -78,6 +83,11 @@ class StoredRun:
         """Versions, machine and state of the code when the run began; empty where that is not known."""
         env: dict[str, Any] = self._read("env.json", {})
         return env
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint | None:
+        """Fingerprint of the data that the run began with; ``None`` where an earlier version stored none."""
+        return fingerprint.read(self._read(DATA, None))
 
     def worker(self) -> str | None:
         """Return the process that holds the lock, with machine and time; ``None`` where none holds it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from semiseg.config import build, searchpath
 from semiseg.config.check_keys import check_evaluator
 from semiseg.config.faults import ConfigFaults
+from semiseg.config.places import with_places
 from semiseg.config.stored import read_config
 from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.data.file_faults import check_files
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 REPORTED = "reported"
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class FinishedRun:
@@ -31,13 +35,15 @@ class FinishedRun:
 
     Args:
         path: run directory.
-        config: resolved config.
+        config: resolved config, whose paths are absolute.
         summary: content of ``summary.json``.
+        remarks: sentences about data that are read from elsewhere than the run says.
     """
 
     path: Path
     config: dict[str, Any]
     summary: dict[str, Any]
+    remarks: tuple[str, ...] = ()
 
     def evaluator(self) -> EvaluatorSettings:
         """Return the settings by which the run evaluated its networks."""
@@ -59,6 +65,9 @@ class FinishedRun:
                     f"--root={root}: dataset '{config['dataset']['name']}' reads no folder; leave it out."
                 )
             config = {**config, "dataset": {**config["dataset"], "root": root}}
+        else:
+            for remark in self.remarks:
+                logger.warning(remark)
         dataset = build.dataset(config)
         split = build.split(config, dataset)
         # Only then may images have been left out, and to find them again all are read.
@@ -115,7 +124,8 @@ def open_run(path: Path) -> FinishedRun:
     summary = run.summary
     if summary is None:
         raise unfinished(run)
-    return FinishedRun(path, run.config, summary)
+    config, remarks = with_places(run.config, path)
+    return FinishedRun(path, config, summary, tuple(remarks))
 
 
 def compute_as(run: FinishedRun) -> None:

@@ -1,16 +1,16 @@
 """A split of the user's own dataset: its lists written, its files, classes and overlap with others examined."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from semiseg.contracts.dataset import SegDataset, Split
-from semiseg.data.file_faults import FileBacked
+from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
+from semiseg.data.file_faults import CheckReport, check_files, without_images
+from semiseg.data.file_inspection import FileBacked
+from semiseg.data.store import stored
+from semiseg.data.trust import weigh
 from semiseg.errors import UserError
 from semiseg.output import text_table
 from semiseg.splits.lists import LABELED, UNLABELED, refuse_other_lists, write_lists
@@ -19,7 +19,6 @@ from semiseg.splits.published_lists import find_imported, unlike_published
 from semiseg.splits.rules import ANY_DATASET
 from semiseg.splits.split import make_split
 
-MAX_THREADS = 16
 SHUFFLES = ("0", "1", "2")
 
 
@@ -52,18 +51,21 @@ def inspect_split(
         split: the split.
         others: partitions to compare with, as FAMILY:SPLIT:ID; none takes those at hand of the same share.
         lists_root: folder of imported lists; ``None`` looks in the usual places.
-        masks: open the labeled masks and count classes.
+        masks: read the images and masks, count classes and search copies.
 
     Raises:
-        UserError: one of ``others`` cannot be made, or files are missing.
+        UserError: one of ``others`` cannot be made, files are missing or bad, or no run would start on the split.
     """
     own = f"{split.family}:{split.name}:{split.split_id}"
     yield from _head(dataset, split)
     compared = {own: split.labeled, **_others(dataset, split, others, lists_root)}
     missing = _missing_files(dataset, split)
     if masks:
-        without_files = {image_id for image_id, _ in missing}
-        yield from ("", *_classes(dataset, [each for each in split.labeled if each not in without_files]))
+        kept = without_images(split, {image_id for image_id, _ in missing})
+        report = check_files(stored(dataset, kept, filled=False), kept)
+        yield from ("", *_classes(dataset.info, report))
+        if not missing:
+            yield from ("", *_limits(dataset, report))
     if len(compared) > 1:
         yield from ("", *_overlaps(compared, None if others else own))
     if missing:
@@ -106,16 +108,19 @@ def _missing_files(dataset: SegDataset, split: Split) -> list[tuple[str, Path]]:
     return found
 
 
-def _classes(dataset: SegDataset, ids: Sequence[str]) -> list[str]:
-    """Lay out how many images and pixels of every class the masks of some images hold."""
-    classes = dataset.info.classes
+def _limits(dataset: SegDataset, report: CheckReport) -> list[str]:
+    """Lay out what limits the meaning of a result."""
+    found = weigh(dataset, report)
+    lines = [f"  warning: {each}" for each in (*found.warnings, *found.unmeasured)]
+    lines += [f"  note: {each}" for each in found.notes]
+    return ["copies, groups and classes of the parts:", *(lines or ["  nothing that limits a result"])]
 
-    def count(image_id: str) -> NDArray[np.int64] | None:
-        mask = dataset.mask(image_id)
-        return None if mask is None else np.bincount(mask.ravel(), minlength=256)[: len(classes)]
 
-    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        counted = [each for each in pool.map(count, ids) if each is not None]
+def _classes(info: DatasetInfo, report: CheckReport) -> list[str]:
+    """Lay out how many images and pixels of every class the labeled masks hold."""
+    classes = info.classes
+    masks = [report.facts[image_id].counts or {} for image_id in report.split.labeled]
+    counted = [[mask.get(label, 0) for label in range(len(classes))] for mask in masks]
     counts = np.array(counted, np.int64).reshape(-1, len(classes))
     found = list(zip(classes, (counts > 0).sum(0).tolist(), counts.sum(0).tolist(), strict=True))
     total = max(int(counts.sum()), 1)

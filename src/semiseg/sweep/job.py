@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from semiseg.config.compose import Request, run_name
+from semiseg.config.literals import literal, quoted
 
 PLACES = ("run_dir", "sweep_dir")
 
@@ -38,7 +39,7 @@ class Job:
 
     def command(self) -> list[str]:
         """Command line that trains it, or goes on with it."""
-        place = f"run_dir={quoted(self.folder)}"
+        place = f"run_dir={quoted(literal(str(self.folder)))}"
         return [sys.executable, "-m", "semiseg", "train", *self.primary, *self.overrides, place]
 
 
@@ -71,9 +72,3 @@ def job_name(cfg: DictConfig, overrides: Sequence[str]) -> str:
     """Directory of a run in a sweep: its name and a hash of its sorted overrides."""
     digest = hashlib.sha256("\n".join(sorted(own_overrides(overrides))).encode()).hexdigest()[:8]
     return f"{run_name(cfg)}-{digest}"
-
-
-def quoted(path: Path) -> str:
-    """Write a path such that Hydra reads it as one text."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from semiseg.config.prepare import free_threads
+from semiseg.config.environment import free_threads
 from semiseg.sweep.job import Job
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.config.prepare import GIVEN_THREADS
+from semiseg.config.environment import GIVEN_THREADS
 from semiseg.errors import UserError
 from semiseg.files import read_json, write_json
 from semiseg.sweep.index import Index

@@ -162,6 +162,7 @@ def render_summary(summary: Mapping[str, Any], run_dir: Path) -> str:
             "",
             score_table(summary, names, test),
             *(f"Note: {remark}." for remark in remarks if remark),
+            *(f"Note: {warning}." for warning in summary.get("trust", {}).get("warnings", ())),
             f"Run directory: {run_dir}",
             f"Pictures (image, truth, prediction, confidence): {run_dir / 'samples'}",
         ]

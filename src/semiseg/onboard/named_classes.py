@@ -1,0 +1,207 @@
+"""Values in masks that belong to classes whose names are written down."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from semiseg.contracts.dataset import IGNORE_INDEX
+from semiseg.data.mask_labels import TRANSPARENT, Value, parse_color
+from semiseg.errors import UserError
+from semiseg.onboard.names import ClassEntry, Named
+from semiseg.onboard.survey import Survey
+
+MOSTLY = 0.5
+"""Share of pixels above which a value called "unlabeled" is the background."""
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """Classes with their values in masks.
+
+    Args:
+        names: names of the classes.
+        values: value of each class.
+        void: values that mean "not labeled" by their names.
+        notes: decisions that may be wrong, and how to change them.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[Value, ...]
+    void: tuple[Value, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def written_values(named: Named, found: Survey) -> tuple[Value | None, ...]:
+    """Value of each entry as it is written down, in the kind in which masks are read; ``None`` where it has none.
+
+    Raises:
+        UserError: only numbers are written and masks are color-coded, or colors that the palettes do not have.
+    """
+    if found.colored:
+        colors = tuple(entry.color for entry in named.entries)
+        if not any(colors) and any(entry.number is not None for entry in named.entries):
+            raise UserError(
+                f"{named.source} gives numbers, but the masks are color-coded: "
+                f"{found.listed(sorted(found.pixels, key=str))}. Give colors: --classes "
+                f"'{named.entries[0].name}=#rrggbb,...'"
+            )
+        return colors
+    if any(entry.number is not None for entry in named.entries):
+        clear = TRANSPARENT in found.pixels
+        return tuple(
+            TRANSPARENT if clear and entry.color == TRANSPARENT else entry.number for entry in named.entries
+        )
+    return tuple(_number_of_color(entry, found) for entry in named.entries)
+
+
+def _number_of_color(entry: ClassEntry, found: Survey) -> int | None:
+    """Number in masks that shows a color: by their palettes, or as a shade of grey."""
+    if entry.color is None or entry.color == TRANSPARENT:
+        return None
+    for mask in found.masks:
+        index = next((index for index, color in mask.format.colors.items() if color == entry.color), None)
+        if index is not None:
+            return index
+    red, green, blue = parse_color(entry.color)
+    gray = not any(mask.format.colors for mask in found.masks) and red == green == blue
+    return red if gray else None
+
+
+def assign(held: Sequence[Value], named: Named, found: Survey) -> Assigned:
+    """Give each named class its value: as written, else its position, else by the order of the values.
+
+    Args:
+        held: values in the masks that may be classes, in order.
+        named: names of the classes.
+        found: survey of the masks.
+
+    Raises:
+        UserError: names and values do not match.
+    """
+    values = written_values(named, found)
+    kept = [place for place, entry in enumerate(named.entries) if not entry.is_nothing]
+    if any(values[place] is not None for place in kept):
+        return _as_written(held, named, values, found)
+    return _in_order(held, named, found)
+
+
+def _as_written(
+    held: Sequence[Value], named: Named, values: Sequence[Value | None], found: Survey
+) -> Assigned:
+    missing = [
+        entry.name
+        for entry, value in zip(named.entries, values, strict=True)
+        if value is None and not entry.is_nothing
+    ]
+    if missing:
+        raise UserError(f"{named.source}: {missing[0]} has no value, others have; give all or none")
+    known = set(values)
+    unknown = [value for value in held if value not in known and not _is_void(value, found)]
+    notes: tuple[str, ...] = ()
+    if unknown:
+        shades = _shades(held, named, found)
+        if shades is None:
+            count = sum(not entry.is_nothing for entry in named.entries)
+            raise UserError(
+                f"{named.source} names {count} classes, but the masks also hold {found.listed(unknown)}. "
+                f'Give them a class, or say that they mean "not labeled": --void {joined(unknown)}'
+            )
+        values, notes = shades, (f"the masks hold the colors of {named.source} as shades of grey",)
+    pairs = [(entry, value) for entry, value in zip(named.entries, values, strict=True) if value is not None]
+    return _without_nothing(pairs, named, found, notes)
+
+
+def _in_order(held: Sequence[Value], named: Named, found: Survey) -> Assigned:
+    """Classes whose names have no values."""
+    plain = [value for value in held if not _is_void(value, found)]
+    for entries, notes in _readings(named, held, found):
+        count = len(entries)
+        if not found.colored and all(isinstance(value, int) and value < count for value in plain):
+            return _without_nothing(
+                [(entry, place) for place, entry in enumerate(entries)], named, found, notes
+            )
+        for choice in (held, plain):
+            if len(choice) == count:
+                more = f"{named.source} gives no colors: its names are given to the colors in the order of this table"
+                notes = (*notes, more) if found.colored and named.source != "--classes" else notes
+                return _without_nothing(list(zip(entries, choice, strict=True)), named, found, notes)
+    count, first = len(named.entries), held[0] if held else 0
+    raise UserError(
+        f"{named.source} names {count} classes, but the masks hold {len(held)} values: {found.listed(held)}. Name "
+        f'all, or say which mean "not labeled": --void {joined(held[:1])}; or write pairs: '
+        f"--classes '{named.entries[0].name}={first},...'"
+    )
+
+
+def _readings(
+    named: Named, held: Sequence[Value], found: Survey
+) -> list[tuple[Sequence[ClassEntry], tuple[str, ...]]]:
+    """The entries without a leading or final word for "not labeled" that no value is left for, and all entries."""
+    plain = [value for value in held if not _is_void(value, found)]
+    whole: tuple[Sequence[ClassEntry], tuple[str, ...]] = (named.entries, ())
+    spare = len(plain) < len(named.entries)
+    if not found.colored:
+        spare = all(isinstance(value, int) and value < len(named.entries) - 1 for value in plain)
+    readings = [whole]
+    for entry, others in ((named.entries[0], named.entries[1:]), (named.entries[-1], named.entries[:-1])):
+        if entry.is_nothing and spare and len(others) > 1:
+            note = (
+                f"{named.source} names {len(named.entries)} classes, the masks hold {len(plain)} values: "
+                f'"{entry.name}" is taken for "not labeled" and is no class. If it is one, write pairs: '
+                f"--classes {entry.name}=VALUE,..."
+            )
+            readings.insert(0, (others, (note,)))
+            break
+    return readings
+
+
+def _without_nothing(
+    pairs: Sequence[tuple[ClassEntry, Value]], named: Named, found: Survey, notes: Sequence[str]
+) -> Assigned:
+    """Leave out entries that mean "not labeled": by a name that says so, or a usual word for few of the pixels."""
+    void, kept, more = [], [], list(notes)
+    for entry, value in pairs:
+        share = found.share([value])
+        if entry.is_no_class or (entry.is_nothing and share <= MOSTLY):
+            void.append(value)
+            if not entry.is_no_class:
+                more.append(
+                    f'{entry.name} ({value}, {share:.2%} of the pixels) means "not labeled", as its name says; if it '
+                    f"is a class, give it another name in {named.source}"
+                )
+            continue
+        kept.append((entry, value))
+        if entry.is_nothing:
+            more.append(
+                f"{entry.name} ({value}) holds {share:.2%} of the pixels and is taken for a class; if it means "
+                f'"not labeled", write it with --void {joined([value])} and the others with --classes'
+            )
+    if len(kept) < 2:
+        raise UserError(
+            f'{named.source}: without those that mean "not labeled" ({", ".join(map(str, void))}) it names '
+            f"{len(kept)} classes; expected at least two. If they are classes, write pairs with other names: "
+            "--classes NAME=VALUE,..."
+        )
+    names, values = zip(*((entry.name, value) for entry, value in kept), strict=True)
+    return Assigned(names, values, tuple(void), tuple(more))
+
+
+def _shades(held: Sequence[Value], named: Named, found: Survey) -> list[int] | None:
+    """Numbers of all entries where grey masks hold their colors as shades of grey, which some editors save."""
+    colors = [
+        parse_color(entry.color) for entry in named.entries if entry.color and entry.color != TRANSPARENT
+    ]
+    if len(colors) < len(named.entries) or any(mask.format.kind != "gray" for mask in found.masks):
+        return None
+    # Pillow's weights, which are those of ITU-R 601.
+    shades = [(red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16 for red, green, blue in colors]
+    return shades if set(held) <= set(shades) and len(set(shades)) == len(shades) else None
+
+
+def _is_void(value: Value, found: Survey) -> bool:
+    return value == IGNORE_INDEX and not found.colored
+
+
+def joined(values: Sequence[Value]) -> str:
+    """Values as the option ``--void`` reads them."""
+    text = ",".join(map(str, values))
+    return f"'{text}'" if "#" in text else text

@@ -1,0 +1,172 @@
+"""Masks of ``semiseg label`` are corrected in a tool or an editor, and ``semiseg init`` makes a dataset of them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from semiseg.apply.label_folder import LabelFolder
+from semiseg.apply.mask_coding import mask_coding
+from semiseg.cli import main
+from semiseg.data.file_faults import check_files
+from semiseg.data.folder import Folder
+from semiseg.splits.split import make_split
+
+NAMES = {2: ["soil", "weed 2"], 3: ["soil", "weed, wet", "#1 wheat"]}
+PHOTOS = ("east", "north", "south", "west")
+UNLABELED = 255
+SHAPE = (20, 24)
+
+
+def label_map(number: int, classes: int) -> np.ndarray:
+    """Regions of all classes, and a part that is not labeled."""
+    label = np.zeros(SHAPE, np.uint8)
+    for each in range(1, classes):
+        label[4 * each : 4 * each + 3, 2 + number : 14 + number] = each
+    label[:, 20:] = UNLABELED
+    return label
+
+
+def picture(values: np.ndarray, palette: Mapping[int, tuple[int, int, int]] | None = None) -> Image.Image:
+    made = Image.fromarray(values.astype(np.uint8))
+    if palette:
+        made.putpalette([channel for index in range(256) for channel in palette.get(index, (9, 9, 9))])
+    return made
+
+
+def gray(*numbers: int) -> Callable[[np.ndarray], Image.Image]:
+    return lambda label: picture(np.array(numbers)[label])
+
+
+def color(*colors: tuple[int, ...]) -> Callable[[np.ndarray], Image.Image]:
+    return lambda label: picture(np.array(colors)[label])
+
+
+OWN = {(200, 30, 30): 1, (30, 200, 30): 2, (250, 250, 250): 0}
+KINDS: dict[str, tuple[int, Callable[[np.ndarray], Image.Image]]] = {
+    "0 and 255": (2, gray(0, 255)),
+    "0 and 1": (2, gray(0, 1)),
+    "one bit": (2, lambda label: picture(label * 255).convert("1")),
+    "many": (3, gray(0, 1, 2)),
+    "255 as a class": (3, gray(0, 128, 255)),
+    "spread": (3, gray(10, 7, 200)),
+    "own palette": (3, lambda label: picture(label, {value: rgb for rgb, value in OWN.items()})),
+    "colors": (3, color((0, 0, 0), (255, 0, 0), (0, 0, 255))),
+    "white as a class": (2, color((40, 40, 40), (255, 255, 255))),
+    "transparent ground": (3, color((0, 0, 0, 0), (255, 0, 0, 255), (0, 255, 0, 255))),
+    "16 bits": (2, lambda label: Image.fromarray(np.array([0, 1000], np.uint16)[label])),
+}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def config(name: str) -> dict[str, Any]:
+    content = yaml.safe_load(Path(f"dataset/{name}.yaml").read_text(encoding="utf-8"))
+    return {key: value for key, value in content.items() if key != "defaults"}
+
+
+def own_dataset(kind: str) -> dict[str, Any]:
+    """A dataset of own masks of a kind, and the config that ``semiseg init`` writes for it."""
+    classes, draw = KINDS[kind]
+    for number in range(4):
+        for folder in ("images", "masks"):
+            Path("own", folder).mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(number)
+        Image.fromarray(rng.integers(0, 256, (*SHAPE, 3), dtype=np.uint8)).save(f"own/images/{number}.jpg")
+        label = label_map(number, classes)
+        label[label == UNLABELED] = 0
+        draw(label).save(f"own/masks/{number}.png")
+    assert main(["init", "own"]) == 0
+    return config("own")
+
+
+def labeled(settings: dict[str, Any], classes: int) -> None:
+    """Write what ``semiseg label`` writes for a run that was trained on a dataset."""
+    names = NAMES[classes]
+    info = Folder(**{**settings, "classes": names}).info
+    sources = {}
+    Path("photos").mkdir()
+    for number, name in enumerate(PHOTOS):
+        sources[name] = Path(f"photos/{name}.png").absolute()
+        rng = np.random.default_rng(100 + number)
+        Image.fromarray(rng.integers(0, 256, (*SHAPE, 3), dtype=np.uint8)).save(sources[name])
+    folder = LabelFolder(Path("next"), sources, mask_coding({**settings, "classes": names}, info), link=False)
+    folder.open(False, "origin")
+    for number, name in enumerate(sources):
+        folder.write(name, label_map(number, classes), np.ones(SHAPE, np.float32))
+    folder.close([], list(sources), info, {})
+
+
+def same_up_to_names(found: Folder, image_id: str, names: list[str], expected: np.ndarray) -> None:
+    """Compare labels by the names of their classes."""
+    order = [found.info.classes.index(name) for name in names]
+    mask = found.mask(image_id)
+    assert mask is not None
+    np.testing.assert_array_equal(mask, np.array([*order, *range(len(order), 255), 255])[expected])
+
+
+EDITORS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "unchanged": lambda mask: mask,
+    "RGB": lambda mask: mask.convert("RGBA").convert("RGB"),
+    "RGBA": lambda mask: mask.convert("RGBA"),
+    "other palette": lambda mask: mask.convert("RGB").quantize(16),
+    "grey": lambda mask: mask.convert("RGB").convert("L"),
+}
+
+
+def edited(editor: str, masks: slice) -> None:
+    for path in sorted(Path("next/masks").iterdir())[masks]:
+        EDITORS[editor](Image.open(path)).save(path)
+
+
+PAIRS = [(kind, editor) for kind in KINDS for editor in EDITORS]
+LOSSES = ("RGB", "other palette", "grey")
+"""Editors that lose transparency; and all but the first lose numbers of 16 bits."""
+
+
+@pytest.mark.parametrize("masks", [slice(None), slice(1)], ids=["all", "one"])
+@pytest.mark.parametrize(("kind", "editor"), PAIRS)
+def test_corrected_masks_become_a_dataset(
+    kind: str, editor: str, masks: slice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if (kind == "16 bits" and editor != "unchanged") or (kind == "transparent ground" and editor in LOSSES):
+        return
+    classes, _ = KINDS[kind]
+    labeled(own_dataset(kind), classes)
+    edited(editor, masks)
+    if editor == "grey" and masks.stop:
+        assert main(["init", "next"]) == 2
+        assert "east.png" in capsys.readouterr().err
+        return
+    assert main(["init", "next"]) == 0
+    found = Folder(**config("next"))
+    assert sorted(found.info.classes) == sorted(NAMES[classes])
+    for number, name in enumerate(PHOTOS):
+        same_up_to_names(found, name, NAMES[classes], label_map(number, classes))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_can_be_put_beside_those_of_the_run(kind: str) -> None:
+    classes, _ = KINDS[kind]
+    settings = own_dataset(kind)
+    labeled(settings, classes)
+    for folder in ("images", "masks"):
+        for path in Path("next", folder).iterdir():
+            path.rename(Path("own", folder, path.name))
+    for how in (settings, {key: value for key, value in settings.items() if key != "mask_format"}):
+        found = Folder(**how)
+        report = check_files(found, make_split(found, "full"))
+        assert report.skipped == ()
+        for number, name in enumerate(PHOTOS):
+            mask = found.mask(name)
+            np.testing.assert_array_equal(mask, label_map(number, classes))
+    assert main(["init", "own", "--force"]) == 0
