@@ -65,7 +65,10 @@ def _from_pattern(setting: str, ids: Sequence[str]) -> dict[str, str]:
 def _from_table(path: Path, setting: str, ids: Sequence[str]) -> dict[str, str]:
     lines = read_lines(path)
     delimiter = next((each for each in ("\t", ";") if lines and each in lines[0]), ",")
-    rows = [[field.strip() for field in row] for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
+    rows = [
+        [field.strip() for field in row]
+        for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    ]
     expected = f"{path}: expected an image and its group a line, as in p07_001{delimiter}p07"
     if short := [number for number, row in enumerate(rows, start=1) if len(row) < 2]:
         raise UserError(f"{expected}; line {short[0]} has one field", key=KEY, value=setting)
@@ -134,7 +137,8 @@ def draw_share(ids: Sequence[str], share: float, groups: Mapping[str, str]) -> t
     if len(members) < 2:
         raise UserError(
             f"all {len(ids):,} labeled images are of one group, so that none can be validated on that is of another; "
-            "name the validation images by dataset.val, or leave dataset.groups out"
+            "name the validation images by dataset.val, leave dataset.groups out, or give smaller blocks of tiles by "
+            "dataset.tiles.block"
         )
     due, taken = 0.0, set[str]()
     for each in members.values():
