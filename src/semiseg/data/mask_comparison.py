@@ -1,14 +1,15 @@
-"""MaskComparison of the masks of a split with each other and with their images, beyond what one file shows."""
+"""Comparison of the masks of a split with each other and with their images, beyond what one file shows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from semiseg.contracts.dataset import SegDataset
+from semiseg.contracts.dataset import Array, SegDataset
 from semiseg.data.exif_turns import find_turns
 from semiseg.data.mask_agreement import disagreeing, reader_of, transparent_note
 from semiseg.data.picture_files import exif_of
-from semiseg.data.rims import interpolated, interpolation_note, rims
+from semiseg.data.raster import is_raster
+from semiseg.data.rims import interpolated, rims
 from semiseg.errors import UserError
 from semiseg.splits.lists import spread
 
@@ -44,13 +45,16 @@ def compare_masks(
     """
     faults: dict[str, str] = {}
     notes: list[str | None] = []
+    if dataset.info.bands is not None:
+        # GeoTIFF has numbers alone, and no orientation: its grid is compared when it is read.
+        files = {image_id: pair for image_id, pair in files.items() if not is_raster(pair[1])}
     masks = {image_id: mask for image_id, (_, mask) in files.items()}
     if (reader := reader_of(dataset)) is not None:
         found = disagreeing(reader, masks, counts)
         faults |= found.faults
         notes += [found.cure, transparent_note(reader, masks)]
     against: frozenset[str] = frozenset()
-    if dataset.info.label_of == "pixel":
+    if dataset.info.label_of == "pixel" and dataset.info.bands is None:
         turns = find_turns(files, exif_of(dataset))
         faults = {**turns.faults, **faults}
         against = frozenset(turns.against)
@@ -59,14 +63,19 @@ def compare_masks(
 
 
 def thin_notes(dataset: SegDataset, masks: Mapping[str, Path]) -> list[str]:
-    """Warnings about classes in thin lines between two others. ``SAMPLES`` masks are looked at."""
-    found = {}
-    for image_id in spread(sorted(masks), min(SAMPLES, len(masks))):
+    """Warnings about classes in thin lines between two others; ``SAMPLES`` masks are looked at."""
+    ids = spread(sorted(masks), min(SAMPLES, len(masks)))
+    found = interpolated({image_id: rims(mask) for image_id, mask in _label_maps(dataset, ids)})
+    classes = dataset.info.classes
+    shown = [each.words(classes, masks[each.example]) for each in found if each.high < len(classes)]
+    return shown[:SHOWN_LINES]
+
+
+def _label_maps(dataset: SegDataset, ids: Sequence[str]) -> Iterator[tuple[str, Array]]:
+    for image_id in ids:
         try:
             mask = dataset.mask(image_id)
         except UserError:  # named by whoever reads all files
             continue
         if mask is not None:
-            found[image_id] = rims(mask)
-    lines = [each for each in interpolated(found) if each.high != dataset.info.ignore_index]
-    return [interpolation_note(each, dataset.info.classes) for each in lines[:SHOWN_LINES]]
+            yield image_id, mask

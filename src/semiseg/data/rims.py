@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,16 +15,16 @@ OFTEN = 0.3
 """Share of the borders between two values at which a third stands between them."""
 
 FEWEST = 3
-"""Masks in which that is seen, at least."""
+"""Masks in which that is seen."""
 
 FEWEST_SHARE = 0.1
-"""Share of all masks in which it is seen, at least."""
+"""Share of all masks in which that is seen, at least."""
 
 MOST = 0.8
 """Share of the masks in which the two values meet that show it; real thin objects stand between them in fewer."""
 
 HALF = 31
-"""Bits of a value in a pair; values are not negative."""
+"""Bits of the higher value in a pair."""
 
 Codes = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]
 Border = tuple[int, int]
@@ -69,6 +70,17 @@ class Interpolated:
     share: float
     example: str
     spot: tuple[int, int]
+
+    def words(self, names: Sequence[str], file: Path) -> str:
+        """Describe it with the names of the values and the file of the example."""
+        low, middle, high = (names[each] for each in (self.low, self.value, self.high))
+        column, row = self.spot
+        return (
+            f"{middle} stands in thin lines between {low} and {high} in {self.masks} of {self.of} masks, at "
+            f"{self.share:.0%} of their borders, for example in {file} at column {column}, row {row}, as in masks that "
+            "were resized with interpolation, which makes labels that nobody drew. Resize masks to the nearest pixel; "
+            "where the class is such a line, all is well"
+        )
 
 
 def rims(codes: Codes, colors: bool = False) -> Rims:
@@ -168,14 +180,3 @@ def interpolated(masks: Mapping[str, Rims]) -> list[Interpolated]:
             spot = masks[example].spots[line]
             listed.append(Interpolated(value, low, high, len(seen), meeting, share, example, spot))
     return listed
-
-
-def interpolation_note(line: Interpolated, names: Sequence[str]) -> str:
-    """Describe a class that stands as thin lines between two others."""
-    low, middle, high = (names[each] for each in (line.low, line.value, line.high))
-    x, y = line.spot
-    return (
-        f"{middle} stands in thin lines between {low} and {high} in {line.masks} of {line.of} masks, at "
-        f"{line.share:.0%} of their borders (in {line.example} at column {x}, row {y}), as scaling with interpolation "
-        "makes them: look at some, and scale masks by the nearest pixel alone"
-    )

@@ -1,6 +1,6 @@
-"""Doubts about the classes of a dataset, as notes: rare values and numbers of objects."""
+"""Doubts about the classes of a dataset, as notes: rare values, and numbers of objects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from semiseg.contracts.dataset import IGNORE_INDEX
 from semiseg.data.mask_labels import TRANSPARENT, Value
@@ -16,15 +16,15 @@ ALONE = 0.6
 """Share of values that occur in one mask alone, above which they count objects."""
 
 
-def doubts(found: Survey, names: Mapping[Value, str], made_up: bool) -> list[str]:
+def doubts(found: Survey, values: Sequence[Value], made_up: bool) -> list[str]:
     """Return notes about classes that may be none.
 
     Args:
         found: survey of the masks.
-        names: name of the class of each value.
+        values: values of the classes.
         made_up: whether the names are placeholders.
     """
-    return [*_rare(found, list(names)), *(_objects(found, list(names)) if made_up else [])]
+    return [*_rare(found, values), *(_objects(found, values) if made_up else [])]
 
 
 def _rare(found: Survey, values: Sequence[Value]) -> list[str]:
