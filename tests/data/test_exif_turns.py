@@ -53,7 +53,7 @@ def test_half_turned_images_are_refused_where_quarter_turns_tell(tmp_path, endin
     assert sorted(faults) == ["i1", "i3", "i4", "i5", "i7", "i8"]
     assert "mask was drawn on the stored pixels: dataset.exif=ignore" in faults["i1"]
     assert "half turned by EXIF" in faults["i3"]
-    assert "sizes show that 2 other masks were not drawn on the upright image" in faults["i3"]
+    assert "other masks (2) were not drawn on the upright image, as their sizes show" in faults["i3"]
     assert "mirrored" in faults["i4"]
     assert "turned by a quarter" in faults["i8"]
 
