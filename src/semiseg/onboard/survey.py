@@ -12,7 +12,7 @@ from semiseg.data.file_faults import BadFilesError
 from semiseg.data.file_inspection import FileFault
 from semiseg.data.mask_format import MaskFormat
 from semiseg.data.mask_labels import Value
-from semiseg.data.picture_files import BadFileError, Exif
+from semiseg.data.picture_files import BadFileError
 from semiseg.onboard.mask_reading import MaskReading, choose_reading, mask_files
 from semiseg.onboard.mask_values import Counts, MaskValues, read_values
 
@@ -100,13 +100,12 @@ class Survey:
         return dict(found)
 
 
-def survey(masks: Mapping[str, Path], tick: Callable[[], None], exif: Exif = "apply") -> Survey:
+def survey(masks: Mapping[str, Path], tick: Callable[[], None]) -> Survey:
     """Read all masks and count the pixels of their values.
 
     Args:
         masks: mask file of each id.
         tick: function called after each mask.
-        exif: whether masks are turned as their own EXIF orientation says.
 
     Raises:
         BadFilesError: no mask can be read.
@@ -117,7 +116,7 @@ def survey(masks: Mapping[str, Path], tick: Callable[[], None], exif: Exif = "ap
 
     def read(image_id: str) -> MaskValues | BadFileError:
         try:
-            return read_values(image_id, masks[image_id], exif)
+            return read_values(image_id, masks[image_id])
         except BadFileError as error:
             return error
 
