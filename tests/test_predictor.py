@@ -95,7 +95,9 @@ def test_photos_of_a_run_that_ignores_exif_are_predicted_as_stored(varied_run, i
     exif[0x0112] = 6
     Image.fromarray(image[:, :40]).save(path, exif=exif)
     run = open_run(varied_run)
-    run = dataclasses.replace(run, config={**run.config, "dataset": {**run.config["dataset"], "exif": "ignore"}})
+    run = dataclasses.replace(
+        run, config={**run.config, "dataset": {**run.config["dataset"], "exif": "ignore"}}
+    )
     ignoring = of_run(run, "reported", torch.device("cpu"), predictor.settings)
     expected = predictor.predict(np.ascontiguousarray(image[:, :40])).label
     np.testing.assert_array_equal(ignoring.predict(path).label, expected)

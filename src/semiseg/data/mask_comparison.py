@@ -8,6 +8,7 @@ from semiseg.contracts.dataset import Array, SegDataset
 from semiseg.data.exif_turns import find_turns
 from semiseg.data.mask_agreement import disagreeing, reader_of, transparent_note
 from semiseg.data.picture_files import exif_of
+from semiseg.data.raster import is_raster
 from semiseg.data.rims import interpolated, rims
 from semiseg.errors import UserError
 from semiseg.splits.lists import spread
@@ -42,13 +43,16 @@ def compare_masks(
     """
     faults: dict[str, str] = {}
     notes: list[str | None] = []
+    if dataset.info.bands is not None:
+        # GeoTIFF has numbers alone, and no orientation: its grid is compared when it is read.
+        files = {image_id: pair for image_id, pair in files.items() if not is_raster(pair[1])}
     masks = {image_id: mask for image_id, (_, mask) in files.items()}
     if (reader := reader_of(dataset)) is not None:
         found = disagreeing(reader, masks, counts)
         faults |= found.faults
         notes += [found.cure, transparent_note(reader, masks)]
     against: frozenset[str] = frozenset()
-    if dataset.info.label_of == "pixel":
+    if dataset.info.label_of == "pixel" and dataset.info.bands is None:
         turns = find_turns(files, exif_of(dataset))
         faults = {**turns.faults, **faults}
         against = frozenset(turns.against)

@@ -100,12 +100,17 @@ class Survey:
         return dict(found)
 
 
-def survey(masks: Mapping[str, Path], tick: Callable[[], None]) -> Survey:
+def survey(
+    masks: Mapping[str, Path],
+    tick: Callable[[], None],
+    values: Callable[[str, Path], MaskValues] = read_values,
+) -> Survey:
     """Read all masks and count the pixels of their values.
 
     Args:
         masks: mask file of each id.
         tick: function called after each mask.
+        values: function that reads a mask.
 
     Raises:
         BadFilesError: no mask can be read.
@@ -116,7 +121,7 @@ def survey(masks: Mapping[str, Path], tick: Callable[[], None]) -> Survey:
 
     def read(image_id: str) -> MaskValues | BadFileError:
         try:
-            return read_values(image_id, masks[image_id])
+            return values(image_id, masks[image_id])
         except BadFileError as error:
             return error
 
