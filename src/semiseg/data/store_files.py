@@ -24,8 +24,11 @@ from semiseg.files import remove_temporaries, sync_directory, temporary, write_t
 from semiseg.locks import LOCK, claim
 
 FORMAT = 1
-DECODER = f"pillow {PIL.__version__}, opencv {cv2.__version__}"
-"""Decoders of the pixels; files of other versions, which may round differently, are decoded anew."""
+DECODER = f"pillow {PIL.__version__}, opencv {cv2.__version__}, reading 2"
+"""Decoders of the pixels, and how semiseg reads them; what others have decoded is decoded anew.
+
+They may round differently, and "reading 2" refuses files that were read wrongly before, such as images of 16 bits.
+"""
 
 Kind = Literal["images", "masks"]
 Facts = ImageFacts | MaskFacts

@@ -305,6 +305,7 @@ def find_initial(cfg: Config, current: CurrentRun) -> StoredNetwork | None:
     sha256 = str(sha256 or file_digest(file))
     values = _read(given, file, sha256)
     _require_same_network(given, values["config"], current)
+    _require_same_channels(given, values, current)
     same = tuple(values["classes"]) == current.dataset.info.classes
     remarks = [] if same else [f"{given}: the classifier keeps its random weights, because classes differ."]
     if same and (names := _unproven_names(file, current)):
@@ -358,6 +359,14 @@ def _unproven_names(file: Path, current: CurrentRun) -> list[str]:
 def _run_of(file: Path) -> StoredRun | None:
     """Return the run that a network belongs to; ``None`` where it lies in none."""
     return next((run for folder in file.parents if (run := StoredRun(folder)).has_config), None)
+
+
+def _require_same_channels(given: str, values: Mapping[str, Any], current: CurrentRun) -> None:
+    theirs, ours = len(values["convention"]["mean"]), current.dataset.info.channels
+    if theirs != ours:
+        raise UserError(
+            f"{given}: its network takes images of {theirs} channels; those of this run have {ours}."
+        )
 
 
 def _learned_remark(given: str, file: Path, current: CurrentRun) -> str | None:
