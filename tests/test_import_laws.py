@@ -42,7 +42,8 @@ CLOSED = {
 HOMES = {
     "hydra": ("semiseg.config", "semiseg.sweep", "hydra_plugins"),
     "omegaconf": ("semiseg.config", "semiseg.sweep", "hydra_plugins"),
-    "albumentations": ("semiseg.data.augment",),
+    "albumentations": ("semiseg.data.augment", "semiseg.data.band_augment"),
+    "rasterio": ("semiseg.data.raster",),
     "wandb": ("semiseg.track.wandb_run", "semiseg.track.wandb_tracker", "semiseg.report.upload"),
     "matplotlib": ("semiseg.report", "semiseg.apply.confusion", "semiseg.apply.reliability"),
     "torch.distributed": ("semiseg.distributed",),

@@ -88,9 +88,7 @@ def test_scores_equal_those_of_scikit_learn(kind: str, absent: str) -> None:
         assert found.totals["mrecall"] == pytest.approx(balanced)
     values = found.as_dict()
     assert values["true_pixels"] == [int((truth[known] == label).sum()) for label in range(CLASSES)]
-    assert values["predicted_pixels"] == [
-        int((prediction[known] == label).sum()) for label in range(CLASSES)
-    ]
+    assert values["predicted_pixels"] == [int((prediction[known] == label).sum()) for label in range(CLASSES)]
 
 
 @pytest.mark.parametrize("kind", ["all classes", "a rare class", "two absent classes, one predicted"])
@@ -172,7 +170,11 @@ def test_a_foreground_class_must_be_there() -> None:
 
 def test_the_sentence_about_absent_classes() -> None:
     names = segmentation_scores(EvaluatorSettings())
-    summary = {"iou": {"ground": 1.0, "disk": None}, "absent_classes": ["disk"], "counted_classes": ["ground"]}
+    summary = {
+        "iou": {"ground": 1.0, "disk": None},
+        "absent_classes": ["disk"],
+        "counted_classes": ["ground"],
+    }
     assert absent_remark(summary, names) == "no validation image holds disk: mIoU is over 1 of 2 classes"
     zero = summary | {"counted_classes": ["ground", "disk"]}
     assert str(absent_remark(zero, names)).endswith("mIoU is over 2 of 2 classes and counts disk as 0")

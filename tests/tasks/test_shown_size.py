@@ -69,7 +69,9 @@ def test_the_nearest_pixels_are_kept() -> None:
 
 
 @pytest.mark.parametrize("form", [(60_000, 4), (4, 60_000)])
-def test_a_strip_takes_no_more_memory_than_an_ordinary_picture(form: tuple[int, int], info: DatasetInfo) -> None:
+def test_a_strip_takes_no_more_memory_than_an_ordinary_picture(
+    form: tuple[int, int], info: DatasetInfo
+) -> None:
     label = np.zeros(form, np.uint8)
     label[: form[0] // 2, : form[1] // 2] = 1
     image, confidence = np.zeros((*form, 3), np.uint8), np.ones(form, np.float32)

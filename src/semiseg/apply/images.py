@@ -28,7 +28,7 @@ class _Named(NamedTuple):
     folder: Path
 
 
-def find_images(arguments: Sequence[str | Path]) -> dict[str, Path]:
+def find_images(arguments: Sequence[str | Path], suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
     """Find the pictures that arguments name.
 
     An argument is a file of any extension, a folder, of which all ``image_files`` are taken, or a pattern such as
@@ -38,6 +38,7 @@ def find_images(arguments: Sequence[str | Path]) -> dict[str, Path]:
 
     Args:
         arguments: arguments of the command line.
+        suffixes: extensions of images.
 
     Returns:
         Absolute paths, in the order of the arguments, by names for what is made of them: paths with ``/`` and
@@ -51,7 +52,7 @@ def find_images(arguments: Sequence[str | Path]) -> dict[str, Path]:
     faults: list[str] = []
     for argument in arguments:
         try:
-            found.append(_named(str(argument)))
+            found.append(_named(str(argument), suffixes))
         except UserError as error:
             faults.append(str(error))
     if faults:
@@ -61,12 +62,12 @@ def find_images(arguments: Sequence[str | Path]) -> dict[str, Path]:
     return _distinct(files, base)
 
 
-def _named(argument: str) -> _Named:
+def _named(argument: str, suffixes: Sequence[str]) -> _Named:
     path = _absolute(Path(argument).expanduser())
     if not argument:
         raise UserError("an empty name")
     if path.is_dir():
-        return _Named(_own(argument, image_files(path), path), path)
+        return _Named(_own(argument, image_files(path, suffixes), path, suffixes), path)
     if path.exists():
         return _Named([path], path.parent)
     if not glob.has_magic(argument):
@@ -75,13 +76,13 @@ def _named(argument: str) -> _Named:
     files: list[Path] = []
     for match in sorted(map(Path, glob.glob(str(path), recursive=True))):  # noqa: PTH207 - takes absolute patterns
         if match.is_dir():
-            files += image_files(match)
-        elif match.suffix.lower() in IMAGE_SUFFIXES:
+            files += image_files(match, suffixes)
+        elif match.suffix.lower() in suffixes:
             files.append(match)
-    return _Named(_own(argument, files, folder), folder)
+    return _Named(_own(argument, files, folder, suffixes), folder)
 
 
-def _own(argument: str, files: Sequence[Path], folder: Path) -> list[Path]:
+def _own(argument: str, files: Sequence[Path], folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """Leave out what semiseg wrote at or below the folder that the argument searches.
 
     Raises:
@@ -98,7 +99,7 @@ def _own(argument: str, files: Sequence[Path], folder: Path) -> list[Path]:
         )
     ]
     if not files:
-        raise UserError(f"{argument}: no images there ({listed(IMAGE_SUFFIXES)})")
+        raise UserError(f"{argument}: no images there ({listed(suffixes)})")
     if not own:
         raise UserError(
             f"{argument}: all images there were written by `semiseg predict` or `semiseg label`. Name their own "

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     run = open_run(options.run)
     from semiseg.apply.images import find_images
 
-    found = find_images(options.images)
+    found = find_images(options.images, run.suffixes)
     # These take seconds to import, and the mistakes above are shown without them.
     from semiseg.apply.label_folder import RANKING, RECORD, LabelFolder
     from semiseg.apply.labeling_order import Labeling

@@ -66,18 +66,19 @@ def disagreeing(
         restricted = {masks[i]: formats[masks[i]].with_indices(each) for i, each in used.items()}
         common, faults = agree(formats | restricted)
     found = {image_id: faults[path] for image_id, path in masks.items() if path in faults}
-    return Disagreement(found, _cure(reader, common) if found else "")
+    undecided = any(each.bits == 1 and each.white is None for each in formats.values())
+    return Disagreement(found, _cure(reader, common, undecided) if found else "")
 
 
-def _cure(reader: MaskReader, common: MaskFormat) -> str:
-    """The settings that read palettes by their colors, where most masks have one."""
+def _cure(reader: MaskReader, common: MaskFormat, undecided: bool) -> str:
+    """Advice: settings that read palettes by their colors, where most masks have one; or what decides white."""
     colors: dict[int, list[str]] = {}
     for index, color in common.colors.items():
         colors.setdefault(reader.numbers.get(index, IGNORE_INDEX), []).append(f'"{color}"')
     void = colors.pop(IGNORE_INDEX, [])
     if common.kind != "palette" or colors.keys() != set(reader.numbers.values()):
         white = " White of one bit means 255 where 255 is a class: dataset.values=[0,255]."
-        return f"{CURE}.{white if reader.white is None and common.kind == 'gray' else ''}"
+        return f"{CURE}.{white if undecided else ''}"
     values = [each[0] if len(each) == 1 else f"[{','.join(each)}]" for _, each in sorted(colors.items())]
     return f"{CURE}. By the colors of most of them: 'dataset.values=[{','.join(values)}]'" + (
         f" 'dataset.void=[{','.join(void)}]'" if void else ""

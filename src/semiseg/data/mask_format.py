@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from PIL import Image
@@ -129,13 +131,16 @@ def open_mask(path: Path) -> tuple[Image.Image, MaskFormat]:
     return image, MaskFormat(kind, header.bits if kind == "gray" else 8, alpha, None, colors)
 
 
-def palette_colors(image: Image.Image) -> dict[int, str]:
+def palette_colors(image: Image.Image) -> Mapping[int, str]:
     """Color of each index of a palette as "#rrggbb", as far as the palette reaches."""
-    shown = image.getpalette("RGB") or []
-    return {
-        index: color_text(int.from_bytes(bytes(shown[3 * index : 3 * index + 3])))
-        for index in range(len(shown) // 3)
-    }
+    return _color_texts(bytes(image.getpalette("RGB") or []))
+
+
+@lru_cache(maxsize=64)  # since most masks of a dataset have the same palette
+def _color_texts(palette: bytes) -> Mapping[int, str]:
+    return MappingProxyType(
+        {place // 3: f"#{palette[place : place + 3].hex()}" for place in range(0, len(palette) // 3 * 3, 3)}
+    )
 
 
 def agree(formats: Mapping[Path, MaskFormat]) -> tuple[MaskFormat, dict[Path, str]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo
 from semiseg.data.mask_format import CURE, WHITE, MaskFormat, difference
 from semiseg.data.mask_labels import TRANSPARENT, MaskLabels, color_text, label_tables, ranges
-from semiseg.data.mask_pixels import MaskPixels, read_pixels
+from semiseg.data.mask_pixels import Codes, MaskPixels, read_pixels
 from semiseg.data.palette import Color
 from semiseg.data.picture_files import BadFileError, Exif
 
@@ -107,6 +107,10 @@ class MaskReader:
         if pixels.transparent is not None:
             labels[pixels.transparent] = IGNORE_INDEX if self._transparent is None else self._transparent
         return labels
+
+    def of_numbers(self, numbers: Codes, path: Path) -> Array:
+        """Return the label map of numbers that were read in another way; raises ``OutsideClassesError``."""
+        return self._table.labels(MaskPixels(MaskFormat("gray"), numbers), path)
 
     def options(self) -> dict[str, Any]:
         """Settings that change the label map of a given file, as plain values."""

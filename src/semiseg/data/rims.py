@@ -1,8 +1,9 @@
 """Thin lines of one value between two others, as interpolation and smoothing make them at the borders of regions."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ LONGEST = 4
 OFTEN = 0.25
 """Share of the borders between two values at which a third stands between them."""
 
-FEWEST = 2
+FEWEST = 3
 """Masks in which that is seen."""
 
 MOST = 0.8
@@ -63,6 +64,17 @@ class Interpolated:
     share: float
     example: str
     spot: tuple[int, int]
+
+    def words(self, names: Sequence[str], file: Path) -> str:
+        """Describe it with the names of the values and the file of the example."""
+        low, middle, high = (names[each] for each in (self.low, self.value, self.high))
+        column, row = self.spot
+        return (
+            f"{middle} stands in thin lines between {low} and {high} in {self.masks} of {self.of} masks, at "
+            f"{self.share:.0%} of their borders, for example in {file} at column {column}, row {row}, as in masks that "
+            "were resized with interpolation, which makes labels that nobody drew. Resize masks to the nearest pixel; "
+            "where the class is such a line, all is well"
+        )
 
 
 def rims(codes: Codes, colors: bool = False) -> Rims:

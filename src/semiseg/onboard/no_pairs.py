@@ -8,6 +8,7 @@ from semiseg.data.file_tree import count_endings
 from semiseg.data.folder_files import TREE, nearest_pair
 from semiseg.name_keys import name_key
 from semiseg.onboard.layout import KnownLayout
+from semiseg.onboard.listed_pairs import list_faults
 from semiseg.onboard.looks import looks_drawn, some_of
 from semiseg.onboard.tool_files import tool_files, tool_lines
 from semiseg.splits.lists import IMAGE_SUFFIXES, MASK_SUFFIXES
@@ -41,6 +42,7 @@ def no_pairs_text(
     else:
         lines += _unmatched(base, pictures, drawn)
     lines += tool_lines(base, files)
+    lines += list_faults(base, files)
     lines += _unread(base, files, pictures)
     lines.append(
         "Names decide what belongs together: a mask has the name of its image, in another folder or with an "

@@ -36,20 +36,19 @@ class FoundLayout:
     files: tuple[Path, ...]
 
 
-def find_layout(base: Path, given: KnownLayout) -> FoundLayout:
+def find_layout(base: Path, given: KnownLayout, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> FoundLayout:
     """Find the layout that is meant: by the look of the masks, then by names, then by number.
 
     Args:
         base: folder of the dataset.
         given: known settings of the layout.
+        suffixes: endings of images.
 
     Raises:
         UserError: there is no image, none with a mask, or several layouts may be meant.
     """
     files = files_below(base)
-    pictures = {
-        path.relative_to(base).as_posix(): path for path in files if path.suffix.lower() in IMAGE_SUFFIXES
-    }
+    pictures = {path.relative_to(base).as_posix(): path for path in files if path.suffix.lower() in suffixes}
     if not pictures:
         raise UserError(f"no images in {base}: expected files such as a.jpg and b.png. Expected:\n{TREE}")
     given = given.below(base)

@@ -100,13 +100,19 @@ class Survey:
         return dict(found)
 
 
-def survey(masks: Mapping[str, Path], tick: Callable[[], None], exif: Exif = "apply") -> Survey:
+def survey(
+    masks: Mapping[str, Path],
+    tick: Callable[[], None],
+    exif: Exif = "apply",
+    values: Callable[[str, Path, Exif], MaskValues] = read_values,
+) -> Survey:
     """Read all masks and count the pixels of their values.
 
     Args:
         masks: mask file of each id.
         tick: function called after each mask.
         exif: whether masks are turned as their own EXIF orientation says.
+        values: function that reads a mask.
 
     Raises:
         BadFilesError: no mask can be read.
@@ -117,7 +123,7 @@ def survey(masks: Mapping[str, Path], tick: Callable[[], None], exif: Exif = "ap
 
     def read(image_id: str) -> MaskValues | BadFileError:
         try:
-            return read_values(image_id, masks[image_id], exif)
+            return values(image_id, masks[image_id], exif)
         except BadFileError as error:
             return error
 
