@@ -149,7 +149,9 @@ def _recipe(place: RunDir, cfg: Composed, lab: RunLab, data: OpenedData) -> dict
     with lab.report():
         summary: dict[str, Any] = finite(summarize(plain(cfg), lab, network, time.perf_counter() - began))
         faults = data.report.skipped
-        summary["skipped_files"] = [{"id": each.id, "file": each.file, "reason": each.reason} for each in faults]
+        summary["skipped_files"] = [
+            {"id": each.id, "file": each.file, "reason": each.reason} for each in faults
+        ]
         summary["trust"] = data.trust.as_dict()
         keep_reported(lab, network, summary)
         place.write_summary(summary)
