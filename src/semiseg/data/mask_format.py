@@ -78,6 +78,10 @@ class MaskFormat:
         return replace(self, colors={index: color for index, color in self.colors.items() if index in used})
 
 
+PUBLISHED = MaskFormat("number")
+"""Format of datasets whose numbers are published, whatever palette an archive gives them."""
+
+
 def format_of_settings(values: Mapping[str, Any]) -> MaskFormat:
     """Return the format that ``MaskFormat.settings`` has written.
 
