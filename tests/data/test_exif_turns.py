@@ -53,7 +53,7 @@ def test_half_turned_images_are_refused_where_quarter_turns_tell(tmp_path, endin
     dataset = folder(tmp_path, [1, 6, 1, 3, 2, 4, 1, 8, 6, 1], "stored", square=[8], ending=ending)
     faults = refused(dataset)
     assert sorted(faults) == ["i1", "i3", "i4", "i5", "i7", "i8"]
-    assert "mask was drawn on the stored pixels: dataset.exif=ignore" in faults["i1"]
+    assert "mask was drawn on the stored pixels. dataset.exif=ignore" in faults["i1"]
     assert "half turned by EXIF" in faults["i3"]
     assert "other masks (2) were not drawn on the upright image, as their sizes show" in faults["i3"]
     assert "mirrored" in faults["i4"]

@@ -30,9 +30,9 @@ IMAGE_MODES = frozenset(
     {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 )
 ADVICE = (
-    "Read all their bits, and TIFF, PNG and .npy of any channels, by dataset.bands, which `semiseg init FOLDER --bands` "
-    "writes; or convert all images to 8 bits in the same way, for example by dividing by the largest value of the "
-    "camera and multiplying with 255"
+    "Read all their bits, and TIFF, PNG and .npy of any channels, by dataset.bands, which `semiseg init FOLDER "
+    "--bands` writes; or convert all images to 8 bits in the same way, for example by dividing by the largest value "
+    "of the camera and multiplying with 255"
 )
 """Advice for images of more than 8 bits a channel."""
 
