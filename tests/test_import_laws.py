@@ -16,6 +16,7 @@ FORBIDDEN = {
     "losses": (),
     "pseudo": (),
     "data": ("methods", "engine", "tasks", "config", "runs", "cli", "app", "report", "sweep", "track"),
+    "labels": ("models", "methods", "engine", "config", "runs", "cli", "app", "report", "sweep", "track"),
     "splits": ("methods", "engine", "tasks", "config", "runs", "cli", "app", "report", "sweep", "track"),
     "models": ("data", "engine", "tasks", "methods", "config", "runs", "cli", "app"),
     "engine": ("methods", "tasks", "config", "track", "runs", "cli", "app", "report", "sweep"),
@@ -41,7 +42,8 @@ CLOSED = {
 HOMES = {
     "hydra": ("semiseg.config", "semiseg.sweep", "hydra_plugins"),
     "omegaconf": ("semiseg.config", "semiseg.sweep", "hydra_plugins"),
-    "albumentations": ("semiseg.data.augment",),
+    "albumentations": ("semiseg.data.augment", "semiseg.data.band_augment"),
+    "rasterio": ("semiseg.data.raster",),
     "wandb": ("semiseg.track.wandb_run", "semiseg.track.wandb_tracker", "semiseg.report.upload"),
     "matplotlib": ("semiseg.report", "semiseg.apply.confusion", "semiseg.apply.reliability"),
     "torch.distributed": ("semiseg.distributed",),

@@ -12,6 +12,7 @@ from semiseg.config.compose import Composed
 from semiseg.config.stored import plain, settings_that_matter
 from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.contracts.task import Task
+from semiseg.data.band_augment import for_bands
 from semiseg.data.file_faults import CheckReport, check_files
 from semiseg.data.store import stored
 from semiseg.data.trust import Trust, weigh
@@ -106,7 +107,7 @@ def open_session(
     data = Data(
         dataset=dataset,
         split=split,
-        augment=build.augment(cfg),
+        augment=for_bands(build.augment(cfg), dataset.info.bands),
         quality_ids=quality_ids(split.unlabeled, cfg.seed),
         sample_ids=sample_ids(split.val, cfg.tracker.samples),
     )

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from semiseg.contracts.dataset import Array, DatasetInfo
+from semiseg.contracts.dataset import Array, DatasetInfo, Pixels
+from semiseg.data.display import displayed
 from semiseg.data.palette import Color
 from semiseg.files import replacing
 from semiseg.tasks.samples import IGNORED_COLOR, colorize
@@ -45,16 +46,18 @@ def paletted(values: Array, colors: Mapping[int, Color]) -> Image.Image:
     return picture
 
 
-def overlaid(image: Array, label: Array, info: DatasetInfo, opacity: float = 0.5) -> Image.Image:
+def overlaid(image: Pixels, label: Array, info: DatasetInfo, opacity: float = 0.5) -> Image.Image:
     """Return a picture with the colors of the classes over it.
 
     Args:
-        image: image ``(H, W, 3) uint8`` RGB.
+        image: image ``(H, W, C)``, shown as ``displayed`` does.
         label: label map ``(H, W) uint8``.
         info: colors of the classes.
         opacity: share of the color, 0 to 1.
     """
-    return Image.blend(Image.fromarray(image), Image.fromarray(colorize(label, info)), opacity)
+    return Image.blend(
+        Image.fromarray(displayed(image, info.bands)), Image.fromarray(colorize(label, info)), opacity
+    )
 
 
 def gray(confidence: NDArray[np.float32], bits: Bits = 8) -> Image.Image:

@@ -75,4 +75,6 @@ def test_label_writes_the_values_of_the_runs_dataset(tmp_path, capsys):
     assert 9 in found
     assert found <= {0, 255, 9}
     assert read_json(tmp_path / "out/label.json")["mask_values"] == {"rest": 0, "shape": 255}
-    assert (tmp_path / "out/classes.txt").read_text() == "rest,0,#000000\nshape,255,#e0e0c0\n(not labeled),9,#c00000\n"
+    assert (
+        tmp_path / "out/classes.txt"
+    ).read_text() == "rest,0,#000000\nshape,255,#e0e0c0\n(not labeled),9,#c00000\n"

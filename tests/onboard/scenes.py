@@ -12,7 +12,9 @@ def scene(number):
     width, height = SIZE
     rng = np.random.default_rng(number)
     y, x = np.mgrid[:height, :width]
-    image = 110 + 25 * np.sin(x / 5 + number)[..., None] * [1, 0.8, 0.6] + rng.normal(0, 12, (height, width, 3))
+    image = (
+        110 + 25 * np.sin(x / 5 + number)[..., None] * [1, 0.8, 0.6] + rng.normal(0, 12, (height, width, 3))
+    )
     labels = np.zeros((height, width), np.uint8)
     center = rng.uniform(0.2, 0.8, 2) * [width, height]
     labels[(x - center[0]) ** 2 + (y - center[1]) ** 2 < 64] = 1

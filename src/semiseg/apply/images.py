@@ -3,16 +3,17 @@
 import glob
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from semiseg.data.file_tree import count_endings, files_below
 from semiseg.data.image_files import image_files
 from semiseg.errors import UserError, listed, nearest
 from semiseg.splits.lists import IMAGE_SUFFIXES, without_suffix
 
-LABELED = ("images", "masks", "confidence", "legend.png")
+LABELED = ("images", "masks", "confidence", "legend.png", "ranking.csv", "classes.txt")
 WRITTEN = {
     "predict.json": ("labels", "overlay", "confidence", "legend.png"),
     "label.json": LABELED,
@@ -28,7 +29,7 @@ class _Named(NamedTuple):
     folder: Path
 
 
-def find_images(arguments: Sequence[str | Path]) -> dict[str, Path]:
+def find_images(arguments: Sequence[str | Path], suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
     """Find the pictures that arguments name.
 
     An argument is a file of any extension, a folder, of which all ``image_files`` are taken, or a pattern such as
@@ -38,6 +39,7 @@ def find_images(arguments: Sequence[str | Path]) -> dict[str, Path]:
 
     Args:
         arguments: arguments of the command line.
+        suffixes: extensions of images.
 
     Returns:
         Absolute paths, in the order of the arguments, by names for what is made of them: paths with ``/`` and
@@ -51,7 +53,7 @@ def find_images(arguments: Sequence[str | Path]) -> dict[str, Path]:
     faults: list[str] = []
     for argument in arguments:
         try:
-            found.append(_named(str(argument)))
+            found.append(_named(str(argument), suffixes))
         except UserError as error:
             faults.append(str(error))
     if faults:
@@ -61,12 +63,41 @@ def find_images(arguments: Sequence[str | Path]) -> dict[str, Path]:
     return _distinct(files, base)
 
 
-def _named(argument: str) -> _Named:
+def left_aside(arguments: Sequence[str | Path], suffixes: Sequence[str] = IMAGE_SUFFIXES) -> str | None:
+    """Count the files of folders among the arguments that are no pictures, by ending; ``None`` without any.
+
+    Hidden files, those of a system and what ``semiseg predict`` or ``label`` wrote are not counted.
+
+    Args:
+        arguments: arguments of the command line.
+        suffixes: endings of files that are read.
+    """
+    folders = [path for argument in arguments if (path := _absolute(Path(argument).expanduser())).is_dir()]
+    files = {path: folder for folder in folders for path in files_below(folder)}
+    written = cache(_written)
+    rest = [
+        path
+        for path, folder in files.items()
+        if path.suffix.lower() not in suffixes and not _is_written(path, folder, written)
+    ]
+    return f"left aside: {', '.join(count_endings(rest))}" if rest else None
+
+
+def _is_written(path: Path, folder: Path, written: Callable[[Path], set[str]]) -> bool:
+    """Whether semiseg wrote a file below a folder."""
+    return any(
+        path.relative_to(place).parts[0] in written(place)
+        for place in path.parents
+        if place.is_relative_to(folder)
+    )
+
+
+def _named(argument: str, suffixes: Sequence[str]) -> _Named:
     path = _absolute(Path(argument).expanduser())
     if not argument:
         raise UserError("an empty name")
     if path.is_dir():
-        return _Named(_own(argument, image_files(path), path), path)
+        return _Named(_own(argument, image_files(path, suffixes), path, suffixes), path)
     if path.exists():
         return _Named([path], path.parent)
     if not glob.has_magic(argument):
@@ -75,30 +106,25 @@ def _named(argument: str) -> _Named:
     files: list[Path] = []
     for match in sorted(map(Path, glob.glob(str(path), recursive=True))):  # noqa: PTH207 - takes absolute patterns
         if match.is_dir():
-            files += image_files(match)
-        elif match.suffix.lower() in IMAGE_SUFFIXES:
+            files += image_files(match, suffixes)
+        elif match.suffix.lower() in suffixes:
             files.append(match)
-    return _Named(_own(argument, files, folder), folder)
+    return _Named(_own(argument, files, folder, suffixes), folder)
 
 
-def _own(argument: str, files: Sequence[Path], folder: Path) -> list[Path]:
+def _own(argument: str, files: Sequence[Path], folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """Leave out what semiseg wrote at or below the folder that the argument searches.
 
     Raises:
         UserError: nothing is left.
     """
     written = cache(_written)
-    own = [
-        path
-        for path in files
-        if not any(
-            path.relative_to(place).parts[0] in written(place)
-            for place in path.parents
-            if place.is_relative_to(folder)
-        )
-    ]
+    own = [path for path in files if not _is_written(path, folder, written)]
     if not files:
-        raise UserError(f"{argument}: no images there ({listed(IMAGE_SUFFIXES)})")
+        held = ", ".join(count_endings(files_below(folder)))
+        raise UserError(
+            f"{argument}: no images there ({listed(suffixes)})" + (f"; it holds {held}" if held else "")
+        )
     if not own:
         raise UserError(
             f"{argument}: all images there were written by `semiseg predict` or `semiseg label`. Name their own "
@@ -108,8 +134,9 @@ def _own(argument: str, files: Sequence[Path], folder: Path) -> list[Path]:
 
 
 def _written(folder: Path) -> set[str]:
-    """Names of what semiseg wrote into a folder."""
-    return {name for record, names in WRITTEN.items() if (folder / record).exists() for name in names}
+    """Names of what semiseg wrote into a folder, and of the files that say so."""
+    there = [record for record in WRITTEN if (folder / record).exists()]
+    return {name for record in there for name in (record, *WRITTEN[record])}
 
 
 def _absent(argument: str, path: Path) -> str:

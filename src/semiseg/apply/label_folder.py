@@ -15,6 +15,7 @@ from PIL import Image
 
 from semiseg.apply.mask_coding import MaskCoding
 from semiseg.contracts.dataset import Array, Confidence, DatasetInfo
+from semiseg.data.bands import BAND_SUFFIXES
 from semiseg.data.picture_files import Exif, read_image
 from semiseg.errors import UserError
 from semiseg.files import copy, write_csv, write_json, write_text, writes
@@ -73,7 +74,8 @@ class LabelFolder:
     def image(self, name: str) -> Path:
         """File of the picture; one of an extension that no dataset finds becomes a PNG."""
         suffix = self._sources[name].suffix
-        return self.folder / IMAGES / f"{name}{suffix if suffix.lower() in IMAGE_SUFFIXES else '.png'}"
+        found = suffix.lower() in (*IMAGE_SUFFIXES, *BAND_SUFFIXES)
+        return self.folder / IMAGES / f"{name}{suffix if found else '.png'}"
 
     def mask(self, name: str) -> Path:
         """File of the mask."""

@@ -13,7 +13,6 @@ from semiseg.apply.label_folder import LabelFolder, Rank
 from semiseg.apply.many_pictures import predicted
 from semiseg.apply.prediction_stability import Stability
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence
-from semiseg.data.picture_files import read_image
 from semiseg.data.pseudo_files import INDEX
 from semiseg.files import read_json, write_json
 from semiseg.progress_bar import progress
@@ -76,8 +75,9 @@ class Labeling:
             for name in self.labels.ids:
                 if name not in scores:
                     self._stop()
-                    image = read_image(found[name], self._predictor.exif)
-                    scores[name] = stability.score(image, self.labels.label(name))
+                    scores[name] = stability.score(
+                        self._predictor.read(found[name]).pixels, self.labels.label(name)
+                    )
                 file.write(json.dumps([name, scores[name]]) + "\n")
                 file.flush()
                 advance()

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.data.picture_files import BadFileError, read_image
+from semiseg.data.bands import band_size
+from semiseg.data.picture_files import BadFileError
 from semiseg.errors import UserError
 from semiseg.files import file_digest
 from semiseg.runs.use import FinishedRun
 
 if TYPE_CHECKING:
+    from semiseg.apply.predict_folder import Predictions
     from semiseg.runs.predictor import Prediction, Predictor
 
 SHOWN_FAILURES = 50
@@ -42,7 +44,7 @@ def predicted(
     import torch
 
     try:
-        image = read_image(path, predictor.exif)
+        image = predictor.read(path)
     except BadFileError as error:
         failed[str(path)] = error.reason
         return None
@@ -54,11 +56,26 @@ def predicted(
     except UserError as error:
         failed[str(path)] = " ".join(str(error).split())
     except (torch.OutOfMemoryError, MemoryError):
-        height, width = image.shape[:2]
-        failed[str(path)] = (
-            f"{width}x{height} pixels do not fit into memory; try --tile 1024, or a smaller one"
-        )
+        failed[str(path)] = _too_large(*image.pixels.shape[:2])
     return None
+
+
+def predict_raster_into(
+    output: Predictions, predictor: Predictor, name: str, path: Path, between: Callable[[], None]
+) -> None:
+    """Predict a GeoTIFF into a folder of predictions, or note there why that fails; see ``write_raster``."""
+    import torch
+
+    try:
+        output.write_raster(name, path, predictor, between)
+    except BadFileError as error:
+        output.failed[str(path)] = error.reason
+    except (torch.OutOfMemoryError, MemoryError):
+        output.failed[str(path)] = _too_large(*band_size(path))
+
+
+def _too_large(height: int, width: int) -> str:
+    return f"{width}x{height} pixels do not fit into memory; try --tile 1024, or a smaller one"
 
 
 def failures(failed: Mapping[str, str], total: int, record: Path) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semiseg.apply.raster_prediction import RasterFiles, predict_raster
+from semiseg.data.raster import is_raster
 from semiseg.errors import UserError
 from semiseg.files import finite, read_json, remove_temporaries, write_json, writes
 from semiseg.pictures import PHOTO_EFFORT, Bits, legend, save
@@ -13,7 +15,7 @@ from semiseg.splits.lists import shown
 
 if TYPE_CHECKING:
     from semiseg.contracts.dataset import DatasetInfo
-    from semiseg.runs.predictor import Prediction
+    from semiseg.runs.predictor import Prediction, Predictor
 
 LABELS, OVERLAY, CONFIDENCE = "labels", "overlay", "confidence"
 RECORD, LEGEND = "predict.json", "legend.png"
@@ -27,10 +29,13 @@ class Predictions:
         folder: path of the folder.
         opacity: share of the colors in the overlay; ``None`` writes no overlay.
         bits: number of bits of the confidence; ``None`` writes no confidence.
+        geotiff: whether pictures in TIFF files are predicted in windows, into GeoTIFF files of the same place.
     """
 
-    def __init__(self, folder: Path, opacity: float | None, bits: Bits | None) -> None:
+    def __init__(self, folder: Path, opacity: float | None, bits: Bits | None, geotiff: bool = False) -> None:
         self.folder = folder
+        self.rasters: frozenset[str] = frozenset()
+        self._geotiff = geotiff
         self.failed: dict[str, str] = {}
         self._opacity, self._bits = opacity, bits
         self._images: dict[str, dict[str, Any]] = {}
@@ -40,7 +45,10 @@ class Predictions:
 
     def files(self, name: str) -> dict[str, Path]:
         """Files of a picture by kind; ``name`` is without extension."""
-        return {kind: self.folder / kind / f"{name}.png" for kind in self.kinds}
+        suffix = ".tif" if name in self.rasters else ".png"
+        return {
+            kind: self.folder / kind / f"{name}{'.png' if kind == OVERLAY else suffix}" for kind in self.kinds
+        }
 
     def open(
         self, found: Mapping[str, Path], origin: Mapping[str, Any], force: bool, skip_existing: bool
@@ -57,6 +65,8 @@ class Predictions:
             UserError: files would be replaced without ``force``, or would be mixed with others of other origin; a
                 picture would be replaced by its own prediction; or the folder cannot be written.
         """
+        if self._geotiff:
+            self.rasters = frozenset(name for name, path in found.items() if is_raster(path))
         self._refuse_own(found)
         self._origin = finite(
             {
@@ -103,6 +113,33 @@ class Predictions:
                 save(files[CONFIDENCE], prediction.gray(self._bits))
         height, width = prediction.label.shape
         self._images[name] = {"file": str(source), "size": [width, height], "tiled": tiled}
+
+    def write_raster(
+        self, name: str, source: Path, predictor: Predictor, between: Callable[[], None]
+    ) -> None:
+        """Predict a GeoTIFF in windows and write the files of it; see ``predict_raster``.
+
+        Args:
+            name: name of the picture, see ``files``.
+            source: file of the picture.
+            predictor: network and tiles.
+            between: function that is called before each tile and may raise to stop.
+
+        Raises:
+            UserError: the picture cannot be read, or the disk refuses.
+        """
+        files = self.files(name)
+        for path in files.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        written = RasterFiles(
+            files[LABELS], files.get(CONFIDENCE), files.get(OVERLAY), self._bits or 8, self._opacity or 0.0
+        )
+        height, width = predict_raster(predictor, source, written, between)
+        self._images[name] = {
+            "file": str(source),
+            "size": [width, height],
+            "tiled": predictor.cuts(height, width),
+        }
 
     def close(self, state: str, info: DatasetInfo) -> None:
         """Write the legend and the final record; ``state`` is "done" or "interrupted".

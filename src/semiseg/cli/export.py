@@ -11,6 +11,7 @@ from semiseg import __version__
 from semiseg.cli.arguments import Parser, run_parser
 from semiseg.cli.network_options import add_network_options, chosen_settings
 from semiseg.contracts.score_names import ScoreNames
+from semiseg.data.class_identity import placeholder_remark
 from semiseg.errors import UserError
 from semiseg.files import file_digest, replacing, writes
 from semiseg.runs.use import REPORTED, FinishedRun, describe, open_run
@@ -68,6 +69,8 @@ def main(arguments: Sequence[str]) -> int:
         )
     for sentence in outside(run):
         print(f"semiseg: note: {sentence}")
+    if names := made_up_names(run):
+        print(f"semiseg: note: {placeholder_remark(names)}.")
     print(f"Written to {target} ({size / 1e6:.1f} MB)")
     return 0
 
@@ -120,7 +123,9 @@ def metadata(
         "version": VERSION,
         "classes": bundle["classes"],
         "palette": bundle["palette"],
-        "input": "images: (N, H, W, 3) uint8, RGB, any number of images of one size",
+        "placeholder_names": made_up_names(run),
+        "input": _input(bundle),
+        **({"bands": bundle["bands"]} if "bands" in bundle else {}),
         "outputs": {
             "label": "(N, H, W) uint8, number of the class",
             "confidence": "(N, H, W) float32, probability of that class",
@@ -138,6 +143,26 @@ def metadata(
         f"{names.primary.key}_of_run": names.value(run.summary),
         "semiseg": __version__,
     }
+
+
+def made_up_names(run: FinishedRun) -> list[str]:
+    """Return the class names of a run that were made up when its dataset was described."""
+    from semiseg.data.folder import is_placeholder
+
+    node = run.config["dataset"]
+    return [
+        name for name in node.get("classes") or () if node.get("placeholder_names") and is_placeholder(name)
+    ]
+
+
+def _input(bundle: dict[str, Any]) -> str:
+    """Describe what an exported file takes."""
+    if "bands" not in bundle:
+        return "images: (N, H, W, 3) uint8, RGB, any number of images of one size"
+    return (
+        f"images: (N, H, W, {bundle['bands']['channels']}) float32, bands in the numbers of the files, any number of "
+        "images of one size; the mean of the band where a pixel has no value"
+    )
 
 
 def outside(run: FinishedRun) -> list[str]:

@@ -49,11 +49,16 @@ def main(arguments: Sequence[str]) -> int:
     classes = source.info.classes
     if options.background is not None and options.background not in classes:
         near = nearest(options.background, classes)
-        raise UserError(f"--background {options.background}: expected one of {', '.join(classes)}"
-                        + (f"; did you mean {near}?" if near else ""))
+        raise UserError(
+            f"--background {options.background}: expected one of {', '.join(classes)}"
+            + (f"; did you mean {near}?" if near else "")
+        )
     rest = None if options.background is None else classes.index(options.background)
     writing = Writing(source.info, rest, as_masks, options.tolerance, source.reviewed, options.address)
-    with new_folder(options.output) as part, writes(options.output, "Choose another folder by -o, or make room."):
+    with (
+        new_folder(options.output) as part,
+        writes(options.output, "Choose another folder by -o, or make room."),
+    ):
         with progress("pictures", len(source.files)) as tick:
             kind.write(part, writing, source.pictures(tick))
         with settled(part, options.output):
@@ -80,6 +85,11 @@ def _report(options: argparse.Namespace, pictures: int, as_masks: bool) -> list[
     rest = f"--background {options.background}" if options.background else "--no-background"
     nothing = f"class {options.background}" if options.background else "not labeled"
     kind = FORMATS[options.format]
+    if not kind.outlines:
+        return [
+            f"{pictures:,} pictures as masks in {options.output}",
+            f"to read it back: semiseg import {options.format} {options.output} --images FOLDER",
+        ]
     how = "" if kind.covers_all and not options.background else f" {rest}"
     return [
         f"{pictures:,} pictures as {shapes} in {options.output}; what no shape covers is {nothing}",
@@ -107,9 +117,13 @@ def _parser() -> Parser:
         metavar="PX",
         help="largest distance in pixels between rim and outline; 0 is exact and has many corners (default: 0.5)",
     )
-    rest = "class that gets no shape; what is not labeled then gets one (default: what is not labeled gets none)"
+    rest = (
+        "class that gets no shape; what is not labeled then gets one (default: what is not labeled gets none)"
+    )
     parser.add_argument("--background", metavar="NAME", help=rest)
-    address = "what Label Studio needs before the names of pictures, for example '/data/local-files/?d=photos/'"
+    address = (
+        "what Label Studio needs before the names of pictures, for example '/data/local-files/?d=photos/'"
+    )
     parser.add_argument("--address", default="", metavar="URL", help=address)
     parser.add_argument("--force", action="store_true", help="replace the folder")
     return parser

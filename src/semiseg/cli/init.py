@@ -7,21 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semiseg.cli.arguments import Parser
+from semiseg.cli.arguments import Parser, positive
 from semiseg.config.searchpath import conf_dir, is_shipped
+from semiseg.data.bands import BAND_SUFFIXES
 from semiseg.data.file_faults import BadFilesError, CheckReport, check_files
 from semiseg.data.folder import Folder
 from semiseg.data.folder_files import FolderFiles
 from semiseg.data.mask_labels import Value, is_transparent, parse_color
+from semiseg.data.tile_grid import TileGrid
 from semiseg.data.trust import weigh
 from semiseg.errors import UserError
 from semiseg.files import require_writable, write_text, writes
 from semiseg.onboard.apart import drawn_apart
+from semiseg.onboard.band_survey import BandStatistics, band_line, band_mask_values, unmeasured_bands
 from semiseg.onboard.class_files import find_names
 from semiseg.onboard.classes import Classes, as_named, decide
 from semiseg.onboard.describe import config_yaml, folder_arguments, survey_report
 from semiseg.onboard.layout import KnownLayout, Layout
 from semiseg.onboard.left_aside import left_aside
+from semiseg.onboard.mask_values import read_values
 from semiseg.onboard.measure import Measures, measure
 from semiseg.onboard.names import given_names
 from semiseg.onboard.parts import VAL_SHARE, ChosenParts, find_parts
@@ -30,6 +34,7 @@ from semiseg.onboard.survey import Survey, survey
 from semiseg.onboard.tool_files import tool_lines
 from semiseg.output import collected_messages
 from semiseg.progress_bar import progress
+from semiseg.splits.lists import IMAGE_SUFFIXES
 from semiseg.splits.split import make_split
 
 DESCRIPTION = """\
@@ -60,6 +65,8 @@ def main(arguments: Sequence[str]) -> int:
     if not root.is_dir():
         fault = "is not a folder" if root.exists() else "does not exist"
         raise UserError(f"{root} {fault}; expected a folder with images and masks")
+    if not options.bands and (options.nodata is not None or options.tile is not None):
+        raise UserError("--nodata and --tile are for images of bands; add --bands")
     root = root.resolve()
     name = dataset_name(options.name, root)
     target = Path("dataset") / f"{name}.yaml"
@@ -95,16 +102,20 @@ class DatasetDraft:
 
 def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace) -> DatasetDraft:
     """Examine the folder and print the report."""
-    found_layout = find_layout(root, _known(options))
+    suffixes = BAND_SUFFIXES if options.bands else IMAGE_SUFFIXES
+    found_layout = find_layout(root, _known(options), suffixes)
     layout = found_layout.layout
-    files = layout.find(root)
+    files = layout.find(root, suffixes)
     masks = {image_id: path for image_id, path in files.masks.items() if image_id in files.images}
     with progress("masks", len(masks)) as tick:
-        found = survey(masks, tick)
+        found = survey(masks, tick, values=band_mask_values if options.bands else read_values)
     found, classes = _classes(found, root, options)
     parts = find_parts(root, files, options.val, own_list, options.force)
     values = folder_arguments(name, root, layout, found, classes, parts, options.skip_bad)
     values["groups"] = _groups(options.groups, root)
+    if options.bands:
+        values["bands"] = unmeasured_bands(files.images, options.nodata)
+        values["tiles"] = None if options.tile is None else TileGrid(options.tile)
     if options.exif != "apply":
         values["exif"] = options.exif
     findings, lines = measured(values, layout, files, found, classes, parts)
@@ -173,15 +184,23 @@ def measured(
     """
     with collected_messages() as warnings, progress("files", len(files.ids)) as tick:
         dataset = Folder(**values)
+        statistics = BandStatistics()
+        if dataset.band_reader is not None:
+            dataset.band_reader.watch = statistics.add
         report = check_files(dataset, make_split(dataset, "full"), lambda done, total: tick())
     drawn = dataset.ids("val") if parts.listed else ()
     if parts.listed:
         report, joined = drawn_apart(dataset, report, float(parts.val))
         warnings += joined
         drawn = report.split.val if joined else drawn
+    if dataset.info.bands is not None:
+        ids = (*report.split.labeled, *report.split.unlabeled)
+        values["bands"], remarks = statistics.measured(dataset.info.bands, ids)
+        warnings += remarks
     measures = measure(dataset.info, report)
     notes = [*classes.notes, *parts.notes, *warnings, *_limits(dataset, report)]
     lines = [
+        *([] if dataset.info.bands is None else [band_line(values["bands"])]),
         *survey_report(layout, files, found, classes, measures),
         "",
         *(f"note     {note}" for note in notes),
@@ -313,6 +332,24 @@ def _parser() -> Parser:
         "--pairs",
         metavar="FILE,...",
         help="lists of images and their masks, two paths a line (text or CSV); default: by names, else found",
+    )
+    parser.add_argument(
+        "--bands",
+        action="store_true",
+        help="images of other channels than 8-bit RGB (GeoTIFF, 16-bit PNG, .npy): read all their channels at their "
+        "full depth, and measure mean and deviation of each",
+    )
+    parser.add_argument(
+        "--nodata",
+        type=float,
+        metavar="VALUE",
+        help="with --bands: value of pixels that have none (default: as files)",
+    )
+    parser.add_argument(
+        "--tile",
+        type=positive(int),
+        metavar="PIXELS",
+        help="with --bands: cut large pictures into tiles of this side, of which each is an image",
     )
     parser.add_argument(
         "--val",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ writes:
   OUT/labels/NAME.png      palette PNG whose pixels are class numbers
   OUT/overlay/NAME.png     the picture below the colors of its classes
   OUT/confidence/NAME.png  with --confidence: gray, the probability of the class; white is 1
+  OUT/labels/NAME.tif      with --geotiff: GeoTIFF with the place of the picture; 255 is nodata
   OUT/legend.png           numbers, names and colors of the classes
   OUT/predict.json         classes, settings, the pictures, and those that could not be read
   NAME is the picture's path without extension, from the folder on that all IMAGES share.
@@ -29,6 +31,7 @@ examples:
   semiseg predict RUN photo.jpg -o OUT
   semiseg predict RUN photos more_photos -o OUT --flip --scales 0.75,1,1.25
   semiseg predict RUN 'photos/**/*.tif' -o OUT --tile 1024 --confidence 16 --no-overlay
+  semiseg predict RUN 'fields/*.tif' -o OUT --geotiff
   semiseg predict RUN photos -o OUT --skip-existing      go on after an interruption
 """
 
@@ -43,20 +46,23 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_intermixed_args(arguments)
     run = open_run(options.run)
-    from semiseg.apply.images import find_images
+    from semiseg.apply.images import find_images, left_aside
 
-    found = find_images(options.images)
+    found = find_images(options.images, run.suffixes)
     # These take seconds to import, and the mistakes above are shown without them.
     from semiseg.apply.many_pictures import failures, origin
     from semiseg.apply.predict_folder import RECORD, Predictions
 
     predictor = chosen_predictor(options, run)
-    output = Predictions(options.output, options.overlay, options.confidence)
+    geotiff = predictor.info.bands is not None if options.geotiff is None else options.geotiff
+    output = Predictions(options.output, options.overlay, options.confidence, geotiff)
     waiting = output.open(
         found, origin(options.checkpoint, run, predictor), options.force, options.skip_existing
     )
     _predict_all(predictor, waiting, output)
     skipped = f", {len(found) - len(waiting)} were there already" if len(waiting) < len(found) else ""
+    if aside := left_aside(options.images, run.suffixes):
+        print(aside)
     print(f"{describe(predictor.settings)}, on {predictor.device}")
     print(
         f"{len(waiting) - len(output.failed)} images predicted{skipped}: {', '.join(output.kinds)} in {output.folder}"
@@ -68,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _predict_all(predictor: Predictor, waiting: Mapping[str, Path], output: Predictions) -> None:
     """Predict pictures one by one, while another thread writes the previous one."""
-    from semiseg.apply.many_pictures import predicted
+    from semiseg.apply.many_pictures import predict_raster_into, predicted
     from semiseg.engine.signals import StopRequest
     from semiseg.progress_bar import progress
 
@@ -82,6 +88,11 @@ def _predict_all(predictor: Predictor, waiting: Mapping[str, Path], output: Pred
             writing = pool.submit(lambda: None)
             for name, path in waiting.items():
                 stop.check()
+                if name in output.rasters:
+                    predict_raster_into(output, predictor, name, path, stop.check)
+                    done += 1
+                    advance()
+                    continue
                 prediction = predicted(predictor, path, stop.check, output.failed)
                 writing.result()
                 if prediction is not None:
@@ -123,6 +134,12 @@ def _parser() -> Parser:
         type=int,
         choices=(8, 16),
         help="write the confidence too, with so many bits (default: no)",
+    )
+    parser.add_argument(
+        "--geotiff",
+        action=argparse.BooleanOptionalAction,
+        help="read TIFF files in windows, and write labels and confidence as GeoTIFF with the same place on the ground "
+        "(default: for runs on bands, dataset.bands)",
     )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--force", action="store_true", help="replace files that are there")

@@ -89,7 +89,7 @@ def network_factory(cfg: Config, info: DatasetInfo) -> NetworkFactory:
     def build(weights: str | None = None) -> SegModel:
         from semiseg.models.bundle import segmentation_model
 
-        return segmentation_model(backbone(cfg, weights), decoder_factory(cfg), info.num_classes)
+        return segmentation_model(backbone(cfg, weights), decoder_factory(cfg), info.num_classes, info.bands)
 
     return build
 

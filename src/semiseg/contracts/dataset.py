@@ -1,17 +1,21 @@
 """Contracts of data: datasets, and their division into labeled and unlabeled images; needs no torch."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semiseg.errors import UserError
+from semiseg.declare import Ge, Gt, Len, Mark, check_fields
+from semiseg.errors import UserError, raise_all
 
 Array = NDArray[np.uint8]
+Pixels = NDArray[Any]
+"""Pixels of an image ``(H, W, C)``: uint8 RGB, or as the ``Bands`` of its dataset say."""
+
 Confidence = NDArray[np.float32]
 """Probability of the label of each pixel, ``(H, W) float32``."""
 
@@ -20,8 +24,72 @@ IGNORE_INDEX = 255
 
 
 @dataclass(frozen=True)
+class Bands:
+    """Channels of images that are not 8-bit RGB, and how a network gets them.
+
+    The network's input is ``(pixel - mean) / std``. A pixel without a value in one of its channels (NaN, infinite,
+    nodata) is filled with the mean there, which becomes 0, and has no label.
+
+    Args:
+        channels: number of channels.
+        dtype: number type of the pixels; files of a smaller type are converted without loss, others are refused.
+        mean: mean of each channel over all valid pixels of training images; ``semiseg init --bands`` measures it.
+        std: standard deviation of each channel, likewise.
+        nodata: value that stands for "no value here"; ``None`` takes that of the file, where it has one.
+        display: channels shown as red, green and blue, counted from 1, or one channel shown in gray; ``None`` takes the
+            first three, or the first of fewer.
+
+    Raises:
+        UserError: a value out of range, or lists of another length than ``channels``.
+    """
+
+    channels: Annotated[int, Ge(1)]
+    dtype: Literal["uint8", "uint16", "float32"]
+    mean: Annotated[Sequence[float], Mark(expected="one number a channel")]
+    std: Annotated[Sequence[float], Gt(0), Mark(expected="one number above 0 a channel")]
+    nodata: float | None = None
+    display: Annotated[Sequence[int], Len(1, 3), Ge(1)] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        raise_all(self._conflicts())
+        for name in ("mean", "std", "display"):
+            values = getattr(self, name)
+            object.__setattr__(self, name, None if values is None else tuple(values))
+
+    def _conflicts(self) -> Iterator[UserError]:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels:
+                yield UserError(
+                    f"{len(values)} numbers for {self.channels} channels; expected one a channel, as "
+                    "`semiseg init FOLDER --bands` measures them.",
+                    key=name,
+                    value=list(values),
+                )
+        if self.display is not None and (len(self.display) == 2 or max(self.display) > self.channels):
+            yield UserError(
+                f"expected one or three channels from 1 to {self.channels}.",
+                key="display",
+                value=list(self.display),
+            )
+
+    @property
+    def shown(self) -> tuple[int, ...]:
+        """Channels shown as red, green and blue, or one in gray, counted from 0."""
+        if self.display is not None:
+            return tuple(number - 1 for number in self.display)
+        return (0, 1, 2) if self.channels >= 3 else (0,)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
-    """Names and colors of the classes.
+    """Names and colors of the classes, and the kind of the images.
 
     Args:
         name: name of the dataset, as in ``dataset=NAME``.
@@ -30,6 +98,7 @@ class DatasetInfo:
         ignore_index: label value of pixels that no loss and no metric may count.
         label_of: thing that has a label: each "pixel", or the whole "image", whose mask then has one pixel.
         placeholder_names: whether names were made up, as "class_1": equal ones do not prove equal classes.
+        bands: channels of the images; ``None`` for 8-bit RGB.
     """
 
     name: str
@@ -38,6 +107,12 @@ class DatasetInfo:
     ignore_index: int = IGNORE_INDEX
     label_of: Literal["pixel", "image"] = "pixel"
     placeholder_names: bool = False
+    bands: Bands | None = None
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of an image."""
+        return 3 if self.bands is None else self.bands.channels
 
     @property
     def num_classes(self) -> int:
@@ -61,8 +136,8 @@ class SegDataset(Protocol):
         """Ids of one part in their published or sorted order; empty where there is no such part."""
         ...
 
-    def image(self, image_id: str) -> Array:
-        """Return the image, ``(H, W, 3) uint8`` RGB."""
+    def image(self, image_id: str) -> Pixels:
+        """Return the image, ``(H, W, 3) uint8`` RGB, or what ``info.bands`` says."""
         ...
 
     def mask(self, image_id: str) -> Array | None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 StreamBatch = dict[str, Any]
-"""One stream's part of a batch: ``image (N, 3, H, W) uint8`` (or the names of the view's images),
-``label (N, H, W) int64`` where there are labels, ``id`` a list of N image ids."""
+"""One stream's part of a batch: ``image (N, C, H, W)`` (or the names of the view's images), uint8, or float32 for
+bands of 16 and 32 bits; ``label (N, H, W) int64`` where there are labels, ``id`` a list of N image ids."""
 
 Batch = dict[str, StreamBatch]
 """Stream name to its part."""
@@ -134,6 +134,11 @@ class Network(nn.Module):
     """Input that the weights expect; ``semiseg.models.segmodel.InputConvention``."""
 
     @property
+    def channels(self) -> int:
+        """Number of channels C of the images."""
+        return len(self.convention.mean)
+
+    @property
     def feature_channels(self) -> int:
         """Channels D of the decoder's feature map."""
         raise NotImplementedError
@@ -149,7 +154,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def encode(self, images: Tensor) -> list[Tensor]:
-        """Return the backbone's maps of ``(N, 3, H, W)`` RGB images 0-255, uint8 or float."""
+        """Return the backbone's maps of ``(N, C, H, W)`` images, RGB 0-255 (uint8 or float) or bands."""
         raise NotImplementedError
 
     def decode(self, maps: Sequence[Tensor]) -> Tensor:
@@ -157,7 +162,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the decoder's feature map ``(N, D, h, w)`` of RGB images 0-255."""
+        """Return the decoder's feature map ``(N, D, h, w)`` of images."""
         return self.decode(self.encode(images))
 
     def classify(self, features: Tensor, size: Sequence[int]) -> Tensor:
@@ -165,7 +170,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(N, K, H, W)`` of ``(N, 3, H, W)`` RGB images 0-255, uint8 or float."""
+        """Return logits ``(N, K, H, W)`` of ``(N, C, H, W)`` images, RGB 0-255 (uint8 or float) or bands."""
         return self.classify(self.features(images), images.shape[-2:])
 
     def attach(self, name: str, head: nn.Module, source: str = "features") -> None:

@@ -5,13 +5,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
-
-from semiseg.contracts.dataset import IGNORE_INDEX, Array
+from semiseg.contracts.dataset import IGNORE_INDEX, Array, Pixels
 from semiseg.contracts.feeding import View
 from semiseg.data.cutout import Cutout
 from semiseg.data.geometry import RandomCrop
-from semiseg.data.views import Strong, Weak
+from semiseg.data.views import PhotometricChange, Strong, Weak
 from semiseg.errors import UserError
 from semiseg.seeding import derive_seed
 
@@ -51,8 +49,8 @@ class Photometric:
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
-        self._transforms = list(transforms)
-        for leaf in _leaves(self._transforms):
+        self.transforms = list(transforms)
+        for leaf in _leaves(self.transforms):
             fill = getattr(leaf, "fill_mask", None)
             if fill is not None and fill != IGNORE_INDEX:
                 raise UserError(
@@ -65,15 +63,15 @@ class Photometric:
         """Names of the transforms that move pixels, so that the label map has to follow."""
         return tuple(
             type(leaf).__name__
-            for leaf in _leaves(self._transforms)
+            for leaf in _leaves(self.transforms)
             if not isinstance(leaf, albumentations.ImageOnlyTransform | albumentations.NoOp)
         )
 
-    def __call__(self, image: Array, label: Array | None, seed: int) -> tuple[Array, Array | None]:
+    def __call__(self, image: Pixels, label: Array | None, seed: int) -> tuple[Pixels, Array | None]:
         """Apply the draws that belong to ``seed``.
 
         Args:
-            image: image ``(H, W, 3) uint8``.
+            image: image ``(H, W, 3) uint8``, or ``(H, W, C) float32`` from 0 to 1.
             label: label map ``(H, W) uint8``; ``None`` for an image without one.
             seed: seed of all draws; the same seed gives the same result in every process.
 
@@ -81,14 +79,14 @@ class Photometric:
             UserError: a transform changed the size or the number type of the image.
         """
         data: dict[str, Any] = {"image": image} if label is None else {"image": image, "mask": label}
-        for number, item in enumerate(self._transforms):
+        for number, item in enumerate(self.transforms):
             _seed(item, derive_seed(seed, number))
             data = item(**data)
             changed = data["image"]
-            if changed.shape != image.shape or changed.dtype != np.uint8:
+            if changed.shape != image.shape or changed.dtype != image.dtype:
                 raise UserError(
                     f"{type(item).__name__} made a {changed.dtype} image of size {changed.shape[:2]} out of "
-                    f"a uint8 image of size {image.shape[:2]}; the size is set by trainer.crop_size and "
+                    f"a {image.dtype} image of size {image.shape[:2]}; the size is set by trainer.crop_size and "
                     "normalizing is the network's part, so leave such transforms out."
                 )
         return data["image"], data.get("mask")
@@ -108,7 +106,7 @@ class Augment:
     def __init__(
         self,
         weak: RandomCrop,
-        strong: Photometric | None = None,
+        strong: PhotometricChange | None = None,
         cutout: Cutout | None = None,
         pair: View | None = None,
     ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from semiseg.contracts.dataset import Array, Confidence, SegDataset
+from semiseg.contracts.dataset import Array, Confidence, Pixels, SegDataset
 from semiseg.contracts.feeding import DrawKey, StoredLabels, View, ViewData
 from semiseg.contracts.training import StreamBatch
 from semiseg.errors import UserError
@@ -34,9 +34,10 @@ class Item:
 def collate(dataset: SegDataset, items: Sequence[Item], key: DrawKey) -> StreamBatch:
     """Load the items and stack the results of their views; slot s draws by ``(*key, s)``.
 
-    Images become ``(N, 3, H, W) uint8``, ``label`` ``(N, H, W) int64``, everything else keeps its type; ``id`` is
-    the list of N ids. Where pseudo-labels come with their confidence, ``confidence`` is ``(N, H, W) float32``, 1
-    for true labels. Where the views give it, ``valid`` is ``(N, H, W) bool``, False where an image is padded.
+    Images become ``(N, C, H, W)``, uint8 or float32, to which bands of 16 bits are converted; ``label`` becomes
+    ``(N, H, W) int64``, everything else keeps its type; ``id`` is the list of N ids. Where pseudo-labels come with
+    their confidence, ``confidence`` is ``(N, H, W) float32``, 1 for true labels. Where the views give it, ``valid`` is
+    ``(N, H, W) bool``, False where an image is padded.
 
     Raises:
         UserError: a labeled image has no mask, or one of another size.
@@ -77,6 +78,14 @@ def _label(dataset: SegDataset, item: Item) -> tuple[Array | None, Confidence | 
 def _stacked(name: str, values: list[NDArray[Any]]) -> torch.Tensor:
     if name == "label":
         return torch.from_numpy(np.stack(values, dtype=np.int64))
-    stacked = torch.from_numpy(np.stack(values))
-    # The channels stay last in memory, as networks want them; to_device brings them to any other layout.
-    return stacked.permute(0, 3, 1, 2) if stacked.ndim == 4 else stacked
+    return image_tensor(values) if values[0].ndim == 3 else torch.from_numpy(np.stack(values))
+
+
+def image_tensor(images: Sequence[Pixels]) -> torch.Tensor:
+    """Return images of one size, ``(H, W, C)``, as ``(N, C, H, W)``, uint8 or float32.
+
+    The channels stay last in memory, as networks want them; to_device brings them to any other layout.
+    """
+    # torch computes little with uint16; float32 holds each of its numbers.
+    wide = images[0].dtype == np.uint16
+    return torch.from_numpy(np.stack(images, dtype=np.float32 if wide else None)).permute(0, 3, 1, 2)

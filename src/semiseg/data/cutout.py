@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from semiseg.contracts.dataset import IGNORE_INDEX, Array
+from semiseg.contracts.dataset import IGNORE_INDEX, Array, Pixels
 from semiseg.declare import Ge, Gt, Le, Len, Lt, Mark, check_fields
 from semiseg.errors import UserError
 
@@ -50,26 +51,30 @@ class Cutout:
             if bounds[0] > bounds[1]:
                 raise UserError("expected [low,high] with low <= high.", key=name, value=list(bounds))
 
-    def __call__(self, image: Array, label: Array | None, seed: int) -> tuple[Array, Array | None]:
-        """Erase with probability ``p``; image ``(H, W, 3) uint8``, label ``(H, W) uint8`` or ``None``."""
+    def __call__(self, image: Pixels, label: Array | None, seed: int) -> tuple[Pixels, Array | None]:
+        """Erase with probability ``p``; image ``(H, W, C)``, label ``(H, W) uint8`` or ``None``."""
         rng = np.random.RandomState(np.random.MT19937(seed))
         if rng.random_sample() >= self.p:
             return image, label
         return self.erase(image, label, rng)
 
     def erase(
-        self, image: Array, label: Array | None, rng: np.random.RandomState
-    ) -> tuple[Array, Array | None]:
+        self, image: Pixels, label: Array | None, rng: np.random.RandomState
+    ) -> tuple[Pixels, Array | None]:
         """Erase one box; the draws are the original's, in its order."""
         height, width = image.shape[:2]
         x, y, box_width, box_height = self.box(height, width, rng)
         image = image.copy()
         noise = rng.uniform(self.noise[0], self.noise[1], (box_height, box_width, image.shape[2]))
-        image[y : y + box_height, x : x + box_width] = noise.astype(np.uint8)
+        image[y : y + box_height, x : x + box_width] = self.pixels(noise, image.dtype)
         if label is not None:
             label = label.copy()
             label[y : y + box_height, x : x + box_width] = IGNORE_INDEX
         return image, label
+
+    def pixels(self, noise: NDArray[np.float64], dtype: Any) -> Pixels:
+        """Return noise (0-255) as pixels of an image."""
+        return noise.astype(dtype)
 
     def box(self, height: int, width: int, rng: np.random.RandomState) -> tuple[int, int, int, int]:
         """Draw a box (x, y, width, height) that lies inside an image of the given size, in pixels."""

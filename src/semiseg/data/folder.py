@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from semiseg.contracts.dataset import Array, DatasetInfo, Part
+from semiseg.contracts.dataset import IGNORE_INDEX, Array, Bands, DatasetInfo, Part, Pixels
+from semiseg.data.band_reader import BandReader, cut_files
+from semiseg.data.bands import BAND_SUFFIXES
 from semiseg.data.folder_files import TREE, FolderFiles, NameEnds, find_files, images_elsewhere
 from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root
 from semiseg.data.image_groups import draw_share, read_groups
@@ -15,11 +17,16 @@ from semiseg.data.mask_format import format_of_settings
 from semiseg.data.mask_labels import mask_labels
 from semiseg.data.palette import bit_color
 from semiseg.data.picture_files import BadFileError, Exif
+from semiseg.data.tile_grid import TileGrid
 from semiseg.declare import Mark
 from semiseg.errors import UserError
-from semiseg.splits.lists import repeated, require_ids, shown, spread
+from semiseg.splits.lists import IMAGE_SUFFIXES, repeated, shown, spread
 
 MAX_CLASSES = 255
+CUT_WITHOUT_BANDS = (
+    "cuts images of bands alone; give dataset.bands too, for 8-bit RGB as well: `semiseg init FOLDER --bands` "
+    "measures and writes both."
+)
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +71,9 @@ class Folder(FileDataset):
         groups: regular expression whose parentheses match the part of an id that names its patient, video, tile set
             or building, as in "^(p[0-9]+)_", or CSV file with an id and its group a line, in the root or elsewhere.
             A share for ``val`` or ``test`` then draws whole groups, and unlabeled images of a group of val or test
-            are left out. ``None`` makes each image its own group.
+            are left out. ``None`` makes each image its own group, and each tile one of its block.
+        bands: channels of images that are not 8-bit RGB; ``None`` for 8-bit RGB.
+        tiles: grid that large pictures of bands are cut on; ``None`` takes whole pictures.
         skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 
@@ -95,6 +104,8 @@ class Folder(FileDataset):
         mask_format: Mapping[str, Any] | None = None,
         exif: Exif = "apply",
         groups: str | None = None,
+        bands: Bands | None = None,
+        tiles: TileGrid | None = None,
         skip_bad: bool = False,
         cache: Cache = True,
         cache_dir: CacheDir = None,
@@ -105,7 +116,8 @@ class Folder(FileDataset):
         if palette is None:
             info = folder_info(name, classes, labels.palette())
         made_up = placeholder_names and any(map(is_placeholder, info.classes))
-        info = replace(info, placeholder_names=made_up)
+        info = replace(info, placeholder_names=made_up, bands=bands)
+        suffixes = IMAGE_SUFFIXES if bands is None else BAND_SUFFIXES
         base = find_root(root, name, TREE)
         found = find_files(
             base,
@@ -115,12 +127,22 @@ class Folder(FileDataset):
             NameEnds(mask_prefix, mask_suffix),
             [pairs] if isinstance(pairs, str) else pairs,
             leave_out,
+            suffixes,
         )
         self._missing = found.missing_images()
-        outside = (
-            {} if unlabeled is None else images_elsewhere(base / Path(unlabeled).expanduser(), found.images)
-        )
-        self._groups = read_groups(groups, base, (*found.ids, *outside))
+        outside: dict[str, Path] = {}
+        if unlabeled is not None:
+            outside = images_elsewhere(base / Path(unlabeled).expanduser(), found.images, suffixes)
+        self.band_reader = None if bands is None else BandReader(bands)
+        if tiles is not None:
+            if self.band_reader is None:
+                raise UserError(CUT_WITHOUT_BANDS, key="dataset.tiles")
+            void_values = frozenset({IGNORE_INDEX, *labels.void})
+            found, outside = cut_files(found, outside, tiles, void_values, self.band_reader)
+        ids = (*found.ids, *outside)
+        self._groups = read_groups(groups, base, ids)
+        if tiles is not None and groups is None:
+            self._groups = tiles.groups(ids)
         choices: dict[Part, str | float] = {"val": val} if test is None else {"val": val, "test": test}
         held = _held_out(base, found, choices, self._groups)
         if not held["val"]:
@@ -130,7 +152,8 @@ class Folder(FileDataset):
                 "the labeled images, for example dataset.val=0.2"
             )
         measured = {image_id for ids in held.values() for image_id in ids}
-        train = _training_ids(base, found, measured)
+        drawn = {i for part in choices for i in held[part] if not _is_beside(base, choices[part])}
+        train = _training_ids(base, found, measured, drawn)
         labeled = {*train, *measured}
         rest = [image_id for image_id in (*found.ids, *outside) if image_id not in labeled]
         self._explained = values is not None or bool(void)
@@ -146,7 +169,8 @@ class Folder(FileDataset):
             mask_format=None if mask_format is None else format_of_settings(mask_format),
             exif=exif,
             skip_bad=skip_bad,
-            cache=cache,
+            # Bands are read in windows, and as they are in most files.
+            cache=cache and bands is None,
             cache_dir=cache_dir,
         )
 
@@ -166,17 +190,24 @@ class Folder(FileDataset):
         held = {self._groups[image_id] for image_id in measured if image_id in self._groups}
         kept = tuple(image_id for image_id in unlabeled if self._groups.get(image_id) not in held)
         if len(kept) < len(unlabeled):
-            logger.warning(
-                "left out %d unlabeled images whose groups (dataset.groups) are in val or test",
-                len(unlabeled) - len(kept),
-            )
+            count = len(unlabeled) - len(kept)
+            logger.warning("left out %d unlabeled images of groups that are in val or test", count)
         return kept
 
-    def image(self, image_id: str) -> Array:
+    def image(self, image_id: str) -> Pixels:
         """See ``FileDataset``; a missing image is explained by what is there instead."""
         if image_id in self._missing:
             raise BadFileError(self.files(image_id)[0], self._missing[image_id])
-        return super().image(image_id)
+        if self.band_reader is None:
+            return super().image(image_id)
+        return self.band_reader.image(image_id, self._images[image_id])
+
+    def mask(self, image_id: str) -> Array | None:
+        """See ``FileDataset``; of bands 255 too where a channel has no value."""
+        path = self._masks.get(image_id)
+        if self.band_reader is None or path is None or not path.exists():
+            return super().mask(image_id)
+        return self.band_reader.label(image_id, self._images[image_id], path, self.mask_reader)
 
 
 def placeholder_name(label: int) -> str:
@@ -247,15 +278,23 @@ def _held_out(
 def _named_ids(base: Path, found: FolderFiles, choice: str) -> tuple[str, ...]:
     listed = base / (choice if choice.endswith(".txt") else f"{choice}.txt")
     if choice.endswith(".txt") or listed.is_file():
-        return require_ids(listed, found.ids)
+        return found.listed(listed)
     return tuple(image_id for image_id in found.ids if image_id.startswith(f"{choice.strip('/')}/"))
 
 
-def _training_ids(base: Path, found: FolderFiles, held: set[str]) -> tuple[str, ...]:
-    """Ids that may be labeled: those of train.txt, or all with a mask that are not held out."""
+def _is_beside(base: Path, choice: str | float) -> bool:
+    """Whether a list or a subfolder of the dataset says what is held out."""
+    return isinstance(choice, str) and not Path(choice).is_absolute()
+
+
+def _training_ids(base: Path, found: FolderFiles, held: set[str], drawn: set[str]) -> tuple[str, ...]:
+    """Ids that may be labeled: those of train.txt, or all with a mask; what is held out leaves the latter.
+
+    It leaves train.txt too where no list beside that says what is held out, but a share, or a list elsewhere.
+    """
     listed = base / "train.txt"
     if listed.is_file():
-        return require_ids(listed, found.ids)
+        return tuple(image_id for image_id in found.listed(listed) if image_id not in drawn)
     train = tuple(image_id for image_id in sorted(found.masks) if image_id not in held)
     if not train:
         raise UserError(f"{base} has no labeled image left for training: all {len(held)} are in val or test")

@@ -13,7 +13,7 @@ from semiseg.data.image_files import image_files, images_by_stem
 from semiseg.data.pair_lists import read_pair_lists
 from semiseg.errors import UserError, nearest
 from semiseg.name_keys import pair_names
-from semiseg.splits.lists import IMAGE_SUFFIXES, MASK_SUFFIXES, shown, spread
+from semiseg.splits.lists import IMAGE_SUFFIXES, MASK_SUFFIXES, require_ids, shown, spread
 
 TREE = """\
   ROOT/
@@ -23,7 +23,7 @@ TREE = """\
 `semiseg init ROOT` finds other layouts and color-coded masks, and writes the settings for them."""
 COMPARED_NAMES = 200
 COMPARED_IMAGES = 50
-ALIKE = 0.4
+ALIKE = 0.3
 EXPLAINED = 20
 
 
@@ -71,6 +71,7 @@ class FolderFiles:
         images: image file of each id.
         masks: mask file of each id.
         other_names: mask files whose names differ from their images' in case or Unicode form, by id.
+        tiles: ids of the tiles of each picture that is cut, by the picture's id.
     """
 
     base: Path
@@ -80,11 +81,17 @@ class FolderFiles:
     images: dict[str, Path]
     masks: dict[str, Path]
     other_names: dict[str, Path] = field(default_factory=dict)
+    tiles: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def ids(self) -> list[str]:
         """Sorted ids of everything that has an image or a mask."""
         return sorted(self.images.keys() | self.masks.keys())
+
+    def listed(self, path: Path) -> tuple[str, ...]:
+        """Read an id list, see ``require_ids``; a picture that is cut stands for all its tiles."""
+        named = require_ids(path, [*self.ids, *self.tiles])
+        return tuple(tile for image_id in named for tile in self.tiles.get(image_id, (image_id,)))
 
     def image(self, image_id: str) -> Path:
         """Image file of an id, existing or not."""
@@ -131,6 +138,7 @@ def find_files(
     mask_ends: NameEnds = NameEnds(),
     pairs: Sequence[str] = (),
     leave_out: Sequence[str] = (),
+    suffixes: Sequence[str] = IMAGE_SUFFIXES,
 ) -> FolderFiles:
     """Search images and masks.
 
@@ -148,17 +156,18 @@ def find_files(
         pairs: lists of images and their masks, below the folder or elsewhere, in place of ``masks``.
         leave_out: paths without extension, relative to the folder, of files that are no images; ``*`` stands for any
             text.
+        suffixes: endings of images.
 
     Raises:
         UserError: no image, no image with a mask, two files of one id, or a list with files that are not there.
     """
     lists = [base / Path(each).expanduser() for each in pairs]
-    listed = read_pair_lists(base, lists, image_files(base)) if lists else {}
+    listed = read_pair_lists(base, lists, image_files(base, suffixes)) if lists else {}
     by_name = {} if pairs else _mask_names(base, images, masks, mask_ends)
     masked = {i: path for name, path in by_name.items() if (i := mask_ends.id_of(name)) is not None}
     aside = _matching(base, leave_out)
     taken = frozenset((*masked.values(), *listed.values()))
-    found = _files(base, images, lambda path: path not in taken and not aside(path))
+    found = _files(base, images, lambda path: path not in taken and not aside(path), suffixes)
     if not found:
         raise UserError(f"{_no_images(base / images)}. Expected:\n{TREE}")
     by_id = _image_ids(found, image_ends)
@@ -272,11 +281,16 @@ def _subfolders(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir() if is_own(each.name) and each.is_dir())
 
 
-def _files(base: Path, pattern: str, keep: Callable[[Path], bool] = lambda path: True) -> dict[str, Path]:
+def _files(
+    base: Path,
+    pattern: str,
+    keep: Callable[[Path], bool] = lambda path: True,
+    suffixes: Sequence[str] = IMAGE_SUFFIXES,
+) -> dict[str, Path]:
     """Pictures by their names without extension, after the text that the pattern's ``*`` matches."""
     found: dict[str, Path] = {}
     for lead, folder in folders(base, pattern).items():
-        kept = [path for path in image_files(folder) if keep(path)]
+        kept = [path for path in image_files(folder, suffixes) if keep(path)]
         found |= {f"{lead}{stem}": path for stem, path in images_by_stem(folder, kept).items()}
     return found
 
@@ -317,9 +331,9 @@ def nearest_pair(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple
     others = spread(sorted(masks), min(COMPARED_NAMES, len(masks)))
     best: tuple[float, str, str] | None = None
     for name in some:
-        matcher = SequenceMatcher(b=name.casefold(), autojunk=False)
+        matcher = SequenceMatcher(b=_compared(name), autojunk=False)
         for other in others:
-            matcher.set_seq1(other.casefold())
+            matcher.set_seq1(_compared(other))
             least = best[0] if best else ALIKE
             if (
                 matcher.real_quick_ratio() > least
@@ -330,7 +344,14 @@ def nearest_pair(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple
     return (images[best[1]], masks[best[2]]) if best else None
 
 
-def images_elsewhere(folder: Path, images: dict[str, Path]) -> dict[str, Path]:
+def _compared(name: str) -> str:
+    """A name without case and without the zeros before numbers."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", name.casefold())
+
+
+def images_elsewhere(
+    folder: Path, images: Mapping[str, Path], suffixes: Sequence[str] = IMAGE_SUFFIXES
+) -> dict[str, Path]:
     """Images of a further folder by their ids, which begin with its name; images listed already are left out.
 
     Raises:
@@ -341,7 +362,7 @@ def images_elsewhere(folder: Path, images: dict[str, Path]) -> dict[str, Path]:
     known = {path.resolve() for path in images.values()}
     further = {
         f"{folder.name}/{stem}": path
-        for stem, path in images_by_stem(folder).items()
+        for stem, path in images_by_stem(folder, image_files(folder, suffixes)).items()
         if path.resolve() not in known
     }
     if both := sorted(further.keys() & images.keys()):

@@ -193,9 +193,14 @@ class RandomCrop:
     def __call__(
         self, image: NDArray[Pixel], label: Array | None, rng: random.Random
     ) -> tuple[NDArray[Pixel], Array | None]:
-        """Apply one draw to the image ``(H, W, 3)`` and its label map ``(H, W) uint8``, if any."""
+        """Apply one draw to the image ``(H, W, C)`` and its label map ``(H, W) uint8``, if any."""
         placement = self.draw(image.shape[0], image.shape[1], rng)
         return placement.image(image), None if label is None else placement.map(label, IGNORE_INDEX)
+
+    @property
+    def padding(self) -> tuple[float, ...]:
+        """Color of padded pixels of an image."""
+        return self.pad_color
 
     def draw(self, height: int, width: int, rng: random.Random) -> "Placement":
         """Draw what is done to an image of this size and to all maps that belong to it."""
@@ -219,6 +224,22 @@ class RandomCrop:
 
 
 @dataclass(frozen=True)
+class BandCrop(RandomCrop):
+    """A ``RandomCrop`` of images that are not RGB, padded with the mean of each channel instead of ``pad_color``.
+
+    Args:
+        fill: number of each channel in padding, in the number type of the images.
+    """
+
+    fill: tuple[float, ...] = ()
+
+    @property
+    def padding(self) -> tuple[float, ...]:
+        """See ``RandomCrop``."""
+        return self.fill
+
+
+@dataclass(frozen=True)
 class Placement:
     """The result of one draw of a ``RandomCrop``.
 
@@ -237,8 +258,8 @@ class Placement:
     flip: bool
 
     def image(self, image: NDArray[Pixel]) -> NDArray[Pixel]:
-        """Return the crop of the image ``(H, W, 3)``, uint8 or float32 (0-255)."""
-        return self._applied(image, self.rule.pad_color)
+        """Return the crop of the image ``(H, W, C)``, of the same number type."""
+        return self._applied(image, self.rule.padding)
 
     def map(self, values: NDArray[Pixel], fill: float) -> NDArray[Pixel]:
         """Return the crop of a map ``(H, W)`` of the image by nearest pixels, padded with ``fill``."""
@@ -253,7 +274,7 @@ class Placement:
         ]
         return self._placed(np.ones(shape, np.uint8), 0).view(np.bool_)
 
-    def _applied(self, image: NDArray[Pixel], fill: float | Color) -> NDArray[Pixel]:
+    def _applied(self, image: NDArray[Pixel], fill: float | Sequence[float]) -> NDArray[Pixel]:
         rule = self.rule
         height, width = rule.size
         window = resized_window(
@@ -265,7 +286,7 @@ class Placement:
         )
         return self._placed(window, fill)
 
-    def _placed(self, window: NDArray[Pixel], fill: float | Color) -> NDArray[Pixel]:
+    def _placed(self, window: NDArray[Pixel], fill: float | Sequence[float]) -> NDArray[Pixel]:
         """Pad the window to the size of the crop, then mirror the crop if that comes last."""
         rule = self.rule
         height, width = rule.size

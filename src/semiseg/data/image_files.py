@@ -54,9 +54,9 @@ def find_root(root: str | Path | None, name: str, tree: str, *, also: Sequence[s
     return path
 
 
-def image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
     """Return the images below a folder by their endings, as ``files_below`` finds them, sorted."""
-    return [path for path in files_below(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    return [path for path in files_below(folder) if path.suffix.lower() in suffixes]
 
 
 def images_by_stem(folder: Path, files: Iterable[Path] | None = None) -> dict[str, Path]:

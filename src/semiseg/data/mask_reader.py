@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo
 from semiseg.data.mask_format import CURE, WHITE, MaskFormat, difference
 from semiseg.data.mask_labels import TRANSPARENT, MaskLabels, color_text, label_tables, ranges
-from semiseg.data.mask_pixels import MaskPixels, read_pixels
+from semiseg.data.mask_pixels import Codes, MaskPixels, read_pixels
 from semiseg.data.palette import Color
 from semiseg.data.picture_files import BadFileError, Exif
 
@@ -75,9 +75,8 @@ class MaskReader:
         exif: Exif = "apply",
     ) -> None:
         self.by_color = bool(labels.colors)
-        self.numbers = labels.numbers
-        if self.numbers is None:
-            self.numbers = {label: label for label in range(info.num_classes)}
+        positions = {label: label for label in range(info.num_classes)}
+        self.numbers = positions if labels.numbers is None else labels.numbers
         """Label of each number; unused with colors."""
         self.format = mask_format
         self.white = mask_format.white if mask_format else None
@@ -107,6 +106,10 @@ class MaskReader:
         if pixels.transparent is not None:
             labels[pixels.transparent] = IGNORE_INDEX if self._transparent is None else self._transparent
         return labels
+
+    def of_numbers(self, numbers: Codes, path: Path) -> Array:
+        """Return the label map of numbers that were read in another way; raises ``OutsideClassesError``."""
+        return self._table.labels(MaskPixels(MaskFormat("gray"), numbers), path)
 
     def options(self) -> dict[str, Any]:
         """Settings that change the label map of a given file, as plain values."""
@@ -147,7 +150,8 @@ class NumberTable:
             pixels = replace(pixels, codes=pixels.codes * np.uint8(self._white))
         codes = pixels.codes
         if pixels.transparent is not None:
-            codes = np.where(pixels.transparent, WHITE, codes).astype(codes.dtype)
+            codes = codes.copy()
+            codes[pixels.transparent] = WHITE
         if codes.dtype != np.uint8 and codes.min() >= 0 and codes.max() < 256:
             codes = codes.astype(np.uint8)
         if codes.dtype == np.uint8 and len(self._labels) == 256:

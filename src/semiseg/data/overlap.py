@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import Array
-from semiseg.data.geometry import CropSize, LongSide, RandomCrop, Resize
+from semiseg.data.geometry import BandCrop, CropSize, LongSide, RandomCrop, Resize
 from semiseg.data.resize import MEAN_COLOR, Color, padded
 from semiseg.data.window import Window, mirrored, resized_window
 from semiseg.declare import Ge, Le, Len, Mark, check_fields
@@ -105,7 +105,14 @@ class OverlapPair:
     def like(cls, geometry: RandomCrop, stride: int) -> "OverlapPair":
         """Return a pair with size, scale and padding of single crops, for an augmentation without crops in pairs."""
         resize = geometry.resize or LongSide(None, 1.0, 1.0)
+        if isinstance(geometry, BandCrop):
+            return BandPair(geometry.size, resize, stride, fill=geometry.fill)
         return cls(geometry.size, resize, stride, pad_color=geometry.pad_color)
+
+    @property
+    def padding(self) -> tuple[float, ...]:
+        """Color of padded pixels."""
+        return self.pad_color
 
     @property
     def size(self) -> tuple[int, int]:
@@ -121,7 +128,7 @@ class OverlapPair:
         size = max(first[0], second[0]) - top + self.size[0], max(first[1], second[1]) - left + self.size[1]
         window = Window(top, left, top + size[0], left + size[1])
         both = resized_window(image, (height, width), self.resize.interpolation, window)
-        both = padded(both, size, 0, 0, self.pad_color)
+        both = padded(both, size, 0, 0, self.padding)
         shift = second[0] - first[0], second[1] - first[1]
         flip_1, flip_2 = rng.random() < 0.5, rng.random() < 0.5
         return CropPair(
@@ -174,3 +181,19 @@ class OverlapPair:
         top, left = corner
         crop = image[top : top + self.size[0], left : left + self.size[1]]
         return mirrored(crop) if flip else np.ascontiguousarray(crop)
+
+
+@dataclass(frozen=True)
+class BandPair(OverlapPair):
+    """An ``OverlapPair`` of images that are not RGB, padded with the mean of each channel instead of ``pad_color``.
+
+    Args:
+        fill: number of each channel in padding, in the number type of the images.
+    """
+
+    fill: tuple[float, ...] = ()
+
+    @property
+    def padding(self) -> tuple[float, ...]:
+        """See ``OverlapPair``."""
+        return self.fill

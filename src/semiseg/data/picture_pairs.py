@@ -59,6 +59,8 @@ def picture_pairs(
         Equal pairs, then nearly equal ones, each in the order of ``second``. Of an image that many others look
         like, the 32 with the nearest hashes are compared.
     """
+    if not first or not second:
+        return []
     same = list(_equal(facts, first, second))
     known = {(pair.first, pair.second) for pair in same}
     usual = usual_difference([each.small for each in facts.values()])
@@ -161,7 +163,7 @@ def _normal(smalls: Sequence[bytes]) -> NDArray[np.float32]:
     """Small gray pictures as rows of mean 0 and deviation 1."""
     pictures = np.frombuffer(b"".join(smalls), np.uint8).reshape(-1, SIDE * SIDE).astype(np.float32)
     pictures -= pictures.mean(1, keepdims=True)
-    return pictures / np.maximum(pictures.std(1, keepdims=True), 1e-6)
+    return np.asarray(pictures / np.maximum(pictures.std(1, keepdims=True), 1e-6), np.float32)
 
 
 def _differences(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -87,9 +87,7 @@ class Trust:
         return asdict(self)
 
 
-def weigh(
-    dataset: SegDataset, report: CheckReport, evaluator: EvaluatorSettings = EvaluatorSettings()
-) -> Trust:
+def weigh(dataset: SegDataset, report: CheckReport, evaluator: EvaluatorSettings = USUAL) -> Trust:
     """Find what limits the meaning of a result on checked data.
 
     Args:
@@ -182,7 +180,8 @@ def _require_labels(dataset: SegDataset, split: Split, counted: Mapping[str, Map
         pixels, ids = counted[kind], _kinds(split)[kind]
         if ids and pixels and not pixels.keys() - {info.ignore_index}:
             faults.append(
-                f"no {WORDS[kind]} image of split {split.name} has a labeled pixel: all {len(ids):,} masks are "
+                f"no {WORDS[kind]} image of split {split.name} has a labeled pixel: "
+                f"{'its mask is' if len(ids) == 1 else f'all {len(ids):,} masks are'} "
                 f'{info.ignore_index} ("not labeled") throughout, for example that of {ids[0]}. '
                 "Label some pixels first; if 255 is a class in your masks, name it in dataset.values"
             )
@@ -232,7 +231,7 @@ def _not_learned(
     )
     last = dataset.info.classes[-1]
     cure = _cure(dataset) if void and set(absent).intersection(*missing.values()) == {last} else None
-    yield text + (f". If 255 means {last} in your masks: {cure}" if cure else "")
+    yield text + (f". If 255 means {last} in your masks, add {cure}" if cure else "")
 
 
 def _unmeasured(
@@ -253,15 +252,8 @@ def _unmeasured(
 def _label_warnings(bare: Mapping[str, tuple[str, ...]], split: Split) -> Iterator[str]:
     for kind, ids in bare.items():
         all_of = len(_kinds(split)[kind])
-        why = "they count as labeled" if kind == "labeled" else "nothing is measured on them"
-        yield (
-            f"{len(ids):,} of {all_of:,} {WORDS[kind]} images {_have(len(ids))} no labeled pixel, and {why}: "
-            f"{shown(ids, SHOWN)}"
-        )
-
-
-def _have(count: int) -> str:
-    return "has" if count == 1 else "have"
+        have = "has" if len(ids) == 1 else "have"
+        yield f"{len(ids):,} of {all_of:,} {WORDS[kind]} images {have} no labeled pixel: {shown(ids, SHOWN)}"
 
 
 def _copies(facts: Mapping[str, PictureFacts], split: Split) -> Iterator[SharedPictures]:

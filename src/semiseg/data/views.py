@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence
+from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence, Pixels
 from semiseg.contracts.feeding import DrawKey, ViewData
 from semiseg.data.cutout import Cutout
 from semiseg.data.geometry import RandomCrop
@@ -26,7 +26,7 @@ class PhotometricChange(Protocol):
         """Names of the changes that move pixels, so that the label map has to follow."""
         ...
 
-    def __call__(self, image: Array, label: Array | None, seed: int) -> tuple[Array, Array | None]:
+    def __call__(self, image: Pixels, label: Array | None, seed: int) -> tuple[Pixels, Array | None]:
         """Apply the draws that belong to ``seed``."""
         ...
 
@@ -36,12 +36,12 @@ def _geometry_rng(key: DrawKey) -> random.Random:
 
 
 def _strengthened(
-    image: Array,
+    image: Pixels,
     label: Array | None,
     key: DrawKey,
     photometric: PhotometricChange | None,
     cutout: Cutout | None,
-) -> tuple[Array, Array | None]:
+) -> tuple[Pixels, Array | None]:
     if photometric is not None:
         image, label = photometric(image, label, derive_seed(*key, "photometric"))
     if cutout is not None:
@@ -70,7 +70,7 @@ class Weak:
     valid: bool = False
 
     def __call__(
-        self, image: Array, label: Array | None, key: DrawKey, confidence: Confidence | None = None
+        self, image: Pixels, label: Array | None, key: DrawKey, confidence: Confidence | None = None
     ) -> ViewData:
         """Cut the same crop from all of them."""
         placement = self.geometry.draw(image.shape[0], image.shape[1], _geometry_rng(key))
@@ -108,7 +108,7 @@ class Strong:
             _refuse_moved_pixels(self.photometric, "strong")
 
     def __call__(
-        self, image: Array, label: Array | None, key: DrawKey, confidence: Confidence | None = None
+        self, image: Pixels, label: Array | None, key: DrawKey, confidence: Confidence | None = None
     ) -> ViewData:
         """Cut the same crop from all of them, then change the crop."""
         if confidence is not None:
@@ -148,7 +148,7 @@ class WeakStrong:
             raise UserError(f"WeakStrong: k={self.k}; expected a number of strong images, 1 or more.")
 
     def __call__(
-        self, image: Array, label: Array | None, key: DrawKey, confidence: Confidence | None = None
+        self, image: Pixels, label: Array | None, key: DrawKey, confidence: Confidence | None = None
     ) -> ViewData:
         """Crop once, then strengthen the crop ``k`` times, each with draws of its own."""
         data = Weak(self.geometry, self.valid)(image, label, key, confidence)
@@ -182,7 +182,7 @@ class OverlapCrops:
         _refuse_moved_pixels(self.photometric, "overlapping-crops")
 
     def __call__(
-        self, image: Array, label: Array | None, key: DrawKey, confidence: Confidence | None = None
+        self, image: Pixels, label: Array | None, key: DrawKey, confidence: Confidence | None = None
     ) -> ViewData:
         """Draw both crops, then change the colors of each with draws of its own."""
         pair = self.pair(image, _geometry_rng(key))

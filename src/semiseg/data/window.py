@@ -7,7 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semiseg.data.resize import PIL_FILTERS, Interpolation, Pixel, nearest_sources, resized
+from semiseg.data.resize import (
+    PIL_FILTERS,
+    Interpolation,
+    Pixel,
+    is_rgb,
+    nearest_sources,
+    resized,
+    with_channels,
+)
 
 _COEFFICIENTS = 2048
 """Steps in which OpenCV interpolates 8-bit images."""
@@ -38,8 +46,10 @@ def resized_window(
 ) -> NDArray[Pixel]:
     """Return ``resized(image, size, interpolation)[top:bottom, left:right]``, computing little more than that.
 
+    Equal bit for bit for 8-bit images; for others up to rounding, since OpenCV interpolates them in floats.
+
     Args:
-        image: image ``(H, W, 3)`` or map ``(H, W)``, as for ``resized``.
+        image: image ``(H, W, C)`` or map ``(H, W)``, as for ``resized``.
         size: (height, width) of the whole result.
         interpolation: rule of a library, see ``resized``.
         window: part of the whole result; rows and columns beyond the size are left out.
@@ -52,9 +62,9 @@ def resized_window(
         return _cut(image, window, mirror)
     if image.ndim == 2:
         return _nearest(image, size, interpolation, window, mirror)
-    if interpolation == "opencv" and image.dtype == np.uint8:
+    if interpolation == "opencv":
         return _opencv(image, size, window, mirror)
-    if interpolation in PIL_FILTERS and _rows_first(image.shape[0], image.shape[1], size):
+    if interpolation in PIL_FILTERS and is_rgb(image) and _rows_first(image.shape[0], image.shape[1], size):
         return _pillow(image, size, interpolation, window, mirror)
     whole = resized(mirrored(image) if mirror else image, size, interpolation)
     return _cut(whole, window, False)
@@ -62,7 +72,7 @@ def resized_window(
 
 def mirrored(image: NDArray[Pixel]) -> NDArray[Pixel]:
     """Return an image with left and right exchanged."""
-    return cast(NDArray[Pixel], cv2.flip(np.ascontiguousarray(image), 1))
+    return with_channels(cv2.flip(np.ascontiguousarray(image), 1), image)
 
 
 def _cut(image: NDArray[Pixel], window: Window, mirror: bool) -> NDArray[Pixel]:
@@ -99,7 +109,7 @@ def _opencv(image: NDArray[Pixel], size: tuple[int, int], window: Window, mirror
         image, Window(rows.source.start, columns.source.start, rows.source.stop, columns.source.stop), mirror
     )
     result = cv2.resize(part, (columns.new, rows.new), interpolation=cv2.INTER_LINEAR)
-    return cast(NDArray[Pixel], result[rows.kept, columns.kept])
+    return with_channels(result, image)[rows.kept, columns.kept]
 
 
 def _opencv_span(length: int, new: int, start: int, stop: int) -> _Span:

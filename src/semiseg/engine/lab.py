@@ -15,6 +15,7 @@ from semiseg.contracts.feeding import BatchSource, Budget, StoredLabels
 from semiseg.contracts.recipe import FitResult, LabelPolicy, Module, Result, ReusedFit, SelectivePolicy
 from semiseg.contracts.training import Learner, Network
 from semiseg.data.augment import Augment
+from semiseg.data.collate import image_tensor
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.engine.labeling import label_meta, label_quality
 from semiseg.engine.loop import Trainer, tidy
@@ -52,8 +53,7 @@ class SessionLab:
         self.seed: int = session.training.seed
 
     def _image(self, image_id: str) -> Tensor:
-        image = torch.from_numpy(self.dataset.image(image_id)).permute(2, 0, 1).unsqueeze(0)
-        return image.to(self.session.compute.device)
+        return image_tensor([self.dataset.image(image_id)]).to(self.session.compute.device)
 
 
 class RunLab(SessionLab):

@@ -41,8 +41,7 @@ def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_fo
             return value
         # From pinned memory the copy runs while the host goes on.
         value = value.to(device, non_blocking=True)
-        is_image = value.ndim == 4 and value.dtype == torch.uint8
-        return value.contiguous(memory_format=memory_format) if is_image else value
+        return value.contiguous(memory_format=memory_format) if _is_image(value) else value
 
     return {name: {key: move(value) for key, value in part.items()} for name, part in batch.items()}
 
@@ -53,8 +52,13 @@ def count_images(batch: Batch) -> int:
         len(value)
         for part in batch.values()
         for value in part.values()
-        if isinstance(value, Tensor) and value.ndim == 4 and value.dtype == torch.uint8
+        if isinstance(value, Tensor) and _is_image(value)
     )
+
+
+def _is_image(value: Tensor) -> bool:
+    """Whether a tensor of a batch holds images: 8-bit, or float32 for bands of other types."""
+    return value.ndim == 4 and value.dtype in (torch.uint8, torch.float32)
 
 
 def image_ids(batch: Batch) -> str:

@@ -72,7 +72,9 @@ def of_dataset(dataset: SegDataset) -> LabeledFolder:
     if not isinstance(dataset, FileBacked):
         raise UserError(f"dataset={dataset.info.name} draws its images; expected one of files")
     ids = [image_id for part in PARTS for image_id in dataset.ids(part)]
-    files = {_key(image_id, file): (file, image_id) for image_id in ids if (file := dataset.files(image_id)[0])}
+    files = {
+        _key(image_id, file): (file, image_id) for image_id in ids if (file := dataset.files(image_id)[0])
+    }
     return LabeledFolder(
         dataset.info,
         {key: file for key, (file, _) in files.items()},
@@ -109,7 +111,10 @@ def _predictions(folder: Path, record: Mapping[str, Any]) -> LabeledFolder:
 def _labels(folder: Path, record: Mapping[str, Any]) -> LabeledFolder:
     values = record["mask_values"]
     labels = {int(value): label for label, value in enumerate(values.values())}
-    masks = {path.relative_to(folder / MASKS).with_suffix("").as_posix(): path for path in image_files(folder / MASKS)}
+    masks = {
+        path.relative_to(folder / MASKS).with_suffix("").as_posix(): path
+        for path in image_files(folder / MASKS)
+    }
     images = folder / "images"
     files: dict[str, Path] = {}
     read: dict[str, Callable[[], Array]] = {}

@@ -1,7 +1,8 @@
 """Polygons of Ultralytics' YOLO: a text file a picture, and data.yaml with the names of the classes.
 
-Source of the format: https://docs.ultralytics.com/datasets/segment/. A line is the number of a class and x and y of each
-corner as shares of width and height, of the picture as a viewer shows it. Smaller areas cover larger ones, as there.
+Source of the format: https://docs.ultralytics.com/datasets/segment/. A line is the number of a class and x and y of
+each corner as shares of width and height, of the picture as a viewer shows it. Smaller areas cover larger ones, as in
+Ultralytics.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,10 +13,10 @@ import yaml
 
 from semiseg.errors import UserError
 from semiseg.files import write_text
-from semiseg.labels.cvat_xml import PARTS
 from semiseg.labels.label_files import each_readable, files_of
 from semiseg.labels.label_record import (
     IGNORE_NAME,
+    PARTS,
     Findings,
     LabeledPicture,
     LabeledShape,
@@ -63,7 +64,8 @@ def read_yolo(sources: Sequence[Path], found: Findings) -> LabelSet:
         pictures.append(LabeledPicture(f"{picture}.*", file, None, shapes, part=part, relative=True))
 
     each_readable(files, read, found)
-    return LabelSet(tuple(name for name in names if name != IGNORE_NAME), f"names in {path.name}, in the order of their numbers", pictures)
+    classes = tuple(name for name in names if name != IGNORE_NAME)
+    return LabelSet(classes, f"names in {path.name}, in the order of their numbers", pictures)
 
 
 def _description(source: Path) -> tuple[Path, dict[str, Any]]:

@@ -382,7 +382,9 @@ def map_stride(model: Network, downsample: bool) -> int:
     model.eval()  # batch norm would count this image in its statistics, or refuse a single one
     device = next(model.parameters()).device
     with torch.no_grad():
-        cells = model.features(torch.zeros(1, 3, PROBE, PROBE, dtype=torch.uint8, device=device)).shape[-1]
+        cells = model.features(
+            torch.zeros(1, model.channels, PROBE, PROBE, dtype=torch.uint8, device=device)
+        ).shape[-1]
     model.train(training)
     if PROBE % cells:
         raise UserError(

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from semiseg.contracts.dataset import DatasetInfo
+from semiseg.contracts.dataset import Bands, DatasetInfo
 from semiseg.contracts.training import Network
 from semiseg.declare import accepts
 from semiseg.errors import UserError
 from semiseg.models.convert import load_head
+from semiseg.models.input_channels import band_convention, extend_input
 from semiseg.models.segmodel import FEATURES, Backbone, Decoder, InputConvention, SegModel, Stage
 from semiseg.models.weights import load_state, require_finite
 
@@ -21,7 +22,10 @@ FORMAT = 1
 
 
 def segmentation_model(
-    backbone: Backbone, decoder: Callable[[Sequence[Stage]], Decoder], num_classes: int
+    backbone: Backbone,
+    decoder: Callable[[Sequence[Stage]], Decoder],
+    num_classes: int,
+    bands: Bands | None = None,
 ) -> SegModel:
     """Return a segmentation network with a fresh decoder and classifier.
 
@@ -31,14 +35,19 @@ def segmentation_model(
         backbone: backbone, which may have read weights of decoder and classifier too.
         decoder: class of the decoder or ``functools.partial`` of one, called with the stages of the backbone.
         num_classes: number of classes K, the ignored label not counted.
+        bands: channels of the images, to which the first convolution is extended; ``None`` for 8-bit RGB.
 
     Raises:
-        UserError: the backbone lacks a map that the decoder needs.
+        UserError: the backbone lacks a map that the decoder needs, or its first layer cannot be extended.
     """
+    if bands is not None:
+        extend_input(backbone, bands.channels)
     head = decoder(backbone.stages)
     model = SegModel(backbone, head, head.make_classifier(num_classes), num_classes)
     if (initial := backbone.read_weights()) is not None:
         load_head(model, initial)
+    if bands is not None:
+        model.set_convention(band_convention(bands))
     return model
 
 
@@ -63,6 +72,8 @@ def bundle(model: Network, info: DatasetInfo, config: Mapping[str, Any], **extra
         "classes": list(info.classes),
         "palette": [list(color) for color in info.palette],
         "config": {part: _plain(config[part]) for part in ("backbone", "model")},
+        # Left out for RGB: checkpoints of versions without bands stay equal.
+        **({} if info.bands is None else {"bands": info.bands.as_dict()}),
     }
 
 
@@ -123,11 +134,17 @@ def from_bundle(values: Mapping[str, Any]) -> SegModel:
     if "weights" in options:
         options["weights"] = "none"
     backbone = backbone_type(**options)
-    model = segmentation_model(backbone, partial(decoder_type, **decoder_options), len(values["classes"]))
+    decoder = partial(decoder_type, **decoder_options)
+    model = segmentation_model(backbone, decoder, len(values["classes"]), bundled_bands(values))
     restore_heads_and_input(model, values)
     require_finite(values["state_dict"], "The checkpoint")
     load_state(model, values["state_dict"], "The checkpoint", "the network that its own config describes")
     return model.eval()
+
+
+def bundled_bands(values: Mapping[str, Any]) -> Bands | None:
+    """Return the channels of the images that the network of a bundle takes; ``None`` for 8-bit RGB."""
+    return Bands(**values["bands"]) if "bands" in values else None
 
 
 def _component(

@@ -27,8 +27,8 @@ class InputConvention:
     """Input that a network expects: ``(x[order] / scale - mean) / std``.
 
     Args:
-        order: order of the channels, "RGB" or "BGR"; mean and std follow it.
-        scale: divisor of the 8-bit values: 255 for a 0-1 range, 1 for 0-255.
+        order: order of the channels, "RGB" or "BGR", or "bands" for channels as they are; mean and std follow it.
+        scale: divisor of the 8-bit values: 255 for a 0-1 range, 1 for 0-255 and for bands.
         mean: numbers that are subtracted after the division.
         std: divisors at the end.
     """
@@ -271,7 +271,7 @@ class SegModel(Network):
             )
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Turn ``(N, 3, H, W)`` RGB values 0-255 (uint8 or float) into the network's input."""
+        """Turn ``(N, C, H, W)``, RGB values 0-255 (uint8 or float) or bands, into the network's input."""
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         x = images.to(mean.dtype) / self.convention.scale
         if self.convention.order == "BGR":
@@ -280,7 +280,7 @@ class SegModel(Network):
         return normalized
 
     def encode(self, images: Tensor) -> list[Tensor]:
-        """Return the backbone's maps c1, c2, ... of ``(N, 3, H, W)`` RGB images 0-255, uint8 or float."""
+        """Return the backbone's maps c1, c2, ... of ``(N, C, H, W)`` images, RGB 0-255 (uint8 or float) or bands."""
         with safe_convolutions(images.device):
             maps: list[Tensor] = self.backbone(self.normalize(images))
         return maps

@@ -1,6 +1,7 @@
 """Output of ``semiseg init``: the report and the dataset config."""
 
 from collections import Counter
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,12 @@ UNUSED = (
 )
 """Settings that are written only where they are not empty."""
 
+NODES = ("bands", "tiles")
+"""Settings that are records; they are written where they are given."""
+
 COMMENTS = {
+    "bands": "Channels of the images; mean and std of each over the valid pixels of the training images.",
+    "tiles": "Grid that large pictures are cut on.",
     "palette": "For pictures, since the colors of the masks are hard to tell apart.",
     "placeholder_names": "Equal placeholders in two datasets do not mean equal classes; without effect on other names.",
     "void": 'Numbers or colors that mean "not labeled".',
@@ -187,10 +193,24 @@ def config_yaml(arguments: dict[str, Any], classes: Classes, measures: Measures)
         elif key == "values" and value is not None:
             lines += ["# Number or color of each class in the masks, in the same order.", "values:"]
             lines += [f"  - {_plain(each)}" for each in value]
+        elif key in NODES:
+            lines += _node_lines(key, value)
         elif value or key not in UNUSED:
             lines += [f"# {COMMENTS[key]}"] if key in COMMENTS else []
             lines.append(f"{key}: {_plain(value)}")
     return "\n".join(lines) + "\n"
+
+
+def _node_lines(key: str, value: Any) -> list[str]:
+    if value is None:
+        return []
+    target = f"{type(value).__module__}.{type(value).__qualname__}"
+    settings = {name: each for name, each in asdict(value).items() if each is not None}
+    lines = [
+        f"  {name}: {_plain(list(each) if isinstance(each, tuple) else each)}"
+        for name, each in settings.items()
+    ]
+    return [f"# {COMMENTS[key]}", f"{key}:", f"  _target_: {target}", *lines]
 
 
 def _class_lines(classes: Classes, measures: Measures) -> list[str]:

@@ -1,11 +1,13 @@
 """Layout of a dataset: its folders and names as settings, and what a person has given of them."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from semiseg.data.folder_files import FolderFiles, NameEnds, find_files
+from semiseg.splits.lists import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,17 @@ class Layout:
         }
         return {key: value for key, value in values.items() if key != "masks" or not self.pairs}
 
-    def find(self, base: Path) -> FolderFiles:
-        """Search the files; raises ``UserError`` as ``find_files`` does."""
+    def find(self, base: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> FolderFiles:
+        """Search the files, images by their endings; raises ``UserError`` as ``find_files`` does."""
         return find_files(
-            base, self.images, self.masks, self.image_ends, self.mask_ends, self.pairs, self.leave_out
+            base,
+            self.images,
+            self.masks,
+            self.image_ends,
+            self.mask_ends,
+            self.pairs,
+            self.leave_out,
+            suffixes,
         )
 
     def options(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from semiseg.contracts.dataset import Array, DatasetInfo
+from semiseg.data.display import displayed
 from semiseg.data.palette import Color
 from semiseg.errors import UserError
 from semiseg.report.gallery import stacked
@@ -104,7 +105,8 @@ class NetworkComparison:
         image, truth, a, b = self._labeled(image_id)
         size = sample_size(*image.shape[:2])
         kept = None if truth is None else reduced(truth, size)
-        return draw(reduced(image, size), kept, reduced(a, size), reduced(b, size), self.info)
+        shown = displayed(reduced(image, size), self.info.bands)
+        return draw(shown, kept, reduced(a, size), reduced(b, size), self.info)
 
     def _labeled(self, image_id: str) -> tuple[Array, Array | None, Array, Array]:
         image = self.dataset.image(image_id)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,18 +15,33 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semiseg.config import build
-from semiseg.contracts.dataset import Array, DatasetInfo
+from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo, Pixels
 from semiseg.contracts.training import Network
+from semiseg.data.bands import CONVERTED, Valid, filled, read_bands
 from semiseg.data.picture_files import Exif, read_image, upright_rgb
+from semiseg.data.window import Window
 from semiseg.errors import UserError
+from semiseg.models.bundle import bundled_bands
 from semiseg.pictures import Bits, gray, indexed, overlaid
 from semiseg.runs.use import REPORTED, FinishedRun, change, open_run
 from semiseg.settings import EvaluatorSettings
-from semiseg.tasks.inference import predict_with_confidence, to_batch
-from semiseg.tasks.tiles import Tiling, predict_tiled
+from semiseg.tasks.inference import predict, predict_with_confidence, to_batch
+from semiseg.tasks.tiles import Tiling, predict_tiled, predicted_rows
 
-Picture = Path | str | Image.Image | Array
-"""Path of a file, picture of PIL, or array ``(H, W, 3) uint8`` RGB."""
+Picture = Path | str | Image.Image | Pixels
+"""Path of a file, picture of PIL, or array: ``(H, W, 3) uint8`` RGB, or ``(H, W, C)`` for bands."""
+
+
+class OpenedPicture(NamedTuple):
+    """A picture as a network takes it.
+
+    Args:
+        pixels: picture ``(H, W, C)``.
+        valid: where it has a value in each channel; ``None`` everywhere.
+    """
+
+    pixels: Pixels
+    valid: Valid = None
 
 
 @dataclass(frozen=True)
@@ -34,13 +49,14 @@ class Prediction:
     """Classes that a network predicts for a picture.
 
     Args:
-        image: picture as the network saw it, upright unless its run ignores EXIF, ``(H, W, 3) uint8`` RGB.
-        label: class of every pixel, ``(H, W) uint8``.
-        confidence: probability of that class, ``(H, W) float32``.
+        image: picture as the network saw it, upright unless its run ignores EXIF, ``(H, W, 3) uint8`` RGB, or bands
+            ``(H, W, C)``.
+        label: class of every pixel, ``(H, W) uint8``; 255 where a band has no value.
+        confidence: probability of that class, ``(H, W) float32``; 0 where a band has no value.
         info: names and colors of the classes.
     """
 
-    image: Array
+    image: Pixels
     label: Array
     confidence: NDArray[np.float32]
     info: DatasetInfo
@@ -148,35 +164,81 @@ class Predictor:
             and self.tiling.cuts(*self._seen_size(height, width))
         )
 
-    def predict(self, image: Picture, between: Callable[[], None] = lambda: None) -> Prediction:
+    def read(self, image: Picture) -> OpenedPicture:
+        """Open a picture as the network takes it; see ``predict`` for what it may be and what is refused."""
+        bands = self.info.bands
+        if bands is None:
+            return OpenedPicture(_pixels(image, self.exif))
+        if isinstance(image, Path | str):
+            return OpenedPicture(*read_bands(Path(image), bands))
+        array = np.asarray(image)
+        array = array[..., None] if array.ndim == 2 else array
+        fits = array.dtype.name in CONVERTED[bands.dtype]
+        if not fits or array.ndim != 3 or array.shape[2] != bands.channels or not array.size:
+            raise UserError(
+                f"a picture of {array.dtype} {array.shape}; expected a path, or an array (H, W, {bands.channels}) "
+                f"{bands.dtype}."
+            )
+        return OpenedPicture(*filled(array, bands))
+
+    def predict(
+        self, image: Picture | OpenedPicture, between: Callable[[], None] = lambda: None
+    ) -> Prediction:
         """Predict the classes of a picture of any size, with the pixels that ``semiseg eval`` would count.
 
         Args:
             image: path of a file, picture of PIL, or array ``(H, W, 3) uint8`` RGB; the first two are turned upright
-                by their EXIF data.
+                by their EXIF data. Of a run on bands a path or an array ``(H, W, C)``. Or what ``read`` made of it.
             between: function that is called before each tile of a large picture and may raise to stop.
 
         Raises:
             UserError: the file cannot be read, the picture does not have 8 bits a channel, the array has another
                 shape or type, or the settings do not fit the size.
         """
-        pixels = _pixels(image, self.exif)
+        pixels, valid = image if isinstance(image, OpenedPicture) else self.read(image)
         height, width = pixels.shape[:2]
         # Area, as ``dataset.half_size`` reduces pictures; labels by nearest, since a mean of classes is no class.
         seen = _resized(pixels, self._seen_size(height, width), cv2.INTER_AREA)
         label, confidence = self._labels(seen, self.cuts(height, width), between)
-        return Prediction(
-            pixels,
-            _resized(label, (height, width), cv2.INTER_NEAREST),
-            _resized(confidence, (height, width), cv2.INTER_NEAREST),
-            self.info,
-        )
+        label = _resized(label, (height, width), cv2.INTER_NEAREST)
+        confidence = _resized(confidence, (height, width), cv2.INTER_NEAREST)
+        if valid is not None:
+            label, confidence = np.where(valid, label, IGNORE_INDEX), np.where(valid, confidence, 0)
+        return Prediction(pixels, label, confidence, self.info)
+
+    def rows(
+        self, read: Callable[[Window], Pixels], size: tuple[int, int], between: Callable[[], None]
+    ) -> Iterator[tuple[Array, NDArray[np.float32]]]:
+        """Predict a picture that is read in windows, as tiles; see ``predicted_rows``.
+
+        Args:
+            read: function that returns a window of the picture, ``(h, w, C)``.
+            size: height and width of the picture; one that ``cuts`` denies is read whole.
+            between: function that is called before each tile and may raise to stop.
+
+        Raises:
+            UserError: of a run that resizes every picture to one size or halves it.
+        """
+        if self.settings.resize_to is not None or self.half_size:
+            raise UserError(
+                "this run resizes every picture, which cannot be done in windows; predict pictures without a place "
+                "on the ground"
+            )
+
+        def maps(window: Window) -> torch.Tensor:
+            between()
+            return predict(
+                self.network, to_batch([read(window)], self.device), self.settings, self.precision
+            )[0]
+
+        tiling = self.tiling if self.cuts(*size) else None
+        return predicted_rows(maps, size, tiling or Tiling(max(8, *size), 0), self.device)
 
     def _seen_size(self, height: int, width: int) -> tuple[int, int]:
         return (max(height // 2, 1), max(width // 2, 1)) if self.half_size else (height, width)
 
     def _labels(
-        self, image: Array, cut: bool, between: Callable[[], None]
+        self, image: Pixels, cut: bool, between: Callable[[], None]
     ) -> tuple[Array, NDArray[np.float32]]:
         if cut:
             assert self.tiling is not None
@@ -217,7 +279,7 @@ def of_run(run: FinishedRun, checkpoint: str, device: torch.device, settings: Ev
     colors = tuple((red, green, blue) for red, green, blue in bundle["palette"])
     return Predictor(
         network,
-        DatasetInfo(dataset["name"], tuple(bundle["classes"]), colors),
+        DatasetInfo(dataset["name"], tuple(bundle["classes"]), colors, bands=bundled_bands(bundle)),
         settings,
         device,
         precision=run.config["trainer"]["precision"],

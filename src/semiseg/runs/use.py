@@ -14,10 +14,12 @@ from semiseg.config.faults import ConfigFaults
 from semiseg.config.places import with_places
 from semiseg.config.stored import read_config
 from semiseg.contracts.dataset import SegDataset, Split
+from semiseg.data.bands import BAND_SUFFIXES
 from semiseg.data.file_faults import check_files
 from semiseg.errors import UserError
 from semiseg.runs.read import RESOLVED, StoredRun, unfinished
 from semiseg.settings import EvaluatorSettings
+from semiseg.splits.lists import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +46,11 @@ class FinishedRun:
     config: dict[str, Any]
     summary: dict[str, Any]
     remarks: tuple[str, ...] = ()
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Extensions of the images that its network takes."""
+        return BAND_SUFFIXES if self.config["dataset"].get("bands") else IMAGE_SUFFIXES
 
     def evaluator(self) -> EvaluatorSettings:
         """Return the settings by which the run evaluated its networks."""

@@ -18,6 +18,7 @@ from semiseg.contracts.feeding import StoredLabels
 from semiseg.contracts.score_names import BOUNDARY_IOU, ECE, RELIABILITY
 from semiseg.contracts.tracking import Sample
 from semiseg.contracts.training import Network
+from semiseg.data.display import displayed
 from semiseg.errors import Interrupted, UserError
 from semiseg.seeding import derive_seed
 from semiseg.tasks.boundary import BoundaryCounts
@@ -218,7 +219,7 @@ def take_samples(
         samples.append(
             Sample(
                 image_id,
-                reduced(image, size),
+                displayed(reduced(image, size), dataset.info.bands),
                 None if truth is None else reduced(truth, size),
                 reduced(label[0].to(torch.uint8).cpu().numpy(), size),
                 reduced(confidence[0].cpu().numpy(), size),

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from semiseg.contracts.dataset import Array
+from semiseg.contracts.dataset import Pixels
 from semiseg.contracts.training import Network
+from semiseg.data.collate import image_tensor
 from semiseg.errors import UserError
 from semiseg.models.segmodel import InputConvention, require_multiple
 
@@ -38,13 +38,13 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def to_batch(images: Sequence[Array], device: torch.device) -> Tensor:
-    """Return images of one size, ``(H, W, 3) uint8``, as ``(N, 3, H, W) uint8`` on a device."""
-    return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
+def to_batch(images: Sequence[Pixels], device: torch.device) -> Tensor:
+    """Return images of one size, ``(H, W, C)``, as ``(N, C, H, W)``, uint8 or float32, on a device."""
+    return image_tensor(images).to(device)
 
 
 def predict(network: Network, images: Tensor, settings: EvaluatorSettings, precision: str = "fp32") -> Tensor:
-    """Return class probabilities ``(N, K, H, W)`` of ``(N, 3, H, W)`` RGB images 0-255, uint8 or float.
+    """Return class probabilities ``(N, K, H, W)`` of ``(N, C, H, W)`` images, RGB 0-255 (uint8 or float) or bands.
 
     ``settings.resize_to`` comes first, and the probabilities return to the size of the given images at the end.
     With several views these are the mean of the views' probabilities (labeling of ST++): each view is resized
@@ -152,7 +152,7 @@ def window_spans(length: int, window: int, stride: float) -> list[tuple[int, int
 
 
 def resized(images: Tensor, settings: EvaluatorSettings) -> Tensor:
-    """Return images ``(N, 3, H, W)`` as floats at ``settings.resize_to``.
+    """Return images ``(N, C, H, W)`` as floats at ``settings.resize_to``.
 
     Bilinear with half-pixel centers and without antialiasing: half a size is the mean of 2x2 pixels (DMT).
     """
@@ -200,7 +200,7 @@ def _logits(
     height, width = images.shape[-2:]
     if settings.mode == "whole":
         margins = _margins(height, width, settings, network.size_multiple)
-        maps = forward(_pad(images, margins, settings.pad_value))
+        maps = forward(_pad(images, margins, settings.pad_value, network))
         # A slice would make torch.export decide whether it is the whole map.
         if not _equal(margins, (0, 0, 0, 0)):
             maps = F.pad(maps, [-margin for margin in margins])
@@ -213,7 +213,7 @@ def _logits(
         # One window: zeros after normalization. Several windows: zeros before it. Both as CPS evaluates.
         padded = _pad_with_mean(images, (left, right, top, bottom), network.convention)
         return forward(padded)[..., top : top + height, left : left + width], 1.0
-    padded = F.pad(images, (left, right, top, bottom))
+    padded = _pad(images, (left, right, top, bottom), "zero", network)
     total: Tensor | None = None
     hits = padded.new_zeros(1, 1, *padded.shape[-2:])
     for y, y_end in window_spans(padded.shape[-2], window, settings.stride):
@@ -252,9 +252,14 @@ def _centered(height: int, width: int, to_height: int, to_width: int) -> tuple[i
     return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
 
 
-def _pad(images: Tensor, margins: tuple[int, int, int, int], value: str) -> Tensor:
+def _pad(images: Tensor, margins: tuple[int, int, int, int], value: str, network: Network) -> Tensor:
+    """Pad with zeros before normalization or by reflection; bands, whose zero may be far off, with their mean."""
     if _equal(margins, (0, 0, 0, 0)):
         return images
+    if value != "reflect" and network.convention.order == "bands":
+        inside = F.pad(torch.ones_like(images[:1, :1]), margins)
+        mean = images.new_tensor(network.convention.mean).view(1, -1, 1, 1)
+        return F.pad(images, margins) + mean * (1 - inside)
     if value != "reflect":
         return F.pad(images, margins)
     height, width = images.shape[-2:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from semiseg.contracts.dataset import Array
+from semiseg.contracts.dataset import Array, Pixels
 from semiseg.contracts.training import Network
+from semiseg.data.window import Window
 from semiseg.errors import UserError
 from semiseg.tasks.inference import predict, to_batch
 
@@ -64,22 +65,18 @@ class Tiling:
 
 def predict_tiled(
     network: Network,
-    image: Array,
+    image: Pixels,
     settings: EvaluatorSettings,
     tiling: Tiling,
     device: torch.device,
     precision: str = "fp32",
     between: Callable[[], None] = lambda: None,
 ) -> tuple[Array, NDArray[np.float32]]:
-    """Predict a picture tile by tile; the network's maps never cover more than a row of overlaps.
-
-    Each tile is predicted as a picture of its own. Where tiles overlap their probabilities are averaged, by
-    weights that go from one to the other in the middle half of the overlap, so that pixels at the border of a
-    tile, of which the network sees one side only, do not count.
+    """Predict a picture in memory tile by tile; see ``predicted_rows``.
 
     Args:
         network: network on ``device``.
-        image: picture ``(H, W, 3) uint8`` RGB, in ordinary memory.
+        image: picture ``(H, W, C)``, in ordinary memory.
         settings: settings by which each tile is predicted.
         tiling: size of the tiles.
         device: device of the network.
@@ -89,36 +86,81 @@ def predict_tiled(
     Returns:
         Label ``(H, W) uint8`` and confidence ``(H, W) float32``.
     """
+
+    def maps(window: Window) -> Tensor:
+        between()
+        tile = image[window.top : window.bottom, window.left : window.right]
+        return predict(network, to_batch([tile], device), settings, precision)[0]
+
     height, width = image.shape[:2]
-    rows, columns = tiling.spans(height), tiling.spans(width)
     label, confidence = np.empty((height, width), np.uint8), np.empty((height, width), np.float32)
+    row = 0
+    for labels, confidences in predicted_rows(maps, (height, width), tiling, device):
+        label[row : row + len(labels)] = labels
+        confidence[row : row + len(labels)] = confidences
+        row += len(labels)
+    return label, confidence
+
+
+def predicted_rows(
+    maps: Callable[[Window], Tensor], size: tuple[int, int], tiling: Tiling, device: torch.device
+) -> Iterator[tuple[Array, NDArray[np.float32]]]:
+    """Predict a picture tile by tile; the network's maps never cover more than a row of overlaps.
+
+    Each tile is predicted as a picture of its own. Where tiles overlap their probabilities are averaged, by
+    weights that go from one to the other in the middle half of the overlap, so that pixels at the border of a
+    tile, of which the network sees one side only, do not count.
+
+    Args:
+        maps: function that returns the probabilities ``(K, h, w)`` of a window of the picture, on ``device``.
+        size: height and width of the picture.
+        tiling: size of the tiles.
+        device: device of the network.
+
+    Yields:
+        Label ``(n, W) uint8`` and confidence ``(n, W) float32`` of the next rows, when all tiles that begin in the
+        first of them have been predicted.
+    """
+    rows, columns = tiling.spans(size[0]), tiling.spans(size[1])
     down, across = _weights(rows, device), _weights(columns, device)
     above: Tensor | None = None
-    with torch.inference_mode():
-        for row, (top, bottom) in enumerate(rows):
-            lower = _next_start(rows, row)
-            before: Tensor | None = None
-            below: list[Tensor] = []
-            for column, (left, right) in enumerate(columns):
-                between()
-                maps = predict(
-                    network, to_batch([image[top:bottom, left:right]], device), settings, precision
-                )[0]
-                maps = maps * (down[row][:, None] * across[column])
-                if before is not None:
-                    maps[..., : before.shape[-1]] += before
-                inner = _next_start(columns, column)
-                # A copy: a view would keep the maps of the whole tile in memory.
-                before = maps[..., inner - left :].clone()
-                done = maps[..., : inner - left]
-                if above is not None:
-                    done[:, : above.shape[1]] += above[..., left:inner]
-                below.append(done[:, lower - top :].clone())
-                best = done[:, : lower - top].max(0)
-                label[top:lower, left:inner] = best.indices.to(torch.uint8).cpu().numpy()
-                confidence[top:lower, left:inner] = best.values.cpu().numpy()
-            above = torch.cat(below, dim=-1)
-    return label, confidence
+    for row, (top, bottom) in enumerate(rows):
+        lower = _next_start(rows, row)
+        windows = [Window(top, left, bottom, right) for left, right in columns]
+        weights = [down[row][:, None] * each for each in across]
+        label, confidence, above = _row(maps, windows, weights, lower, above)
+        yield label, confidence
+
+
+@torch.inference_mode()
+def _row(
+    maps: Callable[[Window], Tensor],
+    windows: list[Window],
+    weights: list[Tensor],
+    lower: int,
+    above: Tensor | None,
+) -> tuple[Array, NDArray[np.float32], Tensor]:
+    """Predict the tiles of a row down to ``lower``; return the weighted maps below it too."""
+    top, width = windows[0].top, windows[-1].right
+    columns = [(window.left, window.right) for window in windows]
+    label, confidence = np.empty((lower - top, width), np.uint8), np.empty((lower - top, width), np.float32)
+    before: Tensor | None = None
+    below: list[Tensor] = []
+    for column, (left, _) in enumerate(columns):
+        tile = maps(windows[column]) * weights[column]
+        if before is not None:
+            tile[..., : before.shape[-1]] += before
+        inner = _next_start(columns, column)
+        # A copy: a view would keep the maps of the whole tile in memory.
+        before = tile[..., inner - left :].clone()
+        done = tile[..., : inner - left]
+        if above is not None:
+            done[:, : above.shape[1]] += above[..., left:inner]
+        below.append(done[:, lower - top :].clone())
+        best = done[:, : lower - top].max(0)
+        label[:, left:inner] = best.indices.to(torch.uint8).cpu().numpy()
+        confidence[:, left:inner] = best.values.cpu().numpy()
+    return label, confidence, torch.cat(below, dim=-1)
 
 
 def _next_start(spans: list[Span], index: int) -> int:
