@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_intermixed_args(arguments)
     run = open_run(options.run)
-    from semiseg.apply.images import find_images
+    from semiseg.apply.images import find_images, left_aside
 
     found = find_images(options.images, run.suffixes)
     # These take seconds to import, and the mistakes above are shown without them.
@@ -71,6 +71,8 @@ def main(arguments: Sequence[str]) -> int:
     if not total:
         folder.abandon()
         raise UserError(failures(labeling.failed, len(found), folder.folder / RECORD))
+    if aside := left_aside(options.images, run.suffixes):
+        print(aside)
     print(f"{describe(predictor.settings)}, on {predictor.device}")
     print(
         f"{min(options.first or total, total)} images with masks, and {RANKING} of {total}, in {folder.folder}"

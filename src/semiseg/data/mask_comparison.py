@@ -1,4 +1,4 @@
-"""MaskComparison of the masks of a split with each other and with their images, beyond what one file shows."""
+"""Comparison of the masks of a split with each other and with their images, beyond what one file shows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +13,10 @@ from semiseg.data.rims import interpolated, rims
 from semiseg.errors import UserError
 from semiseg.splits.lists import spread
 
-SAMPLES = 50
+SAMPLES = 30
 """Number of masks in which thin lines are searched."""
+
+SHOWN_LINES = 5
 
 
 class MaskComparison(NamedTuple):
@@ -65,7 +67,8 @@ def thin_notes(dataset: SegDataset, masks: Mapping[str, Path]) -> list[str]:
     ids = spread(sorted(masks), min(SAMPLES, len(masks)))
     found = interpolated({image_id: rims(mask) for image_id, mask in _label_maps(dataset, ids)})
     classes = dataset.info.classes
-    return [each.words(classes, masks[each.example]) for each in found if each.high < len(classes)]
+    shown = [each.words(classes, masks[each.example]) for each in found if each.high < len(classes)]
+    return shown[:SHOWN_LINES]
 
 
 def _label_maps(dataset: SegDataset, ids: Sequence[str]) -> Iterator[tuple[str, Array]]:

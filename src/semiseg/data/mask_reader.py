@@ -75,9 +75,8 @@ class MaskReader:
         exif: Exif = "apply",
     ) -> None:
         self.by_color = bool(labels.colors)
-        self.numbers = labels.numbers
-        if self.numbers is None:
-            self.numbers = {label: label for label in range(info.num_classes)}
+        positions = {label: label for label in range(info.num_classes)}
+        self.numbers = positions if labels.numbers is None else labels.numbers
         """Label of each number; unused with colors."""
         self.format = mask_format
         self.white = mask_format.white if mask_format else None
@@ -151,7 +150,8 @@ class NumberTable:
             pixels = replace(pixels, codes=pixels.codes * np.uint8(self._white))
         codes = pixels.codes
         if pixels.transparent is not None:
-            codes = np.where(pixels.transparent, WHITE, codes).astype(codes.dtype)
+            codes = codes.copy()
+            codes[pixels.transparent] = WHITE
         if codes.dtype != np.uint8 and codes.min() >= 0 and codes.max() < 256:
             codes = codes.astype(np.uint8)
         if codes.dtype == np.uint8 and len(self._labels) == 256:

@@ -106,8 +106,8 @@ def _unread(base: Path, files: Sequence[Path], pictures: Sequence[Path]) -> list
         if ending not in IMAGE_SUFFIXES and path not in of_tools and _named_so(path.stem, known):
             groups[path.parent, ending].append(path)
     return [
-        f"{len(group):,} {ending.lstrip('.')} files in {_below(base, folder)} are named as the images, but {ending} is "
-        f"not among {' '.join(MASK_SUFFIXES)}: convert them"
+        f"{_below(base, folder)} holds {len(group):,} {ending.lstrip('.')} named as the images, but {ending} is not "
+        f"among {' '.join(MASK_SUFFIXES)}: convert them"
         for (folder, ending), group in sorted(groups.items(), key=lambda each: -len(each[1]))[:SHOWN_FOLDERS]
     ]
 
