@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from semiseg.files import copy, final_name, remove_temporaries, temporary, write_json, write_text
+from semiseg.errors import UserError
+from semiseg.files import (
+    copy,
+    final_name,
+    remove_temporaries,
+    require_writable,
+    temporary,
+    write_json,
+    write_text,
+)
 
 
 def test_json_holds_no_nan(tmp_path: Path) -> None:
@@ -62,3 +71,19 @@ def test_temporaries_are_recognized(tmp_path: Path) -> None:
 def test_run_directories_are_read_without_torch() -> None:
     code = "import sys, semiseg.files, semiseg.runs.directory; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_writing_is_tried_before_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_writable(tmp_path / "deep" / "er" / "a.yaml", "Go elsewhere.")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"a\.yaml cannot be written \(.*file is a file\)\. Go elsewhere\."):
+        require_writable(tmp_path / "file" / "a.yaml", "Go elsewhere.")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match=r"a\.yaml cannot be written \(No space left on device\)"):
+        require_writable(tmp_path / "a.yaml", "Go elsewhere.")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

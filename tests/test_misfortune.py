@@ -98,8 +98,8 @@ def test_changed_data_is_refused(
     capsys.readouterr()
     assert train(run, *options) == 2
     shown = capsys.readouterr().err
-    assert "data has changed" in shown
-    assert "labeled and unlabeled images" in shown
+    assert "are others than those that it began with" in shown
+    assert "train-0000-more" in shown
 
 
 def test_a_directory_that_was_killed_in_its_beginning_can_be_used(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 import semiseg
 from semiseg.data.shapes import Shapes
 from semiseg.errors import UserError
+from semiseg.runs.predictor import of_run
 from semiseg.runs.use import open_run
 from semiseg.tasks.evaluate import evaluate
 
@@ -86,6 +87,22 @@ def test_rotated_photos_are_predicted_upright(predictor, image, tmp_path):
     np.testing.assert_array_equal(
         predictor.predict(path).label, predictor.predict(np.ascontiguousarray(image[:, :40])).label
     )
+
+
+def test_photos_of_a_run_that_ignores_exif_are_predicted_as_stored(varied_run, image, tmp_path, predictor):
+    path = tmp_path / "photo.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(image[:, :40]).save(path, exif=exif)
+    run = open_run(varied_run)
+    run = dataclasses.replace(
+        run, config={**run.config, "dataset": {**run.config["dataset"], "exif": "ignore"}}
+    )
+    ignoring = of_run(run, "reported", torch.device("cpu"), predictor.settings)
+    expected = predictor.predict(np.ascontiguousarray(image[:, :40])).label
+    np.testing.assert_array_equal(ignoring.predict(path).label, expected)
+    with Image.open(path) as opened:
+        np.testing.assert_array_equal(ignoring.predict(opened).label, expected)
 
 
 def test_pictures_of_the_prediction(predictor, image, tmp_path):

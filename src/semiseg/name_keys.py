@@ -84,8 +84,11 @@ class NameIndex:
 
 
 def _difference(names: Sequence[str]) -> str:
-    same = len({composed(name) for name in names}) == 1
-    return "they differ only in the Unicode form" if same else "they differ in case alone"
+    if len({composed(name) for name in names}) == 1:
+        return "they differ in the Unicode form alone"
+    return (
+        "they differ in case alone" if len({name_key(name) for name in names}) == 1 else "they mean the same"
+    )
 
 
 def pair_names(wanted: Iterable[str], known: Mapping[str, str], what: str, whose: str) -> dict[str, str]:
@@ -113,7 +116,9 @@ def pair_names(wanted: Iterable[str], known: Mapping[str, str], what: str, whose
                 f"the {what} {name} may belong to the {whose}s {' and '.join(ids)}: {_difference(ids)}"
             )
         elif ids and (other := owners.setdefault(ids[0], name)) != name:
-            faults.append(f"the {what}s {other} and {name} both belong to the {whose} {ids[0]}")
+            faults.append(
+                f"the {what}s {other} and {name} both belong to the {whose} {ids[0]}: {_difference((other, name))}"
+            )
     if faults:
         raise UserError("\n".join([*faults[:SHOWN_FAULTS], "Rename or remove one of each."]))
     return {name: found for found, name in owners.items()}

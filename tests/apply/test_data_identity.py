@@ -134,3 +134,42 @@ def test_compare_and_report_name_other_data(base: Path, capsys: pytest.CaptureFi
     text = Path("report/report.md").read_text()
     assert "was trained or measured on other data than" in text
     assert "sizes and masks of the validation images" in text
+
+
+CONFIG = """name: {name}
+_target_: semiseg.data.folder.Folder
+root: {root}
+classes: {classes}
+placeholder_names: true
+val: 0.25
+"""
+
+
+@pytest.fixture
+def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run on a dataset whose class names were made up, and another such dataset."""
+    monkeypatch.chdir(tmp_path)
+    Path("dataset").mkdir()
+    for name in ("one", "two"):
+        root = draw(tmp_path / f"data/{name}", turned=name == "two")
+        text = CONFIG.format(name=name, root=root, classes="[class_0, class_1]")
+        Path(f"dataset/{name}.yaml").write_text(text)
+    own = [word for word in OPTIONS if not word.startswith("dataset")]
+    assert main(["train", "dataset=one", *own, "run_dir=run"]) == 0
+    return tmp_path
+
+
+def test_made_up_names_of_another_dataset(made_up: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["eval", "run", "dataset=two"]) == 2
+    assert "equal ones do not prove that the classes are the same" in capsys.readouterr().err
+    assert main(["eval", "run", "dataset=one", "--worst", "0"]) == 0
+    assert main(["eval", "run", "dataset=two", "dataset.placeholder_names=false", "--worst", "0"]) == 0
+    own = [word for word in OPTIONS if not word.startswith("dataset")]
+    for name, kept in (("one", False), ("two", True)):
+        capsys.readouterr()
+        assert main(["train", f"dataset={name}", *own, "init_from=run", f"run_dir=from-{name}"]) == 0
+        said = Path(f"from-{name}/summary.json").read_text()
+        assert ("the classifier keeps its random weights" in said) == kept
+    assert main(["compare", "run", "from-two", "--no-images"]) == 0
+    assert "Of other datasets: class_0, class_1 are made-up names" in capsys.readouterr().out

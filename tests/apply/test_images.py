@@ -1,6 +1,6 @@
 import pytest
 
-from semiseg.apply.images import find_images
+from semiseg.apply.images import find_images, left_aside
 from semiseg.errors import UserError
 
 
@@ -122,3 +122,17 @@ def test_what_names_nothing_is_told_all_at_once(photos):
     assert f"foto/a.jpg: there is no folder {photos.parent / 'foto'}" in message
     assert "empty: no images there (.jpg, .jpeg, " in message
     assert "photos/*.gif: no images there" in message
+
+
+def test_files_that_are_no_pictures_are_counted(photos):
+    for name in ("a.heic", "trip/b.HEIC", "notes.txt", ".hidden.raw", "trip/Thumbs.db", "LICENSE"):
+        (photos / name).write_bytes(b"x")
+    for name in ("out/predict.json", "out/labels/a.png", "marked/label.json", "marked/classes.txt"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(b"{}")
+    assert left_aside([str(photos)]) == "left aside: 2 heic, 1 txt, 1 without ending"
+    assert left_aside([str(photos / "a.heic"), str(photos / "*.jpg")]) is None
+    (photos / "raw").mkdir()
+    (photos / "raw" / "c.cr2").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"raw: no images there .*; it holds 1 cr2"):
+        find_images([str(photos / "raw")])

@@ -148,12 +148,12 @@ def test_stability_between_views_where_a_run_kept_no_networks(varied_run, photos
 
 
 def test_pictures_can_be_linked(varied_run, photos, out):
-    (photos / "scan.ppm").write_bytes((photos / "b.bmp").read_bytes())
-    command = ["label", str(varied_run), "photos", "photos/scan.ppm", "-o", "out", "--link"]
+    (photos / "scan.scan").write_bytes((photos / "b.bmp").read_bytes())
+    command = ["label", str(varied_run), "photos", "photos/scan.scan", "-o", "out", "--link"]
     assert main(command) == 0
     assert (out / "images/a.png").resolve() == photos / "a.png"
     # No dataset would find a file of this extension.
-    np.testing.assert_array_equal(read_image(out / "images/scan.ppm.png"), read_image(photos / "scan.ppm"))
+    np.testing.assert_array_equal(read_image(out / "images/scan.scan.png"), read_image(photos / "scan.scan"))
     before = content(photos)
     assert main([*command, "--force"]) == 0
     assert main([*command[:-1], "--force"]) == 0

@@ -485,6 +485,61 @@ def test_content_is_compared_on_request(tree: Path, cache: Path) -> None:
     assert_equal(open_store(tree, cache), camvid(tree, cache))
 
 
+def replace_quietly(image: Path, number: int) -> None:
+    """Replace an image by another one of the same number of bytes and the same time, as archives may."""
+    status = image.stat()
+    Image.fromarray(255 - picture(number)).save(image, quality=60)
+    image.write_bytes(image.read_bytes()[: status.st_size].ljust(status.st_size, b"\0"))
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert image.stat().st_size == status.st_size
+
+
+def as_of_an_earlier_version(cache: Path) -> None:
+    """Remove the times of status from all indexes, and say when they were written."""
+    for path in cache.rglob("*-*.json"):
+        index = json.loads(path.read_text())
+        del index["status"]
+        path.write_text(json.dumps(index))
+
+
+def test_a_file_replaced_with_its_size_and_time_is_noticed(
+    tree: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_store(tree, cache)
+    replace_quietly(tree / "train" / "train-1.jpg", 1)
+    replace_quietly(tree / "val" / "val-2.jpg", 2)
+    unfilled = open_store(tree, cache, filled=False)
+    caplog.set_level(logging.INFO)
+    assert_equal(unfilled, camvid(tree, cache))
+    assert_equal(open_store(tree, cache), camvid(tree, cache))
+    assert "The status of 2 images of dataset camvid has changed" in caplog.text
+    assert "Decoding 2 images of dataset camvid" in caplog.text
+
+
+def test_a_new_status_alone_is_compared_once(tree: Path, cache: Path, opened: list[str]) -> None:
+    open_store(tree, cache)
+    before = parts(cache)
+    for path in (tree / "train").iterdir():
+        path.chmod(0o600)
+    opened.clear()
+    open_store(tree, cache)
+    assert set(opened) == {f"train-{number}.jpg" for number in range(9)}
+    opened.clear()
+    assert_equal(open_store(tree, cache, filled=False), open_store(tree, cache))
+    assert all(not name.startswith("train-1.jpg") for name in opened)
+    assert parts(cache) == before
+
+
+def test_a_store_of_an_earlier_version_is_used(tree: Path, cache: Path, opened: list[str]) -> None:
+    open_store(tree, cache)
+    as_of_an_earlier_version(cache)
+    opened.clear()
+    open_store(tree, cache)
+    assert opened == []
+    replace_quietly(tree / "train" / "train-1.jpg", 1)
+    assert_equal(open_store(tree, cache), camvid(tree, cache))
+
+
 def test_where_stores_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert cache_folder("~/x") == Path.home() / "x"
     monkeypatch.setenv("SEMISEG_CACHE", str(tmp_path / "given"))

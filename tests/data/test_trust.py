@@ -117,7 +117,7 @@ def test_class_without_labels_is_named_with_the_split(root: Path) -> None:
 def test_last_class_missing_everywhere_beside_255_warns_with_the_cure(root: Path) -> None:
     for number in range(6):
         write(root, f"a{number}", scene(number), labels(0, 1, 255))
-    assert "If 255 means square in your masks: dataset.values=[0,1,255]" in weighed(root).warnings[0]
+    assert "If 255 means square in your masks, add dataset.values=[0,1,255]" in weighed(root).warnings[0]
     found = weighed(root, values=[0, 1, 255])
     assert found.warnings == ()
     assert "dataset.values" not in weighed(root, void=[255]).warnings[0]
@@ -172,8 +172,8 @@ def test_images_without_labels_among_good_ones_are_named(root: Path) -> None:
     found = weighed(root)
     assert found.without_labels == {"labeled": ("a2",), "val": ("a5",)}
     assert found.warnings == (
-        "1 of 4 labeled images has no labeled pixel, and they count as labeled: a2",
-        "1 of 2 validation images has no labeled pixel, and nothing is measured on them: a5",
+        "1 of 4 labeled images has no labeled pixel: a2",
+        "1 of 2 validation images has no labeled pixel: a5",
     )
     assert found.labeled_share == pytest.approx(0.75)
     assert found.notes == ("75.0% of the pixels of the labeled images are labeled",)

@@ -138,7 +138,12 @@ def test_settings_that_an_earlier_version_did_not_write_have_their_defaults(
     shutil.copytree(made("supervised"), source)
     config = source / "config.resolved.yaml"
     text = config.read_text()
-    for line in ("  absent: skip\n", "  clutter: 1\n", "  channels_last: true\n", "  ohem_threshold: 0.7\n"):
+    for line in (
+        "  absent: true_only\n",
+        "  clutter: 1\n",
+        "  channels_last: true\n",
+        "  ohem_threshold: 0.7\n",
+    ):
         assert line in text
         text = text.replace(line, "")
     config.write_text(text)

@@ -78,8 +78,8 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_steps(
         assert main(["train", f"run_dir={run}", *TINY]) == 143
     for name in ("run.yaml", "config.resolved.yaml"):
         text = (run / name).read_text()
-        assert "  absent: skip\n" in text
-        (run / name).write_text(text.replace("  absent: skip\n", ""))
+        assert "  absent: true_only\n" in text
+        (run / name).write_text(text.replace("  absent: true_only\n", ""))
     step = run / "stages/00-train/step.json"
     stored = read_json(step)
     earlier = fingerprint(settings_that_matter(read_config(run / "config.resolved.yaml")))

@@ -1,5 +1,7 @@
 """What ``semiseg init`` refuses, and what it leaves alone."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -134,6 +136,66 @@ def test_masks_that_are_smoothed_or_lossy(here, capsys):
     assert "class_2" not in text
     lossy = fields(here / "lossy", masks="masks/{}.jpg")
     assert "JPEG; a mask has to be stored without loss" in refused(capsys, lossy)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_files_are_read(here, capsys, monkeypatch):
+    root = fields(here / "fields")
+    (here / "dataset").touch()
+
+    def read(*_):
+        raise AssertionError("files were read")
+
+    monkeypatch.setattr("semiseg.cli.init.find_layout", read)
+    text = refused(capsys, root)
+    assert re.fullmatch(
+        r"semiseg: dataset/fields.yaml cannot be written \(.*dataset is a file\)\. Change to .*\n", text
+    )
+    (here / "dataset").unlink()
+    for number, words in ((errno.ENOSPC, "No space left on device"), (errno.EROFS, "Read-only file system")):
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fsync", failing(OSError(number, words)))
+            text = refused(capsys, root)
+        assert text.startswith(
+            f"semiseg: dataset/fields.yaml cannot be written ({words}). Change to a folder"
+        )
+        assert len(text.splitlines()) == 1
+        assert not list(here.glob(".*"))
+    assert not (here / "dataset").exists()
+
+
+def failing(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
+def test_a_disk_that_gets_full_while_files_are_read(here, capsys, monkeypatch):
+    root = fields(here / "fields")
+    monkeypatch.setattr(
+        "semiseg.cli.init.write_text", failing(OSError(errno.ENOSPC, "No space left on device"))
+    )
+    text = refused(capsys, root)
+    assert "dataset/fields.yaml cannot be written (No space left on device)" in text
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder(here, capsys):
+    root = fields(here / "fields")
+    here.chmod(0o500)
+    try:
+        text = refused(capsys, root)
+    finally:
+        here.chmod(0o700)
+    assert "dataset/fields.yaml cannot be written (Permission denied)" in text
+
+
+@pytest.mark.parametrize("name", ["val.txt", "test.txt", "train.txt"])
+def test_a_list_without_names(here, capsys, name):
+    root = fields(here / "fields")
+    (root / "val.txt").write_text("a\n")
+    (root / name).write_text("\n\n")
+    assert f"{root / name} names no image" in refused(capsys, root)
 
 
 def test_as_a_process(here):

@@ -1,6 +1,8 @@
 """Masks of ``semiseg label`` are corrected in a tool or an editor, and ``semiseg init`` makes a dataset of them."""
 
+import shutil
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,19 +76,33 @@ def config(name: str) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key != "defaults"}
 
 
-def own_dataset(kind: str) -> dict[str, Any]:
-    """A dataset of own masks of a kind, and the config that ``semiseg init`` writes for it."""
-    classes, draw = KINDS[kind]
-    for number in range(4):
-        for folder in ("images", "masks"):
-            Path("own", folder).mkdir(parents=True, exist_ok=True)
-        rng = np.random.default_rng(number)
-        Image.fromarray(rng.integers(0, 256, (*SHAPE, 3), dtype=np.uint8)).save(f"own/images/{number}.jpg")
-        label = label_map(number, classes)
-        label[label == UNLABELED] = 0
-        draw(label).save(f"own/masks/{number}.png")
-    assert main(["init", "own"]) == 0
-    return config("own")
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
+    """Datasets of own masks by kind: the config that ``semiseg init`` writes for each."""
+    base = tmp_path_factory.mktemp("own")
+
+    @cache
+    def made(kind: str) -> dict[str, Any]:
+        classes, draw = KINDS[kind]
+        root = base / str(list(KINDS).index(kind))
+        for number in range(4):
+            label = label_map(number, classes)
+            label[label == UNLABELED] = 0
+            for folder in ("images", "masks"):
+                (root / folder).mkdir(parents=True, exist_ok=True)
+            noise(number).save(root / f"images/{number}.jpg")
+            draw(label).save(root / f"masks/{number}.png")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(root)
+            assert main(["init", ".", "--name", "own"]) == 0
+            return config("own")
+
+    return made
+
+
+def noise(seed: int) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    return Image.fromarray(rng.integers(0, 256, (*SHAPE, 3), dtype=np.uint8))
 
 
 def labeled(settings: dict[str, Any], classes: int) -> None:
@@ -97,8 +113,7 @@ def labeled(settings: dict[str, Any], classes: int) -> None:
     Path("photos").mkdir()
     for number, name in enumerate(PHOTOS):
         sources[name] = Path(f"photos/{name}.png").absolute()
-        rng = np.random.default_rng(100 + number)
-        Image.fromarray(rng.integers(0, 256, (*SHAPE, 3), dtype=np.uint8)).save(sources[name])
+        noise(100 + number).save(sources[name])
     folder = LabelFolder(Path("next"), sources, mask_coding({**settings, "classes": names}, info), link=False)
     folder.open(False, "origin")
     for number, name in enumerate(sources):
@@ -128,22 +143,27 @@ def edited(editor: str, masks: slice) -> None:
         EDITORS[editor](Image.open(path)).save(path)
 
 
-PAIRS = [(kind, editor) for kind in KINDS for editor in EDITORS]
+ALL, ONE = slice(None), slice(1)
+PAIRS = [(kind, editor, ALL) for kind in KINDS for editor in EDITORS]
+PAIRS += [(kind, editor, ONE) for kind in ("0 and 255", "own palette", "colors") for editor in EDITORS]
 LOSSES = ("RGB", "other palette", "grey")
 """Editors that lose transparency; and all but the first lose numbers of 16 bits."""
 
 
-@pytest.mark.parametrize("masks", [slice(None), slice(1)], ids=["all", "one"])
-@pytest.mark.parametrize(("kind", "editor"), PAIRS)
+@pytest.mark.parametrize(("kind", "editor", "masks"), PAIRS)
 def test_corrected_masks_become_a_dataset(
-    kind: str, editor: str, masks: slice, capsys: pytest.CaptureFixture[str]
+    own: Callable[[str], dict[str, Any]],
+    kind: str,
+    editor: str,
+    masks: slice,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if (kind == "16 bits" and editor != "unchanged") or (kind == "transparent ground" and editor in LOSSES):
         return
     classes, _ = KINDS[kind]
-    labeled(own_dataset(kind), classes)
+    labeled(own(kind), classes)
     edited(editor, masks)
-    if editor == "grey" and masks.stop:
+    if editor == "grey" and masks == ONE:
         assert main(["init", "next"]) == 2
         assert "east.png" in capsys.readouterr().err
         return
@@ -155,9 +175,10 @@ def test_corrected_masks_become_a_dataset(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_masks_can_be_put_beside_those_of_the_run(kind: str) -> None:
+def test_masks_can_be_put_beside_those_of_the_run(own: Callable[[str], dict[str, Any]], kind: str) -> None:
     classes, _ = KINDS[kind]
-    settings = own_dataset(kind)
+    settings = {**own(kind), "root": str(Path("own").absolute())}
+    shutil.copytree(own(kind)["root"], "own")
     labeled(settings, classes)
     for folder in ("images", "masks"):
         for path in Path("next", folder).iterdir():
@@ -169,4 +190,4 @@ def test_masks_can_be_put_beside_those_of_the_run(kind: str) -> None:
         for number, name in enumerate(PHOTOS):
             mask = found.mask(name)
             np.testing.assert_array_equal(mask, label_map(number, classes))
-    assert main(["init", "own", "--force"]) == 0
+    assert main(["init", "own"]) == 0

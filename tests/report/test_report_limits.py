@@ -68,14 +68,14 @@ def test_the_page_shows_findings_of_each_run(found: Study) -> None:
 
 
 def test_results_with_warnings_are_marked(found: Study) -> None:
-    assert {cell.key["method"]: cell.limited for cell in found.cells} == {
-        "supervised": True,
-        "cps": False,
-        "st": False,
+    told = (FINDINGS["unmeasured"][0], FINDINGS["warnings"][0])
+    assert {cell.key["method"]: cell.limits for cell in found.cells} == {
+        "supervised": told,
+        "cps": (),
+        "st": (),
     }
     assert page(found).count('href="#trust" title') == 1
-    notes = {cell.key["method"]: cell.notes for cell in found.cells}
-    assert notes["supervised"][:2] == (FINDINGS["unmeasured"][0], FINDINGS["warnings"][0])
+    assert "warned of supervised 1/8: <a" in page(found)
 
 
 def test_markdown_tells_them_too(found: Study, tmp_path: Path) -> None:

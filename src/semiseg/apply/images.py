@@ -3,16 +3,17 @@
 import glob
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from semiseg.data.file_tree import count_endings, files_below
 from semiseg.data.image_files import image_files
 from semiseg.errors import UserError, listed, nearest
 from semiseg.splits.lists import IMAGE_SUFFIXES, without_suffix
 
-LABELED = ("images", "masks", "confidence", "legend.png")
+LABELED = ("images", "masks", "confidence", "legend.png", "ranking.csv", "classes.txt")
 WRITTEN = {
     "predict.json": ("labels", "overlay", "confidence", "legend.png"),
     "label.json": LABELED,
@@ -62,6 +63,35 @@ def find_images(arguments: Sequence[str | Path], suffixes: Sequence[str] = IMAGE
     return _distinct(files, base)
 
 
+def left_aside(arguments: Sequence[str | Path], suffixes: Sequence[str] = IMAGE_SUFFIXES) -> str | None:
+    """Count the files of folders among the arguments that are no pictures, by ending; ``None`` without any.
+
+    Hidden files, those of a system and what ``semiseg predict`` or ``label`` wrote are not counted.
+
+    Args:
+        arguments: arguments of the command line.
+        suffixes: endings of files that are read.
+    """
+    folders = [path for argument in arguments if (path := _absolute(Path(argument).expanduser())).is_dir()]
+    files = {path: folder for folder in folders for path in files_below(folder)}
+    written = cache(_written)
+    rest = [
+        path
+        for path, folder in files.items()
+        if path.suffix.lower() not in suffixes and not _is_written(path, folder, written)
+    ]
+    return f"left aside: {', '.join(count_endings(rest))}" if rest else None
+
+
+def _is_written(path: Path, folder: Path, written: Callable[[Path], set[str]]) -> bool:
+    """Whether semiseg wrote a file below a folder."""
+    return any(
+        path.relative_to(place).parts[0] in written(place)
+        for place in path.parents
+        if place.is_relative_to(folder)
+    )
+
+
 def _named(argument: str, suffixes: Sequence[str]) -> _Named:
     path = _absolute(Path(argument).expanduser())
     if not argument:
@@ -89,17 +119,12 @@ def _own(argument: str, files: Sequence[Path], folder: Path, suffixes: Sequence[
         UserError: nothing is left.
     """
     written = cache(_written)
-    own = [
-        path
-        for path in files
-        if not any(
-            path.relative_to(place).parts[0] in written(place)
-            for place in path.parents
-            if place.is_relative_to(folder)
-        )
-    ]
+    own = [path for path in files if not _is_written(path, folder, written)]
     if not files:
-        raise UserError(f"{argument}: no images there ({listed(suffixes)})")
+        held = ", ".join(count_endings(files_below(folder)))
+        raise UserError(
+            f"{argument}: no images there ({listed(suffixes)})" + (f"; it holds {held}" if held else "")
+        )
     if not own:
         raise UserError(
             f"{argument}: all images there were written by `semiseg predict` or `semiseg label`. Name their own "
@@ -109,8 +134,9 @@ def _own(argument: str, files: Sequence[Path], folder: Path, suffixes: Sequence[
 
 
 def _written(folder: Path) -> set[str]:
-    """Names of what semiseg wrote into a folder."""
-    return {name for record, names in WRITTEN.items() if (folder / record).exists() for name in names}
+    """Names of what semiseg wrote into a folder, and of the files that say so."""
+    there = [record for record in WRITTEN if (folder / record).exists()]
+    return {name for record in there for name in (record, *WRITTEN[record])}
 
 
 def _absent(argument: str, path: Path) -> str:

@@ -16,6 +16,7 @@ from semiseg.config.overrides import COMMAND_LINE, Given, parse
 from semiseg.config.prepare import checked
 from semiseg.config.stored import plain
 from semiseg.contracts.dataset import SegDataset, Split
+from semiseg.data.class_identity import placeholder_remark, unproven
 from semiseg.data.file_inspection import facts_of
 from semiseg.data.fingerprint import differences, of_parts
 from semiseg.data.store import stored
@@ -25,6 +26,7 @@ from semiseg.runs.use import FinishedRun
 
 EvaluatedPart = Literal["val", "test", "labeled", "unlabeled"]
 PARTS = get_args(EvaluatedPart)
+PLACEHOLDERS = "dataset.placeholder_names"
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +44,14 @@ def images_of(
         root: folder of the dataset; ``None`` takes that of the config.
 
     Raises:
-        UserError: a key or value is wrong, there is no such data, or no image in this part.
+        UserError: a key or value is wrong, there is no such data, no image in this part, or nothing proves that the
+            classes of another dataset are those of the run.
     """
     config = _changed(run.config, overrides)
     # Where another folder is chosen, nothing needs to be said about that of the run.
     same = config["dataset"].get("root") == run.config["dataset"].get("root")
     dataset, split = dataclasses.replace(run, config=config, remarks=run.remarks if same else ()).data(root)
+    _require_proven_classes(run, config, dataset, overrides)
     ids: tuple[str, ...] = getattr(split, part)
     if not ids:
         counts = ", ".join(f"{count} {kind}" for kind, count in split.counts.items())
@@ -104,6 +108,31 @@ def _changed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
         group, _, name = each.key.rpartition(".")
         (changed[group] if group else changed)[name] = each.value
     return changed
+
+
+def _require_proven_classes(
+    run: FinishedRun, config: dict[str, Any], dataset: SegDataset, overrides: Sequence[str]
+) -> None:
+    """Refuse another dataset whose classes are called like those of the run because both names were made up."""
+    given, _ = parse(overrides)
+    stated = any(each.key == PLACEHOLDERS and each.value is False for each in given)
+    known = run.config["dataset"].get("classes") in (None, list(dataset.info.classes))
+    if stated or not known or not any(each.is_group for each in given):
+        return
+    if names := unproven(run.config["dataset"], config["dataset"], dataset.info.classes):
+        ways = f"the run {_values(run.config)}, {dataset.info.name} {_values(config)}"
+        raise UserError(
+            f"dataset '{dataset.info.name}' is another one than that of {run.path}, and {placeholder_remark(names)}. "
+            f"Look at their masks ({ways}). Where the classes are the same in this order, say so: "
+            f"semiseg eval {run.path} {' '.join(overrides)} {PLACEHOLDERS}=false. Else give the classes of both "
+            "datasets true names and train again."
+        )
+
+
+def _values(config: dict[str, Any]) -> str:
+    """Write which values in masks the classes have."""
+    values = config["dataset"].get("values")
+    return "takes the values 0, 1, 2 ..." if values is None else f"takes {', '.join(map(str, values))}"
 
 
 def _other_key(given: Given) -> Fault | None:

@@ -11,6 +11,7 @@ from semiseg import __version__
 from semiseg.cli.arguments import Parser, run_parser
 from semiseg.cli.network_options import add_network_options, chosen_settings
 from semiseg.contracts.score_names import ScoreNames
+from semiseg.data.class_identity import placeholder_remark
 from semiseg.errors import UserError
 from semiseg.files import file_digest, replacing, writes
 from semiseg.runs.use import REPORTED, FinishedRun, describe, open_run
@@ -68,6 +69,8 @@ def main(arguments: Sequence[str]) -> int:
         )
     for sentence in outside(run):
         print(f"semiseg: note: {sentence}")
+    if names := made_up_names(run):
+        print(f"semiseg: note: {placeholder_remark(names)}.")
     print(f"Written to {target} ({size / 1e6:.1f} MB)")
     return 0
 
@@ -120,6 +123,7 @@ def metadata(
         "version": VERSION,
         "classes": bundle["classes"],
         "palette": bundle["palette"],
+        "placeholder_names": made_up_names(run),
         "input": _input(bundle),
         **({"bands": bundle["bands"]} if "bands" in bundle else {}),
         "outputs": {
@@ -139,6 +143,16 @@ def metadata(
         f"{names.primary.key}_of_run": names.value(run.summary),
         "semiseg": __version__,
     }
+
+
+def made_up_names(run: FinishedRun) -> list[str]:
+    """Return the class names of a run that were made up when its dataset was described."""
+    from semiseg.data.folder import is_placeholder
+
+    node = run.config["dataset"]
+    return [
+        name for name in node.get("classes") or () if node.get("placeholder_names") and is_placeholder(name)
+    ]
 
 
 def _input(bundle: dict[str, Any]) -> str:

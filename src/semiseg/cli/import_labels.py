@@ -3,7 +3,8 @@
 import argparse
 import csv
 import shlex
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,7 @@ examples:
   semiseg import label-studio export.json label_config.xml --images photos --no-background
   semiseg import yolo data.yaml
 """
+OR_SKIP = "leave them out with --skip-bad"
 OTHERWISE = "Work in another folder, or make room."
 
 
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     with new_folder(masks) as part:
         painted = _paint(sources, options, part, found)
         if found.faults and not options.skip_bad:
-            raise BadFilesError(found.faults, "leave them out with --skip-bad")
+            raise BadFilesError(found.faults, OR_SKIP)
         if not painted.masks:
             raise UserError(f"no picture in {sources[0]} has a label that can be used; {_left_out(found)}")
         with settled(part, masks):
@@ -83,12 +85,17 @@ def _paint(sources: list[Path], options: argparse.Namespace, part: Path, found: 
         frame=options.frame,
     )
     images = options.extract_images or options.images
-    with unpacked(sources) as (paths, archive):
-        content = kind.read(paths, found)
+    with unpacked(sources) as opened:
+        content = kind.read(opened.paths, found)
+        if found.faults and not content.pictures:
+            raise BadFilesError(found.faults, OR_SKIP)
         if options.extract_images:
             options.extract_images.mkdir(parents=True, exist_ok=True)
             content = replace(content, pictures=extract(content.pictures, options.extract_images, found))
-        return paint(content, kind, ImagePlaces(paths, images, archive), reading, part, found)
+        places = ImagePlaces(opened.paths, images, opened.folder)
+        painted = paint(content, kind, places, reading, part, found)
+        found.faults[:] = [replace(each, file=opened.named(each.file)) for each in found.faults]
+        return painted
 
 
 def _left_out(found: Findings) -> str:
@@ -114,6 +121,7 @@ def _write_config(
     files = layout.find(root)
     with progress("masks", len(files.masks)) as tick:
         seen = survey(files.masks, tick)
+    found.notes.extend(_without_labels(files.images.keys() - painted.pictures.keys(), painted.images))
     chosen = painted.chosen
     classes = Classes(chosen.names, tuple(range(len(chosen.names))), (), notes=tuple(found.notes))
     own_list = target.with_suffix(".val.txt")
@@ -129,6 +137,16 @@ def _write_config(
     head = f"# Masks were painted by `semiseg import {typed}`.\n"
     write_draft(replace(draft, config=head + draft.config), target, own_list)
     print("\n".join(next_steps(name, target, draft)))
+
+
+def _without_labels(ids: Iterable[str], images: Path) -> list[str]:
+    """Note about images that no label file names."""
+    folders = Counter(image_id.rpartition("/")[0] for image_id in ids)
+    if not folders:
+        return []
+    some = ", ".join(f"{count:,} in {images / folder}" for folder, count in folders.most_common(5))
+    more = f" and {len(folders) - 5} other folders" if len(folders) > 5 else ""
+    return [f"images that no label file names count as unlabeled: {some}{more}; --images DIR narrows them"]
 
 
 def _own_parts(painted: Painted, target: Path) -> tuple[str | None, str | None]:
@@ -186,7 +204,7 @@ def _parser() -> Parser:
     )
     held = "write the images that stand in labelme's files into this folder, and use them"
     parser.add_argument("--extract-images", type=Path, metavar="DIR", help=held)
-    val = f"share of the labeled images to validate on, a list or a subfolder (default: as the files say, else {VAL_SHARE})"
+    val = f"validation images: a share, a list or a subfolder (default: as the files say, else {VAL_SHARE})"
     parser.add_argument("--val", type=share_or_name, metavar="SHARE|NAME", help=val)
     parser.add_argument("--skip-bad", action="store_true", help="leave out unusable files and pictures")
     parser.add_argument("--force", action="store_true", help="replace what was written before")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 EPILOG = """\
 writes:
   OUT/images/NAME.*        the pictures
-  OUT/masks/NAME.png       palette PNG: class numbers, and 255 (white) where the network is not sure enough; in the
-                           numbers and colors of the run's own masks where dataset.values names others
+  OUT/masks/NAME.png       palette PNG in the numbers and colors of the run's own masks, with one of its own where the
+                           network is not sure enough: "(not labeled)" in OUT/classes.txt
   OUT/confidence/NAME.png  gray, the probability of the class; white is 1
   OUT/ranking.csv          all pictures, the one to label next first
   OUT/classes.txt, OUT/legend.png, OUT/label.json
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_intermixed_args(arguments)
     run = open_run(options.run)
-    from semiseg.apply.images import find_images
+    from semiseg.apply.images import find_images, left_aside
 
     found = find_images(options.images, run.suffixes)
     # These take seconds to import, and the mistakes above are shown without them.
@@ -71,6 +71,8 @@ def main(arguments: Sequence[str]) -> int:
     if not total:
         folder.abandon()
         raise UserError(failures(labeling.failed, len(found), folder.folder / RECORD))
+    if aside := left_aside(options.images, run.suffixes):
+        print(aside)
     print(f"{describe(predictor.settings)}, on {predictor.device}")
     print(
         f"{min(options.first or total, total)} images with masks, and {RANKING} of {total}, in {folder.folder}"

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_intermixed_args(arguments)
     run = open_run(options.run)
-    from semiseg.apply.images import find_images
+    from semiseg.apply.images import find_images, left_aside
 
     found = find_images(options.images, run.suffixes)
     # These take seconds to import, and the mistakes above are shown without them.
@@ -61,6 +61,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     _predict_all(predictor, waiting, output)
     skipped = f", {len(found) - len(waiting)} were there already" if len(waiting) < len(found) else ""
+    if aside := left_aside(options.images, run.suffixes):
+        print(aside)
     print(f"{describe(predictor.settings)}, on {predictor.device}")
     print(
         f"{len(waiting) - len(output.failed)} images predicted{skipped}: {', '.join(output.kinds)} in {output.folder}"

@@ -46,7 +46,11 @@ def _remarks(found: Study) -> list[str]:
         kinds = ", ".join(flag.kind if flag.kind != "state" else flag.text for flag in each.flags)
         state = "averaged in spite of" if each.averaged else "not averaged"
         lines.append(f"{state}: {each.run.path} ({kinds})")
-    return [*lines, *(f"{cell.label}: {note}" for cell in found.cells for note in cell.notes), *found.notes]
+    return [
+        *lines,
+        *(f"{cell.label}: {note}" for cell in found.cells for note in (*cell.notes, *cell.limits)),
+        *found.notes,
+    ]
 
 
 def _parser() -> Parser:

@@ -96,8 +96,8 @@ def _frames(files: Mapping[str, tuple[Path, Path]], exif: Exif) -> dict[str, tup
 def _unsafe(orientation: int, against: int, exif: Exif) -> str:
     is_applied = "applied" if exif == "apply" else "ignored"
     return (
-        f"its image is {WORDS[orientation]} by EXIF, which is {is_applied}, and its mask probably does not fit: sizes "
-        f"show that {against} other masks were not drawn on {DRAWN[exif]}. dataset.exif={OTHER[exif]} reads all "
+        f"its image is {WORDS[orientation]} by EXIF, which is {is_applied}, and its mask probably does not fit: other "
+        f"masks ({against}) were not drawn on {DRAWN[exif]}, as their sizes show. dataset.exif={OTHER[exif]} reads all "
         f"images in the other way (`semiseg init --exif {OTHER[exif]}`)"
     )
 

@@ -31,7 +31,7 @@ def files_below(folder: Path) -> list[Path]:
             name for name in folders if is_own(name) and os.path.realpath(Path(base, name)) not in inside
         ]
         found += [Path(base, name) for name in files if is_own(name)]
-    return sorted(found)
+    return sorted(found, key=lambda path: path.parts)
 
 
 def count_endings(files: Iterable[PurePath]) -> list[str]:

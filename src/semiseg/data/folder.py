@@ -152,7 +152,8 @@ class Folder(FileDataset):
                 "the labeled images, for example dataset.val=0.2"
             )
         measured = {image_id for ids in held.values() for image_id in ids}
-        train = _training_ids(base, found, measured)
+        drawn = {i for part in choices for i in held[part] if not _is_beside(base, choices[part])}
+        train = _training_ids(base, found, measured, drawn)
         labeled = {*train, *measured}
         rest = [image_id for image_id in (*found.ids, *outside) if image_id not in labeled]
         self._explained = values is not None or bool(void)
@@ -189,10 +190,8 @@ class Folder(FileDataset):
         held = {self._groups[image_id] for image_id in measured if image_id in self._groups}
         kept = tuple(image_id for image_id in unlabeled if self._groups.get(image_id) not in held)
         if len(kept) < len(unlabeled):
-            logger.warning(
-                "left out %d unlabeled images whose groups (dataset.groups) are in val or test",
-                len(unlabeled) - len(kept),
-            )
+            count = len(unlabeled) - len(kept)
+            logger.warning("left out %d unlabeled images of groups that are in val or test", count)
         return kept
 
     def image(self, image_id: str) -> Pixels:
@@ -283,11 +282,19 @@ def _named_ids(base: Path, found: FolderFiles, choice: str) -> tuple[str, ...]:
     return tuple(image_id for image_id in found.ids if image_id.startswith(f"{choice.strip('/')}/"))
 
 
-def _training_ids(base: Path, found: FolderFiles, held: set[str]) -> tuple[str, ...]:
-    """Ids that may be labeled: those of train.txt, or all with a mask that are not held out."""
+def _is_beside(base: Path, choice: str | float) -> bool:
+    """Whether a list or a subfolder of the dataset says what is held out."""
+    return isinstance(choice, str) and not Path(choice).is_absolute()
+
+
+def _training_ids(base: Path, found: FolderFiles, held: set[str], drawn: set[str]) -> tuple[str, ...]:
+    """Ids that may be labeled: those of train.txt, or all with a mask; what is held out leaves the latter.
+
+    It leaves train.txt too where no list beside that says what is held out, but a share, or a list elsewhere.
+    """
     listed = base / "train.txt"
     if listed.is_file():
-        return found.listed(listed)
+        return tuple(image_id for image_id in found.listed(listed) if image_id not in drawn)
     train = tuple(image_id for image_id in sorted(found.masks) if image_id not in held)
     if not train:
         raise UserError(f"{base} has no labeled image left for training: all {len(held)} are in val or test")

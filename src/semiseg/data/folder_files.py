@@ -23,7 +23,7 @@ TREE = """\
 `semiseg init ROOT` finds other layouts and color-coded masks, and writes the settings for them."""
 COMPARED_NAMES = 200
 COMPARED_IMAGES = 50
-ALIKE = 0.4
+ALIKE = 0.3
 EXPLAINED = 20
 
 
@@ -331,9 +331,9 @@ def nearest_pair(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple
     others = spread(sorted(masks), min(COMPARED_NAMES, len(masks)))
     best: tuple[float, str, str] | None = None
     for name in some:
-        matcher = SequenceMatcher(b=name.casefold(), autojunk=False)
+        matcher = SequenceMatcher(b=_compared(name), autojunk=False)
         for other in others:
-            matcher.set_seq1(other.casefold())
+            matcher.set_seq1(_compared(other))
             least = best[0] if best else ALIKE
             if (
                 matcher.real_quick_ratio() > least
@@ -342,6 +342,11 @@ def nearest_pair(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple
             ):
                 best = matcher.ratio(), name, other
     return (images[best[1]], masks[best[2]]) if best else None
+
+
+def _compared(name: str) -> str:
+    """A name without case and without the zeros before numbers."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", name.casefold())
 
 
 def images_elsewhere(

@@ -65,7 +65,10 @@ def _from_pattern(setting: str, ids: Sequence[str]) -> dict[str, str]:
 def _from_table(path: Path, setting: str, ids: Sequence[str]) -> dict[str, str]:
     lines = read_lines(path)
     delimiter = next((each for each in ("\t", ";") if lines and each in lines[0]), ",")
-    rows = [[field.strip() for field in row] for row in csv.reader(lines, delimiter=delimiter)]
+    rows = [
+        [field.strip() for field in row]
+        for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    ]
     expected = f"{path}: expected an image and its group a line, as in p07_001{delimiter}p07"
     if short := [number for number, row in enumerate(rows, start=1) if len(row) < 2]:
         raise UserError(f"{expected}; line {short[0]} has one field", key=KEY, value=setting)
@@ -114,7 +117,7 @@ def _columns(rows: Sequence[Sequence[str]], pool: NameIndex, expected: str, sett
 def draw_share(ids: Sequence[str], share: float, groups: Mapping[str, str]) -> tuple[str, ...]:
     """Draw about a share of some images by whole groups, spread evenly over the groups' first ids.
 
-    A group is taken as soon as half of it or more is due by the share, so that the number of images is off by at
+    A group is taken where more than half of it is due by the share, so that the number of images is off by at
     most half of the largest group drawn. Where that takes none, the smallest group is taken.
 
     Args:
@@ -140,9 +143,11 @@ def draw_share(ids: Sequence[str], share: float, groups: Mapping[str, str]) -> t
     due, taken = 0.0, set[str]()
     for each in members.values():
         due += share * len(each)
-        if due - len(taken) >= len(each) / 2 and len(taken) + len(each) < len(ids):
+        if due - len(taken) > len(each) / 2 and len(taken) + len(each) < len(ids):
             taken.update(each)
-    return tuple(each for each in ids if each in (taken or set(min(members.values(), key=len))))
+    if not taken:
+        taken.update(min(members.values(), key=lambda each: len(each)))
+    return tuple(each for each in ids if each in taken)
 
 
 def joined(groups: Mapping[str, str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -24,7 +24,7 @@ SAMPLES = 20
 Found = TypeVar("Found")
 
 
-class Disagreement(NamedTuple):
+class DifferingMasks(NamedTuple):
     """Masks that differ from the others.
 
     Args:
@@ -38,7 +38,7 @@ class Disagreement(NamedTuple):
 
 def disagreeing(
     reader: MaskReader, masks: Mapping[str, Path], counts: Mapping[str, Mapping[int, int]]
-) -> Disagreement:
+) -> DifferingMasks:
     """Find the masks that are read by numbers and differ from the others in a way that changes what numbers mean.
 
     Headers are read; masks are decoded only where palettes differ, to see whether the indices occur in question.
@@ -50,7 +50,7 @@ def disagreeing(
         counts: number of pixels of each label in these masks.
     """
     if reader.by_color or reader.format is not None:
-        return Disagreement({}, "")
+        return DifferingMasks({}, "")
     by_id = _readable(read_format, masks)
     white = reader.white or _white(by_id, counts)
     formats = {
@@ -58,7 +58,7 @@ def disagreeing(
         for image_id, each in by_id.items()
     }
     if not formats:
-        return Disagreement({}, "")
+        return DifferingMasks({}, "")
     common, faults = agree(formats)
     palettes = {image_id: masks[image_id] for image_id, each in by_id.items() if each.kind == "palette"}
     if faults and palettes:
@@ -66,18 +66,19 @@ def disagreeing(
         restricted = {masks[i]: formats[masks[i]].with_indices(each) for i, each in used.items()}
         common, faults = agree(formats | restricted)
     found = {image_id: faults[path] for image_id, path in masks.items() if path in faults}
-    return Disagreement(found, _cure(reader, common) if found else "")
+    undecided = any(each.bits == 1 and each.white is None for each in formats.values())
+    return DifferingMasks(found, _cure(reader, common, undecided) if found else "")
 
 
-def _cure(reader: MaskReader, common: MaskFormat) -> str:
-    """The settings that read palettes by their colors, where most masks have one."""
+def _cure(reader: MaskReader, common: MaskFormat, undecided: bool) -> str:
+    """Advice: settings that read palettes by their colors, where most masks have one; or what decides white."""
     colors: dict[int, list[str]] = {}
     for index, color in common.colors.items():
         colors.setdefault(reader.numbers.get(index, IGNORE_INDEX), []).append(f'"{color}"')
     void = colors.pop(IGNORE_INDEX, [])
     if common.kind != "palette" or colors.keys() != set(reader.numbers.values()):
         white = " White of one bit means 255 where 255 is a class: dataset.values=[0,255]."
-        return f"{CURE}.{white if reader.white is None and common.kind == 'gray' else ''}"
+        return f"{CURE}.{white if undecided else ''}"
     values = [each[0] if len(each) == 1 else f"[{','.join(each)}]" for _, each in sorted(colors.items())]
     return f"{CURE}. By the colors of most of them: 'dataset.values=[{','.join(values)}]'" + (
         f" 'dataset.void=[{','.join(void)}]'" if void else ""

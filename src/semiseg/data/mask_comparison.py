@@ -1,4 +1,4 @@
-"""MaskComparison of the masks of a split with each other and with their images, beyond what one file shows."""
+"""Comparison of the masks of a split with each other and with their images, beyond what one file shows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,12 +9,14 @@ from semiseg.data.exif_turns import find_turns
 from semiseg.data.mask_agreement import disagreeing, reader_of, transparent_note
 from semiseg.data.picture_files import exif_of
 from semiseg.data.raster import is_raster
-from semiseg.data.thin_lines import thin_lines
+from semiseg.data.rims import interpolated, rims
 from semiseg.errors import UserError
 from semiseg.splits.lists import spread
 
-SAMPLES = 50
+SAMPLES = 30
 """Number of masks in which thin lines are searched."""
+
+SHOWN_LINES = 5
 
 
 class MaskComparison(NamedTuple):
@@ -56,23 +58,17 @@ def compare_masks(
         turns = find_turns(files, exif_of(dataset))
         faults = {**turns.faults, **faults}
         against = frozenset(turns.against)
-        notes += [turns.note, thin_note(dataset, masks)]
+        notes += [turns.note, *thin_notes(dataset, masks)]
     return MaskComparison(faults, against, tuple(note for note in notes if note))
 
 
-def thin_note(dataset: SegDataset, masks: Mapping[str, Path]) -> str | None:
-    """Warning about classes in thin lines between others; ``None`` without any. ``SAMPLES`` masks are looked at."""
+def thin_notes(dataset: SegDataset, masks: Mapping[str, Path]) -> list[str]:
+    """Warnings about classes in thin lines between two others; ``SAMPLES`` masks are looked at."""
     ids = spread(sorted(masks), min(SAMPLES, len(masks)))
-    found = thin_lines(_label_maps(dataset, ids))
-    if not found:
-        return None
-    names = ", ".join(dataset.info.classes[each.value] for each in found)
-    most = max(found, key=lambda each: each.masks)
-    return (
-        f"{names}: seen as lines of one or two pixels between two other classes in {most.masks} of {len(ids)} masks, "
-        f"for example {masks[most.example]}, as in masks that were resized with interpolation, which makes labels that "
-        "nobody drew. Resize masks with nearest neighbor; where the class is such a line, all is well"
-    )
+    found = interpolated({image_id: rims(mask) for image_id, mask in _label_maps(dataset, ids)})
+    classes = dataset.info.classes
+    shown = [each.words(classes, masks[each.example]) for each in found if each.high < len(classes)]
+    return shown[:SHOWN_LINES]
 
 
 def _label_maps(dataset: SegDataset, ids: Sequence[str]) -> Iterator[tuple[str, Array]]:

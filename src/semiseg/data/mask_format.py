@@ -1,9 +1,11 @@
 """Format of masks: numbers or colors, depth, palette, transparency; and whether the masks of a dataset agree in it."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from PIL import Image
@@ -76,6 +78,10 @@ class MaskFormat:
         return replace(self, colors={index: color for index, color in self.colors.items() if index in used})
 
 
+PUBLISHED = MaskFormat("number")
+"""Format of datasets whose numbers are published, whatever palette an archive gives them."""
+
+
 def format_of_settings(values: Mapping[str, Any]) -> MaskFormat:
     """Return the format that ``MaskFormat.settings`` has written.
 
@@ -129,13 +135,16 @@ def open_mask(path: Path) -> tuple[Image.Image, MaskFormat]:
     return image, MaskFormat(kind, header.bits if kind == "gray" else 8, alpha, None, colors)
 
 
-def palette_colors(image: Image.Image) -> dict[int, str]:
+def palette_colors(image: Image.Image) -> Mapping[int, str]:
     """Color of each index of a palette as "#rrggbb", as far as the palette reaches."""
-    shown = image.getpalette("RGB") or []
-    return {
-        index: color_text(int.from_bytes(bytes(shown[3 * index : 3 * index + 3])))
-        for index in range(len(shown) // 3)
-    }
+    return _color_texts(bytes(image.getpalette("RGB") or []))
+
+
+@lru_cache(maxsize=64)  # since most masks of a dataset have the same palette
+def _color_texts(palette: bytes) -> Mapping[int, str]:
+    return MappingProxyType(
+        {place // 3: f"#{palette[place : place + 3].hex()}" for place in range(0, len(palette) // 3 * 3, 3)}
+    )
 
 
 def agree(formats: Mapping[Path, MaskFormat]) -> tuple[MaskFormat, dict[Path, str]]:
@@ -153,27 +162,43 @@ def agree(formats: Mapping[Path, MaskFormat]) -> tuple[MaskFormat, dict[Path, st
     Returns:
         The format that most files share, and for every file that differs from it the reason.
     """
-    by_value = any(each.kind != "palette" for each in formats.values())
-    kinds = {
-        path: "gray" if by_value and _counts_as_gray(each) else "palette" for path, each in formats.items()
-    }
+    groups = _groups(formats)
+    by_value = any(each.format.kind != "palette" for each in groups)
+    kinds = {each: "gray" if by_value and _counts_as_gray(each.format) else "palette" for each in groups}
     faults = _minority(kinds, KIND_WORDS)
     depths = {
-        path: each.bits == 1 and each.white is None for path, each in formats.items() if kinds[path] == "gray"
+        each: each.format.bits == 1 and each.format.white is None for each in groups if kinds[each] == "gray"
     }
     faults = _minority(depths, DEPTH_WORDS) | faults
-    rest = {path: each for path, each in formats.items() if path not in faults}
-    colors, differing = _palettes({path: each.colors for path, each in rest.items()})
-    rest = {path: each for path, each in rest.items() if path not in differing}
-    gray = [each for each in rest.values() if each.kind != "palette"]
+    colors, differing = _palettes([each for each in groups if each not in faults])
+    faults |= differing
+    rest = [each.format for each in groups if each not in faults]
+    gray = [each for each in rest if each.kind != "palette"]
     common = MaskFormat(
         kind="gray" if gray else "palette",
         bits=max((each.bits for each in gray), default=8),
-        alpha=any(each.alpha for each in rest.values()),
+        alpha=any(each.alpha for each in rest),
         white=next((each.white for each in gray if each.white is not None), None),
         colors={} if gray else colors,
     )
-    return common, differing | faults
+    return common, {path: reason for each, reason in faults.items() for path in each.files}
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Files of one format."""
+
+    format: MaskFormat
+    files: list[Path]
+
+
+def _groups(formats: Mapping[Path, MaskFormat]) -> list[_Group]:
+    """Files by equal formats, in the order of the first files; a dataset has thousands of files and few formats."""
+    found: dict[Any, _Group] = {}
+    for path, each in formats.items():
+        key = (each.kind, each.bits, each.alpha, each.white, tuple(each.colors.items()))
+        found.setdefault(key, _Group(each, [])).files.append(path)
+    return list(found.values())
 
 
 def difference(found: MaskFormat, shared: MaskFormat, used: Callable[[int], bool]) -> str | None:
@@ -214,35 +239,38 @@ def _counts_as_gray(found: MaskFormat) -> bool:
     return dict(found.colors) in (ramp, voc)
 
 
-def _minority(groups: Mapping[Path, Any], words: Mapping[Any, str]) -> dict[Path, str]:
-    """Reasons for the files that are not in the largest group."""
-    counts = Counter(groups.values())
+def _minority(kinds: Mapping[_Group, Any], words: Mapping[Any, str]) -> dict[_Group, str]:
+    """Reasons for the groups that are not of the kind that most files have."""
+    counts: Counter[Any] = Counter()
+    for group, kind in kinds.items():
+        counts[kind] += len(group.files)
     if len(counts) < 2:
         return {}
-    most = max((group for group in words if group in counts), key=lambda group: counts[group])
-    example = next(path for path, group in groups.items() if group == most)
+    most = max((kind for kind in words if kind in counts), key=lambda kind: counts[kind])
+    example = next(group.files[0] for group, kind in kinds.items() if kind == most)
     return {
-        path: f"{words[group]}, unlike {counts[most]} others such as {example}: {words[most]}"
-        for path, group in groups.items()
-        if group != most
+        group: f"{words[kind]}, unlike {counts[most]} others such as {example}: {words[most]}"
+        for group, kind in kinds.items()
+        if kind != most
     }
 
 
-def _palettes(palettes: Mapping[Path, Mapping[int, str]]) -> tuple[dict[int, str], dict[Path, str]]:
-    """The most frequent color of each index, and reasons for the files where an index has another one."""
+def _palettes(groups: Sequence[_Group]) -> tuple[dict[int, str], dict[_Group, str]]:
+    """The most frequent color of each index, and reasons for the groups where an index has another one."""
     counts: dict[int, Counter[str]] = {}
-    for colors in palettes.values():
-        for index, color in colors.items():
-            counts.setdefault(index, Counter())[color] += 1
+    for group in groups:
+        for index, color in group.format.colors.items():
+            counts.setdefault(index, Counter())[color] += len(group.files)
     usual = {index: each.most_common(1)[0][0] for index, each in sorted(counts.items())}
-    faults: dict[Path, str] = {}
-    for path, colors in palettes.items():
+    faults: dict[_Group, str] = {}
+    for group in groups:
+        colors = group.format.colors
         wrong = [index for index in sorted(colors) if colors[index] != usual[index]]
         if wrong:
             index = wrong[0]
-            example = next(other for other, each in palettes.items() if each.get(index) == usual[index])
+            example = next(each.files[0] for each in groups if each.format.colors.get(index) == usual[index])
             where = f"in {counts[index][usual[index]]} others, for example {example}, it is"
-            faults[path] = _other_color(index, colors[index], usual[index], where)
+            faults[group] = _other_color(index, colors[index], usual[index], where)
     return usual, faults
 
 
@@ -255,8 +283,8 @@ def _lossy(image: Image.Image, path: Path) -> str | None:
     elif name not in LOSSY:
         return None
     return (
-        f"{name}; a mask has to be stored without loss, since lossy formats make other numbers and colors at edges: "
-        "export it again as PNG (TIFF, BMP, GIF, PGM, PPM and lossless WebP are read too)"
+        f"{name}; a mask has to be stored without loss. Lossy formats make other numbers and colors at edges: export it "
+        "again as PNG (TIFF, BMP, GIF, PGM, PPM and lossless WebP are read too)"
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo
-from semiseg.data.mask_format import CURE, WHITE, MaskFormat, difference
+from semiseg.data.mask_format import CURE, PUBLISHED, WHITE, MaskFormat, difference
 from semiseg.data.mask_labels import TRANSPARENT, MaskLabels, color_text, label_tables, ranges
 from semiseg.data.mask_pixels import Codes, MaskPixels, read_pixels
 from semiseg.data.palette import Color
@@ -75,9 +75,8 @@ class MaskReader:
         exif: Exif = "apply",
     ) -> None:
         self.by_color = bool(labels.colors)
-        self.numbers = labels.numbers
-        if self.numbers is None:
-            self.numbers = {label: label for label in range(info.num_classes)}
+        positions = {label: label for label in range(info.num_classes)}
+        self.numbers = positions if labels.numbers is None else labels.numbers
         """Label of each number; unused with colors."""
         self.format = mask_format
         self.white = mask_format.white if mask_format else None
@@ -115,7 +114,8 @@ class MaskReader:
     def options(self) -> dict[str, Any]:
         """Settings that change the label map of a given file, as plain values."""
         found = self._table.options()
-        found |= {} if self.format is None else {"format": self.format.settings()}
+        if self.format not in (None, PUBLISHED):
+            found |= {"format": self.format.settings()}
         return found | ({} if self._transparent is None else {TRANSPARENT: self._transparent})
 
     def _differs(self, pixels: MaskPixels, shared: MaskFormat) -> str | None:
@@ -151,7 +151,8 @@ class NumberTable:
             pixels = replace(pixels, codes=pixels.codes * np.uint8(self._white))
         codes = pixels.codes
         if pixels.transparent is not None:
-            codes = np.where(pixels.transparent, WHITE, codes).astype(codes.dtype)
+            codes = codes.copy()
+            codes[pixels.transparent] = WHITE
         if codes.dtype != np.uint8 and codes.min() >= 0 and codes.max() < 256:
             codes = codes.astype(np.uint8)
         if codes.dtype == np.uint8 and len(self._labels) == 256:

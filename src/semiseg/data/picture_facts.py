@@ -135,4 +135,4 @@ def looks(smalls: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.bool_
 def _cosines() -> NDArray[np.float32]:
     """The lowest rows of the cosine transform (DCT-II), ``(8, 16)``."""
     frequency, place = np.arange(FREQUENCIES)[:, None], np.arange(SIDE)[None, :]
-    return np.cos(np.pi / SIDE * (place + 0.5) * frequency).astype(np.float32)
+    return np.asarray(np.cos(np.pi / SIDE * (place + 0.5) * frequency), np.float32)

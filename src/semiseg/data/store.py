@@ -127,7 +127,8 @@ def stored(
 ) -> SegDataset:
     """Return a dataset with its pixels read from its store, which is filled with what a split needs.
 
-    Stored files whose size and time of change are still the same are not opened. Bad files are left to
+    Stored files whose size, time of change and time of status are still the same are not opened; where only the
+    status has changed, as with permissions, their pixels are compared. Bad files are left to
     ``check_files``, which reads them again.
 
     Args:

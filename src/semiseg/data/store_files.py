@@ -7,8 +7,9 @@ import sys
 import time
 import uuid
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -23,8 +24,11 @@ from semiseg.files import remove_temporaries, sync_directory, temporary, write_t
 from semiseg.locks import LOCK, claim
 
 FORMAT = 1
-DECODER = f"pillow {PIL.__version__}, opencv {cv2.__version__}"
-"""Decoders of the pixels; files of other versions, which may round differently, are decoded anew."""
+DECODER = f"pillow {PIL.__version__}, opencv {cv2.__version__}, reading 2"
+"""Decoders of the pixels, and how semiseg reads them; what others have decoded is decoded anew.
+
+They may round differently, and "reading 2" refuses files that were read wrongly before, such as images of 16 bits.
+"""
 
 Kind = Literal["images", "masks"]
 Facts = ImageFacts | MaskFacts
@@ -35,18 +39,22 @@ CACHE_VARIABLE = "SEMISEG_CACHE"
 logger = logging.getLogger(__name__)
 
 
-class Stamp(NamedTuple):
+@dataclass(frozen=True)
+class Stamp:
     """Facts by which a changed file is recognized.
 
     Args:
         file: absolute path.
         size: number of bytes.
-        mtime_ns: time of the last change in nanoseconds.
+        mtime_ns: time of the last change in nanoseconds, which an archive may have set.
+        ctime_ns: time of the last change of the file's status, which nothing can set. Equal stamps may differ in it,
+            since it also changes with a name or with permissions.
     """
 
     file: str
     size: int
     mtime_ns: int
+    ctime_ns: int = field(default=0, compare=False)
 
 
 class PixelEntry(NamedTuple):
@@ -58,6 +66,7 @@ class PixelEntry(NamedTuple):
         height: number of rows.
         width: number of columns.
         facts: facts about the pixels; ``None`` in a store of an earlier version, until it is completed.
+        status: earliest and latest status time of the file with which these are its pixels.
     """
 
     part: str
@@ -65,6 +74,11 @@ class PixelEntry(NamedTuple):
     height: int
     width: int
     facts: Facts | None = None
+    status: tuple[int, int] = (0, 0)
+
+    def is_of(self, key: Stamp) -> bool:
+        """Whether the status of the file tells that it has not been replaced."""
+        return self.status[0] <= key.ctime_ns <= self.status[1]
 
 
 StoreIndex = dict[Stamp, PixelEntry]
@@ -85,7 +99,7 @@ def stamp(file: str) -> Stamp | None:
         status = os.stat(file)  # noqa: PTH116 - a path object each takes longer than the call
     except OSError:
         return None
-    return Stamp(file, status.st_size, status.st_mtime_ns)
+    return Stamp(file, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def read_index(folder: Path, kind: Kind) -> StoreIndex:
@@ -100,15 +114,22 @@ def _read_part(path: Path) -> StoreIndex:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         sound = path.with_suffix(".bin").stat().st_size == content["bytes"]
+        written = path.stat().st_mtime_ns
     except (OSError, ValueError, KeyError):
         return {}
     if not sound or (content["format"], content["decoder"]) != (FORMAT, DECODER):
         return {}
     # A store of an earlier version has no facts.
     facts = content.get("facts") or [None] * len(content["files"])
+    # Nor does it say when the status of a file changed last; that was before the index was written.
+    status = content.get("status") or [(0, written)] * len(content["files"])
     return {
-        Stamp(file, size, mtime): PixelEntry(path.stem, offset, height, width, _facts((height, width), row))
-        for (file, size, mtime, offset, height, width, _), row in zip(content["files"], facts, strict=True)
+        Stamp(file, size, mtime): PixelEntry(
+            path.stem, offset, height, width, _facts((height, width), row), tuple(times)
+        )
+        for (file, size, mtime, offset, height, width, _), row, times in zip(
+            content["files"], facts, status, strict=True
+        )
     }
 
 
@@ -137,6 +158,16 @@ def forget(folder: Path, stamps: set[Stamp]) -> None:
         if stamps & index.keys():
             left = {key: entry for key, entry in index.items() if key not in stamps}
             _write_index(path, left, path.with_suffix(".bin").stat().st_size)
+
+
+def confirm(folder: Path, stamps: Collection[Stamp]) -> None:
+    """Note the status of files whose pixels were found equal to the stored ones; the caller holds the lock."""
+    now = {key: (key.ctime_ns, key.ctime_ns) for key in stamps}
+    for path in folder.glob("*-*.json"):
+        index = _read_part(path)
+        if now.keys() & index.keys():
+            noted = {key: entry._replace(status=now.get(key, entry.status)) for key, entry in index.items()}
+            _write_index(path, noted, path.with_suffix(".bin").stat().st_size)
 
 
 def complete(folder: Path, tick: Callable[[], None]) -> None:
@@ -187,10 +218,13 @@ def _write_index(path: Path, index: StoreIndex, size: int) -> None:
     for key, entry in index.items():
         # The last column is for earlier versions, which share the store: they read the labels of a mask there.
         labels = list(entry.facts.counts) if isinstance(entry.facts, MaskFacts) else []
-        rows.append([*key, entry.offset, entry.height, entry.width, labels])
+        place = entry.offset, entry.height, entry.width
+        rows.append([key.file, key.size, key.mtime_ns, *place, labels])
     files = ",\n".join(map(json.dumps, rows))
     facts = ",\n".join(json.dumps(_facts_row(entry.facts)) for entry in index.values())
-    write_text(path, f'{json.dumps(head)[:-1]}, "files": [\n{files}\n], "facts": [\n{facts}\n]}}\n')
+    status = json.dumps([entry.status for entry in index.values()])
+    lists = f'"files": [\n{files}\n], "facts": [\n{facts}\n], "status": {status}'
+    write_text(path, f"{json.dumps(head)[:-1]}, {lists}}}\n")
 
 
 class PartWriter:
@@ -231,7 +265,10 @@ class PartWriter:
             self._file = temporary(self._path).open("wb")
             self._index, self._size = {}, 0
         self._file.write(np.ascontiguousarray(array).data)
-        self._index[key] = PixelEntry(self._path.stem, self._size, array.shape[0], array.shape[1], facts)
+        times = key.ctime_ns, key.ctime_ns
+        self._index[key] = PixelEntry(
+            self._path.stem, self._size, array.shape[0], array.shape[1], facts, times
+        )
         self._size += array.nbytes
 
     def seal(self) -> None:

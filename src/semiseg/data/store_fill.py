@@ -22,6 +22,7 @@ from semiseg.data.store_files import (
     PartWriter,
     PixelEntry,
     Stamp,
+    confirm,
     forget,
     pixel_facts,
     read_index,
@@ -42,11 +43,28 @@ logger = logging.getLogger(__name__)
 
 def stored_entries(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, PixelEntry]]:
     """Entries of a store for the wanted files as they are now, by kind and id."""
+    return {
+        kind: {image_id: entry for image_id, entry in entries.items() if entry.is_of(wanted[kind][image_id])}
+        for kind, entries in _known(folder, wanted).items()
+    }
+
+
+def _known(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, PixelEntry]]:
+    """Entries for files of the same size and time, some of which may have been replaced."""
     found: dict[Kind, dict[str, PixelEntry]] = {}
     for kind, stamps in wanted.items():
         index = read_index(folder, kind)
         found[kind] = {image_id: index[key] for image_id, key in stamps.items() if key in index}
     return found
+
+
+def _doubtful(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Stamp]]:
+    """Wanted files of the stored size and time whose status has changed since; kinds without any are left out."""
+    found: dict[Kind, dict[str, Stamp]] = {}
+    for kind, entries in _known(folder, wanted).items():
+        stamps = wanted[kind]
+        found[kind] = {each: stamps[each] for each, entry in entries.items() if not entry.is_of(stamps[each])}
+    return {kind: stamps for kind, stamps in found.items() if stamps}
 
 
 def missing(folder: Path, wanted: Wanted) -> dict[Kind, dict[str, Stamp]]:
@@ -71,6 +89,14 @@ def fill(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[[], N
     Raises:
         UserError: the disk has not enough room; nothing has been written.
     """
+    if doubtful := _doubtful(folder, wanted):
+        counted = " and ".join(f"{len(stamps)} {kind}" for kind, stamps in doubtful.items())
+        logger.info(
+            "The status of %s of dataset %s has changed: comparing them with the store.",
+            counted,
+            dataset.info.name,
+        )
+        differing(dataset, folder, doubtful, tick)
     lacking = missing(folder, wanted)
     if not lacking:
         return
@@ -93,19 +119,24 @@ def fill(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[[], N
 def differing(dataset: SegDataset, folder: Path, wanted: Wanted, tick: Callable[[], None]) -> list[str]:
     """Decode all wanted files that are stored, compare, and forget those that differ; the caller holds the lock.
 
+    The status of the others is noted, so that they need not be compared again.
+
     Returns:
         Paths of the files that differ from what was stored of them, or cannot be read any more.
     """
     parts = PartReader(folder)
     wrong: list[Stamp] = []
-    for kind, entries in stored_entries(folder, wanted).items():
+    right: list[Stamp] = []
+    for kind, entries in _known(folder, wanted).items():
         sound = {
             image_id
             for image_id, array in decoded(_reader(dataset, kind), entries, tick)
             if (stored := parts.read(kind, entries[image_id])) is not None and np.array_equal(array, stored)
         }
         wrong += [wanted[kind][image_id] for image_id in entries if image_id not in sound]
+        right += [wanted[kind][image_id] for image_id in sound]
     forget(folder, set(wrong))
+    confirm(folder, right)
     return [key.file for key in wrong]
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any, Protocol, runtime_checkable
 
 from semiseg.contracts.dataset import DatasetInfo, Grouped, SegDataset, Split
 from semiseg.contracts.score_names import segmentation_scores
 from semiseg.data.file_faults import CheckReport
 from semiseg.data.picture_facts import PictureFacts
-from semiseg.data.picture_pairs import PicturePair, picture_pairs
+from semiseg.data.picture_pairs import PicturePair, pairs_between, picture_group, usual_difference
 from semiseg.errors import UserError
 from semiseg.settings import EvaluatorSettings
 from semiseg.splits.lists import shown
@@ -87,9 +88,7 @@ class Trust:
         return asdict(self)
 
 
-def weigh(
-    dataset: SegDataset, report: CheckReport, evaluator: EvaluatorSettings = EvaluatorSettings()
-) -> Trust:
+def weigh(dataset: SegDataset, report: CheckReport, evaluator: EvaluatorSettings = USUAL) -> Trust:
     """Find what limits the meaning of a result on checked data.
 
     Args:
@@ -182,7 +181,8 @@ def _require_labels(dataset: SegDataset, split: Split, counted: Mapping[str, Map
         pixels, ids = counted[kind], _kinds(split)[kind]
         if ids and pixels and not pixels.keys() - {info.ignore_index}:
             faults.append(
-                f"no {WORDS[kind]} image of split {split.name} has a labeled pixel: all {len(ids):,} masks are "
+                f"no {WORDS[kind]} image of split {split.name} has a labeled pixel: "
+                f"{'its mask is' if len(ids) == 1 else f'all {len(ids):,} masks are'} "
                 f'{info.ignore_index} ("not labeled") throughout, for example that of {ids[0]}. '
                 "Label some pixels first; if 255 is a class in your masks, name it in dataset.values"
             )
@@ -232,7 +232,7 @@ def _not_learned(
     )
     last = dataset.info.classes[-1]
     cure = _cure(dataset) if void and set(absent).intersection(*missing.values()) == {last} else None
-    yield text + (f". If 255 means {last} in your masks: {cure}" if cure else "")
+    yield text + (f". If 255 means {last} in your masks, add {cure}" if cure else "")
 
 
 def _unmeasured(
@@ -253,26 +253,18 @@ def _unmeasured(
 def _label_warnings(bare: Mapping[str, tuple[str, ...]], split: Split) -> Iterator[str]:
     for kind, ids in bare.items():
         all_of = len(_kinds(split)[kind])
-        why = "they count as labeled" if kind == "labeled" else "nothing is measured on them"
-        yield (
-            f"{len(ids):,} of {all_of:,} {WORDS[kind]} images {_have(len(ids))} no labeled pixel, and {why}: "
-            f"{shown(ids, SHOWN)}"
-        )
-
-
-def _have(count: int) -> str:
-    return "has" if count == 1 else "have"
+        have = "has" if len(ids) == 1 else "have"
+        yield f"{len(ids):,} of {all_of:,} {WORDS[kind]} images {have} no labeled pixel: {shown(ids, SHOWN)}"
 
 
 def _copies(facts: Mapping[str, PictureFacts], split: Split) -> Iterator[SharedPictures]:
     """Count the images of each kind that show the same as those of another kind."""
     known = {kind: [each for each in ids if each in facts] for kind, ids in _kinds(split).items()}
-    kinds = list(known)
-    for place, second in enumerate(kinds):
-        for first in kinds[:place]:
-            pairs = picture_pairs(facts, known[first], known[second])
-            if pairs:
-                yield _counted(first, second, pairs)
+    groups = {kind: picture_group(facts, ids) for kind, ids in known.items() if ids}
+    usual = usual_difference([each.small for each in facts.values()])
+    for first, second in combinations(groups, 2):
+        if pairs := pairs_between(groups[first], groups[second], usual):
+            yield _counted(first, second, pairs)
 
 
 def _counted(first: str, second: str, pairs: Sequence[PicturePair]) -> SharedPictures:

@@ -1,7 +1,7 @@
 """The JSON of polygons that Cityscapes is annotated in.
 
-Source of the format: https://github.com/mcordts/cityscapesScripts, which draws the polygons with Pillow, later ones over
-earlier ones; so does this module, because the published masks are drawn so.
+Source of the format: https://github.com/mcordts/cityscapesScripts, which draws the polygons with Pillow, later ones
+over earlier ones; so does this module, because the published masks are drawn so.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,10 +10,10 @@ from typing import Any
 
 from semiseg.data.cityscapes import CLASSES
 from semiseg.files import write_json
-from semiseg.labels.cvat_xml import PARTS
 from semiseg.labels.label_files import each_readable, files_of, load_json, mapping_of
 from semiseg.labels.label_record import (
     IGNORE_NAME,
+    PARTS,
     Findings,
     LabeledPicture,
     LabeledShape,
@@ -60,10 +60,10 @@ def read_cityscapes(sources: Sequence[Path], found: Findings) -> LabelSet:
     each_readable(files_of(sources, "*_polygons.json", "JSON files of Cityscapes' polygons"), read, found)
     labels = {str(each["label"]) for _, content in contents for each in content["objects"]}
     own = {name.replace("_", " "): name for name in CLASSES}
-    known = {*own, *UNUSED, *UNSEEN}
-    of_cityscapes = all(label in known or label.removesuffix(GROUP) in own for label in labels)
+    of_cityscapes = all(label in (*UNUSED, *UNSEEN) or label.removesuffix(GROUP) in own for label in labels)
     if of_cityscapes:
-        names = {label: own.get(label) or own.get(label.removesuffix(GROUP)) for label in labels}
+        groups = {f"{label}{GROUP}": name for label, name in own.items()} | dict.fromkeys(UNUSED)
+        names = {label: (own | groups | dict.fromkeys(UNSEEN))[label] for label in labels}
         classes, order = tuple(CLASSES), "the 19 that Cityscapes evaluates"
     else:
         classes = tuple(sorted(label for label in labels if _class_of(label, labels) == label))

@@ -19,36 +19,33 @@ from semiseg.files import replacing
 from semiseg.labels.label_files import each_readable, files_of
 from semiseg.labels.label_record import (
     IGNORE_NAME,
+    PARTS,
     Findings,
     Form,
     LabeledPicture,
     LabeledShape,
     LabelSet,
     Outline,
-    Part,
     Patch,
 )
 from semiseg.labels.mask_shapes import MaskedPicture, Writing, bits_bounds
 from semiseg.labels.outlines import ellipse, rectangle, ring_of, turned
 from semiseg.labels.run_lengths import from_runs, run_lengths
-
-PARTS: dict[str, Part] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
+from semiseg.labels.voc_folder import MASKS, read_voc
 
 
 def read_cvat(sources: Sequence[Path], found: Findings) -> LabelSet:
     """Read files of CVAT; classes are the labels in the order of the task or project.
 
+    Folders of masks, as of "Segmentation mask 1.1", are read too.
+
     Raises:
         UserError: a source does not exist or holds no XML.
     """
+    if not any(_holds_xml(source) for source in sources) and any(
+        any(source.rglob(MASKS)) for source in sources
+    ):
+        return read_voc(sources, found)
     colors: dict[str, Color | None] = {}
     pictures: list[LabeledPicture] = []
 
@@ -64,6 +61,10 @@ def read_cvat(sources: Sequence[Path], found: Findings) -> LabelSet:
     names = [name for name in dict.fromkeys([*colors, *used]) if name != IGNORE_NAME]
     given = {name: color for name, color in colors.items() if color is not None}
     return LabelSet(tuple(names), "labels, as CVAT's task lists them", pictures, given)
+
+
+def _holds_xml(source: Path) -> bool:
+    return source.is_file() or any(source.rglob("*.xml"))
 
 
 def _root(path: Path) -> ElementTree.Element:

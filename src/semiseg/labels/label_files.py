@@ -10,6 +10,14 @@ from semiseg.errors import UserError
 from semiseg.labels.label_record import Findings
 from semiseg.splits.lists import shown
 
+SIGNS = {
+    "labelme": {"shapes", "imagePath"},
+    "coco": {"images", "annotations", "categories"},
+    "cityscapes": {"imgHeight", "objects"},
+    "coco's panoptic kind, which is not read": {"images", "annotations"},
+}
+"""Keys by which a JSON file of another format is known."""
+
 
 def load_json(path: Path) -> Any:
     """Return the content of a JSON file, with or without a byte-order mark.
@@ -65,7 +73,9 @@ def mapping_of(content: Any, keys: Sequence[str], path: Path, tool: str) -> dict
     if isinstance(content, dict) and all(key in content for key in keys):
         return content
     if isinstance(content, dict):
+        like = next((name for name, marks in SIGNS.items() if marks <= content.keys()), None)
         held = f"it has {shown(sorted(map(str, content)), 8) or 'no keys'}"
+        held += f", as files of {like} have" if like else ""
     else:
         held = f"it is a list of {len(content)}" if isinstance(content, list) else "it is a single value"
     raise BadFileError(path, f"no file of {tool}: expected an object with {', '.join(keys)}, but {held}")

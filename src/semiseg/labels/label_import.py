@@ -96,7 +96,8 @@ def paint(
 
 def _chosen(kind: LabelFormat, content: LabelSet, reading: Reading, found: Findings) -> ChosenClasses:
     """Choose the classes, and say what is the background and in which order they are."""
-    covers_all = kind.covers_all and reading.background is None
+    rasters = any(picture.raster for picture in content.pictures)
+    covers_all = (kind.covers_all or rasters) and reading.background is None
     background = None
     if not (covers_all or reading.no_background):
         so_called = next((name for name in BACKGROUNDS if name in content.classes), BACKGROUND)
@@ -105,7 +106,7 @@ def _chosen(kind: LabelFormat, content: LabelSet, reading: Reading, found: Findi
             f'what no shape covers is class {background}: --background NAME renames it, --no-background makes it "not '
             'labeled"'
         )
-    elif not any(picture.raster for picture in content.pictures):
+    elif not rasters:
         found.notes.append("what no shape covers is not labeled: --background NAME makes it a class")
     if reading.empty_is_background and background is None:
         raise UserError("--empty background: there is no class background; name it by --background NAME")
@@ -146,7 +147,9 @@ def _note(content: LabelSet, by_id: dict[str, PlacedPicture], reading: Reading, 
         what = (
             "not labeled: --crowd class gives them their class" if reading.crowd_is_void else "of their class"
         )
-        found.notes.append(f"{crowds:,} crowds are {what}; all else is painted over them")
+        found.notes.append(
+            f"{crowds:,} crowds are {what}; all else is painted over them. CVAT and others mark all painted masks so"
+        )
     turned = [each for each in by_id.values() if each.orientation != 1]
     if turned:
         stored = sum(each.stored for each in turned)

@@ -14,6 +14,17 @@ from semiseg.labels.outlines import Bits, Ring
 Order = Literal["file", "area", "layer"]
 Frame = Literal["shown", "stored"]
 Part = Literal["train", "val", "test"]
+PARTS: dict[str, Part] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Names of folders and lists, and the part that they mean."""
+
 IGNORE_NAME = "__ignore__"
 """Label of pixels that are not labeled, as labelme names it; read and written in all formats."""
 

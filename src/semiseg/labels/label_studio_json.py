@@ -90,7 +90,8 @@ def _labels_of(path: Path) -> list[str]:
 def _tasks(path: Path) -> Iterator[tuple[Region, Path]]:
     content = load_json(path)
     for number, task in enumerate(content if isinstance(content, list) else [content], start=1):
-        if not isinstance(task, dict) or picture_names(task) is None:
+        single = isinstance(content, dict) and "data" not in content
+        if single or not isinstance(task, dict) or picture_names(task) is None:
             raise BadFileError(
                 path, f"task {number} names no picture; expected the JSON or JSON-MIN of Label Studio"
             )
@@ -147,7 +148,7 @@ def _results(task: Region, found: Findings) -> list[Region]:
 
 def _is_region(region: Region) -> bool:
     """Whether it marks a place, and not the whole picture as choices and texts do."""
-    return "original_width" in region and any(key in region for key in ("rle", "points", "vertices", "x"))
+    return any(key in region for key in ("rle", "points", "vertices", "x", "imageDataURL"))
 
 
 def _label(region: Region) -> str:

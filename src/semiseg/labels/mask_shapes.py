@@ -90,7 +90,7 @@ class Writing:
             if label == self.hidden and not window[bits].any():
                 continue
             window[_without_holes(bits)] = True
-            yield self._name(label), ring + (left, top)
+            yield self._name(label), ring + np.array([left, top])
 
     def _name(self, label: int) -> str:
         return IGNORE_NAME if label == IGNORE_INDEX else self.info.classes[label]

@@ -19,8 +19,7 @@ from semiseg.data.picture_files import BadFileError
 from semiseg.data.voc import CLASSES
 from semiseg.errors import UserError
 from semiseg.files import write_text
-from semiseg.labels.cvat_xml import PARTS
-from semiseg.labels.label_record import IGNORE_NAME, Findings, LabeledPicture, LabelSet, Part
+from semiseg.labels.label_record import IGNORE_NAME, PARTS, Findings, LabeledPicture, LabelSet, Part
 from semiseg.labels.mask_shapes import UNLABELED_COLOR, MaskedPicture, Writing
 from semiseg.pictures import paletted, save
 from semiseg.splits.lists import read_lines
@@ -81,12 +80,14 @@ def _base(source: Path) -> Path:
 def _labelmap(path: Path) -> dict[str, Color]:
     colors: dict[str, Color] = {}
     for number, line in enumerate(read_lines(path), start=1):
-        if line.startswith("# ") or line.startswith("#label"):
+        if line.startswith(("# label:", "#label:")):
             continue
-        parts = re.fullmatch(r"(.+?):(\d+),(\d+),(\d+)(?::.*)?", line)
-        if parts is None or any(int(value) > IGNORE_INDEX for value in parts.groups()[1:]):
+        parts = re.fullmatch(r"(.+?):(?:(\d+),(\d+),(\d+))?(?::.*)?", line)
+        if parts is None or any(int(value or 0) > IGNORE_INDEX for value in parts.groups()[1:]):
             raise UserError(f"{path}, line {number}: {line!r}; expected name:red,green,blue:parts:actions")
-        colors[parts[1]] = (int(parts[2]), int(parts[3]), int(parts[4]))
+        _, red, green, blue = parts.groups()
+        # Without colors they are those of PASCAL VOC, in the order of the lines.
+        colors[parts[1]] = (int(red), int(green), int(blue)) if red else bit_color(len(colors))
     if len(set(colors.values())) < len(colors):
         raise UserError(f"{path}: two classes have the same color")
     return colors

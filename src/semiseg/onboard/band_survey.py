@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from semiseg.contracts.dataset import IGNORE_INDEX, Bands, Pixels
 from semiseg.data.bands import Valid, bands_of, shared_type
 from semiseg.data.mask_format import MaskFormat
-from semiseg.data.picture_files import BadFileError, Exif
+from semiseg.data.picture_files import BadFileError
 from semiseg.data.raster import is_raster, raster_grid, read_raster_mask
 from semiseg.data.rims import Rims
 from semiseg.data.window import Window
@@ -125,14 +125,14 @@ def band_line(bands: Bands) -> str:
     return f"bands    {bands.channels} of {bands.dtype}: mean {mean}; deviation {std}"
 
 
-def band_mask_values(image_id: str, path: Path, exif: Exif) -> MaskValues:
+def band_mask_values(image_id: str, path: Path) -> MaskValues:
     """Count the values of a mask; of a GeoTIFF in rows, with nodata as 255, and without looking at lines and specks.
 
     Raises:
         BadFileError: it cannot be read as a mask.
     """
     if not is_raster(path) or raster_grid(path).bands != 1:
-        return read_values(image_id, path, exif)
+        return read_values(image_id, path)
     grid = raster_grid(path)
     counts: Counter[int] = Counter()
     for top in range(0, grid.height, ROWS):
@@ -140,7 +140,9 @@ def band_mask_values(image_id: str, path: Path, exif: Exif) -> MaskValues:
         values, pixels = np.unique(np.where(void, IGNORE_INDEX, numbers), return_counts=True)
         counts.update(dict(zip(values.tolist(), pixels.tolist(), strict=True)))
     size = grid.height * grid.width
-    return MaskValues(image_id, path, MaskFormat("gray"), dict(counts), {}, Rims({}, {}, {}, {}), size)
+    return MaskValues(
+        image_id, path, MaskFormat("gray"), "gray", dict(counts), {}, Rims({}, {}, {}, {}), size
+    )
 
 
 def _joined(one: _Moments, other: _Moments) -> _Moments:

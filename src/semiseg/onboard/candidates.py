@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 from semiseg.data.folder_files import NameEnds, mask_among
 from semiseg.name_keys import name_key
 from semiseg.onboard.layout import KnownLayout, Layout
-from semiseg.onboard.picture_names import PictureNames
-from semiseg.splits.lists import spread
+from semiseg.onboard.picture_names import PictureNames, drawn_from
 
 MAX_FOLDERS = 40
 MAX_SIBLINGS = 12
@@ -117,7 +116,7 @@ def _joined(names: PictureNames, images: str, masks: str, given: KnownLayout) ->
     firsts: dict[tuple[NameEnds, NameEnds], tuple[Path, Path]] = {}
     shown, masked = names.named(images), names.named(masks)
     small, large, turned = (masks, images, True) if len(masked) <= len(shown) else (images, masks, False)
-    some = spread(sorted(names.named(small)), min(JOINED_NAMES, len(names.named(small))))
+    some = drawn_from(list(names.named(small)), JOINED_NAMES)
     known = set(some)
     ids = names.ids(large)
     for ends in names.ends(small):
@@ -183,7 +182,7 @@ def _pattern_pairs(files: Mapping[str, Path], given: KnownLayout) -> Iterator[tu
 
 def _folders(files: Iterable[str]) -> list[PurePosixPath]:
     """Folders with pictures in or below them, without those around the deepest that holds all of them."""
-    holding = {PurePosixPath(file).parent for file in files}
+    holding = {PurePosixPath(folder) for folder in {file.rpartition("/")[0] for file in files}}
     top = PurePosixPath(os.path.commonpath(holding))
     return sorted(
         {folder for each in holding for folder in (each, *each.parents) if folder.is_relative_to(top)}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from semiseg.contracts.dataset import IGNORE_INDEX
-from semiseg.data.folder import placeholder_name
+from semiseg.data.folder import is_placeholder, placeholder_name
 from semiseg.data.mask_labels import TRANSPARENT, Value, parse_color
 from semiseg.data.palette import bit_color
 from semiseg.errors import UserError
@@ -93,10 +93,11 @@ def decide(found: Survey, named: Named | None, void: Sequence[Value]) -> Classes
     if TRANSPARENT in chosen.values:
         notes.append(f'{TRANSPARENT} counts as a class; if it means "not labeled": --void {TRANSPARENT}')
     notes += chosen.notes
-    notes += doubts(found, dict(zip(chosen.values, chosen.names, strict=True)), named is None)
+    notes += doubts(found, chosen.values, named is None)
     outside = dict.fromkeys((*unlabeled, *chosen.void))
     kept = [value for value in outside if value != IGNORE_INDEX and value not in chosen.values]
-    return Classes(chosen.names, chosen.values, tuple(kept), named is None, tuple(notes))
+    made_up = any(map(is_placeholder, chosen.names))
+    return Classes(chosen.names, chosen.values, tuple(kept), made_up, tuple(notes))
 
 
 def _ordered(found: Survey) -> list[Value]:

@@ -1,10 +1,9 @@
-"""Doubts about the classes of a dataset, as notes: rare values, numbers of objects, borders made by interpolation."""
+"""Doubts about the classes of a dataset, as notes: rare values, and numbers of objects."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from semiseg.contracts.dataset import IGNORE_INDEX
 from semiseg.data.mask_labels import TRANSPARENT, Value
-from semiseg.data.rims import Interpolated, interpolated
 from semiseg.onboard.edge_values import RARE
 from semiseg.onboard.named_classes import joined
 from semiseg.onboard.survey import Survey
@@ -17,16 +16,15 @@ ALONE = 0.6
 """Share of values that occur in one mask alone, above which they count objects."""
 
 
-def doubts(found: Survey, names: Mapping[Value, str], made_up: bool) -> list[str]:
+def doubts(found: Survey, values: Sequence[Value], made_up: bool) -> list[str]:
     """Return notes about classes that may be none.
 
     Args:
         found: survey of the masks.
-        names: name of the class of each value.
+        values: values of the classes.
         made_up: whether the names are placeholders.
     """
-    notes = [*_rare(found, list(names)), *(_objects(found, list(names)) if made_up else [])]
-    return notes + [interpolation_note(each, names) for each in _interpolated(found, names)]
+    return [*_rare(found, values), *(_objects(found, values) if made_up else [])]
 
 
 def _rare(found: Survey, values: Sequence[Value]) -> list[str]:
@@ -56,21 +54,3 @@ def _objects(found: Survey, values: Sequence[Value]) -> list[str]:
         f"{how}, as numbers of objects (instances) are and classes are not: look for masks of classes, which often lie "
         "in a folder or have an ending of their own (--masks DIR, --mask-suffix END)"
     ]
-
-
-def _interpolated(found: Survey, names: Mapping[Value, str]) -> list[Interpolated]:
-    if found.colored:
-        return []
-    masks = {mask.id: mask.rims for mask in found.masks if mask.format.bits > 1}
-    return [each for each in interpolated(masks) if {each.low, each.value, each.high} <= names.keys()]
-
-
-def interpolation_note(line: Interpolated, names: Mapping[Value, str]) -> str:
-    """Describe a class that stands as thin lines between two others."""
-    low, middle, high = (names[each] for each in (line.low, line.value, line.high))
-    x, y = line.spot
-    return (
-        f"{middle} stands in thin lines between {low} and {high} in {line.masks} of {line.of} masks, at "
-        f"{line.share:.0%} of their borders (in {line.example} at column {x}, row {y}), as scaling with interpolation "
-        "makes them: look at some, and scale masks by the nearest pixel alone"
-    )

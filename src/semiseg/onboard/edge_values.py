@@ -133,22 +133,19 @@ def _too_many(
     total = sum(found.pixels.values())
     kind = "colors" if found.colored else "values"
     frequent = sorted(found.pixels, key=lambda value: -found.pixels[value])[:12]
-    some = ", ".join(
-        f"{value} ({found.pixels[value] / total:.1%})"
-        for value in frequent
-        if found.pixels[value] >= 0.002 * total
-    )
+    shares = {value: found.pixels[value] / total for value in frequent}
+    some = ", ".join(f"{value} ({share:.1%})" for value, share in shares.items() if share >= 0.002)
     most = max(found.masks, key=lambda mask: len(mask.pixels))
-    where = f"for example {most.path}"
-    if edges and masks and len(masks) < len(found.masks):
+    where = f"for example {most.path}; expected at most {MOST_CLASSES}"
+    if len(rest) <= MOST_CLASSES:
         where = (
-            f"{len(edges):,} of them only at edges in {len(masks)} of {len(found.masks)} masks: "
-            + mask_files([mask.path for mask in masks])
+            f"{len(edges):,} of them only at edges, in {len(masks)} of {len(found.masks)} masks: "
+            f"{mask_files([mask.path for mask in masks])}"
         )
     return (
-        f"the masks hold {len(edges) + len(rest):,} {kind}, {where}; expected at most {MOST_CLASSES}. Most frequent: "
-        f"{some}. Smoothed edges make new {kind}: save the masks again without antialiasing and not by way of JPEG. If "
-        "these are no masks, name the folders: --images DIR --masks DIR"
+        f"the masks hold {len(edges) + len(rest):,} {kind}, {where}. Most frequent: {some}. Smoothed edges make new "
+        f"{kind}: save the masks again without antialiasing and not by way of JPEG. If these are no masks, name the "
+        "folders: --images DIR --masks DIR"
     )
 
 

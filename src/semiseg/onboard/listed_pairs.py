@@ -36,6 +36,18 @@ def listed_candidates(base: Path, files: Sequence[Path], given: tuple[str, ...] 
         return [each for path in lists for each in _readable(base, path, pictures)]
 
 
+def list_faults(base: Path, files: Sequence[Path]) -> list[str]:
+    """Return what is wrong with the lists of pairs in a folder, one sentence a list."""
+    pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    faults = []
+    for path in _pair_lists(files):
+        try:
+            _candidate(base, [path], pictures)
+        except UserError as error:
+            faults.append(str(error))
+    return faults
+
+
 def _readable(base: Path, listed: Path, pictures: Sequence[Path]) -> Iterator[Candidate]:
     try:
         yield _candidate(base, [listed], pictures)

@@ -13,6 +13,7 @@ from semiseg.splits.lists import shown
 SMALL = 64
 """Number below which numbers count classes, and are no shades of grey."""
 
+FEW_MASKS = 1 / 3
 SHOWN_MASKS = 6
 
 
@@ -59,12 +60,12 @@ def choose_reading(masks: Sequence[MaskValues]) -> MaskReading:
     palettes = [mask for mask in masks if mask.format.kind == "palette"]
     gray = [mask for mask in masks if mask.format.kind == "gray"]
     alpha = any(CLEAR in mask.pixels for mask in masks)
-    notes: list[str] = []
+    notes = _opaque(masks)
     if len(palettes) + len(gray) < len(masks) or not _agree(palettes):
-        return _by_color(masks, alpha)
+        return _by_color(masks, alpha, notes)
     if palettes and gray:
         if _colors_fit(gray, palettes) and not _numbers_fit(gray, palettes):
-            return _by_color(masks, alpha)
+            return _by_color(masks, alpha, notes)
         if not _numbers_fit(gray, palettes) or not _same_meaning(gray, palettes):
             raise UserError(_mixed(gray, palettes))
         few, kind = (gray, "grey") if len(gray) < len(palettes) else (palettes, "palette masks")
@@ -81,12 +82,28 @@ def choose_reading(masks: Sequence[MaskValues]) -> MaskReading:
     return MaskReading(MaskFormat("gray", bits, alpha, white), (*notes, *more))
 
 
-def _by_color(masks: Iterable[MaskValues], alpha: bool) -> MaskReading:
-    masks = list(masks)
+def _opaque(masks: Sequence[MaskValues]) -> list[str]:
+    """A note where most masks have transparent pixels and few have none, which may show something else there."""
+    opaque = [mask for mask in masks if CLEAR not in mask.pixels]
+    if not 0 < len(opaque) <= FEW_MASKS * len(masks):
+        return []
+    return [
+        f"{len(opaque)} of {len(masks)} masks have no transparent pixel, the others have: {_files(opaque)}. See "
+        "whether they were saved without transparency, and what they show in its place"
+    ]
+
+
+def _by_color(masks: Sequence[MaskValues], alpha: bool, notes: Sequence[str]) -> MaskReading:
     if deep := [mask for mask in masks if mask.format.bits > 8]:
         raise UserError(
             f"some masks are color-coded, and these are grey with {deep[0].format.bits} bits: {_files(deep)}. Save "
             "all in the same way"
+        )
+    if numbers := _numbers_among_colors(masks):
+        values = sorted({code for mask in numbers for code in mask.pixels})
+        raise UserError(
+            f"some masks are color-coded, and these are grey and hold {shown(map(str, values))}, which are no colors "
+            f"of the others: {_files(numbers)}. Save all in the same way"
         )
     kinds = {
         kind: [mask for mask in masks if mask.format.kind == kind] for kind in ("color", "palette", "gray")
@@ -94,7 +111,24 @@ def _by_color(masks: Iterable[MaskValues], alpha: bool) -> MaskReading:
     words = {"color": "in color", "palette": "with a palette", "gray": "grey"}
     found = [f"{len(kinds[kind])} {words[kind]}" for kind in kinds if kinds[kind]]
     note = f"masks are stored in different ways ({', '.join(found)}); all are read by the colors that a viewer shows"
-    return MaskReading(MaskFormat("color", 8, alpha), (note,) if len(found) > 1 else ())
+    return MaskReading(MaskFormat("color", 8, alpha), (*notes, note) if len(found) > 1 else tuple(notes))
+
+
+def _numbers_among_colors(masks: Sequence[MaskValues]) -> list[MaskValues]:
+    """Grey files with small numbers that would be nearly black colors, which no other file has."""
+    colors = {
+        _index_color(mask, code) if mask.format.kind == "palette" else color_text(code)
+        for mask in masks
+        if mask.format.kind != "gray"
+        for code in mask.pixels
+        if code != CLEAR
+    }
+    gray = [mask for mask in masks if mask.stored == "gray" and mask.format.bits > 1]
+    return [
+        mask
+        for mask in gray
+        if any(0 < code < SMALL and color_text(code * 0x010101) not in colors for code in mask.pixels)
+    ]
 
 
 def _index_color(mask: MaskValues, index: int) -> str:

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from semiseg.data.mask_format import MaskFormat
+from semiseg.data.mask_format import MaskFormat, MaskKind
 from semiseg.data.mask_pixels import read_pixels
-from semiseg.data.picture_files import Exif
 from semiseg.data.rims import Rims, rims
 
 CLEAR = -1
@@ -29,6 +28,7 @@ class MaskValues:
         id: id of the image.
         path: file of the mask.
         format: format of the file, with the colors of the whole palette; grey where all channels are equal.
+        stored: kind of the file itself.
         pixels: number of pixels of each value.
         specks: number of pixels of each value that lie in no block of 2x2 equal pixels.
         rims: thin lines between two other values; empty where there are more values than masks have.
@@ -38,19 +38,21 @@ class MaskValues:
     id: str
     path: Path
     format: MaskFormat
+    stored: MaskKind
     pixels: Counts
     specks: Counts
     rims: Rims
     size: int
 
 
-def read_values(image_id: str, path: Path, exif: Exif = "apply") -> MaskValues:
+def read_values(image_id: str, path: Path) -> MaskValues:
     """Read a mask and count its values.
 
     Raises:
         BadFileError: it cannot be read as a mask.
     """
-    found = read_pixels(path, exif)
+    found = read_pixels(path)
+    stored = found.format.kind
     if found.format.kind == "color" and found.equal_channels():
         found = found.gray()
     codes = found.codes
@@ -64,6 +66,7 @@ def read_values(image_id: str, path: Path, exif: Exif = "apply") -> MaskValues:
         id=image_id,
         path=path,
         format=found.format,
+        stored=stored,
         pixels=kept,
         specks=_counted(codes[_specks(codes)]),
         rims=lines,

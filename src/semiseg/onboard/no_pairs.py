@@ -8,6 +8,7 @@ from semiseg.data.file_tree import count_endings
 from semiseg.data.folder_files import TREE, nearest_pair
 from semiseg.name_keys import name_key
 from semiseg.onboard.layout import KnownLayout
+from semiseg.onboard.listed_pairs import list_faults
 from semiseg.onboard.looks import looks_drawn, some_of
 from semiseg.onboard.tool_files import tool_files, tool_lines
 from semiseg.splits.lists import IMAGE_SUFFIXES, MASK_SUFFIXES
@@ -41,6 +42,7 @@ def no_pairs_text(
     else:
         lines += _unmatched(base, pictures, drawn)
     lines += tool_lines(base, files)
+    lines += list_faults(base, files)
     lines += _unread(base, files, pictures)
     lines.append(
         "Names decide what belongs together: a mask has the name of its image, in another folder or with an "
@@ -104,8 +106,8 @@ def _unread(base: Path, files: Sequence[Path], pictures: Sequence[Path]) -> list
         if ending not in IMAGE_SUFFIXES and path not in of_tools and _named_so(path.stem, known):
             groups[path.parent, ending].append(path)
     return [
-        f"{len(group):,} {ending.lstrip('.')} files in {_below(base, folder)} are named as the images, but {ending} is "
-        f"not among {' '.join(MASK_SUFFIXES)}: convert them"
+        f"{_below(base, folder)} holds {len(group):,} {ending.lstrip('.')} named as the images, but {ending} is not "
+        f"among {' '.join(MASK_SUFFIXES)}: convert them"
         for (folder, ending), group in sorted(groups.items(), key=lambda each: -len(each[1]))[:SHOWN_FOLDERS]
     ]
 

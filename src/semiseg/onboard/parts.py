@@ -1,11 +1,14 @@
 """Choice of the validation and test images of a new dataset."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from semiseg.data.file_tree import files_below
 from semiseg.data.folder_files import FolderFiles
 from semiseg.errors import UserError
+from semiseg.splits.lists import require_ids
 
 VAL_SHARE = 0.2
 VAL_NAMES = ("val", "valid", "validation")
@@ -67,11 +70,27 @@ def find_parts(
 
 
 def _part(root: Path, files: FolderFiles, names: Sequence[str]) -> str | None:
-    """The list or the subfolder that holds a part."""
+    """The list or the subfolder that holds a part: beside the images, by their folders, or in a folder of lists."""
     listed = next((name for name in names if (root / f"{name}.txt").is_file()), None)
-    return listed or _folder(files.masks, names)
+    return listed or _folder(files.masks, names) or _list_below(root, files, names)
 
 
 def _folder(ids: Iterable[str], names: Sequence[str]) -> str | None:
-    leads = {image_id.split("/")[0] for image_id in ids if "/" in image_id}
-    return next((lead for name in names for lead in sorted(leads) if lead.lower() == name), None)
+    """The first part of ids that is called so, perhaps with a year as in val2017."""
+    leads = sorted({image_id.split("/")[0] for image_id in ids if "/" in image_id})
+    return next(
+        (lead for name in names for lead in leads if re.fullmatch(f"{name}[0-9]*", lead.lower())), None
+    )
+
+
+def _list_below(root: Path, files: FolderFiles, names: Sequence[str]) -> str | None:
+    """The only list of a subfolder, such as ImageSets/Segmentation/val.txt, whose lines are images with masks."""
+    wanted = {f"{name}.txt" for name in names}
+    found = []
+    for path in files_below(root):
+        if path.name.lower() in wanted:
+            try:
+                found += [path] if require_ids(path, files.masks) else []
+            except UserError:
+                continue
+    return found[0].relative_to(root).as_posix() if len(found) == 1 else None

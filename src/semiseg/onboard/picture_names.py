@@ -1,5 +1,6 @@
 """Names of the pictures below folders, and what is common at their beginnings and endings."""
 
+import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from semiseg.data.folder_files import NameEnds, pictures_in
 from semiseg.name_keys import name_key
 from semiseg.onboard.folder_words import KNOWN_WORDS, words_in
-from semiseg.splits.lists import spread
 
 MAX_ENDS = 12
 MANY_NAMES = 20_000
@@ -49,7 +49,7 @@ class PictureNames:
     def _ends(self, pattern: str) -> Sequence[NameEnds]:
         """Beginnings and endings that many names share, without any first."""
         names = list(self.named(pattern))
-        some = spread(names, min(COUNTED_NAMES, len(names)))
+        some = drawn_from(names, COUNTED_NAMES)
         counts: Counter[NameEnds] = Counter(ends for name in some for ends in _possible_ends(name))
         least = max(2, USUAL * len(some))
         usual = [
@@ -71,6 +71,11 @@ class PictureNames:
                 if image_id is not None:
                     found[name_key(image_id)].append((each, name))
         return found
+
+
+def drawn_from(names: Sequence[str], count: int) -> list[str]:
+    """Draw some of many names, the same ones each time; at even distances a pattern in the names would show."""
+    return list(names) if len(names) <= count else random.Random(0).sample(names, count)
 
 
 def _says_something(ends: NameEnds) -> bool:

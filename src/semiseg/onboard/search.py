@@ -12,7 +12,7 @@ from semiseg.onboard.layout import KnownLayout, Layout
 from semiseg.onboard.listed_pairs import listed_candidates
 from semiseg.onboard.looks import Likeness, drawn_images
 from semiseg.onboard.no_pairs import no_pairs_text
-from semiseg.onboard.not_images import not_images
+from semiseg.onboard.not_images import more_images, not_images
 from semiseg.onboard.picture_names import PictureNames
 from semiseg.onboard.ranking import Choice, Ranked, choose, ranked
 from semiseg.splits.lists import IMAGE_SUFFIXES
@@ -55,7 +55,7 @@ def find_layout(base: Path, given: KnownLayout, suffixes: Sequence[str] = IMAGE_
     names = PictureNames(base, pictures)
     paired = [] if given.pairs is not None else candidates(names, given)
     found = [ranked(each) for each in paired if _named(given) or not drawn_images(each.pairs)]
-    found += _listed(base, files, given, found)
+    found = _with_lists(base, files, given, found)
     if not found:
         raise UserError(no_pairs_text(base, files, given))
     choice = choose(found)
@@ -67,21 +67,22 @@ def find_layout(base: Path, given: KnownLayout, suffixes: Sequence[str] = IMAGE_
     layout = best.candidate.layout
     free = frozenset(best.candidate.files) - best.candidate.pairs.keys()
     layout = replace(layout, leave_out=not_images(free, paired))
-    return FoundLayout(layout, tuple(_notes(choice)), tuple(files))
+    notes = [*_notes(choice), *more_images(base, pictures.values(), best.candidate, paired)]
+    return FoundLayout(layout, tuple(notes), tuple(files))
 
 
-def _listed(base: Path, files: Sequence[Path], given: KnownLayout, found: Sequence[Ranked]) -> list[Ranked]:
-    """Layouts that lists write down, as far as no layout by names makes the same pairs."""
-    if given.pairs is not None:
-        return [ranked(each, listed=True) for each in listed_candidates(base, files, given.pairs)]
-    if given != KnownLayout():
-        return []
-    known = [each.candidate.pairs for each in found]
-    return [
-        ranked(each, listed=True)
-        for each in listed_candidates(base, files, None)
-        if not any(each.pairs.items() <= pairs.items() for pairs in known)
-    ]
+def _with_lists(
+    base: Path, files: Sequence[Path], given: KnownLayout, found: Sequence[Ranked]
+) -> list[Ranked]:
+    """Add the layouts that lists write down; one by names that makes their pairs takes their place."""
+    if given.pairs is None and given != KnownLayout():
+        return list(found)
+    result = list(found)
+    for each in listed_candidates(base, files, given.pairs):
+        same = [other for other in result if each.pairs.items() <= other.candidate.pairs.items()]
+        result = [replace(other, listed=True) if other in same else other for other in result]
+        result += [] if same else [ranked(each, listed=True)]
+    return result
 
 
 def _named(given: KnownLayout) -> bool:

@@ -12,7 +12,7 @@ from semiseg.data.file_faults import BadFilesError
 from semiseg.data.file_inspection import FileFault
 from semiseg.data.mask_format import MaskFormat
 from semiseg.data.mask_labels import Value
-from semiseg.data.picture_files import BadFileError, Exif
+from semiseg.data.picture_files import BadFileError
 from semiseg.onboard.mask_reading import MaskReading, choose_reading, mask_files
 from semiseg.onboard.mask_values import Counts, MaskValues, read_values
 
@@ -103,15 +103,13 @@ class Survey:
 def survey(
     masks: Mapping[str, Path],
     tick: Callable[[], None],
-    exif: Exif = "apply",
-    values: Callable[[str, Path, Exif], MaskValues] = read_values,
+    values: Callable[[str, Path], MaskValues] = read_values,
 ) -> Survey:
     """Read all masks and count the pixels of their values.
 
     Args:
         masks: mask file of each id.
         tick: function called after each mask.
-        exif: whether masks are turned as their own EXIF orientation says.
         values: function that reads a mask.
 
     Raises:
@@ -123,7 +121,7 @@ def survey(
 
     def read(image_id: str) -> MaskValues | BadFileError:
         try:
-            return values(image_id, masks[image_id], exif)
+            return values(image_id, masks[image_id])
         except BadFileError as error:
             return error
 

@@ -89,7 +89,6 @@ def _cell(key: Mapping[str, str], found: Averaged, names: ScoreNames, metric: st
     journals = [logged(run) for run in runs]
     fractions = {run.results.get("split_fraction") for run in runs}
     starts = {run.config.get("init_sha256") for run in runs}
-    limited = dict.fromkeys(text for run in runs for text in warnings(run))
     # Each seed may fine-tune a network of its own, so a note says it and no run is left out.
     other_starts = f"its runs start from {len(starts)} different networks (init_from)"
 
@@ -115,7 +114,8 @@ def _cell(key: Mapping[str, str], found: Averaged, names: ScoreNames, metric: st
         fraction=fractions.pop() if len(fractions) == 1 else None,
         # Papers give the primary score alone, so there is nothing to compare another one with.
         published=published(runs) if metric == names.primary.key else (),
-        notes=(*found.notes, *([other_starts] if len(starts) > 1 else []), *limited),
+        notes=(*found.notes, *([other_starts] if len(starts) > 1 else [])),
+        limits=tuple(dict.fromkeys(text for run in runs for text in warnings(run))),
     )
 
 

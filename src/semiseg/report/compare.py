@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg.config.marks import mark_of
+from semiseg.config.places import with_places
 from semiseg.contracts.score_names import ScoreNames, absent_remark
+from semiseg.data.class_identity import placeholder_remark, unproven
 from semiseg.data.fingerprint import other_masks
 from semiseg.errors import shown
 from semiseg.files import read_json, replacing, write_json, write_text
@@ -247,6 +249,8 @@ def _cautions(a: RunRecord, b: RunRecord) -> list[str]:
     first, second = a.results, b.results
     if a.option("dataset") != b.option("dataset"):
         found.append(f"Other datasets: {a.option('dataset')} and {b.option('dataset')}.")
+    if names := _unproven_names(a, b):
+        found.append(f"Of other datasets: {placeholder_remark(names)}.")
     # Of the config, which has the defaults of settings that an earlier version did not write.
     evaluators = [run.settings.get("evaluator") or {} for run in (a, b)]
     unlike = [key for key, *_ in differences(*evaluators)]
@@ -276,6 +280,13 @@ def _cautions(a: RunRecord, b: RunRecord) -> list[str]:
             f"Trained for other lengths: {first.get('iterations')} and {second.get('iterations')} iterations."
         )
     return found
+
+
+def _unproven_names(a: RunRecord, b: RunRecord) -> list[str]:
+    """Return the made-up class names that runs of two datasets share."""
+    one, other = (with_places(run.config, run.path)[0].get("dataset") or {} for run in (a, b))
+    classes = one.get("classes")
+    return unproven(one, other, classes) if classes and classes == other.get("classes") else []
 
 
 def _other_masks(a: RunRecord, b: RunRecord) -> list[str]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.report.comparable import METHOD, grouped, of_method
-from semiseg.report.limits import warnings
 from semiseg.report.records import RunRecord
 from semiseg.report.scores import Average, GapClosed, Paired, Score, metric_name, scores_of
 
@@ -85,6 +84,7 @@ class Cell:
             or where all labels do not help.
         published: Published numbers for these settings.
         notes: Limits of the comparison of this cell with others.
+        limits: Sentences about what makes its scores mean less than their numbers say, see ``limits.warnings``.
     """
 
     key: Mapping[str, str]
@@ -100,11 +100,7 @@ class Cell:
     gap_closed: GapClosed | None = None
     published: tuple[Published, ...] = ()
     notes: tuple[str, ...] = ()
-
-    @property
-    def limited(self) -> bool:
-        """Whether something limits the meaning of the scores of one of its runs, see ``limits.warnings``."""
-        return any(map(warnings, self.runs))
+    limits: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

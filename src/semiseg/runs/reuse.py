@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.config import build
+from semiseg.config.places import with_places
 from semiseg.config.stored import Config, completed, settings_that_matter
 from semiseg.config.targets import BadTarget, locate
 from semiseg.contracts.dataset import ids_sha256
 from semiseg.contracts.recipe import ReusedFit
 from semiseg.contracts.training import Network
+from semiseg.data.class_identity import placeholder_remark, unproven
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.steps import FILE
 from semiseg.errors import UserError
@@ -306,6 +308,12 @@ def find_initial(cfg: Config, current: CurrentRun) -> StoredNetwork | None:
     _require_same_channels(given, values, current)
     same = tuple(values["classes"]) == current.dataset.info.classes
     remarks = [] if same else [f"{given}: the classifier keeps its random weights, because classes differ."]
+    if same and (names := _unproven_names(file, current)):
+        same = False
+        remarks.append(
+            f"{given}: the classifier keeps its random weights: {placeholder_remark(names)}. Where they are, say so: "
+            "dataset.placeholder_names=false"
+        )
     if heads := values.get("heads"):
         remarks.append(f"{given}: its heads are not used: {', '.join(heads)}.")
     if remark := _learned_remark(given, file, current):
@@ -336,6 +344,21 @@ def _require_same_network(given: str, other: Mapping[str, Any], current: Current
             f"{given}: has another network: {listed_differences(differing)}. Take its settings here, or its "
             "backbone alone: backbone.weights=FILE."
         )
+
+
+def _unproven_names(file: Path, current: CurrentRun) -> list[str]:
+    """Return the made-up names of this run's classes, unless the network has learned from the same dataset."""
+    info = current.dataset.info
+    if not info.placeholder_names:
+        return []
+    run = _run_of(file)
+    other = {} if run is None else with_places(run.config, run.path)[0].get("dataset") or {}
+    return unproven(other, current.config["dataset"], info.classes)
+
+
+def _run_of(file: Path) -> StoredRun | None:
+    """Return the run that a network belongs to; ``None`` where it lies in none."""
+    return next((run for folder in file.parents if (run := StoredRun(folder)).has_config), None)
 
 
 def _require_same_channels(given: str, values: Mapping[str, Any], current: CurrentRun) -> None:
@@ -374,7 +397,7 @@ def _learned(file: Path, current: CurrentRun) -> set[str] | None:
     Returns:
         ``None`` where they are not known: there is no run, or its split can't be made again.
     """
-    run = next((run for folder in file.parents if (run := StoredRun(folder)).has_config), None)
+    run = _run_of(file)
     if run is None:
         return None
     try:
