@@ -135,8 +135,8 @@ def evaluate_run(
     theirs, ours = bundled_bands(bundle), dataset.info.bands
     if kind_of_images(theirs) != kind_of_images(ours):
         raise UserError(
-            f"The network takes {kind_of_images(theirs)}, the dataset has {kind_of_images(ours)}. Name a dataset of such "
-            "images, as in dataset=NAME."
+            f"The network takes {kind_of_images(theirs)}, the dataset has {kind_of_images(ours)}. Name one "
+            "of such images, as in dataset=NAME."
         )
     data = same_data(run, part, dataset, ids, compared=not overrides)
     precision = run.config["trainer"]["precision"]
