@@ -122,7 +122,8 @@ def filled(
     if lacking is None or not lacking.any():
         return pixels.astype(bands.dtype, copy=False), None
     with np.errstate(invalid="ignore"):  # NaN, which is filled
-        image = np.where(lacking, np.array(band_fill(bands)), pixels).astype(bands.dtype)
+        image = pixels.astype(bands.dtype)
+    np.copyto(image, np.array(band_fill(bands), bands.dtype), where=lacking)
     return image, ~np.broadcast_to(lacking, pixels.shape).any(-1)
 
 
