@@ -110,7 +110,7 @@ def test_what_sizes_cannot_prove_is_said(tmp_path, caplog, orientations, square,
 
 
 def test_another_value_is_refused(tmp_path):
-    with pytest.raises(UserError, match="dataset.exif=never: expected one of apply, ignore"):
+    with pytest.raises(UserError, match=r"dataset\.exif=never: expected one of apply, ignore"):
         folder(tmp_path, [1, 1], exif="never")
 
 
