@@ -16,7 +16,10 @@ from semiseg.splits.lists import shown
 
 ANY = ".*"
 """Ending of a name whose extension the label file does not say."""
-BESIDE = ("images", "JPEGImages", "leftImg8bit")
+BESIDE = (
+    *("images", "image", "imgs", "img", "photos", "JPEGImages", "leftImg8bit"),
+    *("train", "val", "train2017", "val2017"),
+)
 """Folders of images next to folders of label files."""
 NO_IMAGES = ("SegmentationClass", "SegmentationObject")
 QUARTER_TURNS = range(5, 9)
