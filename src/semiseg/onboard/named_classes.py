@@ -30,6 +30,17 @@ class Assigned:
     notes: tuple[str, ...] = ()
 
 
+def named_values(named: Named, found: Survey) -> list[Value]:
+    """Values in masks that certainly belong to named classes: those that are written, or positions that cover all."""
+    written = [value for value in written_values(named, found) if value is not None]
+    if written or found.colored:
+        return written
+    positions = range(len(named.entries))
+    return (
+        list(positions) if all(value in positions or _is_void(value, found) for value in found.pixels) else []
+    )
+
+
 def written_values(named: Named, found: Survey) -> tuple[Value | None, ...]:
     """Value of each entry as it is written down, in the kind in which masks are read; ``None`` where it has none.
 
