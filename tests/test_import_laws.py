@@ -16,6 +16,7 @@ FORBIDDEN = {
     "losses": (),
     "pseudo": (),
     "data": ("methods", "engine", "tasks", "config", "runs", "cli", "app", "report", "sweep", "track"),
+    "labels": ("models", "methods", "engine", "config", "runs", "cli", "app", "report", "sweep", "track"),
     "splits": ("methods", "engine", "tasks", "config", "runs", "cli", "app", "report", "sweep", "track"),
     "models": ("data", "engine", "tasks", "methods", "config", "runs", "cli", "app"),
     "engine": ("methods", "tasks", "config", "track", "runs", "cli", "app", "report", "sweep"),

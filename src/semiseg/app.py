@@ -148,7 +148,10 @@ def _recipe(place: RunDir, cfg: Composed, lab: RunLab, data: OpenedData) -> dict
     network = build.method(cfg).run(lab)
     with lab.report():
         summary: dict[str, Any] = finite(summarize(plain(cfg), lab, network, time.perf_counter() - began))
-        summary["skipped_files"] = [asdict(fault) for fault in data.report.skipped]
+        faults = data.report.skipped
+        summary["skipped_files"] = [
+            {"id": each.id, "file": each.file, "reason": each.reason} for each in faults
+        ]
         summary["trust"] = data.trust.as_dict()
         keep_reported(lab, network, summary)
         place.write_summary(summary)

@@ -185,3 +185,31 @@ def test_a_place_without_a_network_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert "holds no network of semiseg" in " ".join(capsys.readouterr().err.split())
     assert train(tmp_path / "run", "init_sha256=0") == 2
     assert "which is not given" in capsys.readouterr().err
+
+
+def test_weights_that_give_no_finite_loss_are_named_before_anything_is_trained(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = torch.load(source / "checkpoints/best.pt", weights_only=True)
+    for key, value in values["state_dict"].items():
+        if value.is_floating_point():
+            value.fill_(3e38 if key.startswith("classifier") else 1.0)
+    torch.save(values, tmp_path / "huge.pt")
+    assert train(tmp_path / "run", f"init_from={tmp_path / 'huge.pt'}", *STILL) == 1
+    said = capsys.readouterr().err
+    assert "in the trial that times the plan, before anything was trained" in said
+    assert "backbone.weights or init_from" in said
+    assert "Look at these images" not in said
+
+
+def test_weights_that_are_not_finite_are_refused(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = torch.load(source / "checkpoints/best.pt", weights_only=True)
+    key = next(key for key, value in values["state_dict"].items() if value.is_floating_point())
+    values["state_dict"][key].select(0, 0).select(0, 0)[0, :2] = float("nan")
+    torch.save(values, tmp_path / "broken.pt")
+    assert train(tmp_path / "run", f"init_from={tmp_path / 'broken.pt'}", *STILL) == 2
+    assert f"{key} holds 2 values" in " ".join(capsys.readouterr().err.split())
+    assert main(["eval", str(source), "--checkpoint", str(tmp_path / "broken.pt")]) == 2
+    assert f"{key} holds 2 values that are not finite" in capsys.readouterr().err

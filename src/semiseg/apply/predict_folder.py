@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiseg.apply.raster_prediction import predict_raster, raster_overlay
+from semiseg.apply.raster_prediction import RasterFiles, predict_raster
 from semiseg.data.raster import is_raster
 from semiseg.errors import UserError
 from semiseg.files import finite, read_json, remove_temporaries, write_json, writes
@@ -131,11 +131,10 @@ class Predictions:
         files = self.files(name)
         for path in files.values():
             path.parent.mkdir(parents=True, exist_ok=True)
-        height, width = predict_raster(
-            predictor, source, files[LABELS], files.get(CONFIDENCE), self._bits or 8, between
+        written = RasterFiles(
+            files[LABELS], files.get(CONFIDENCE), files.get(OVERLAY), self._bits or 8, self._opacity or 0.0
         )
-        if self._opacity is not None:
-            raster_overlay(source, files[LABELS], files[OVERLAY], predictor.info, self._opacity)
+        height, width = predict_raster(predictor, source, written, between)
         self._images[name] = {
             "file": str(source),
             "size": [width, height],

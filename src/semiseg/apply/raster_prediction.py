@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence, DatasetInfo, Pixels
-from semiseg.data.bands import Valid, filled, read_bands, read_rgb
-from semiseg.data.raster import RasterWriter, raster_grid, read_raster_reduced
+from semiseg.data.bands import Valid, read_bands, read_rgb
+from semiseg.data.raster import RasterWriter, raster_grid
 from semiseg.data.window import Window
 from semiseg.pictures import PHOTO_EFFORT, Bits, overlaid, save
 
@@ -26,9 +26,7 @@ LONGEST = 2048
 def predict_raster(
     predictor: Predictor,
     path: Path,
-    label: Path,
-    confidence: Path | None,
-    bits: Bits,
+    files: RasterFiles,
     between: Callable[[], None],
 ) -> tuple[int, int]:
     """Predict a GeoTIFF into files of the same place; each is whole or not there.
@@ -38,9 +36,7 @@ def predict_raster(
     Args:
         predictor: network and tiles.
         path: picture.
-        label: file of the classes, uint8 with their colors.
-        confidence: file of their probabilities, whose largest value means 1 and 0 is nodata; ``None`` writes none.
-        bits: number of bits of the confidence.
+        files: files to write.
         between: function that is called before each tile and may raise to stop.
 
     Returns:
@@ -50,36 +46,81 @@ def predict_raster(
         UserError: the picture cannot be read, is of other channels, or the disk refuses.
     """
     grid, info = raster_grid(path), predictor.info
-    source = _Source(path, info)
-    largest, dtype = (255, "uint8") if bits == 8 else (65535, "uint16")
-    with ExitStack() as files:
+    source = _Source(path, info, _Preview(grid.height, grid.width))
+    largest, dtype = (255, "uint8") if files.bits == 8 else (65535, "uint16")
+    row = 0
+    with ExitStack() as opened:
         # Entered first and so renamed last: a label that is there stands for a finished picture.
         colors = dict(enumerate(info.palette))
-        labels = files.enter_context(RasterWriter(label, grid, "uint8", IGNORE_INDEX, colors))
-        shares = files.enter_context(RasterWriter(confidence, grid, dtype, 0)) if confidence else None
+        labels = opened.enter_context(RasterWriter(files.label, grid, "uint8", IGNORE_INDEX, colors))
+        shares = (
+            opened.enter_context(RasterWriter(files.confidence, grid, dtype, 0)) if files.confidence else None
+        )
         for rows, sure in predictor.rows(source.read, (grid.height, grid.width), between):
             source.clear_invalid(rows, sure)
+            source.preview.add_label(row, rows)
+            row += len(rows)
             labels.write(rows)
             if shares is not None:
                 shares.write(np.rint(sure.clip(0, 1) * largest).astype(dtype))
+        if files.overlay is not None:
+            shown = overlaid(source.preview.image, source.preview.label, info, files.opacity)
+            save(files.overlay, shown, PHOTO_EFFORT)
     return grid.height, grid.width
 
 
-def raster_overlay(path: Path, label: Path, target: Path, info: DatasetInfo, opacity: float) -> None:
-    """Write a PNG of a GeoTIFF below the colors of its classes, reduced to 2048 pixels at most."""
-    pixels, classes = read_raster_reduced(path, LONGEST), read_raster_reduced(label, LONGEST)[..., 0]
-    if info.bands is None:
-        image = np.repeat(pixels[..., :1], 3, -1) if pixels.shape[-1] < 3 else pixels[..., :3]
-    else:
-        image, _ = filled(pixels[..., : info.bands.channels], info.bands)
-    picture: Image.Image = overlaid(np.ascontiguousarray(image), classes, info, opacity)
-    save(target, picture, PHOTO_EFFORT)
+@dataclass(frozen=True)
+class RasterFiles:
+    """Files that are written of a GeoTIFF.
+
+    Args:
+        label: file of the classes, uint8 with their colors.
+        confidence: file of their probabilities, whose largest value means 1 and 0 is nodata; ``None`` writes none.
+        overlay: PNG of the picture below the colors of its classes, of 2048 pixels at most; ``None`` writes none.
+        bits: number of bits of the confidence.
+        opacity: share of the colors in the overlay.
+    """
+
+    label: Path
+    confidence: Path | None = None
+    overlay: Path | None = None
+    bits: Bits = 8
+    opacity: float = 0.5
+
+
+class _Preview:
+    """Every n-th pixel of a picture and of its label, collected while it is read and predicted.
+
+    Args:
+        height: height of the picture.
+        width: width of the picture.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self._step = -(-max(height, width) // LONGEST)
+        self._size = -(-height // self._step), -(-width // self._step)
+        self.image: Pixels = np.zeros((*self._size, 1), np.uint8)
+        self.label: Array = np.zeros(self._size, np.uint8)
+
+    def add_image(self, window: Window, pixels: Pixels) -> None:
+        if self.image.shape[2:] != pixels.shape[2:]:
+            self.image = np.zeros((*self._size, pixels.shape[2]), pixels.dtype)
+        down, right = -window.top % self._step, -window.left % self._step
+        some = pixels[down :: self._step, right :: self._step]
+        top, left = -(-window.top // self._step), -(-window.left // self._step)
+        self.image[top : top + some.shape[0], left : left + some.shape[1]] = some
+
+    def add_label(self, row: int, rows: Array) -> None:
+        some = rows[-row % self._step :: self._step, :: self._step]
+        top = -(-row // self._step)
+        self.label[top : top + len(some)] = some
 
 
 class _Source:
     """Windows of a picture, and where those of the current rows have no value."""
 
-    def __init__(self, path: Path, info: DatasetInfo) -> None:
+    def __init__(self, path: Path, info: DatasetInfo, preview: _Preview) -> None:
+        self.preview = preview
         self._path, self._bands = path, info.bands
         self._invalid: list[tuple[Window, Valid]] = []
 
@@ -90,11 +131,13 @@ class _Source:
             pixels, valid = read_bands(self._path, self._bands, window)
         if valid is not None:
             self._invalid.append((window, valid))
+        self.preview.add_image(window, pixels)
         return pixels
 
     def clear_invalid(self, label: Array, confidence: Confidence) -> None:
         """Void the pixels without a value in the rows that all windows since the last call begin in."""
         for window, valid in self._invalid:
+            assert valid is not None
             missing = ~valid[: len(label)]
             label[:, window.left : window.right][missing] = IGNORE_INDEX
             confidence[:, window.left : window.right][missing] = 0

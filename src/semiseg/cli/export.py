@@ -124,7 +124,8 @@ def metadata(
         "classes": bundle["classes"],
         "palette": bundle["palette"],
         "placeholder_names": made_up_names(run),
-        "input": "images: (N, H, W, 3) uint8, RGB, any number of images of one size",
+        "input": _input(bundle),
+        **({"bands": bundle["bands"]} if "bands" in bundle else {}),
         "outputs": {
             "label": "(N, H, W) uint8, number of the class",
             "confidence": "(N, H, W) float32, probability of that class",
@@ -152,6 +153,16 @@ def made_up_names(run: FinishedRun) -> list[str]:
     return [
         name for name in node.get("classes") or () if node.get("placeholder_names") and is_placeholder(name)
     ]
+
+
+def _input(bundle: dict[str, Any]) -> str:
+    """Describe what an exported file takes."""
+    if "bands" not in bundle:
+        return "images: (N, H, W, 3) uint8, RGB, any number of images of one size"
+    return (
+        f"images: (N, H, W, {bundle['bands']['channels']}) float32, bands in the numbers of the files, any number of "
+        "images of one size; the mean of the band where a pixel has no value"
+    )
 
 
 def outside(run: FinishedRun) -> list[str]:

@@ -24,7 +24,8 @@ IMAGE_MODES = frozenset(
     {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 )
 ADVICE = (
-    "Convert all images to 8 bits in the same way, for example by dividing by the largest value of the "
+    "Read all their bits, and TIFF, PNG and .npy of any channels, by dataset.bands, which `semiseg init FOLDER --bands` "
+    "writes; or convert all images to 8 bits in the same way, for example by dividing by the largest value of the "
     "camera and multiplying with 255"
 )
 """Advice for images of more than 8 bits a channel."""
@@ -131,7 +132,9 @@ def open_picture(path: Path, what: str = "image") -> tuple[Image.Image, PictureH
         except UnidentifiedImageError as error:
             if (bits := jpeg_bits(data)) != 8:
                 raise BadFileError(path, f"{bits} bits a channel; expected 8. {ADVICE}") from error
-            raise BadFileError(path, "not an image that PIL can read") from error
+            several = " as RGB; TIFF of several bands is read by dataset.bands: `semiseg init FOLDER --bands`"
+            tiff = path.suffix.lower() in (".tif", ".tiff")
+            raise BadFileError(path, f"not an image that PIL can read{several if tiff else ''}") from error
         except Exception as error:  # a decoder may raise anything
             raise BadFileError(path, _damaged(error)) from error
     if image.width * image.height > LARGEST_PIXELS:

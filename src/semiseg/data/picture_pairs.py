@@ -59,6 +59,8 @@ def picture_pairs(
         Equal pairs, then nearly equal ones, each in the order of ``second``. Of an image that many others look
         like, the 32 with the nearest hashes are compared.
     """
+    if not first or not second:
+        return []
     same = list(_equal(facts, first, second))
     known = {(pair.first, pair.second) for pair in same}
     usual = usual_difference([each.small for each in facts.values()])

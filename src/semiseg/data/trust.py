@@ -180,7 +180,8 @@ def _require_labels(dataset: SegDataset, split: Split, counted: Mapping[str, Map
         pixels, ids = counted[kind], _kinds(split)[kind]
         if ids and pixels and not pixels.keys() - {info.ignore_index}:
             faults.append(
-                f"no {WORDS[kind]} image of split {split.name} has a labeled pixel: all {len(ids):,} masks are "
+                f"no {WORDS[kind]} image of split {split.name} has a labeled pixel: "
+                f"{'its mask is' if len(ids) == 1 else f'all {len(ids):,} masks are'} "
                 f'{info.ignore_index} ("not labeled") throughout, for example that of {ids[0]}. '
                 "Label some pixels first; if 255 is a class in your masks, name it in dataset.values"
             )

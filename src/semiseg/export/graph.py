@@ -44,7 +44,7 @@ class Applied(nn.Module):
         self.settings = settings
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predict ``(N, H, W, 3) uint8`` RGB images.
+        """Predict ``(N, H, W, 3) uint8`` RGB images, or bands ``(N, H, W, C) float32``.
 
         Returns:
             Label ``(N, H, W) uint8``; its probability ``(N, H, W) float32``; and the probabilities of all classes
@@ -89,7 +89,7 @@ def trace(network: Network, settings: EvaluatorSettings) -> ExportedProgram:
             "for whole images; `semiseg eval RUN --mode whole` measures what that changes."
         )
     smallest = smallest_side(network, settings)
-    example = torch.zeros(2, smallest + 30, smallest + 67, 3, dtype=torch.uint8)
+    example = torch.zeros(2, smallest + 30, smallest + 67, network.channels, dtype=input_type(network))
     # Named sizes would have to be proven to fulfil every condition that tracing notes; these only have to fulfil it.
     sizes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC(min=smallest), 2: Dim.DYNAMIC(min=smallest)}
     try:
@@ -103,6 +103,11 @@ def trace(network: Network, settings: EvaluatorSettings) -> ExportedProgram:
         for node in module.graph.nodes if isinstance(module, GraphModule) else ():
             node.meta.pop("stack_trace", None)  # it holds paths of this machine
     return program
+
+
+def input_type(network: Network) -> torch.dtype:
+    """Return the number type of the images that an exported network takes: uint8 of RGB, float32 of bands."""
+    return torch.float32 if network.convention.order == "bands" else torch.uint8
 
 
 def network_name(network: Network) -> str:

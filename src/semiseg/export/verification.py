@@ -46,7 +46,7 @@ def compare_predictions(
     """Compare a written network with its origin at three sizes that have nothing in common.
 
     Args:
-        run: forward pass of the written network; it maps ``(N, H, W, 3) uint8`` to label, confidence and probabilities.
+        run: forward pass of the written network; it maps ``(N, H, W, C)`` to label, confidence and probabilities.
         network: its origin, on the CPU.
         settings: settings of the origin's evaluation.
         smallest: side of the smallest image in pixels.
@@ -68,7 +68,7 @@ def _agreement(
     height: int,
     width: int,
 ) -> Agreement:
-    images = _pictures(count, height, width)
+    images = _pictures(network, count, height, width)
     planes = images.permute(0, 3, 1, 2)
     expected = predict(network, planes, settings)
     expected_labels = predict_labels(network, planes, settings)
@@ -97,10 +97,14 @@ def _agreement(
     return Agreement(count, height, width, difference, float(same))
 
 
-def _pictures(count: int, height: int, width: int) -> Tensor:
-    """Return spots of color under noise, ``(N, H, W, 3) uint8``; the same ones every time."""
+def _pictures(network: Network, count: int, height: int, width: int) -> Tensor:
+    """Return spots of color under noise, ``(N, H, W, C)``, as the network takes them; the same ones every time."""
     generator = torch.Generator().manual_seed(height * 65536 + width)
-    spots = torch.rand(count, 3, height // 12 + 2, width // 12 + 2, generator=generator)
+    spots = torch.rand(count, network.channels, height // 12 + 2, width // 12 + 2, generator=generator)
     smooth = F.interpolate(spots, (height, width), mode="bilinear", align_corners=True)
-    noisy = smooth * 255 + 12 * torch.randn(count, 3, height, width, generator=generator)
+    noise = torch.randn(count, network.channels, height, width, generator=generator)
+    if network.convention.order == "bands":
+        mean, std = (torch.tensor(each) for each in (network.convention.mean, network.convention.std))
+        return (((smooth + noise / 20) * 4 - 2).permute(0, 2, 3, 1) * std + mean).contiguous()
+    noisy = smooth * 255 + 12 * noise
     return noisy.clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -130,7 +130,7 @@ def write_labelme(folder: Path, writing: Writing, pictures: Iterable[MaskedPictu
         path = (folder / picture.key).with_suffix(".json")
         path.parent.mkdir(parents=True, exist_ok=True)
         height, width = picture.size
-        content = {
+        content: dict[str, Any] = {
             "version": "5.5.0",
             "flags": {},
             "shapes": _shapes(picture, writing),
@@ -154,11 +154,11 @@ def _shapes(picture: MaskedPicture, writing: Writing) -> list[dict[str, Any]]:
         part = bits[top : top + height, left : left + width]
         file = BytesIO()
         Image.fromarray(part.astype(np.uint8) * 255).convert("1").save(file, "PNG")
-        corners = [[left, top], [left + width - 1, top + height - 1]]
+        corners: list[list[float]] = [[left, top], [left + width - 1, top + height - 1]]
         shapes.append(_shape(name, "mask", corners, base64.b64encode(file.getvalue()).decode()))
     return shapes
 
 
 def _shape(name: str, kind: str, points: list[list[float]], mask: str | None) -> dict[str, Any]:
-    empty = {"group_id": None, "description": "", "flags": {}}
+    empty: dict[str, Any] = {"group_id": None, "description": "", "flags": {}}
     return {"label": name, "points": points, "shape_type": kind, **empty, "mask": mask}

@@ -5,6 +5,7 @@ lies in, and of several rings that overlap the even-odd rule decides. No pixel i
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -70,7 +71,8 @@ def turned(ring: Ring, center: tuple[float, float], degrees: float) -> Ring:
     if not degrees:
         return ring
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return (ring - center) @ np.array([[cosine, sine], [-sine, cosine]]) + center
+    result: Ring = (ring - center) @ np.array([[cosine, sine], [-sine, cosine]]) + center
+    return result
 
 
 def outer_rings(bits: Bits, tolerance: float) -> list[Ring]:
@@ -89,7 +91,7 @@ def outer_rings(bits: Bits, tolerance: float) -> list[Ring]:
     return [_simplified(ring, tolerance) for ring in found]
 
 
-def _simplified(contour: NDArray[np.int32], tolerance: float) -> Ring:
+def _simplified(contour: NDArray[Any], tolerance: float) -> Ring:
     simple = cv2.approxPolyDP(contour, 2 * tolerance, True) if tolerance else contour
     kept = simple if len(simple) > 2 and cv2.contourArea(simple) else contour
     return (kept.reshape(-1, 2).astype(np.float64) * 2 + 1) / SHRINK

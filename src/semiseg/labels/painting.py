@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
 from semiseg.data.picture_files import BadFileError
 from semiseg.labels.label_record import IGNORE_NAME, LabeledPicture, LabeledShape, Order, Outline, Patch
-from semiseg.labels.outlines import Ring, filled
+from semiseg.labels.outlines import Bits, Ring, filled
 
 Size = tuple[int, int]
 
@@ -109,7 +109,7 @@ def _fill(outline: Outline, size: Size, scale: tuple[float, float]) -> Patch:
     return Patch(_with_rim(moved, part) if outline.with_rim else filled(moved, part), left, top)
 
 
-def _with_rim(rings: list[Ring], size: Size) -> Array:
+def _with_rim(rings: list[Ring], size: Size) -> Bits:
     canvas = Image.new("L", (size[1], size[0]))
     draw = ImageDraw.Draw(canvas)
     for ring in rings:

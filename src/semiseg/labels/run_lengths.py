@@ -13,7 +13,7 @@ def run_lengths(bits: Bits) -> list[int]:
     if not bits.size:
         return [0]
     starts = np.flatnonzero(np.concatenate([[bits[0]], bits[1:] != bits[:-1]]))
-    return np.diff(np.concatenate([[0], starts, [bits.size]])).tolist()
+    return [int(length) for length in np.diff(np.concatenate([[0], starts, [bits.size]]))]
 
 
 def from_runs(counts: Sequence[int], pixels: int) -> Bits:

@@ -17,7 +17,7 @@ from PIL import Image
 from semiseg.config import build
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo, Pixels
 from semiseg.contracts.training import Network
-from semiseg.data.bands import Valid, filled, read_bands
+from semiseg.data.bands import CONVERTED, Valid, filled, read_bands
 from semiseg.data.picture_files import Exif, read_image, upright_rgb
 from semiseg.data.window import Window
 from semiseg.errors import UserError
@@ -173,7 +173,8 @@ class Predictor:
             return OpenedPicture(*read_bands(Path(image), bands))
         array = np.asarray(image)
         array = array[..., None] if array.ndim == 2 else array
-        if array.ndim != 3 or array.shape[2] != bands.channels or not array.size:
+        fits = array.dtype.name in CONVERTED[bands.dtype]
+        if not fits or array.ndim != 3 or array.shape[2] != bands.channels or not array.size:
             raise UserError(
                 f"a picture of {array.dtype} {array.shape}; expected a path, or an array (H, W, {bands.channels}) "
                 f"{bands.dtype}."

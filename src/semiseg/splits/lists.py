@@ -26,6 +26,9 @@ IMAGE_SUFFIXES = (
     *MASK_SUFFIXES,
 )
 """Endings of files that are read as images."""
+
+LISTED_SUFFIXES = (*IMAGE_SUFFIXES, ".npy")
+"""Endings that a name in a list may have: those of images, and of arrays of bands."""
 ENCODINGS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -87,13 +90,13 @@ def _encoding_fault(path: Path, found: str) -> str:
 def first_column(line: str) -> PurePosixPath:
     """Return the image's path or id of a line, which may name the mask too after a blank or a tab."""
     columns = line.split("\t") if "\t" in line else line.split()
-    one_image = "\t" not in line and not columns[0].lower().endswith(IMAGE_SUFFIXES)
+    one_image = "\t" not in line and not columns[0].lower().endswith(LISTED_SUFFIXES)
     return PurePosixPath((line if one_image else columns[0]).strip().replace("\\", "/"))
 
 
 def without_suffix(path: PurePosixPath) -> str:
     """Return a path without its extension, where that is one of an image; dots in names stay."""
-    return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)
+    return str(path.with_suffix("") if path.suffix.lower() in LISTED_SUFFIXES else path)
 
 
 def candidates(line: str) -> list[str]:
