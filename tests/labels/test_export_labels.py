@@ -11,6 +11,7 @@ from PIL import Image
 
 from semiseg.cli import main
 from semiseg.contracts.dataset import DatasetInfo
+from semiseg.data.picture_files import UPRIGHT
 from semiseg.labels.label_formats import FORMATS
 from semiseg.labels.label_record import Findings, LabeledPicture, LabeledShape, Outline
 from semiseg.labels.mask_shapes import MaskedPicture, Writing
@@ -23,14 +24,20 @@ AS_OUTLINES = [name for name, kind in FORMATS.items() if kind.outlines]
 
 
 @pytest.fixture
-def label_maps(tmp_path, monkeypatch):
-    """Label maps by the names of their pictures, which are there; the working directory is empty but for them."""
+def here(tmp_path, monkeypatch):
+    """An empty working directory."""
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def label_maps(here):
+    """Label maps by the names of their pictures, which are there."""
     generator = np.random.default_rng(0)
     found = {}
     for key in ("a.jpg", "sub/b.png", "sub/c.jpg"):
         size = tuple(generator.integers(20, 60, 2).tolist())
-        photo(tmp_path / "photos" / key, size)
+        photo(here / "photos" / key, size)
         found[key] = blobs(size, len(CLASSES), generator)
     return found
 
@@ -177,6 +184,29 @@ def test_labeled_pictures_go_to_a_tool(varied_run, label_maps):
     imported("labelme", "out", "--no-background", "--images", "labeled/images")
     for key, mask in masks().items():
         assert (mask == np.array(Image.open(f"labeled/masks/{key}.png"))).all()
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_labels_of_stored_pictures_are_turned_as_tools_show_them(here, orientation):
+    for stem in "abcdef":
+        photo(Path("f/images", f"{stem}.jpg"), (20, 30), orientation)
+        mask = np.zeros((20, 30), np.uint8)
+        mask[:6, :9] = 1
+        Path("f/masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(f"f/masks/{stem}.png")
+    assert main(["init", "f", "--classes", "soil,weed", "--exif", "ignore"]) == 0
+    assert main(["export-labels", "coco", "dataset=f", "-o", "out"]) == 0
+    found, _ = imported("coco", "out", "--no-background", "--images", "f/images")
+    shown = Image.fromarray(mask).transpose(UPRIGHT[orientation])
+    assert (found["a"] == np.array(shown)).all()
+
+
+def test_pictures_that_differ_in_the_extension_alone_are_refused(varied_run, here, capsys):
+    photo(Path("photos/a.jpg"), (48, 48))
+    photo(Path("photos/a.png"), (48, 48))
+    assert main(["predict", str(varied_run), "photos", "-o", "predicted", "--no-overlay"]) == 0
+    assert main(["export-labels", "labelme", "predicted", "-o", "out"]) == 2
+    assert "differ only in the extension: a" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,20 @@ def test_labelme_later_shapes_cover_earlier_ones_and_ignore_is_void(here):
     assert counts(imported("labelme", "data")[0]["a"]) == {0: 1100, 1: 75, 255: 25}
 
 
+def test_labelme_files_that_were_renamed_with_their_pictures(here):
+    for stem in "ab":
+        labelme(here / "data", stem, [("ant", "polygon", SQUARE)], imagePath="..\\camera\\IMG_1.jpg")
+    assert sorted(imported("labelme", "data")[0]) == ["a", "b"]
+
+
+def test_labelme_files_in_a_folder_of_their_own(here):
+    for stem in "ab":
+        path = labelme(here / "data" / "images", stem, [("ant", "polygon", SQUARE)])
+        (here / "data" / "json").mkdir(exist_ok=True)
+        path.rename(here / "data" / "json" / path.name)
+    assert sorted(imported("labelme", "data/json")[0]) == ["a", "b"]
+
+
 def test_labelme_order_of_labels_txt(here):
     two(lambda stem: labelme(here / "data", stem, [("ant", "polygon", SQUARE)]))
     (here / "data" / "labels.txt").write_text("__ignore__\n_background_\nzebra\nant\n")
@@ -358,6 +372,27 @@ def test_label_studio_brush_of_its_own_library_and_order_of_the_interface(here):
     assert (found["1b2c3d4e-q"] == found["p"]).all()
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"original_width": None}, "original_width"),
+        ({"image_rotation": 90}, "turned by 90 degrees"),
+        ({"original_width": 80}, "labels for 80x30 pixels, but the image has 40x30"),
+        ({"value": {"points": [[1, 1], [2, 2]], "polygonlabels": ["disk"]}}, "2 points"),
+        (
+            {"value": {**REGIONS[0]["value"], "polygonlabels": ["disk", "box"]}},
+            "labels disk, box; expected one",
+        ),
+        ({"value": {"points": REGIONS[0]["value"]["points"]}}, "no label"),
+    ],
+)
+def test_label_studio_faulty_regions_are_named(here, capsys, change, reason):
+    region = {key: value for key, value in {**REGIONS[0], **change}.items() if value is not None}
+    label_studio(here, ([region], REGIONS))
+    assert main(["import", "label-studio", "export.json", "--images", "photos"]) == 2
+    assert reason in capsys.readouterr().err
+
+
 def test_label_studio_newest_annotation_counts_and_predictions_do_not(here, capsys):
     path = label_studio(here, (REGIONS[:1], REGIONS[1:2]))
     tasks = json.loads(path.read_text())
@@ -468,6 +503,21 @@ def test_yolo_polygons_boxes_names_and_parts(here, capsys):
     assert counts(found["train/a"]) == {1: 1080, 2: 120}  # the smaller over the larger
     assert "left out: 2 boxes without an outline" in capsys.readouterr().out
     assert Path("dataset/d.val.txt").read_text() == "val/b\n"
+
+
+def test_yolo_names_in_classes_txt_and_labels_beside_their_pictures(here):
+    for stem in "ab":
+        photo(here / "flat" / f"{stem}.jpg")
+        (here / "flat" / f"{stem}.txt").write_text("1 0.1 0.1 0.35 0.1 0.35 0.5 0.1 0.5\n")
+    (here / "flat" / "classes.txt").write_text("zebra\nant\n")
+    found, classes = imported("yolo", "flat")
+    assert classes == ["background", "zebra", "ant"]
+    assert counts(found["a"]) == {0: 1080, 2: 120}
+
+
+def test_yolo_is_found_from_its_folder_of_labels(here):
+    yolo(here, "1 0.1 0.1 0.35 0.1 0.35 0.5 0.1 0.5\n")
+    assert counts(imported("yolo", "y/labels/train")[0]["train/a"]) == {0: 1080, 2: 120}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from semiseg.labels.label_import import new_folder, settled
 from semiseg.labels.labeled_folders import LabeledFolder, labeled_folder, of_dataset
 from semiseg.labels.mask_shapes import Writing
 from semiseg.progress_bar import progress
+from semiseg.splits.lists import repeated, shown
 
 DESCRIPTION = """\
 Write predictions, or the masks of a dataset, as files that a labeling tool opens, to be corrected there. Pictures are
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     source = _source(options.source)
     if not source.files:
         raise UserError(f"{options.source[0]} has no picture with labels")
+    _refuse_same_names(source)
     classes = source.info.classes
     if options.background is not None and options.background not in classes:
         near = nearest(options.background, classes)
@@ -78,6 +80,13 @@ def _source(words: Sequence[str]) -> LabeledFolder:
     from semiseg.config.prepare import checked
 
     return of_dataset(build.dataset(checked(Request(tuple(words)), Checker(), settings_only=True)))
+
+
+def _refuse_same_names(source: LabeledFolder) -> None:
+    """Refuse pictures that differ only in the extension, whose label files would have one name."""
+    stems = [key.rpartition(".")[0] for key in source.files]
+    if twice := repeated(stems):
+        raise UserError(f"pictures differ only in the extension: {shown(twice)}; rename one of each")
 
 
 def _report(options: argparse.Namespace, pictures: int, as_masks: bool) -> list[str]:

@@ -148,7 +148,7 @@ def _results(task: Region, found: Findings) -> list[Region]:
 
 def _is_region(region: Region) -> bool:
     """Whether it marks a place, and not the whole picture as choices and texts do."""
-    return "original_width" in region and any(key in region for key in ("rle", "points", "vertices", "x"))
+    return any(key in region for key in ("rle", "points", "vertices", "x", "imageDataURL"))
 
 
 def _label(region: Region) -> str:

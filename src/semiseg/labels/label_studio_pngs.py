@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +51,7 @@ def png_shapes(pngs: Iterable[_Png]) -> tuple[LabeledShape, ...]:
     files = sorted(pngs, key=lambda png: png.path.name)
     newest = max((png.annotation for png in files), default=0)
     return tuple(
-        LabeledShape(png.label, (lambda path=png.path: _patch(path),), name=png.path.name)
+        LabeledShape(png.label, (partial(_patch, png.path),), name=png.path.name)
         for png in files
         if png.annotation == newest
     )

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from semiseg.apply.label_folder import MASKS
 from semiseg.apply.label_folder import RECORD as LABEL_RECORD
@@ -16,6 +17,7 @@ from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo, Part, Se
 from semiseg.data.file_inspection import FileBacked
 from semiseg.data.image_files import image_files
 from semiseg.data.mask_pixels import read_pixels
+from semiseg.data.picture_files import UPRIGHT, Exif, open_picture
 from semiseg.errors import UserError
 from semiseg.files import read_json
 from semiseg.labels.mask_shapes import MaskedPicture
@@ -32,17 +34,28 @@ class LabeledFolder:
         files: image file of each picture, by its path below the folder of all, with extension.
         read: function that returns the label map of each.
         reviewed: whether the labels are those of a person, and not of a network.
+        exif: "ignore" where the label maps are those of the pictures as they are stored.
     """
 
     info: DatasetInfo
     files: Mapping[str, Path]
     read: Mapping[str, Callable[[], Array]]
     reviewed: bool
+    exif: Exif = "apply"
 
     def pictures(self, tick: Callable[[], None]) -> Iterator[MaskedPicture]:
-        """Yield the pictures, each read when it is its turn; raises ``BadFileError``."""
+        """Yield the pictures, each read when it is its turn; raises ``BadFileError``.
+
+        Label maps are turned as a viewer turns the pictures, since labeling tools show them so.
+        """
         for key, file in self.files.items():
-            yield MaskedPicture(key, file, self.read[key]())
+            label_map = self.read[key]()
+            if self.exif == "ignore":
+                image, header = open_picture(file)
+                image.close()
+                if turn := UPRIGHT.get(header.orientation):
+                    label_map = np.asarray(Image.fromarray(label_map).transpose(turn))
+            yield MaskedPicture(key, file, label_map)
             tick()
 
 
@@ -80,6 +93,7 @@ def of_dataset(dataset: SegDataset) -> LabeledFolder:
         {key: file for key, (file, _) in files.items()},
         {key: partial(_mask_of, dataset, image_id) for key, (_, image_id) in files.items()},
         reviewed=True,
+        exif=getattr(dataset, "exif", "apply"),
     )
 
 
@@ -105,7 +119,7 @@ def _predictions(folder: Path, record: Mapping[str, Any]) -> LabeledFolder:
             f"{len(gone)} files that {folder / PREDICT_RECORD} names are not there: {', '.join(gone[:5])}. Run this "
             "where `semiseg predict` was run, or predict again"
         )
-    return LabeledFolder(_info(folder, record), files, read, reviewed=False)
+    return LabeledFolder(_info(folder, record), files, read, False, record.get("exif", "apply"))
 
 
 def _labels(folder: Path, record: Mapping[str, Any]) -> LabeledFolder:
@@ -123,7 +137,8 @@ def _labels(folder: Path, record: Mapping[str, Any]) -> LabeledFolder:
         if name in masks:
             key = _key(name, file)
             files[key], read[key] = file, partial(_indices, masks[name], labels)
-    return LabeledFolder(_info(folder, {**record, "classes": list(values)}), files, read, reviewed=False)
+    info = _info(folder, {**record, "classes": list(values)})
+    return LabeledFolder(info, files, read, False, record.get("exif", "apply"))
 
 
 def _key(name: str, file: Path) -> str:
@@ -140,6 +155,6 @@ def _indices(path: Path, labels: Mapping[int, int]) -> Array:
     codes = read_pixels(path).codes
     if not labels:
         return codes.astype(np.uint8)
-    table = np.full(256, IGNORE_INDEX, np.uint8)
+    table = np.full(1 << 16, IGNORE_INDEX, np.uint8)
     table[list(labels)] = list(labels.values())
     return table[codes]

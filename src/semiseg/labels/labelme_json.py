@@ -87,6 +87,7 @@ def _picture(content: dict[str, Any], path: Path, found: Findings) -> LabeledPic
         path,
         (int(height), int(width)) if height and width else None,
         tuple(shapes),
+        also=(f"{path.stem}.*",),  # both files may have been renamed
         embedded=(lambda: base64.b64decode(load_json(path)["imageData"]))
         if content.get("imageData")
         else None,

@@ -1,4 +1,4 @@
-"""Polygons of Ultralytics' YOLO: a text file a picture, and data.yaml with the names of the classes.
+"""Polygons of Ultralytics' YOLO: a text file a picture, and data.yaml or classes.txt with the names of the classes.
 
 Source of the format: https://docs.ultralytics.com/datasets/segment/. A line is the number of a class and x and y of
 each corner as shares of width and height, of the picture as a viewer shows it. Smaller areas cover larger ones, as in
@@ -26,58 +26,76 @@ from semiseg.labels.label_record import (
 )
 from semiseg.labels.mask_shapes import MaskedPicture, Writing
 from semiseg.labels.outlines import ring_of
-from semiseg.splits.lists import read_lines
+from semiseg.splits.lists import IMAGE_SUFFIXES, read_lines
 
+LABELS, NAMES = "labels", "classes.txt"
 BOX_NUMBERS = 4
 BEYOND = 0.02
 """Share of width or height by which corners may lie outside of the picture."""
 
 
 def read_yolo(sources: Sequence[Path], found: Findings) -> LabelSet:
-    """Read the labels that a data.yaml belongs to; classes are its names in the order of their numbers.
+    """Read the labels that a data.yaml or classes.txt belongs to; classes are in the order of their numbers.
+
+    Text files lie in folders called ``labels``, which stand for those called ``images``, or next to their pictures.
 
     Args:
-        sources: one data.yaml, or the folder that holds it.
+        sources: the file of names, or a folder that holds it or lies at most two levels below it.
         found: gets faults and marks that are no areas.
 
     Raises:
-        UserError: there is no data.yaml, or no label.
+        UserError: there are no names, or no labels.
     """
-    (source,) = sources[:1]
-    path, content = _description(source)
+    path, content = _description(sources[0])
     names = _names(content, path)
     base = path.parent / str(content.get("path") or ".")
     base = base if base.is_dir() else path.parent
-    files = [file for file in files_of([base], "*.txt", "text files of YOLO") if "labels" in file.parts]
+    texts = [file for file in files_of([base], "*.txt", "text files of YOLO") if file != path]
+    files = [file for file in texts if LABELS in file.parts] or [file for file in texts if _image(file.with_suffix(""))]
     if not files:
         raise UserError(
-            f"{base} has no folder 'labels' with text files; expected labels/train/a.txt and the like"
+            f"{base} has neither a folder '{LABELS}' with text files, such as labels/train/a.txt, nor text files with "
+            "the names of pictures next to them"
         )
     listed = _listed(content, base)
     pictures: list[LabeledPicture] = []
 
     def read(file: Path) -> None:
         place = file.relative_to(base).with_suffix("")
-        picture = PurePosixPath(*("images" if part == "labels" else part for part in place.parts))
+        picture = PurePosixPath(*("images" if part == LABELS else part for part in place.parts))
         shapes = _shapes(file, names, found)
         part = listed.get(file.stem) or next((PARTS[each] for each in place.parts if each in PARTS), None)
-        pictures.append(LabeledPicture(f"{picture}.*", file, None, shapes, part=part, relative=True))
+        name = _image(base.absolute() / picture) or f"{picture}.*"
+        pictures.append(LabeledPicture(name, file, None, shapes, part=part, relative=True))
 
     each_readable(files, read, found)
     classes = tuple(name for name in names if name != IGNORE_NAME)
     return LabelSet(classes, f"names in {path.name}, in the order of their numbers", pictures)
 
 
+def _image(stem: Path) -> str | None:
+    """Image file of a path without extension."""
+    return next((path for suffix in IMAGE_SUFFIXES if Path(path := f"{stem}{suffix}").is_file()), None)
+
+
 def _description(source: Path) -> tuple[Path, dict[str, Any]]:
-    places = [source] if source.is_file() else sorted([*source.glob("*.yaml"), *source.glob("*.yml")])
-    for path in places:
+    """File of the names, and its content as of a data.yaml."""
+    folders = [source, *source.absolute().parents[:2]] if source.is_dir() else []
+    yamls = [path for folder in folders for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])]
+    for path in [source] if source.is_file() and source.suffix != ".txt" else yamls:
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise UserError(f"{path}: no YAML ({error})") from error
         if isinstance(content, dict) and "names" in content:
             return path, content
-    raise UserError(f"{source}: expected the data.yaml of YOLO, with 'names', or the folder that holds it")
+    lists = [source] if source.suffix == ".txt" else [folder / NAMES for folder in folders]
+    if listed := next((path for path in lists if path.is_file()), None):
+        return listed, {"names": read_lines(listed)}
+    raise UserError(
+        f"{source}: expected the data.yaml of YOLO, with 'names', or {NAMES} with a name a line, or the folder that "
+        "holds it"
+    )
 
 
 def _names(content: dict[str, Any], path: Path) -> list[str]:
