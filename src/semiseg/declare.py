@@ -53,6 +53,7 @@ Role = Literal[
     "identity",
     "network",
     "of method",
+    "extra",
 ]
 Record = TypeVar("Record", bound=type)
 Found = TypeVar("Found", bound=Callable[..., Any])
@@ -80,7 +81,7 @@ class Mark:
             iterations that were done. "file": file of weights, compared by its name. "run": another run, which belongs
             to one repetition. "place": folder of data. "identity": name or place of the run itself. "network": group
             of settings that make up the network. "of method": setting that a method brings along, in which it may
-            differ from its baseline.
+            differ from its baseline. "extra": further measurements, which change no other score.
         same_as: name that other methods have for the same setting of their first fit.
         expected: type and range in words, where those made from the annotation are clumsy.
         first_fit: whether it is a setting of the fit that other runs may reuse, which may differ with a word about it.

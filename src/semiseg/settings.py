@@ -125,7 +125,8 @@ class EvaluatorSettings:
     """Score that networks are selected and runs compared by; ``mboundary_iou`` needs ``boundary_iou`` in ``metrics``,
     ``foreground_iou`` and its like need ``foreground``."""
     metrics: Annotated[
-        list[OptionalMetric], Mark(expected="a list of boundary_iou, calibration, both or neither")
+        list[OptionalMetric],
+        Mark(role="extra", expected="a list of boundary_iou, calibration, both or neither"),
     ] = field(default_factory=list)
     """Further measurements: "boundary_iou" for contours and thin objects, "calibration" for the confidence."""
     foreground: Annotated[list[str], Mark(expected="a list of class names")] = field(default_factory=list)

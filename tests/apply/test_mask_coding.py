@@ -50,7 +50,7 @@ def test_pixels_without_label_have_a_color_of_no_class():
 
 
 @pytest.mark.slow
-def test_label_writes_the_values_of_the_runs_dataset(tmp_path, capsys):
+def test_label_writes_the_values_of_the_runs_dataset(tmp_path, capsys, monkeypatch):
     shapes = Shapes(train=6, val=2, test=1, size=32)
     for name in ("images", "masks"):
         (tmp_path / "data" / name).mkdir(parents=True)
@@ -75,6 +75,16 @@ def test_label_writes_the_values_of_the_runs_dataset(tmp_path, capsys):
     assert 9 in found
     assert found <= {0, 255, 9}
     assert read_json(tmp_path / "out/label.json")["mask_values"] == {"rest": 0, "shape": 255}
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "out/masks").iterdir():
+        mask = Image.open(path).convert("RGB")  # as editors save it
+        mask.paste((224, 224, 192), (4, 4, 16, 16))
+        mask.save(path)
+    assert main(["init", "out", "--name", "next"]) == 0
+    text = capsys.readouterr().out
+    assert "#c00000" in next(line for line in text.splitlines() if "(not labeled)" in line)
+    next_run = f"run_dir={tmp_path / 'next_run'}"
+    assert main(["train", "dataset=next", "split=full", "debug=smoke", *small[:-1], next_run]) == 0
     assert (
         tmp_path / "out/classes.txt"
     ).read_text() == "rest,0,#000000\nshape,255,#e0e0c0\n(not labeled),9,#c00000\n"

@@ -1,10 +1,10 @@
 """Prediction of GeoTIFF in windows, by runs on bands and by ordinary ones."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from band_pictures import numbers, write_fields, write_png, write_tiff
 from PIL import Image
 
 import semiseg
@@ -12,8 +12,6 @@ from semiseg.cli import main
 from semiseg.contracts.dataset import Bands
 from semiseg.data.bands import read_bands
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
-from band_pictures import numbers, write_fields, write_png, write_tiff
 
 rasterio = pytest.importorskip("rasterio")
 SETTINGS = (

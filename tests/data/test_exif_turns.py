@@ -5,10 +5,12 @@ import logging
 import numpy as np
 import pytest
 from picture_writing import LABELS, save, turned
+from PIL.PngImagePlugin import PngInfo
 
 from semiseg.data.exif_turns import find_turns
 from semiseg.data.file_faults import BadFilesError, check_files
 from semiseg.data.folder import Folder
+from semiseg.data.picture_files import size_and_orientation
 from semiseg.splits.inspection import inspect_split
 from semiseg.splits.split import make_split
 
@@ -51,7 +53,7 @@ def test_half_turned_images_are_refused_where_quarter_turns_tell(tmp_path, endin
     dataset = folder(tmp_path, [1, 6, 1, 3, 2, 4, 1, 8, 6, 1], "stored", square=[8], ending=ending)
     faults = refused(dataset)
     assert sorted(faults) == ["i1", "i3", "i4", "i5", "i7", "i8"]
-    assert "mask was drawn on the stored pixels: dataset.exif=ignore" in faults["i1"]
+    assert "mask was drawn on the stored pixels. dataset.exif=ignore" in faults["i1"]
     assert "half turned by EXIF" in faults["i3"]
     assert "other masks (2) were not drawn on the upright image, as their sizes show" in faults["i3"]
     assert "mirrored" in faults["i4"]
@@ -118,3 +120,22 @@ def test_masks_with_the_tag_of_their_image_are_proven(tmp_path):
     assert find_turns({"a": (image, mask)}, "apply").note is None
     other = save(tmp_path / "b.png", LABELS, exif=turned(1))
     assert find_turns({"a": (image, other)}, "apply").unproven == ("a",)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "avif"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_size_and_orientation_are_those_of_the_header(tmp_path, suffix, orientation):
+    picture = np.zeros((12, 16, 3), np.uint8)
+    tag = {"tiffinfo": {274: orientation}} if suffix == "tif" else {"exif": turned(orientation)}
+    path = save(tmp_path / f"a.{suffix}", picture, **tag)
+    upright_size = (16, 12) if orientation == 6 else (12, 16)
+    assert size_and_orientation(path) == (upright_size, orientation)
+    assert size_and_orientation(path, "ignore") == ((12, 16), orientation)
+
+
+def test_exif_in_the_texts_of_a_png_is_found(tmp_path):
+    text = PngInfo()
+    text.add_text("Software", "a labeling tool")
+    text.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+    path = save(tmp_path / "a.png", np.zeros((12, 16, 3), np.uint8), pnginfo=text)
+    assert size_and_orientation(path) == ((16, 12), 6)

@@ -144,6 +144,16 @@ def test_long_lists_are_cut_in_the_message_only(tmp_path):
     assert len(caught.value.faults) == 60
 
 
+def test_advice_for_several_files_is_said_once(tree):
+    for index in (0, 3):
+        save(tree / f"trainannot/train-{index}.png", LABELS, format="JPEG")
+    with pytest.raises(BadFilesError) as caught:
+        check(tree)
+    assert str(caught.value).count("has to be stored without loss\n") == 2
+    assert str(caught.value).count("export it again as PNG") == 1
+    assert all("export it again as PNG" in fault.reason for fault in caught.value.faults)
+
+
 def test_masks_of_unlabeled_images_stay_closed(tree):
     opened = []
 

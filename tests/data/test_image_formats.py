@@ -38,7 +38,7 @@ def test_lossy_formats_are_read_as_pil_reads_them(tmp_path, suffix):
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_16_bit_png_is_refused_for_any_number_of_channels(tmp_path, channels):
     deep_png(tmp_path / "a.png", channels)
-    with pytest.raises(BadFileError, match=r"16 bits a channel; expected 8\. Convert all images"):
+    with pytest.raises(BadFileError, match=r"16 bits a channel; expected 8\. .*onvert all images to 8 bits"):
         read_image(tmp_path / "a.png")
 
 

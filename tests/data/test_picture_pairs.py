@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semiseg.data.picture_facts import PictureFacts, image_facts, looks
-from semiseg.data.picture_pairs import near_pairs, picture_pairs
+from semiseg.data.picture_pairs import near_pairs, picture_group, picture_pairs
 from semiseg.data.shapes import Shapes
 
 
@@ -137,6 +137,10 @@ def test_no_pair_is_missed_by_comparing_bands_of_the_hashes_alone() -> None:
     normal = np.stack([(row - row.mean()) / row.std() for row in rows])
     unlike = 1 - normal[:400] @ normal[400:].T / 256
     expected = np.argwhere((np.bitwise_count(left[:, None] ^ right[None]) <= 8) & (unlike <= 0.02))
-    found = near_pairs(first, second, 1.0)
+    known = {
+        str(place): PictureFacts((16, 16), str(place), small) for place, small in enumerate((*first, *second))
+    }
+    groups = [picture_group(known, [str(place) for place in range(*ends)]) for ends in ((0, 400), (400, 800))]
+    found = near_pairs(*groups, 1.0)
     assert 100 < len(expected) < 400
     assert sorted(found.tolist()) == sorted(expected.tolist())

@@ -229,3 +229,22 @@ def test_few_files_are_opened_to_choose(here, monkeypatch):
     monkeypatch.setattr(looks.Image, "open", lambda path: opened.append(path) or original(path))
     assert find_layout(root, KnownLayout()).layout.masks == "gt"
     assert 0 < len(set(opened)) <= 10 * looks.SAMPLES
+
+
+def test_what_semiseg_predicted_is_never_preferred(here, capsys):
+    kinds = {"a": ("labels/{}.png", mask, 3), "b": ("exp7/labels/{}.png", other_mask)}
+    root = write(here / "data", COUNT, images=IMAGES, **kinds)
+    (root / "exp7" / "predict.json").write_text("{}")
+    code, config, text = init(root, capsys)
+    assert (code, config["masks"]) == (0, "labels"), text
+
+
+def test_pictures_that_may_be_unlabeled_images_are_said(here, capsys):
+    kinds = {"a": ("masks/{}.png", mask), "b": ("raw/u{}.jpg", photo), "c": ("previews/p{}.jpg", photo)}
+    code, _, text = init(write(here / "data", COUNT, images=IMAGES, **kinds), capsys)
+    assert code == 0, text
+    assert (
+        "5 pictures in raw are not used; if they are unlabeled images, add `unlabeled: raw` to the config"
+        in text
+    )
+    assert "pictures in previews" not in text

@@ -122,8 +122,8 @@ def _by_number(labels: MaskLabels, info: DatasetInfo, shared: MaskFormat | None)
     if labels.numbers is not None:
         first = {label: number for number, label in reversed(labels.numbers.items())}
         unlabeled = labels.void[0] if IGNORE_INDEX in labels.numbers and labels.void else IGNORE_INDEX
-        free = next(each for each in range(256) if each not in labels.numbers and each != unlabeled)
-        numbers = tuple(first.get(label, free) for label in range(info.num_classes))  # free where transparent
+        clear = next(each for each in range(256) if each not in labels.numbers and each != unlabeled)
+        numbers = tuple(first.get(label, clear) for label in range(info.num_classes))
     transparent = None
     if labels.transparent is not None:
         transparent = unlabeled if labels.transparent == IGNORE_INDEX else numbers[labels.transparent]

@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
     result = found.result
     print(f"{options.part} images: {result['images']}, network: {result['checkpoint']}, {describe(settings)}")
     print(score_table(result, found.names, {}))
-    if remark := absent_remark(result, found.names, options.part):
+    if remark := absent_remark(result, found.names, "validation" if options.part == "val" else options.part):
         print(f"Note: {remark}.")
     folder = run.path if options.output is None else options.output.expanduser()
     path = folder / f"{file_stem(result, run.evaluator())}.json"

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 EPILOG = """\
 writes:
   OUT/images/NAME.*        the pictures
-  OUT/masks/NAME.png       palette PNG: class numbers, and 255 (white) where the network is not sure enough; in the
-                           numbers and colors of the run's own masks where dataset.values names others
+  OUT/masks/NAME.png       palette PNG in the numbers and colors of the run's own masks, with one of its own where the
+                           network is not sure enough: "(not labeled)" in OUT/classes.txt
   OUT/confidence/NAME.png  gray, the probability of the class; white is 1
   OUT/ranking.csv          all pictures, the one to label next first
   OUT/classes.txt, OUT/legend.png, OUT/label.json

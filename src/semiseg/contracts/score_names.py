@@ -83,12 +83,13 @@ class ScoreNames:
         return (self.by_class, *self.secondary_by_class)
 
     def value(self, scores: Mapping[str, Any] | None) -> float | None:
-        """Return the primary score among stored ones; ``None`` where nothing was measured."""
-        return None if scores is None else scores[self.primary.key]
+        """Return the primary score among stored ones; ``None`` where it was not measured."""
+        return None if scores is None else scores.get(self.primary.key)
 
     def of_classes(self, scores: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[str, float | None]:
-        """Return the scores of the classes by their names; empty where nothing was measured."""
-        return {} if scores is None else dict(zip(classes, scores[self.by_class.key], strict=True))
+        """Return the scores of the classes by their names; empty where they were not measured."""
+        found = None if scores is None else scores.get(self.by_class.key)
+        return {} if found is None else dict(zip(classes, found, strict=True))
 
     def summarized(self, scores: Mapping[str, Any] | None, classes: Sequence[str]) -> dict[str, Any]:
         """Return scores as ``summary.json`` and the results of ``eval`` hold them: those of classes by class name.

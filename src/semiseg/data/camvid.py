@@ -4,6 +4,7 @@ from pathlib import Path
 
 from semiseg.contracts.dataset import DatasetInfo, Part
 from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root, images_by_stem
+from semiseg.data.mask_format import PUBLISHED
 from semiseg.errors import UserError
 from semiseg.splits.lists import read_stems
 
@@ -74,6 +75,7 @@ class CamVid(FileDataset):
             images=images,
             masks=masks,
             void=(VOID,),
+            mask_format=PUBLISHED,
             skip_bad=skip_bad,
             cache=cache,
             cache_dir=cache_dir,

@@ -15,6 +15,7 @@ from semiseg.data.image_files import (
     find_root,
     images_by_stem,
 )
+from semiseg.data.mask_format import PUBLISHED
 from semiseg.data.picture_files import BadFileError
 from semiseg.declare import checked
 from semiseg.errors import UserError
@@ -102,6 +103,7 @@ class Cityscapes(FileDataset):
             masks={i: masks / part / f"{i}_gtFine_{chosen}.png" for i, part in part_of.items()},
             values={value: label for label, value in enumerate(LABEL_IDS)} if by_id else None,
             void=tuple(value for value in range(34) if value not in LABEL_IDS) if by_id else (),
+            mask_format=PUBLISHED,
             skip_bad=skip_bad,
             cache=cache,
             cache_dir=cache_dir,

@@ -39,14 +39,27 @@ class BadFilesError(UserError):
         otherwise: str = "leave them out with dataset.skip_bad=true",
         notes: Sequence[str] = (),
     ) -> None:
-        lines = [f"  {fault}" for fault in faults[:SHOWN_FILES]]
+        lines, advice = _lines(faults[:SHOWN_FILES])
         if len(faults) > SHOWN_FILES:
             lines.append(f"  and {len(faults) - SHOWN_FILES} more")
         images = len({fault.id for fault in faults})
         head = f"bad files: {len(faults)}, of {images} images"
-        super().__init__("\n".join([head, *lines, *notes, f"Repair them, or {otherwise}."]))
+        super().__init__("\n".join([head, *lines, *advice, *notes, f"Repair them, or {otherwise}."]))
         self.faults = tuple(faults)
         self.notes = tuple(notes)
+
+
+def _lines(faults: Sequence[FileFault]) -> tuple[list[str], list[str]]:
+    """A line a fault; and what several reasons say after their first sentence, which is said once for all of them."""
+    advice = Counter(fault.reason.partition(". ")[2] for fault in faults)
+    shared = [text for text, count in advice.items() if text and count > 1]
+    lines = [
+        f"  {fault}"
+        if (text := fault.reason.partition(". ")[2]) not in shared
+        else f"  {fault}".removesuffix(f". {text}")
+        for fault in faults
+    ]
+    return lines, shared
 
 
 @dataclass(frozen=True)

@@ -197,8 +197,8 @@ def _size_mismatch(dataset: FileBacked, seen: _Seen, turned: bool) -> str | None
     text = f"mask is {mask[1]}x{mask[0]}, its image {image[1]}x{image[0]} (width x height)"
     if turned and exif_of(dataset) == "apply":
         text += (
-            "; the rotation in the image's EXIF data is applied, and the mask was drawn on the stored pixels: "
-            "dataset.exif=ignore leaves EXIF alone for all images (`semiseg init --exif ignore`)"
+            "; the rotation in the image's EXIF data is applied, and the mask was drawn on the stored pixels. "
+            "dataset.exif=ignore reads all images in the other way (`semiseg init --exif ignore`)"
         )
     elif turned:
         text += "; EXIF data is ignored (dataset.exif=ignore), and the mask was drawn on the upright image"

@@ -78,6 +78,10 @@ class MaskFormat:
         return replace(self, colors={index: color for index, color in self.colors.items() if index in used})
 
 
+PUBLISHED = MaskFormat("number")
+"""Format of datasets whose numbers are published, whatever palette an archive gives them."""
+
+
 def format_of_settings(values: Mapping[str, Any]) -> MaskFormat:
     """Return the format that ``MaskFormat.settings`` has written.
 
@@ -279,8 +283,8 @@ def _lossy(image: Image.Image, path: Path) -> str | None:
     elif name not in LOSSY:
         return None
     return (
-        f"{name}; a mask has to be stored without loss, since lossy formats make other numbers and colors at edges: "
-        "export it again as PNG (TIFF, BMP, GIF, PGM, PPM and lossless WebP are read too)"
+        f"{name}; a mask has to be stored without loss. Lossy formats make other numbers and colors at edges: export it "
+        "again as PNG (TIFF, BMP, GIF, PGM, PPM and lossless WebP are read too)"
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo
-from semiseg.data.mask_format import CURE, WHITE, MaskFormat, difference
+from semiseg.data.mask_format import CURE, PUBLISHED, WHITE, MaskFormat, difference
 from semiseg.data.mask_labels import TRANSPARENT, MaskLabels, color_text, label_tables, ranges
 from semiseg.data.mask_pixels import Codes, MaskPixels, read_pixels
 from semiseg.data.palette import Color
@@ -114,7 +114,8 @@ class MaskReader:
     def options(self) -> dict[str, Any]:
         """Settings that change the label map of a given file, as plain values."""
         found = self._table.options()
-        found |= {} if self.format is None else {"format": self.format.settings()}
+        if self.format not in (None, PUBLISHED):
+            found |= {"format": self.format.settings()}
         return found | ({} if self._transparent is None else {TRANSPARENT: self._transparent})
 
     def _differs(self, pixels: MaskPixels, shared: MaskFormat) -> str | None:

@@ -11,7 +11,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from semiseg.contracts.dataset import Array
-from semiseg.data.picture_header import PictureHeader, jpeg_bits, orientation_of, read_header
+from semiseg.data.picture_header import (
+    PictureHeader,
+    jpeg_bits,
+    orientation_of,
+    png_holds_exif,
+    read_header,
+)
 from semiseg.errors import UserError
 
 Exif = Literal["apply", "ignore"]
@@ -24,9 +30,9 @@ IMAGE_MODES = frozenset(
     {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 )
 ADVICE = (
-    "Read all their bits, and TIFF, PNG and .npy of any channels, by dataset.bands, which `semiseg init FOLDER --bands` "
-    "writes; or convert all images to 8 bits in the same way, for example by dividing by the largest value of the "
-    "camera and multiplying with 255"
+    "Read all their bits, and TIFF, PNG and .npy of any channels, by dataset.bands, which `semiseg init FOLDER "
+    "--bands` writes; or convert all images to 8 bits in the same way, for example by dividing by the largest value "
+    "of the camera and multiplying with 255"
 )
 """Advice for images of more than 8 bits a channel."""
 
@@ -154,8 +160,9 @@ def size_and_orientation(path: Path, exif: Exif = "apply") -> tuple[tuple[int, i
     Raises:
         Exception: whatever PIL raises for a file that it cannot open.
     """
-    with _own_limit(), Image.open(path) as image:
-        orientation = orientation_of(image)
+    with _own_limit(), path.open("rb") as file, Image.open(file) as image:
+        unturned = image.format == "PNG" and not png_holds_exif(file)
+        orientation = 1 if unturned else orientation_of(image)
         size = image.height, image.width
         upright = (
             size[::-1] if orientation > 4 and image.format != "TIFF" else size

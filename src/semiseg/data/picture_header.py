@@ -1,8 +1,8 @@
-"""Header of an image file: depth, number of pictures and orientation, which decoded pixels no longer show."""
+"""Header of an image file: depth and number of pictures, which decoded pixels no longer show, and orientation."""
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from PIL import ExifTags, Image
 
@@ -13,6 +13,9 @@ SAMPLES: dict[int, Sample] = {1: "unsigned", 2: "signed", 3: "float"}
 TIFF_BITS, TIFF_SAMPLE, TIFF_SUBFILE = 258, 339, 254
 REDUCED_OR_MASK = 1 | 4
 """Bits of TIFF's tag NewSubfileType on pages that only repeat the first one, smaller or as its mask."""
+
+PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt")
+PNG_EXIF_TEXTS = (b"Raw profile type exif", b"XML:com.adobe.xmp")
 
 TURNED = range(2, 9)
 """Orientations of EXIF other than upright: 2 and 4 mirrored, 3 half turned, 5 to 8 turned by a quarter."""
@@ -27,14 +30,12 @@ class PictureHeader:
         bits: bits of a channel as stored; of a palette those of an index.
         sample: kind of the stored numbers.
         frames: number of pictures in the file; previews and smaller copies of the first one do not count.
-        orientation: orientation by EXIF, 1 to 8; 1 where there is none or no valid one.
     """
 
     format: str
     bits: int
     sample: Sample = "unsigned"
     frames: int = 1
-    orientation: int = 1
 
 
 def read_header(image: Image.Image, data: bytes) -> PictureHeader:
@@ -45,11 +46,14 @@ def read_header(image: Image.Image, data: bytes) -> PictureHeader:
         data: its bytes.
     """
     bits, sample = _depth(image, data)
-    return PictureHeader(str(image.format), bits, sample, _frames(image), orientation_of(image))
+    return PictureHeader(str(image.format), bits, sample, _frames(image))
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Orientation of a picture by EXIF, 1 to 8; 1 where there is none, or none that can be read."""
+    """Orientation of a picture by EXIF, 1 to 8; 1 where there is none, or none that can be read.
+
+    Pillow decodes a PNG for that, since EXIF may stand after the pixels; see ``png_holds_exif``.
+    """
     try:
         tags = getattr(image, "tag_v2", None)  # of a TIFF, where the tag is one of the file's own
         value = (tags or {}).get(ExifTags.Base.Orientation) or image.getexif().get(
@@ -58,6 +62,23 @@ def orientation_of(image: Image.Image) -> int:
         return int(value) if int(value) in TURNED else 1
     except Exception:  # a damaged EXIF block may raise anything, and turns nothing
         return 1
+
+
+def png_holds_exif(file: BinaryIO) -> bool:
+    """Whether a PNG has a chunk in which Pillow looks for an orientation; the place in the file stays as it is."""
+    before = file.tell()
+    place = 8
+    try:
+        while True:
+            file.seek(place)
+            length, name = int.from_bytes(file.read(4)), file.read(4)
+            if name == b"eXIf" or (name in PNG_TEXT and file.read(21).startswith(PNG_EXIF_TEXTS)):
+                return True
+            if name in (b"IEND", b""):
+                return False
+            place += 12 + length
+    finally:
+        file.seek(before)
 
 
 def _depth(image: Image.Image, data: bytes) -> tuple[int, Sample]:

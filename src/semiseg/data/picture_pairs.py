@@ -1,6 +1,7 @@
 """Pairs of pictures that are equal, or nearly equal: copies under other names, saved again, resized or brightened."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -41,87 +42,118 @@ class PicturePair(NamedTuple):
     equal: bool
 
 
+@dataclass(frozen=True)
+class PictureGroup:
+    """Pictures to compare with those of other groups, prepared once.
+
+    Args:
+        ids: ids of the pictures.
+        digests: their digests; "" for a picture of one color, which equals no other.
+        looks: hashes of those that show anything.
+        shown: their positions.
+        normal: their small gray pictures as rows of mean 0 and deviation 1.
+    """
+
+    ids: tuple[str, ...]
+    digests: tuple[str, ...]
+    looks: NDArray[np.uint64]
+    shown: NDArray[np.int64]
+    normal: NDArray[np.float32]
+
+
+def picture_group(facts: Mapping[str, PictureFacts], ids: Sequence[str]) -> PictureGroup:
+    """Prepare the pictures of some ids."""
+    smalls = [facts[image_id].small for image_id in ids]
+    values, shows = looks(smalls)
+    digests = (facts[image_id].picture for image_id in ids)
+    several = (small.count(small[:1]) < len(small) for small in smalls)
+    shown = np.flatnonzero(shows)
+    return PictureGroup(
+        tuple(ids),
+        tuple(digest if colors else "" for digest, colors in zip(digests, several, strict=True)),
+        values[shows],
+        shown,
+        _normal([smalls[place] for place in shown]),
+    )
+
+
 def picture_pairs(
     facts: Mapping[str, PictureFacts], first: Sequence[str], second: Sequence[str]
 ) -> list[PicturePair]:
+    """Return the pairs of images of two groups that show the same, see ``pairs_between``."""
+    groups = picture_group(facts, first), picture_group(facts, second)
+    return pairs_between(*groups, usual_difference([each.small for each in facts.values()]))
+
+
+def pairs_between(first: PictureGroup, second: PictureGroup, usual: float) -> list[PicturePair]:
     """Return the pairs of images of two groups that show the same; an image makes no pair with itself.
 
     Pictures are equal where size, type and all pixels are. They are nearly equal where their perceptual hashes
     differ in at most 8 of 63 bits and their small gray pictures, brought to mean 0 and deviation 1, differ by at
-    most 2 % of the median over pairs of ``facts``. Pictures of one color are no pairs, whatever their pixels.
+    most 2 % of the usual difference between pictures of the data. Pictures of one color are no pairs.
 
     Args:
-        facts: facts by id.
-        first: ids of one group.
-        second: ids of the other.
+        first: one group.
+        second: the other.
+        usual: usual difference, see ``usual_difference``.
 
     Returns:
         Equal pairs, then nearly equal ones, each in the order of ``second``. Of an image that many others look
         like, the 32 with the nearest hashes are compared.
     """
-    if not first or not second:
-        return []
-    same = list(_equal(facts, first, second))
+    same = list(_equal(first, second))
     known = {(pair.first, pair.second) for pair in same}
-    usual = usual_difference([each.small for each in facts.values()])
-    found = near_pairs([facts[each].small for each in first], [facts[each].small for each in second], usual)
-    pairs = ((first[row], second[column]) for row, column in found.tolist())
+    pairs = (
+        (first.ids[row], second.ids[column]) for row, column in near_pairs(first, second, usual).tolist()
+    )
     return same + [PicturePair(*pair, False) for pair in pairs if pair[0] != pair[1] and pair not in known]
 
 
-def _equal(
-    facts: Mapping[str, PictureFacts], first: Sequence[str], second: Sequence[str]
-) -> Iterator[PicturePair]:
+def _equal(first: PictureGroup, second: PictureGroup) -> Iterator[PicturePair]:
     places: dict[str, list[str]] = {}
-    for image_id in first:
-        if len(set(facts[image_id].small)) > 1:
-            places.setdefault(facts[image_id].picture, []).append(image_id)
-    for image_id in second:
-        for other in places.get(facts[image_id].picture, ()):
+    for image_id, digest in zip(first.ids, first.digests, strict=True):
+        if digest:
+            places.setdefault(digest, []).append(image_id)
+    for image_id, digest in zip(second.ids, second.digests, strict=True):
+        for other in places.get(digest, ()):
             if other != image_id:
                 yield PicturePair(other, image_id, True)
 
 
 def usual_difference(smalls: Sequence[bytes]) -> float:
     """Return the median difference between two different pictures of some, see ``near_pairs``; 1 for fewer than two."""
-    pictures = _normal([small for small in dict.fromkeys(smalls) if len(set(small)) > 1])
-    if len(pictures) < 2:
+    distinct = list(dict.fromkeys(smalls))
+    if len(distinct) < 2:
         return 1.0
     rng = np.random.default_rng(0)
-    left = rng.integers(0, len(pictures), SAMPLED_PAIRS)
-    right = (left + rng.integers(1, len(pictures), SAMPLED_PAIRS)) % len(pictures)
-    return float(np.median(_differences(pictures[left], pictures[right])))
+    left = rng.integers(0, len(distinct), SAMPLED_PAIRS)
+    right = (left + rng.integers(1, len(distinct), SAMPLED_PAIRS)) % len(distinct)
+    pictures = [_normal([distinct[place] for place in places]) for places in (left, right)]
+    # Pictures of one color have no deviation to bring to 1.
+    several = np.all([each.any(1) for each in pictures], axis=0)
+    return float(np.median(_differences(*pictures)[several])) if several.any() else 1.0
 
 
-def near_pairs(first: Sequence[bytes], second: Sequence[bytes], usual: float) -> Pairs:
-    """Return the positions of small gray pictures that are nearly equal, ordered by the second.
+def near_pairs(first: PictureGroup, second: PictureGroup, usual: float) -> Pairs:
+    """Return the positions of pictures that are nearly equal, ordered by the second.
 
-    The difference of two is half the mean square of the difference of their pixels, brought to mean 0 and
-    deviation 1: 0 for pictures that differ in brightness and contrast alone, 1 for unrelated ones. Hashes that
+    The difference of two is half the mean square of the difference of their small gray pictures, brought to mean 0
+    and deviation 1: 0 for pictures that differ in brightness and contrast alone, 1 for unrelated ones. Hashes that
     differ in at most 8 bits are equal in one of 9 bands of 7 bits, so that only those are compared.
 
     Args:
-        first: small gray pictures, see ``small_gray``.
-        second: others.
+        first: one group.
+        second: the other.
         usual: usual difference between pictures of the data, see ``usual_difference``.
     """
     limit = SHARE_OF_USUAL * min(max(usual, SMALLEST_USUAL), 1.0)
-    (rows, kept_rows), (columns, kept_columns) = _shown(first), _shown(second)
     found: list[Pairs] = [np.empty((0, 2), np.int64)]
-    left = _normal([first[place] for place in kept_rows])
-    right = _normal([second[place] for place in kept_columns])
-    for pairs in _candidates(rows, columns):
-        near = _differences(left[pairs[:, 0]], right[pairs[:, 1]]) <= limit
+    for pairs in _candidates(first.looks, second.looks):
+        near = _differences(first.normal[pairs[:, 0]], second.normal[pairs[:, 1]]) <= limit
         found.append(pairs[near])
     pairs = np.unique(np.concatenate(found), axis=0)
-    pairs = np.stack([kept_rows[pairs[:, 0]], kept_columns[pairs[:, 1]]], 1)
+    pairs = np.stack([first.shown[pairs[:, 0]], second.shown[pairs[:, 1]]], 1)
     return pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))]
-
-
-def _shown(smalls: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Hashes of the pictures that show anything, and their positions."""
-    values, shows = looks(smalls)
-    return values[shows], np.flatnonzero(shows)
 
 
 def _candidates(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> Iterator[Pairs]:

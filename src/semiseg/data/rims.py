@@ -94,7 +94,7 @@ def rims(codes: Codes, colors: bool = False) -> Rims:
     lines, borders = Counter[Line](), Counter[Border]()
     spots: dict[Line, tuple[int, int]] = {}
     for turned in (False, True):
-        view = np.ascontiguousarray(codes.T) if turned else codes
+        view: Codes = codes.T.copy() if turned else codes
         found, flags = _along_rows(view, colors)
         lines.update(found.lines)
         borders.update(found.borders)

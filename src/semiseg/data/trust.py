@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any, Protocol, runtime_checkable
 
 from semiseg.contracts.dataset import DatasetInfo, Grouped, SegDataset, Split
 from semiseg.contracts.score_names import segmentation_scores
 from semiseg.data.file_faults import CheckReport
 from semiseg.data.picture_facts import PictureFacts
-from semiseg.data.picture_pairs import PicturePair, picture_pairs
+from semiseg.data.picture_pairs import PicturePair, pairs_between, picture_group, usual_difference
 from semiseg.errors import UserError
 from semiseg.settings import EvaluatorSettings
 from semiseg.splits.lists import shown
@@ -259,12 +260,11 @@ def _label_warnings(bare: Mapping[str, tuple[str, ...]], split: Split) -> Iterat
 def _copies(facts: Mapping[str, PictureFacts], split: Split) -> Iterator[SharedPictures]:
     """Count the images of each kind that show the same as those of another kind."""
     known = {kind: [each for each in ids if each in facts] for kind, ids in _kinds(split).items()}
-    kinds = list(known)
-    for place, second in enumerate(kinds):
-        for first in kinds[:place]:
-            pairs = picture_pairs(facts, known[first], known[second])
-            if pairs:
-                yield _counted(first, second, pairs)
+    groups = {kind: picture_group(facts, ids) for kind, ids in known.items() if ids}
+    usual = usual_difference([each.small for each in facts.values()])
+    for first, second in combinations(groups, 2):
+        if pairs := pairs_between(groups[first], groups[second], usual):
+            yield _counted(first, second, pairs)
 
 
 def _counted(first: str, second: str, pairs: Sequence[PicturePair]) -> SharedPictures:

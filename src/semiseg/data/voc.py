@@ -6,6 +6,7 @@ from typing import Literal
 
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root, images_by_stem
+from semiseg.data.mask_format import PUBLISHED
 from semiseg.data.palette import bit_color
 from semiseg.declare import checked
 from semiseg.errors import UserError
@@ -86,6 +87,7 @@ class Voc(FileDataset):
             parts={"train": train, "val": val},
             images={image_id: folder / "JPEGImages" / f"{image_id}.jpg" for image_id in ids},
             masks={image_id: mask_folder / f"{image_id}.png" for image_id in ids},
+            mask_format=PUBLISHED,
             skip_bad=skip_bad,
             cache=cache,
             cache_dir=cache_dir,

@@ -8,7 +8,7 @@ from os.path import commonpath
 from pathlib import Path, PurePosixPath
 
 from semiseg.data.image_files import image_files
-from semiseg.data.picture_files import BadFileError, open_picture
+from semiseg.data.picture_files import BadFileError, open_picture, size_and_orientation
 from semiseg.errors import UserError
 from semiseg.labels.label_record import Findings, Frame, LabeledPicture
 from semiseg.name_keys import name_key
@@ -139,10 +139,9 @@ def placed(
     for picture in pictures:
         try:
             image = places.find(picture)
-            opened, header = open_picture(image)
-            opened.close()
-            stored_size = (opened.height, opened.width)
-            yield_size, stored = _frame(picture, stored_size, header.orientation, frame)
+            open_picture(image)[0].close()  # names what is wrong with a file that cannot be read
+            stored_size, orientation = size_and_orientation(image, "ignore")
+            yield_size, stored = _frame(picture, stored_size, orientation, frame)
         except BadFileError as error:
             found.fault(picture.file, error.file, error.reason)
             continue
@@ -154,7 +153,7 @@ def placed(
                 picture.file, picture.source, f"{image} has labels in {other.source} too; remove one of them"
             )
             continue
-        yield PlacedPicture(picture, image, yield_size, header.orientation, stored)
+        yield PlacedPicture(picture, image, yield_size, orientation, stored)
 
 
 def _frame(

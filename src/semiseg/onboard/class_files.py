@@ -75,20 +75,21 @@ def read_names(path: Path) -> Named | None:
     """
     text = _text(path)
     notes: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
     if path.suffix.lower() in DOCUMENTS:
         entries = document_entries(text, path)
     else:
         lines = [line.rstrip() for line in text.splitlines() if line.strip()]
         if any(line.strip().lower().endswith(IMAGE_SUFFIXES) for line in lines):
             return None
-        entries, notes = _entries(lines, path)
+        entries, notes, whole = _entries(lines, path)
     if not entries and path.name.lower() in OF_TOOLS:
         return None
-    return named(entries, str(path), notes)
+    return named(entries, str(path), notes, whole)
 
 
-def _entries(lines: list[str], path: Path) -> tuple[list[ClassEntry], tuple[str, ...]]:
-    """Entries of a text file: a table where its lines have the same columns, else a list."""
+def _entries(lines: list[str], path: Path) -> tuple[list[ClassEntry], tuple[str, ...], tuple[str, ...]]:
+    """Entries, notes and whole lines of a text file: a table where its lines have the same columns, else a list."""
     try:
         table = table_entries(lines)
     except UnclearTableError as error:
@@ -97,11 +98,11 @@ def _entries(lines: list[str], path: Path) -> tuple[list[ClassEntry], tuple[str,
             "and Idx, Value or Pixel Value above numbers, or r,g,b or Color above colors; or give them by --classes"
         ) from error
     if table:
-        return table
-    entries, notes = line_entries(lines)
+        return *table, ()
+    entries, whole = line_entries(lines)
     if path.suffix.lower() in TABLES and entries and entries[0].name.lower().strip() in TITLES:
-        return entries[1:], (*notes, f"the first line of {path}, {entries[0].name}, is taken for a title")
-    return entries, notes
+        return entries[1:], (f"the first line of {path}, {entries[0].name}, is taken for a title",), ()
+    return entries, (), whole
 
 
 def _files(base: Path) -> Iterator[Path]:

@@ -25,11 +25,6 @@ FORMS = tuple(
 )
 """Forms of a line with numbers or colors; a form counts where all lines have it."""
 
-WORDS = (
-    "number of each line is taken for the value in masks",
-    "color of each line is taken for that in masks",
-)
-
 
 def line_entries(lines: Sequence[str]) -> tuple[list[ClassEntry], tuple[str, ...]]:
     """Return the classes of a list.
@@ -41,7 +36,7 @@ def line_entries(lines: Sequence[str]) -> tuple[list[ClassEntry], tuple[str, ...
         lines: lines that are not blank.
 
     Returns:
-        The classes, and how the lines were understood.
+        The classes, and the whole lines where numbers were parted from the names, which may be wrong.
     """
     kept = [line.strip() for line in _without_comments(lines)]
     if kept and all(CVAT.fullmatch(line) for line in kept):
@@ -51,8 +46,7 @@ def line_entries(lines: Sequence[str]) -> tuple[list[ClassEntry], tuple[str, ...
     for form in FORMS:
         entries = [_entry(form.fullmatch(line)) for line in kept]
         if _plausible(entries):
-            found = [WORDS[0]] * (entries[0].number is not None) + [WORDS[1]] * (entries[0].color is not None)
-            return entries, (f"names of classes: the {' and the '.join(found)}",)
+            return entries, tuple(kept) if entries[0].color is None else ()
     return [ClassEntry(_unquoted(line)) for line in kept], ()
 
 

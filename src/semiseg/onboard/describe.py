@@ -64,7 +64,9 @@ def survey_report(
         else "named as their images"
     )
     place = f"listed in {', '.join(layout.pairs)}" if layout.pairs else f"in {layout.masks}, {named}"
-    kind = "color-coded" if found.colored else "palette PNGs" if found.palette else "grey PNGs"
+    png = all(path.suffix.lower() == ".png" for path in files.masks.values())
+    look = "palette" if found.palette else "grey"
+    kind = "color-coded" if found.colored else f"{look} {'PNGs' if png else 'pictures'}"
     values = "colors" if found.colored else "values"
     lines = [
         f"images   {len(files.images):,} in {layout.images}: {kinds}; {masked:,} have a mask",

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 
 from semiseg.onboard.layout import Layout
 
@@ -43,7 +43,7 @@ IMAGE_LESSER = (
 
 ASIDE = _words(
     "run runs experiment experiments old backup backups bak tmp temp copy aug augs augmented augmentation "
-    "augmentations pred preds prediction predictions output outputs result results debug thumb thumbs thumbnail "
+    "augmentations pred preds prediction predictions out output outputs result results debug thumb thumbs thumbnail "
     "thumbnails"
 )
 """Words of folders in which even well named images and masks are not what was meant."""
@@ -83,6 +83,11 @@ def image_rank(layout: Layout) -> int:
 def nearness(layout: Layout) -> int:
     """Number of folders that hold both images and masks."""
     return _shared_parts(layout.images, layout.masks)
+
+
+def said_to_be_made(folder: PurePath) -> bool:
+    """Whether the name of a folder says that its pictures are made of images or of masks."""
+    return any(words_in(part) & IMAGE_LESSER for part in folder.parts)
 
 
 def made_of_others(layout: Layout) -> bool:

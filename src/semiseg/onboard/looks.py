@@ -17,7 +17,7 @@ SAMPLES = 6
 MOST_PIXELS = 1 << 26
 """Number of pixels above which a picture is not decoded to see how it looks."""
 
-WINDOW = 1024
+WINDOW = 512
 COVERED = 0.95
 MANY_COLORS = 256
 MANY_VALUES = 32
@@ -70,8 +70,8 @@ def window_of(path: Path) -> Codes | None:
             if image.width * image.height > MOST_PIXELS:
                 return None
             left, top = max(image.width - WINDOW, 0) // 2, max(image.height - WINDOW, 0) // 2
-            image = image.crop((left, top, min(left + WINDOW, image.width), min(top + WINDOW, image.height)))
-            pixels = np.asarray(image)
+            part = image.crop((left, top, min(left + WINDOW, image.width), min(top + WINDOW, image.height)))
+            pixels = np.asarray(part)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
     return _codes(pixels)
@@ -80,9 +80,10 @@ def window_of(path: Path) -> Codes | None:
 def _codes(pixels: NDArray[np.generic]) -> Codes:
     if pixels.dtype.kind == "f":
         return pixels.astype(np.float32).view(np.int32).astype(np.int64)
+    bits = 8 * pixels.dtype.itemsize
     codes = np.zeros(pixels.shape[:2], np.int64)
     for channel in np.atleast_3d(pixels).transpose(2, 0, 1):
-        codes = (codes << 16) | channel.astype(np.int64)
+        codes = (codes << bits) | channel.astype(np.int64)
     return codes
 
 
@@ -103,8 +104,7 @@ def look_at(path: Path) -> FileLook | None:
     codes, size = window_of(path), size_of(path)
     if codes is None or size is None or not codes.size:
         return None
-    values, where, counts = np.unique(codes, return_inverse=True, return_counts=True)
-    places = where.reshape(codes.shape)
+    values, places, counts = _counted(codes)
     ordered = np.sort(counts)[::-1]
     main = int(np.searchsorted(np.cumsum(ordered), COVERED * codes.size)) + 1
     same = (places[1:, 1:] == places[:-1, :-1]) & (places[1:, 1:] == places[1:, :-1])
@@ -113,6 +113,16 @@ def look_at(path: Path) -> FileLook | None:
     rare = np.delete(np.arange(len(values)), counts.argmax())
     thin = bool(len(rare)) and bool((held[rare] < THIN * counts[rare]).all())
     return FileLook(size, len(values), main, float(same.mean()) if same.size else 1.0, thin)
+
+
+def _counted(codes: Codes) -> tuple[Codes, NDArray[np.intp], NDArray[np.intp]]:
+    """Values, the position among them of each pixel, and their numbers of pixels; sorting is left out for bytes."""
+    if codes.max() < 256:
+        counts = np.bincount(codes.ravel(), minlength=256)
+        values = np.flatnonzero(counts)
+        return values, (np.cumsum(counts > 0) - 1)[codes], counts[values]
+    found, where, numbers = np.unique(codes, return_inverse=True, return_counts=True)
+    return found, where.reshape(codes.shape), numbers
 
 
 def sampled(pairs: Mapping[Path, Path], count: int = SAMPLES) -> list[tuple[Path, Path]]:

@@ -1,7 +1,7 @@
 """Values in masks that belong to classes whose names are written down."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from semiseg.contracts.dataset import IGNORE_INDEX
 from semiseg.data.mask_labels import TRANSPARENT, Value, parse_color
@@ -97,6 +97,11 @@ def _as_written(
     known = set(values)
     unknown = [value for value in held if value not in known and not _is_void(value, found)]
     notes: tuple[str, ...] = ()
+    if named.lines and not unknown:
+        notes = (f"the numbers in {named.source} are taken for the values of the classes",)
+    if unknown and named.lines:
+        whole = replace(named, entries=tuple(map(ClassEntry, named.lines)), lines=())
+        return _in_order(held, whole, found)
     if unknown:
         shades = _shades(held, named, found)
         if shades is None:
@@ -166,20 +171,19 @@ def _without_nothing(
             if not entry.is_no_class:
                 more.append(
                     f'{entry.name} ({value}, {share:.2%} of the pixels) means "not labeled", as its name says; if it '
-                    f"is a class, give it another name in {named.source}"
+                    "is a class: --classes NAME=VALUE,... with all of them"
                 )
             continue
         kept.append((entry, value))
         if entry.is_nothing:
             more.append(
                 f"{entry.name} ({value}) holds {share:.2%} of the pixels and is taken for a class; if it means "
-                f'"not labeled", write it with --void {joined([value])} and the others with --classes'
+                f'"not labeled": --void {joined([value])} and --classes NAME=VALUE,... with the others'
             )
     if len(kept) < 2:
         raise UserError(
             f'{named.source}: without those that mean "not labeled" ({", ".join(map(str, void))}) it names '
-            f"{len(kept)} classes; expected at least two. If they are classes, write pairs with other names: "
-            "--classes NAME=VALUE,..."
+            f"{len(kept)} classes; expected at least two. If they are classes: --classes NAME=VALUE,..."
         )
     names, values = zip(*((entry.name, value) for entry, value in kept), strict=True)
     return Assigned(names, values, tuple(void), tuple(more))

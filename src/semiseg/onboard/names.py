@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from semiseg.data.mask_labels import NOT_LABELED, TRANSPARENT, parse_color
 from semiseg.errors import UserError
@@ -39,22 +39,24 @@ class ClassEntry:
         name: its name, unchanged.
         number: number in masks; ``None`` where none is written.
         color: color in masks as "#rrggbb", or "transparent"; ``None`` where none is written.
+        sure: whether it is a class whatever its name says.
     """
 
     name: str
     number: int | None = None
     color: str | None = None
+    sure: bool = False
 
     @property
     def is_nothing(self) -> bool:
         """Whether the name is a word for "not labeled"."""
         plain = re.sub(r"[\s_-]+", " ", self.name.lower()).strip()
-        return self.is_no_class or plain in NOTHING
+        return self.is_no_class or (plain in NOTHING and not self.sure)
 
     @property
     def is_no_class(self) -> bool:
         """Whether the name cannot be that of a class."""
-        return self.name.lower() in NO_CLASS
+        return self.name.lower() in NO_CLASS and not self.sure
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,13 @@ class Named:
         entries: the classes.
         source: file or option that they come from.
         notes: how the file was understood, where that may be wrong.
+        lines: whole lines, where numbers in them were taken for values, and may belong to the names.
     """
 
     entries: tuple[ClassEntry, ...]
     source: str
     notes: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,17 +93,24 @@ def given_names(text: str) -> Named:
         if value and not value.isdigit() and value.lower() != TRANSPARENT:
             parse_color(value)
         number = int(value) if value.isdigit() else None
-        entries.append(ClassEntry(name, number, value.lower() if value and number is None else None))
+        color = value.lower() if value and number is None else None
+        entries.append(ClassEntry(name, number, color, sure=True))
     return named(entries, "--classes")
 
 
-def named(entries: Sequence[ClassEntry], source: str, notes: Iterable[str] = ()) -> Named:
+def named(
+    entries: Sequence[ClassEntry], source: str, notes: Iterable[str] = (), lines: Sequence[str] = ()
+) -> Named:
     """Return checked names.
 
     Raises:
         UserError: there are fewer than two, one is empty, or names or values occur twice; all faults are named.
     """
     notes = list(notes)
+    if any(
+        entry.name == NOT_LABELED for entry in entries
+    ):  # written by semiseg, which names classes as they are
+        entries = [replace(entry, sure=entry.name != NOT_LABELED) for entry in entries]
     if negative := [entry for entry in entries if (entry.number or 0) < 0]:
         entries = [entry for entry in entries if entry not in negative]
         left = shown(f"{entry.name} ({entry.number})" for entry in negative)
@@ -119,4 +130,4 @@ def named(entries: Sequence[ClassEntry], source: str, notes: Iterable[str] = ())
         faults.append(f"{wrong[0].name} has the value {wrong[0].number}; expected 0 to {MAX_NUMBER}")
     if faults:
         raise UserError(f"{source}: {'; '.join(faults)}")
-    return Named(tuple(entries), source, tuple(notes))
+    return Named(tuple(entries), source, tuple(notes), tuple(lines))

@@ -1,11 +1,17 @@
 """Choice of a layout among several that pair images with files: by look, then by name, then by number."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 
+from semiseg.data.folder_files import NameEnds
 from semiseg.onboard.candidates import Candidate, simplicity
 from semiseg.onboard.folder_words import image_rank, mask_rank, nearness
 from semiseg.onboard.looks import Likeness, colored, likeness, numbers_instances, same_labels
+
+RECORD = "predict.json"
+PREDICTED = 3
+"""Rank of what ``semiseg predict`` wrote, whatever its name."""
 
 FEW = 10
 """Of two kinds of masks of the same images the one with less than the tenth part of the pairs is no rival."""
@@ -22,6 +28,7 @@ class Ranked:
         image_rank: how its images are named.
         colored: whether its masks show colors instead of numbers.
         nearness: number of folders that hold both images and masks.
+        ends: number of beginnings and endings that are left out of names.
         listed: whether a list names its pairs.
     """
 
@@ -31,6 +38,7 @@ class Ranked:
     image_rank: int
     colored: bool
     nearness: int
+    ends: int
     listed: bool = False
 
     @property
@@ -47,6 +55,7 @@ class Ranked:
             self.image_rank,
             self.colored,
             -self.nearness,
+            self.ends,
             -self.pairs,
             -self.candidate.images,
             simplicity(self.candidate.layout),
@@ -71,15 +80,23 @@ class Choice:
 def ranked(candidate: Candidate, listed: bool = False) -> Ranked:
     """Measure what a layout is compared by."""
     layout = candidate.layout
+    images, masks = predicted(candidate.pairs.keys()), predicted(candidate.pairs.values())
     return Ranked(
         candidate,
         likeness(candidate.pairs),
-        mask_rank(layout),
-        image_rank(layout),
+        PREDICTED if masks else mask_rank(layout),
+        PREDICTED if images else image_rank(layout),
         colored(candidate.pairs),
         nearness(layout),
+        sum(ends != NameEnds() for ends in (layout.image_ends, layout.mask_ends)),
         listed,
     )
+
+
+def predicted(files: Iterable[Path]) -> bool:
+    """Whether ``semiseg predict`` wrote files."""
+    first = min(files)
+    return any((folder / RECORD).is_file() for folder in first.parents[1:3])
 
 
 def choose(found: Iterable[Ranked]) -> Choice:
@@ -99,7 +116,12 @@ def choose(found: Iterable[Ranked]) -> Choice:
             best = each
     rest = [each for each in ordered if each is not best]
     rivals = [each for each in rest if not settled(best, each)]
-    others = [each for each in rest if each not in rivals and each.likeness > Likeness.NONE]
+    own = set(best.candidate.files)
+    others = [
+        each
+        for each in rest
+        if each not in rivals and each.likeness > Likeness.NONE and not _is_within(each, best, own)
+    ]
     return Choice(best, tuple(rivals), tuple(others))
 
 
@@ -125,12 +147,18 @@ def settled(best: Ranked, other: Ranked) -> bool:
     if best.mask_rank < other.mask_rank or best.image_rank < other.image_rank:
         return True
     if not set(best.candidate.pairs.values()).isdisjoint(other.candidate.pairs.values()):
-        return best.nearness > other.nearness
+        return best.nearness > other.nearness or best.ends < other.ends
     if best.candidate.pairs.keys().isdisjoint(other.candidate.pairs):
         return 2 * other.pairs < best.pairs
     if same_labels(best.candidate.pairs, other.candidate.pairs) or _instances(other, best):
         return True
     return FEW * other.pairs < best.pairs
+
+
+def _is_within(other: Ranked, best: Ranked, images: Set[Path]) -> bool:
+    """Whether a layout pairs images and masks of the best one in another way."""
+    pairs = other.candidate.pairs
+    return pairs.keys() <= images and set(pairs.values()) <= set(best.candidate.pairs.values())
 
 
 def _instances(first: Ranked, second: Ranked) -> bool:

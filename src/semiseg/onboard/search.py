@@ -12,7 +12,7 @@ from semiseg.onboard.layout import KnownLayout, Layout
 from semiseg.onboard.listed_pairs import listed_candidates
 from semiseg.onboard.looks import Likeness, drawn_images
 from semiseg.onboard.no_pairs import no_pairs_text
-from semiseg.onboard.not_images import not_images
+from semiseg.onboard.not_images import more_images, not_images
 from semiseg.onboard.picture_names import PictureNames
 from semiseg.onboard.ranking import Choice, Ranked, choose, ranked
 from semiseg.splits.lists import IMAGE_SUFFIXES
@@ -67,7 +67,8 @@ def find_layout(base: Path, given: KnownLayout, suffixes: Sequence[str] = IMAGE_
     layout = best.candidate.layout
     free = frozenset(best.candidate.files) - best.candidate.pairs.keys()
     layout = replace(layout, leave_out=not_images(free, paired))
-    return FoundLayout(layout, tuple(_notes(choice)), tuple(files))
+    notes = [*_notes(choice), *more_images(base, pictures.values(), best.candidate, paired)]
+    return FoundLayout(layout, tuple(notes), tuple(files))
 
 
 def _with_lists(

@@ -53,7 +53,12 @@ def must_agree(mark: Mark) -> bool:
     Partitions are compared by their hash, lengths by the iterations that were done, and options by their values, not
     their names.
     """
-    return mark.affects not in ("nothing", "machine") and mark.role not in ("repetition", "length", "label")
+    return mark.affects not in ("nothing", "machine") and mark.role not in (
+        "repetition",
+        "length",
+        "label",
+        "extra",
+    )
 
 
 def grouped(items: Iterable[Item], name: Callable[[Item], Name]) -> dict[Name, list[Item]]:

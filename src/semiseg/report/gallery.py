@@ -17,7 +17,7 @@ from semiseg.tasks.samples import side_by_side, split_panels
 from semiseg.tasks.shown_size import panel_size
 
 PHOTO, TRUTH = "image", "truth"
-MAX_WIDTH, MAX_COLORS, QUALITY = 320, 256, 82
+MAX_WIDTH, MAX_HEIGHT, MAX_COLORS, QUALITY = 320, 640, 256, 82
 MAX_PIXELS = 40_000_000
 """Pixels of the largest picture that is read; earlier versions drew narrow strips without a limit."""
 
@@ -131,7 +131,7 @@ def opened(path: Path) -> Image.Image | None:
 
 def small(picture: Image.Image, photo: bool) -> Image.Image:
     """Return a picture at the size that pages show it, which is bounded in both directions."""
-    height, width = panel_size(picture.height, picture.width, (1, MAX_WIDTH))
+    height, width = panel_size(picture.height, picture.width, (1, MAX_WIDTH), MAX_HEIGHT)
     if (width, height) == picture.size:
         return picture
     # Nearest for classes, since a mixed color would be a class that is not there.

@@ -12,7 +12,7 @@ from semiseg.data.file_inspection import FileBacked
 from semiseg.data.store import stored
 from semiseg.data.trust import weigh
 from semiseg.errors import UserError
-from semiseg.output import text_table
+from semiseg.output import collected_messages, text_table
 from semiseg.splits.lists import LABELED, UNLABELED, refuse_other_lists, write_lists
 from semiseg.splits.manifest import manifest
 from semiseg.splits.published_lists import find_imported, unlike_published
@@ -62,8 +62,10 @@ def inspect_split(
     missing = _missing_files(dataset, split)
     if masks:
         kept = without_images(split, {image_id for image_id, _ in missing})
-        report = check_files(stored(dataset, kept, filled=False), kept)
+        with collected_messages() as found:
+            report = check_files(stored(dataset, kept, filled=False), kept)
         yield from ("", *_classes(dataset.info, report))
+        yield from (f"  {each}" for each in found)
         if not missing:
             yield from ("", *_limits(dataset, report))
     if len(compared) > 1:

@@ -19,22 +19,25 @@ SAMPLE_PIXELS = 4_000_000
 """Most pixels of an image that is kept for pictures."""
 
 
-def panel_size(height: int, width: int, widths: tuple[int, int] = PANEL_WIDTHS) -> tuple[int, int]:
+def panel_size(
+    height: int, width: int, widths: tuple[int, int] = PANEL_WIDTHS, tallest: int = TALLEST
+) -> tuple[int, int]:
     """Return height and width at which an image is shown.
 
     Small images are enlarged by a whole factor and large ones reduced, with their proportions, so that they are as wide
-    as ``widths`` allows and no higher than ``TALLEST``. Only a narrow strip is drawn wider than it is.
+    as ``widths`` allows and no higher than ``tallest``. Only a narrow strip is drawn wider than it is.
 
     Args:
         height: height of the image.
         width: its width.
         widths: width up to which small images are enlarged, and largest width.
+        tallest: largest height.
     """
     low, high = widths
     factor = 1.0
     if width < low:
         factor = max(min(-(-low // width), high // height), 1)
-    factor = min(factor, high / width, TALLEST / height)
+    factor = min(factor, high / width, tallest / height)
     return _at_least_thin(height, factor), _at_least_thin(width, factor)
 
 
