@@ -110,6 +110,7 @@ def _predictions(folder: Path, record: Mapping[str, Any]) -> LabeledFolder:
     gone = []
     for name, entry in record["images"].items():
         file, mask = Path(entry["file"]), folder / LABELS / f"{name}.png"
+        mask = mask if mask.is_file() else mask.with_name(f"{mask.stem}.tif")  # as those of a GeoTIFF are
         if not file.is_file() or not mask.is_file():
             gone.append(str(mask if file.is_file() else file.absolute()))
         key = _key(name, file)

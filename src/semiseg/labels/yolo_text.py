@@ -51,7 +51,9 @@ def read_yolo(sources: Sequence[Path], found: Findings) -> LabelSet:
     base = path.parent / str(content.get("path") or ".")
     base = base if base.is_dir() else path.parent
     texts = [file for file in files_of([base], "*.txt", "text files of YOLO") if file != path]
-    files = [file for file in texts if LABELS in file.parts] or [file for file in texts if _image(file.with_suffix(""))]
+    files = [file for file in texts if LABELS in file.parts] or [
+        file for file in texts if _image(file.with_suffix(""))
+    ]
     if not files:
         raise UserError(
             f"{base} has neither a folder '{LABELS}' with text files, such as labels/train/a.txt, nor text files with "
