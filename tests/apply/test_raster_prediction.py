@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from band_pictures import numbers, write_fields, write_png, write_tiff
 from PIL import Image
 
 import semiseg
+from band_pictures import numbers, write_fields, write_png, write_tiff
 from semiseg.cli import main
 from semiseg.contracts.dataset import Bands
 from semiseg.data.bands import read_bands
-
 
 rasterio = pytest.importorskip("rasterio")
 SETTINGS = (
@@ -171,3 +170,35 @@ def test_label_takes_pictures_of_bands(bands_run: Path, tmp_path: Path) -> None:
     with Image.open(tmp_path / "out" / "masks" / "a.png") as mask:
         assert (np.asarray(mask)[:5] == 255).all()
     assert (tmp_path / "out" / "images" / "a.tif").read_bytes() == (tmp_path / "in" / "a.tif").read_bytes()
+
+
+def test_eval_refuses_other_kinds_of_images(
+    bands_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", str(bands_run), "-o", str(tmp_path)]) == 0
+    config = tmp_path / "dataset" / "five.yaml"
+    write_fields(tmp_path / "five", 5, "uint16")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert main(["init", "five", "--bands", "--classes", "soil,crop,water"]) == 0
+        assert config.is_file()
+        capsys.readouterr()
+        assert main(["eval", str(bands_run), "dataset=five", "-o", str(tmp_path)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "takes images of 4 bands of uint16, the dataset has images of 5 bands of uint16" in said
+
+
+def test_a_run_goes_on_only_from_a_network_of_the_same_channels(
+    bands_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_fields(tmp_path / "fields", 4, "uint16")
+    write_fields(tmp_path / "five", 5, "uint16")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        for name, code in (("fields", 0), ("five", 2)):
+            assert main(["init", name, "--bands", "--classes", "soil,crop,water"]) == 0
+            run = ("train", f"dataset={name}", f"run_dir={tmp_path / name}-run", f"init_from={bands_run}")
+            capsys.readouterr()
+            assert main([*run, *SETTINGS]) == code
+    said = " ".join(capsys.readouterr().err.split())
+    assert "its network takes images of 4 channels; those of this run have 5" in said

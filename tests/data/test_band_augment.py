@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from band_pictures import bands, numbers
 
+from band_pictures import bands, numbers
 from semiseg.data.augment import Augment, Photometric
 from semiseg.data.band_augment import ANY_CHANNELS, BandPhotometric, for_bands
 from semiseg.data.collate import image_tensor

@@ -3,10 +3,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from band_pictures import CLASSES, bands, numbers, write_fields, write_png, write_tiff
 from numpy.typing import NDArray
 from PIL import Image
 
+from band_pictures import CLASSES, bands, numbers, write_fields, write_png, write_tiff
 from semiseg.contracts.dataset import Bands
 from semiseg.data.bands import band_fill, band_size, bands_of, read_bands
 from semiseg.data.display import displayed, from_shown, to_shown

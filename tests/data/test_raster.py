@@ -3,8 +3,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from band_pictures import CLASSES, bands, numbers, write_fields, write_png, write_tiff
 
+from band_pictures import CLASSES, bands, numbers, write_fields, write_png, write_tiff
 from semiseg.contracts.dataset import Bands
 from semiseg.data.file_faults import BadFilesError, check_files
 from semiseg.data.folder import Folder

@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 import torch
-from band_pictures import bands
 from torch import nn
 
+from band_pictures import bands
 from semiseg.contracts.dataset import Bands, DatasetInfo
 from semiseg.errors import UserError
 from semiseg.models.bundle import bundle, bundled_bands, from_bundle, segmentation_model

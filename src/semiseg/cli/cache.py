@@ -28,7 +28,11 @@ def main(arguments: Sequence[str]) -> int:
     cfg = checked(Request(tuple(options.overrides)), Checker(), settings_only=True)
     dataset = build.dataset(cfg)
     if not isinstance(dataset, Storable) or not dataset.cache:
-        why = "dataset.cache=false" if isinstance(dataset, Storable) else "it is drawn, or reads no files"
+        why = (
+            "dataset.cache=false, or images of bands, which are read from their files"
+            if isinstance(dataset, Storable)
+            else "it is drawn, or reads no files"
+        )
         raise UserError(f"dataset {dataset.info.name} is not stored: {why}.")
     folder = store_folder(dataset)
     if options.clear:

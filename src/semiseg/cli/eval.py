@@ -18,11 +18,12 @@ from semiseg.cli.arguments import Parser, number, run_parser
 from semiseg.cli.network_options import add_options, chosen_device, chosen_settings
 from semiseg.config.check_keys import check_evaluator
 from semiseg.config.faults import ConfigFaults
-from semiseg.contracts.dataset import SegDataset
+from semiseg.contracts.dataset import SegDataset, kind_of_images
 from semiseg.contracts.score_names import RELIABILITY, ScoreNames, absent_remark, segmentation_scores
 from semiseg.contracts.training import Network
 from semiseg.errors import UserError
 from semiseg.files import write_json, writes
+from semiseg.models.bundle import bundled_bands
 from semiseg.progress_bar import progress
 from semiseg.runs.use import FinishedRun, compute_as, describe, open_run
 from semiseg.settings import EvaluatorSettings
@@ -121,7 +122,7 @@ def evaluate_run(
         overrides: config keys of another dataset or partition.
 
     Raises:
-        UserError: no images in this part, no such checkpoint, or classes that differ from the dataset's.
+        UserError: no images in this part, no such checkpoint, or classes or channels that differ from the dataset's.
     """
     dataset, ids = images_of(run, part, overrides, root)
     network, bundle = run.network(checkpoint, device)
@@ -130,6 +131,12 @@ def evaluate_run(
         raise UserError(
             f"The checkpoint has the classes {', '.join(bundle['classes'])}, the dataset has "
             f"{', '.join(classes)}."
+        )
+    theirs, ours = bundled_bands(bundle), dataset.info.bands
+    if kind_of_images(theirs) != kind_of_images(ours):
+        raise UserError(
+            f"The network takes {kind_of_images(theirs)}, the dataset has {kind_of_images(ours)}. Name one "
+            "of such images, as in dataset=NAME."
         )
     data = same_data(run, part, dataset, ids, compared=not overrides)
     precision = run.config["trainer"]["precision"]

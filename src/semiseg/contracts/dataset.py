@@ -87,6 +87,11 @@ class Bands:
         }
 
 
+def kind_of_images(bands: Bands | None) -> str:
+    """Describe the channels of images in a few words."""
+    return "8-bit RGB images" if bands is None else f"images of {bands.channels} bands of {bands.dtype}"
+
+
 @dataclass(frozen=True)
 class DatasetInfo:
     """Names and colors of the classes, and the kind of the images.

@@ -128,7 +128,7 @@ def filled(
 
 def band_fill(bands: Bands) -> tuple[float, ...]:
     """Return the number of each channel where there is no value: the mean, in the number type of the images."""
-    return tuple(float(value) for value in as_type(np.float32(bands.mean), np.dtype(bands.dtype)))
+    return tuple(float(value) for value in as_type(np.array(bands.mean, np.float32), np.dtype(bands.dtype)))
 
 
 def band_size(path: Path) -> tuple[int, int]:

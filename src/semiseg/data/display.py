@@ -42,4 +42,4 @@ def displayed(image: Pixels, bands: Bands | None) -> Array:
 
 
 def _range(bands: Bands) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    return np.float32(bands.mean), np.float32(bands.std) * np.float32(2 * REACH)
+    return np.array(bands.mean, np.float32), np.array(bands.std, np.float32) * np.float32(2 * REACH)

@@ -60,7 +60,7 @@ def with_channels(result: Any, image: NDArray[Pixel]) -> NDArray[Pixel]:
     return found
 
 
-def as_type(values: NDArray[np.float32], dtype: Any) -> NDArray[Any]:
+def as_type(values: NDArray[Any], dtype: Any) -> NDArray[Any]:
     """Return numbers as another type; for whole numbers rounded, and cut off at the ends of their range."""
     if not np.issubdtype(dtype, np.integer):
         return values.astype(dtype)

@@ -24,7 +24,7 @@ OPENCV = (
 IMPORTED = {"torch": "torch", "torchvision": "torchvision", "cv2": "opencv-python-headless"}
 """Modules that may be installed and still not load, with their packages."""
 
-OPTIONAL = ("timm", "safetensors", "onnx", "onnxruntime")
+OPTIONAL = ("timm", "safetensors", "onnx", "onnxruntime", "rasterio")
 LITTLE_MEMORY = 2 * 2**30
 LITTLE_SHARED_MEMORY = 2**30
 LITTLE_DISK = 5 * 2**30
