@@ -96,7 +96,8 @@ class BandPhotometric:
             return albumentations.NoOp(p=item.p)
         if isinstance(item, albumentations.ImageOnlyTransform) and name not in ANY_CHANNELS:
             raise UserError(
-                f"{name}: has no meaning for images of {self.bands.channels} bands. Leave it out, or take some of: ColorJitter (brightness and contrast), {', '.join(ANY_CHANNELS)}.",
+                f"{name}: has no meaning for images of {self.bands.channels} bands. Leave it out, or take some of: "
+                f"ColorJitter (brightness and contrast), {', '.join(ANY_CHANNELS)}.",
                 key="augment",
                 value=name,
             )

@@ -123,7 +123,8 @@ def filled(
         return pixels.astype(bands.dtype, copy=False), None
     with np.errstate(invalid="ignore"):  # NaN, which is filled
         image = np.where(lacking, np.array(band_fill(bands)), pixels).astype(bands.dtype)
-    return image, ~np.broadcast_to(lacking, pixels.shape).any(-1)
+    valid: NDArray[np.bool_] = np.logical_not(np.broadcast_to(lacking, pixels.shape).any(-1))
+    return image, valid
 
 
 def band_fill(bands: Bands) -> tuple[float, ...]:

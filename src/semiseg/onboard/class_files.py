@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
-from semiseg.data.folder import MAX_CLASSES
+from semiseg.data.folder_info import MAX_CLASSES
 from semiseg.errors import UserError
 from semiseg.onboard.class_documents import document_entries
 from semiseg.onboard.class_lines import line_entries

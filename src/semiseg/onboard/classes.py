@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from semiseg.contracts.dataset import IGNORE_INDEX
-from semiseg.data.folder import is_placeholder, placeholder_name
+from semiseg.data.folder_info import is_placeholder, placeholder_name
 from semiseg.data.mask_labels import TRANSPARENT, Value, parse_color
 from semiseg.data.palette import bit_color
 from semiseg.errors import UserError

@@ -91,8 +91,8 @@ def _unmatched(base: Path, pictures: Sequence[Path], drawn: set[Path]) -> list[s
     by_task = [path for path in masks.values() if NAME.fullmatch(path.stem)]
     if by_task:
         return [
-            f"Label Studio named {len(by_task):,} masks by the numbers of its tasks, such as {_below(base, by_task[0])}: "
-            "its JSON says which pictures these are. Export the project as JSON too; then `semiseg import "
+            f"Label Studio named {len(by_task):,} masks by the numbers of its tasks, such as {_below(base, by_task[0])}"
+            ": its JSON says which pictures these are. Export the project as JSON too; then `semiseg import "
             f"label-studio {by_task[0].parent} tasks.json --images {next(iter(images.values())).parent}` makes masks "
             f"with the names of the pictures: {next(iter(images))}.png for {next(iter(images.values())).name}"
         ]
