@@ -121,6 +121,8 @@ def test_printed_config(capsys: pytest.CaptureFixture[str]) -> None:
         (BrokenPipeError("of a worker"), 1),
         (PermissionError("of nothing that is named"), 1),
         (PermissionError(13, "Permission denied", "secret/a.png"), 2),
+        (OSError(28, "No space left on device"), 2),
+        (OSError(5, "Input/output error"), 1),
     ],
 )
 def test_exit_codes(

@@ -17,7 +17,7 @@ import same_results
 import semiseg
 from same_results import FIXTURES, Result
 from semiseg.cli import main
-from semiseg.report.comparable import differences, facts
+from semiseg.report.comparable import differences, facts_of
 from semiseg.report.records import read_run
 
 pytestmark = pytest.mark.slow
@@ -84,7 +84,7 @@ def test_only_its_code_differs_from_a_run_of_today(run: Path, tmp_path: Path) ->
     today = tmp_path / "today"
     words = ["train", "--config-dir", str(run), "--config-name", "run", f"run_dir={today}"]
     assert main([*words, "trainer.iterations=2", "trainer.eval_every=2"]) == 0
-    found = [facts(read_run(each)) for each in (run, today)]
+    found = list(facts_of(map(read_run, (run, today))).values())
     unlike = {kind for kind in found[0] if found[0][kind] != found[1][kind]}
     assert unlike <= {"code", "iterations", "settings"}
     changed = {key for key, *_ in differences(found[0]["settings"], found[1]["settings"])}

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from semiseg.cli import main
+from semiseg.config.marks import mark_of
+from semiseg.report.comparable import must_agree
 from semiseg.report.compare import compare, heading
-from semiseg.report.gallery import opened
+from semiseg.report.gallery import MAX_PIXELS, opened, small
 from semiseg.report.records import read_run
 from semiseg.report.worst_images import read_worst
 from semiseg.sweep.index import Index, JobEntry
@@ -200,3 +202,19 @@ def test_a_run_that_measured_less_is_reported_beside_it(trained: tuple[Path, str
     (earlier / "summary.json").write_text(json.dumps(kept | more))
     assert main(["report", str(tmp_path / "runs"), "--metric", "miou", "-o", str(tmp_path / "out")]) == 0
     assert main(["compare", str(earlier), str(run), "--no-images"]) == 0
+
+
+def test_runs_may_differ_in_further_measurements_and_not_in_the_score_they_were_selected_by() -> None:
+    assert not must_agree(mark_of("evaluator.metrics", {}))
+    for key in ("primary", "foreground", "absent", "boundary_ratio"):
+        assert must_agree(mark_of(f"evaluator.{key}", {}))
+
+
+def test_pictures_of_earlier_versions_without_a_bound_are_not_read(tmp_path: Path) -> None:
+    Image.new("1", (100, MAX_PIXELS // 100 + 1)).save(tmp_path / "strip.png")
+    Image.new("RGB", (30, 4000)).save(tmp_path / "tall.png")
+    assert opened(tmp_path / "strip.png") is None
+    assert opened(tmp_path / "missing.png") is None
+    tall = opened(tmp_path / "tall.png")
+    assert tall is not None
+    assert small(tall, True).size == (16, 640)

@@ -120,7 +120,7 @@ def test_options_that_do_not_fit_the_run(run, options, message):
 
 
 def test_a_chosen_folder_that_cannot_be_written_to(run):
-    with pytest.raises(UserError, match=r"\(Not a directory\); -o chooses another folder"):
+    with pytest.raises(UserError, match=r"is a file\)\. -o chooses another folder"):
         main([str(run), "--part", "test", "-o", str(run / "summary.json/out")])
 
 
@@ -134,7 +134,7 @@ def test_a_run_that_cannot_be_written_to(run, monkeypatch, capsys):
     screen = capsys.readouterr()
     assert "mIoU" in screen.out
     assert "Written" not in screen.out
-    assert "eval-test-reported.json (Permission denied)" in screen.err
+    assert "eval-test-reported.json cannot be written (Permission denied)" in screen.err
 
 
 @pytest.mark.slow

@@ -65,8 +65,10 @@ def test_labels_are_those_that_eval_counts(varied_run, tmp_path, capsys):
     assert "5 images predicted: labels, overlay, confidence in" in capsys.readouterr().out
 
 
-def test_names_are_kept(varied_run, photos):
+def test_names_are_kept(varied_run, photos, capsys):
+    (photos / "trip" / "c.heic").write_bytes(b"x")
     assert main(["predict", str(varied_run), "photos", "-o", "out"]) == 0
+    assert "left aside: 1 heic\n" in capsys.readouterr().out
     names = ["a.png", "b.bmp.png", "b.png.png", "trip/a.png"]
     expected = [f"{kind}/{name}" for kind in ("labels", "overlay") for name in names]
     assert files(photos.parent / "out") == sorted([*expected, "legend.png", "predict.json"])

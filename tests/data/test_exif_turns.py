@@ -11,6 +11,7 @@ from semiseg.data.exif_turns import find_turns
 from semiseg.data.file_faults import BadFilesError, check_files
 from semiseg.data.folder import Folder
 from semiseg.data.picture_files import size_and_orientation
+from semiseg.errors import UserError
 from semiseg.splits.inspection import inspect_split
 from semiseg.splits.split import make_split
 
@@ -102,10 +103,12 @@ def test_what_sizes_cannot_prove_is_said(tmp_path, caplog, orientations, square,
     with caplog.at_level(logging.WARNING):
         assert check(dataset).skipped == ()
     assert text in caplog.text
-    caplog.clear()
-    with caplog.at_level(logging.WARNING):
-        list(inspect_split(dataset, make_split(dataset, "full"), (), None))
-    assert text in caplog.text
+    assert text in "\n".join(inspect_split(dataset, make_split(dataset, "full"), (), None))
+
+
+def test_another_value_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"dataset\.exif=never: expected one of apply, ignore"):
+        folder(tmp_path, [1, 1], exif="never")
 
 
 def test_upright_images_need_no_word(tmp_path, caplog):

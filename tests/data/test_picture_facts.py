@@ -12,7 +12,7 @@ from semiseg.contracts.dataset import Split
 from semiseg.data import picture_facts, store_files
 from semiseg.data.camvid import CamVid
 from semiseg.data.file_faults import check_files
-from semiseg.data.picture_facts import image_facts, mask_facts, pixel_digest
+from semiseg.data.picture_facts import image_facts, looks, mask_facts, pixel_digest
 from semiseg.data.shapes import Shapes
 from semiseg.data.store import stored
 from semiseg.splits.split import make_split
@@ -49,7 +49,7 @@ def test_facts_are_those_of_the_pixels(dataset: CamVid) -> None:
     for image_id, found in facts.items():
         assert found.size == (12, 20)
         assert found.picture == pixel_digest(dataset.image(image_id))
-        assert found.look is not None
+        assert looks([found.small])[1].all()
         mask = dataset.mask(image_id)
         assert mask is not None
         if image_id in split.unlabeled:

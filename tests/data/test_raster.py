@@ -226,9 +226,14 @@ def test_a_written_raster_has_the_place_of_another(tmp_path: Path) -> None:
 
 def test_an_unfinished_raster_leaves_nothing(tmp_path: Path) -> None:
     grid = raster_grid(write_tiff(tmp_path / "a.tif", numbers(20, 30, 1, "uint8")))
-    with pytest.raises(KeyboardInterrupt), RasterWriter(tmp_path / "b.tif", grid, "uint8") as writer:
-        writer.write(np.zeros((10, 30), np.uint8))
-        raise KeyboardInterrupt
+
+    def stopped() -> None:
+        with RasterWriter(tmp_path / "b.tif", grid, "uint8") as writer:
+            writer.write(np.zeros((10, 30), np.uint8))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
 
 

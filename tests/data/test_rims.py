@@ -64,9 +64,8 @@ def test_a_run_and_a_check_of_a_split_warn(tmp_path, caplog):
     text = "disk stands in thin lines between ground and square in 5 of 5 masks, at 100% of their borders, for example"
     with caplog.at_level(logging.WARNING):
         check_files(dataset, split)
-        assert caplog.text.count(text) == 1
-        list(inspect_split(dataset, split, (), None))
-    assert caplog.text.count(text) == 2
+    assert caplog.text.count(text) == 1
+    assert any(text in line for line in inspect_split(dataset, split, (), None))
 
 
 def test_a_line_of_one_class_between_another_and_void_is_no_rim_between_classes(tmp_path, caplog):

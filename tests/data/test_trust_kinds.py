@@ -53,6 +53,7 @@ REFUSED: dict[str, tuple[Masks, str, dict[str, Any], str]] = {
     "thin lines of 255": ([(0,) * 11 + (255,)] * 6, "ground disk", {}, CURE),
     "a test part too": ([(0, 255)] * 6, "ground disk", {"test": 0.2}, CURE),
     "255 given as void": ([(0, 255)] * 6, "ground disk", {"void": [255]}, "names the value of each class"),
+    "the other class missing": ([(1, 255)] * 6, "ground disk", {}, "shows ground: .* names the value of each class"),
     "three classes": ([(0, 255)] * 6, "ground disk square", {}, "no labeled pixel .* shows disk, square"),
     "zero means void": ([(0, 1)] * 6, "disk ring", {"values": [1, 2], "void": [0]}, "shows ring: all are disk"),
     "no 255 at all": ([(0,)] * 6, "ground disk", {}, "shows disk: all are ground"),

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -452,6 +453,10 @@ def test_label_studio_pngs_need_the_tasks(here, capsys):
             Image.fromarray(mask).save(path)
     assert main(["import", "label-studio", "pngs", "--images", "photos"]) == 2
     assert "Export the project as JSON too" in capsys.readouterr().err
+    shutil.copytree("photos", "all/photos")
+    shutil.copytree("pngs", "all/pngs")
+    assert main(["init", "all"]) == 2
+    assert f"semiseg import label-studio {here / 'all' / 'pngs'} tasks.json" in capsys.readouterr().err
     write_json(
         here / "tasks.json",
         [{"id": n, "data": {"image": f"/data/upload/1/0000{n}abc-photo_{n}.jpg"}} for n in (1, 2)],

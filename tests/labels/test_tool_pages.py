@@ -148,6 +148,9 @@ def test_qgis(place):
     assert (mask == 1).sum() == 100
     assert (mask == 0).sum() == 32 * 20 - 100
     assert mask[5, 5] == 1
+    areas = json.loads(Path("areas_1.geojson").read_text())["features"]
+    assert {each["properties"]["val"] for each in areas} <= set(range(8))
+    assert areas[0]["geometry"]["coordinates"][0][0][0] >= 500_000
 
 
 def area(value, left, top, width, height):

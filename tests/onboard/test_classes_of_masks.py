@@ -54,6 +54,11 @@ def blurred(picture: Image.Image) -> Image.Image:
     return picture.filter(ImageFilter.GaussianBlur(6))
 
 
+def scaled(picture: Image.Image) -> Image.Image:
+    small = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.NEAREST)
+    return small.resize(picture.size, Image.Resampling.BILINEAR)
+
+
 def few(draw: Draw, how: Callable[[Image.Image], Image.Image]) -> Draw:
     return lambda label, number: how(draw(label, number)) if number in FEW else draw(label, number)
 
@@ -177,6 +182,7 @@ RED, BLUE, BLACK = "#c80000", "#0000c8", "#000000"
         pytest.param(few(gray(0, 100, 200), jpeg), [0, 100, 200], FILES, id="three classes from JPEG"),
         pytest.param(outline(128, lambda number: number in FEW), BINARY, FILES, id="half at few edges"),
         pytest.param(outline(128), [0, 128, 255], "stands in thin lines", id="outlines everywhere"),
+        pytest.param(few(gray(0, 2, 2), scaled), [0, 2], FILES, id="between 0 and 2"),
         pytest.param(strays, [0, 1, 2], r"hold 7 \(2 pixels, 0\.01%, in i3\.png\)", id="stray pixels"),
         pytest.param(lines(1), [0, 1], None, id="cracks"),
         pytest.param(lines(3), [0, 1, 2, 3], None, id="vessels"),
@@ -259,6 +265,7 @@ NAMES = "ground\ndisk\nsquare\n"
         (gray(0, 1, 2), "ground 66\ndisk 1\nsquare 5\n", ["ground 66", "disk 1", "square 5"], None, None),
         (gray(0, 1, 2), "ground 0\ndisk 1\nsquare 2\n", None, None, "the numbers in .* are taken for the values"),
         (gray(0, 1, 255), "void,0,#000000\ndisk,1,#800000\n(not labeled),255,#ffffff\n", ["void", "disk"], None, None),
+        (few(gray(0, 2, 2), scaled), "ground\ndisk\nsquare\n", ["ground", "disk", "square"], None, None),
         (gray(0, 255, 9), "ground,0\ndisk,255\nsquare,9\n", None, None, None),
         (gray(0, 255, 254), "ground,0\ndisk,255\n(not labeled),254\n", ["ground", "disk"], [254], None),
         (gray(0, 255, 0), "ground\ndisk\n", ["ground", "disk"], None, None),

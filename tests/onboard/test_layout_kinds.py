@@ -226,6 +226,17 @@ def test_lists_of_pairs(here, capsys, file, separator, title, encoding, root):
     np.testing.assert_array_equal(found.mask("photo 74"), scene(2)[1])
 
 
+def test_titles_say_which_column_holds_the_masks(here, capsys):
+    root = write(here / "data", COUNT, i=("shots/p{}.jpg", photo), m=("drawn/{}.png", mask))
+    for number in range(COUNT):
+        (root / "drawn" / f"{number}.png").rename(root / "drawn" / f"x{number**2}y.png")
+    rows = [f"{n},drawn/x{n**2}y.png,shots/p{n}.jpg,train" for n in range(COUNT)]
+    (root / "pairs.csv").write_text("\n".join(["id,mask_path,image_path,split", *rows]))
+    found, config, _ = init(root, capsys)
+    assert (config["images"], config["pairs"]) == ("shots", ["pairs.csv"])
+    np.testing.assert_array_equal(found.mask("p2"), scene(2)[1])
+
+
 def test_a_list_decides_between_masks(here, capsys):
     kinds = {"i": ("images/{}.jpg", photo), "a": ("masks_v1/{}.png", mask), "b": ("masks_v2/{}.png", mask)}
     root = write(here / "data", COUNT, **kinds)

@@ -79,7 +79,8 @@ def cityscapes(published, pixels, tmp_path_factory):
         stems = read_stems(published / f"cps/city/config_new/{part}.txt")
         names = [f"{part}/{stem.split('_')[0]}/{stem}" for stem in stems]
         linked([pixels / "image.png"], [root / "leftImg8bit" / f"{name}_leftImg8bit.png" for name in names])
-        linked([pixels / "1.png"], [root / "gtFine" / f"{name}_gtFine_labelTrainIds.png" for name in names])
+        masks = [pixels / f"{label}.png" for label in range(COUNTED)]
+        linked(masks, [root / "gtFine" / f"{name}_gtFine_labelTrainIds.png" for name in names])
     return root
 
 

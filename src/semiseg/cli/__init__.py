@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 something to correct, 1 a crash, 130 and 143 stopped by a signal, 75 time limit.
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -17,6 +18,8 @@ from semiseg.output import lasting_output
 USER_FAULT = 2
 CRASH = 1
 INTERRUPTED = 130
+REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Errors by which the machine refuses a file: rights, a full disk, a disk that is only read."""
 
 USAGE = """\
 usage: semiseg train [KEY=VALUE | GROUP=OPTION]... [--plan] [-m] [--cfg job [--resolve]]
@@ -81,8 +84,8 @@ def _guarded(words: list[str]) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted.", INTERRUPTED)
     except Exception as error:
-        if isinstance(error, PermissionError) and error.filename is not None:
-            return _fail(f"{error.filename}: {error.strerror}.", USER_FAULT)
+        if isinstance(error, OSError) and error.errno in REFUSALS:
+            return _fail(f"{error.filename or 'a file'}: {error.strerror}.", USER_FAULT)
         traceback.print_exc()
         return CRASH
 

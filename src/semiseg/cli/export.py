@@ -147,7 +147,7 @@ def metadata(
 
 def made_up_names(run: FinishedRun) -> list[str]:
     """Return the class names of a run that were made up when its dataset was described."""
-    from semiseg.data.folder import is_placeholder
+    from semiseg.data.folder_info import is_placeholder
 
     node = run.config["dataset"]
     return [

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config.faults import Fault, faults_of_error
+from semiseg.config.literals import literals
 from semiseg.config.overrides import GROUPS
 from semiseg.config.schema import structured
 from semiseg.config.searchpath import options
@@ -120,7 +121,7 @@ def _fits(probe: DictConfig, key: str, value: Any, hint: Any) -> bool:
     if isinstance(value, list | dict) and not fits(value, hint):
         return False  # OmegaConf would turn it into text
     try:
-        probe[key] = value
+        probe[key] = literals(value)
     except OmegaConfBaseException:
         return False
     converted = probe[key]

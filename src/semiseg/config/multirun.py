@@ -95,7 +95,7 @@ def _refuse_other_settings(jobs: Iterator[tuple[DictConfig, Job]]) -> None:
     answers = []
     for cfg, job in jobs:
         if stored_run(job.folder):
-            cfg.run_dir = str(job.folder)
+            cfg.run_dir = literal(str(job.folder))
             try:
                 settle(cfg)
             except UserError as error:
@@ -108,7 +108,7 @@ def _refuse_other_settings(jobs: Iterator[tuple[DictConfig, Job]]) -> None:
 def _placed(found: Draft, job: Job) -> Draft:
     """Set the run directory of a draft, which may already hold the fits of another run that it needs."""
     assert found.cfg is not None
-    found.cfg.run_dir = str(job.folder)
+    found.cfg.run_dir = literal(str(job.folder))
     return found
 
 

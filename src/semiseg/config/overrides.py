@@ -9,7 +9,6 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 
 from semiseg.config.faults import Fault
 from semiseg.config.literals import literal, quoted, resolved
@@ -82,7 +81,8 @@ class Given:
     @property
     def is_interpolation(self) -> bool:
         """Whether its value is that of other keys."""
-        return bool(OmegaConf.is_interpolation(OmegaConf.create({"value": self.parsed.value()}), "value"))
+        written = self.parsed.value()
+        return isinstance(written, str) and "${" in written and self.value == written
 
     def lenient(self) -> str:
         """Return the override in a form that may add keys, so that the check names unknown ones, not Hydra."""

@@ -90,7 +90,8 @@ def settle(cfg: DictConfig) -> DictConfig:
             raise other_settings(run, differing)
         cfg.trainer.threads = cfg.trainer.threads or stored.trainer.threads
     cfg.trainer.threads = cfg.trainer.threads or free_threads(cfg.trainer.num_workers)
-    cfg.run_dir = cfg.run_dir or str(new_run_dir(cfg))
+    if not cfg.run_dir:
+        cfg.run_dir = str(new_run_dir(cfg))
     cfg.name = run_name(cfg)
     return cfg
 

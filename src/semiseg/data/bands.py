@@ -124,7 +124,8 @@ def filled(
     with np.errstate(invalid="ignore"):  # NaN, which is filled
         image = pixels.astype(bands.dtype)
     np.copyto(image, np.array(band_fill(bands), bands.dtype), where=lacking)
-    return image, ~np.broadcast_to(lacking, pixels.shape).any(-1)
+    valid: NDArray[np.bool_] = np.logical_not(np.broadcast_to(lacking, pixels.shape).any(-1))
+    return image, valid
 
 
 def band_fill(bands: Bands) -> tuple[float, ...]:

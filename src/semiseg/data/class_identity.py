@@ -22,7 +22,7 @@ def unproven(one: Mapping[str, Any], other: Mapping[str, Any], classes: Iterable
         classes: names that both have.
     """
     # Imports decoders, which a look at settings need not.
-    from semiseg.data.folder import is_placeholder
+    from semiseg.data.folder_info import is_placeholder
 
     made_up = [name for name in classes if is_placeholder(name)]
     return made_up if made_up and _decided(one) != _decided(other) else []

@@ -1,34 +1,30 @@
 """Own images in a folder, with masks for some of them."""
 
-import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from semiseg.contracts.dataset import IGNORE_INDEX, Array, Bands, DatasetInfo, Part, Pixels
+from semiseg.contracts.dataset import IGNORE_INDEX, Array, Bands, Part, Pixels
 from semiseg.data.band_reader import BandReader, cut_files
 from semiseg.data.bands import BAND_SUFFIXES
-from semiseg.data.folder_files import TREE, FolderFiles, NameEnds, find_files, images_elsewhere
+from semiseg.data.folder_files import TREE, NameEnds, find_files, images_elsewhere
+from semiseg.data.folder_info import folder_info, is_placeholder
+from semiseg.data.folder_parts import Source, divide
 from semiseg.data.image_files import Cache, CacheDir, FileDataset, Root, find_root
-from semiseg.data.image_groups import draw_share, read_groups
+from semiseg.data.image_groups import read_groups
 from semiseg.data.mask_format import format_of_settings
 from semiseg.data.mask_labels import mask_labels
-from semiseg.data.palette import bit_color
 from semiseg.data.picture_files import BadFileError, Exif
 from semiseg.data.tile_grid import TileGrid
 from semiseg.declare import Mark
 from semiseg.errors import UserError
-from semiseg.splits.lists import IMAGE_SUFFIXES, repeated, shown, spread
+from semiseg.splits.lists import IMAGE_SUFFIXES
 
-MAX_CLASSES = 255
 CUT_WITHOUT_BANDS = (
     "cuts images of bands alone; give dataset.bands too, for 8-bit RGB as well: `semiseg init FOLDER --bands` "
     "measures and writes both."
 )
-
-logger = logging.getLogger(__name__)
 
 
 class Folder(FileDataset):
@@ -143,23 +139,13 @@ class Folder(FileDataset):
         self._groups = read_groups(groups, base, ids)
         if tiles is not None and groups is None:
             self._groups = tiles.groups(ids)
-        choices: dict[Part, str | float] = {"val": val} if test is None else {"val": val, "test": test}
-        held = _held_out(base, found, choices, self._groups)
-        if not held["val"]:
-            raise UserError(
-                f"{base} has no validation images: there is neither {base / f'{val}.txt'} nor a folder "
-                f"{base / images / str(val)}. Write their names into {base / 'val.txt'}, or hold out a share of "
-                "the labeled images, for example dataset.val=0.2"
-            )
-        measured = {image_id for ids in held.values() for image_id in ids}
-        drawn = {i for part in choices for i in held[part] if not _is_beside(base, choices[part])}
-        train = _training_ids(base, found, measured, drawn)
-        labeled = {*train, *measured}
-        rest = [image_id for image_id in (*found.ids, *outside) if image_id not in labeled]
+        sources: dict[Part, Source] = {"val": val} if test is None else {"val": val, "test": test}
+        parts = divide(base, base / images, found, outside, sources, self._groups)
+        labeled = {image_id for part in (*sources, "train") for image_id in parts[part]}
         self._explained = values is not None or bool(void)
         super().__init__(
             info,
-            parts={"train": train, **held, "unlabeled": self._apart(rest, measured)},
+            parts=parts,
             images={image_id: found.image(image_id) for image_id in found.ids} | outside,
             masks={i: found.mask(i) for i in found.ids if i in found.masks or i in labeled},
             void=labels.void,
@@ -185,15 +171,6 @@ class Folder(FileDataset):
         numbers = ",".join(map(str, (*range(self.info.num_classes - 1), 255)))
         return f"dataset.values=[{numbers}]"
 
-    def _apart(self, unlabeled: Sequence[str], measured: set[str]) -> tuple[str, ...]:
-        """Unlabeled images without those of groups that are measured on, which a log message counts."""
-        held = {self._groups[image_id] for image_id in measured if image_id in self._groups}
-        kept = tuple(image_id for image_id in unlabeled if self._groups.get(image_id) not in held)
-        if len(kept) < len(unlabeled):
-            count = len(unlabeled) - len(kept)
-            logger.warning("left out %d unlabeled images of groups that are in val or test", count)
-        return kept
-
     def image(self, image_id: str) -> Pixels:
         """See ``FileDataset``; a missing image is explained by what is there instead."""
         if image_id in self._missing:
@@ -208,94 +185,3 @@ class Folder(FileDataset):
         if self.band_reader is None or path is None or not path.exists():
             return super().mask(image_id)
         return self.band_reader.label(image_id, self._images[image_id], path, self.mask_reader)
-
-
-def placeholder_name(label: int) -> str:
-    """Name of a class that nobody has named yet."""
-    return f"class_{label}"
-
-
-def is_placeholder(name: str) -> bool:
-    """Whether a name is one of ``placeholder_name``."""
-    return re.fullmatch(r"class_\d+", name) is not None
-
-
-def folder_info(name: str, classes: Sequence[str], palette: Sequence[Sequence[int]] | None) -> DatasetInfo:
-    """Return the classes and colors of the settings, after checking them.
-
-    Raises:
-        UserError: fewer than two classes or more than 255, names that are no text or occur twice, or a palette
-            that is not one RGB color a class.
-    """
-    names = list(classes)
-    if not 2 <= len(names) <= MAX_CLASSES:
-        raise UserError(
-            f"dataset {name}: dataset.classes has {len(names)} names; expected 2 to {MAX_CLASSES}"
-        )
-    if wrong := [value for value in names if not isinstance(value, str)]:
-        raise UserError(f"dataset {name}: class name {wrong[0]!r} is no text in YAML; put quotes around it")
-    if twice := repeated(names):
-        raise UserError(f"dataset {name}: class names occur twice: {shown(twice)}")
-    if palette is None:
-        return DatasetInfo(name, tuple(names), tuple(bit_color(index) for index in range(len(names))))
-    colors = [tuple(int(value) for value in color) for color in palette]
-    if len(colors) != len(names):
-        raise UserError(f"dataset {name}: dataset.palette has {len(colors)} colors for {len(names)} classes")
-    if faulty := [
-        color for color in colors if len(color) != 3 or not all(0 <= value <= 255 for value in color)
-    ]:
-        raise UserError(
-            f"dataset {name}: palette color {list(faulty[0])}; expected [red, green, blue], 0-255"
-        )
-    return DatasetInfo(name, tuple(names), tuple((color[0], color[1], color[2]) for color in colors))
-
-
-def _held_out(
-    base: Path, found: FolderFiles, choices: Mapping[Part, str | float], groups: Mapping[str, str]
-) -> dict[Part, tuple[str, ...]]:
-    """Ids of val and test: first those that lists and folders name, then shares of what is left, by whole groups."""
-    held: dict[Part, tuple[str, ...]] = {
-        part: _named_ids(base, found, choice) for part, choice in choices.items() if isinstance(choice, str)
-    }
-    for part, share in choices.items():
-        if isinstance(share, str):
-            continue
-        if not 0 < share < 1:
-            raise UserError(
-                "expected a share between 0 and 1, a list file or a subfolder",
-                key=f"dataset.{part}",
-                value=share,
-            )
-        taken = {image_id for ids in held.values() for image_id in ids}
-        labeled = [image_id for image_id in sorted(found.masks) if image_id not in taken]
-        if groups:
-            held[part] = draw_share(labeled, share, groups)
-        else:
-            held[part] = spread(labeled, max(1, round(len(labeled) * share)))
-    return held
-
-
-def _named_ids(base: Path, found: FolderFiles, choice: str) -> tuple[str, ...]:
-    listed = base / (choice if choice.endswith(".txt") else f"{choice}.txt")
-    if choice.endswith(".txt") or listed.is_file():
-        return found.listed(listed)
-    return tuple(image_id for image_id in found.ids if image_id.startswith(f"{choice.strip('/')}/"))
-
-
-def _is_beside(base: Path, choice: str | float) -> bool:
-    """Whether a list or a subfolder of the dataset says what is held out."""
-    return isinstance(choice, str) and not Path(choice).is_absolute()
-
-
-def _training_ids(base: Path, found: FolderFiles, held: set[str], drawn: set[str]) -> tuple[str, ...]:
-    """Ids that may be labeled: those of train.txt, or all with a mask; what is held out leaves the latter.
-
-    It leaves train.txt too where no list beside that says what is held out, but a share, or a list elsewhere.
-    """
-    listed = base / "train.txt"
-    if listed.is_file():
-        return tuple(image_id for image_id in found.listed(listed) if image_id not in drawn)
-    train = tuple(image_id for image_id in sorted(found.masks) if image_id not in held)
-    if not train:
-        raise UserError(f"{base} has no labeled image left for training: all {len(held)} are in val or test")
-    return train

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
 from semiseg.data.file_tree import files_below
@@ -127,6 +127,8 @@ class FileDataset:
         self._parts = {part: tuple(ids) for part, ids in parts.items()}
         self._images = dict(images)
         self._masks = dict(masks)
+        if exif not in get_args(Exif):
+            raise UserError(f"expected one of {', '.join(get_args(Exif))}", key="dataset.exif", value=exif)
         self.exif: Exif = exif
         labels = MaskLabels(None if values is None else dict(values), void, dict(colors or {}), transparent)
         self.mask_reader = MaskReader(info, labels, mask_format, exif)

@@ -146,7 +146,8 @@ def draw_share(ids: Sequence[str], share: float, groups: Mapping[str, str]) -> t
         if due - len(taken) > len(each) / 2 and len(taken) + len(each) < len(ids):
             taken.update(each)
     if not taken:
-        taken.update(min(members.values(), key=lambda each: len(each)))
+        smallest: list[str] = min(members.values(), key=len)
+        taken.update(smallest)
     return tuple(each for each in ids if each in taken)
 
 

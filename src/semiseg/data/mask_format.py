@@ -283,8 +283,8 @@ def _lossy(image: Image.Image, path: Path) -> str | None:
     elif name not in LOSSY:
         return None
     return (
-        f"{name}; a mask has to be stored without loss. Lossy formats make other numbers and colors at edges: export it "
-        "again as PNG (TIFF, BMP, GIF, PGM, PPM and lossless WebP are read too)"
+        f"{name}; a mask has to be stored without loss. Lossy formats make other numbers and colors at edges: export "
+        "it again as PNG (TIFF, BMP, GIF, PGM, PPM and lossless WebP are read too)"
     )
 
 

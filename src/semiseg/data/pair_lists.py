@@ -13,18 +13,24 @@ Row = tuple[str, str]
 ENDING = "|".join(re.escape(suffix) for suffix in IMAGE_SUFFIXES)
 TWO_PATHS = re.compile(rf"(\S.*?(?:{ENDING}))\s+(\S.*?(?:{ENDING}))(?:\s.*)?", re.IGNORECASE)
 
+MASK_FIRST = re.compile(
+    r"(?!.*\.).*(mask|label|annot|target|gt|seg).*[\t,;\s].*(image|img|photo|picture|rgb)", re.IGNORECASE
+)
+"""Line of titles in which the column of masks stands before that of images."""
+
 
 def pair_rows(path: Path) -> list[Row]:
     """Return the two paths of each line of a list that names pictures in two columns.
 
-    Columns stand between tabs, commas, semicolons or blanks, perhaps in quotes; columns after the second, a line of
-    titles and lines without two pictures are left out.
+    Columns stand between tabs, commas, semicolons or blanks, perhaps in quotes. The image comes first, unless the
+    line of titles says that the mask does. Further columns and lines without two pictures are left out.
 
     Raises:
         UserError: the list is missing, or is text of an encoding that is not read.
     """
-    rows = [_columns(line) for line in read_lines(path)]
-    return [row for row in rows if row is not None]
+    lines = read_lines(path)
+    rows = [row for row in map(_columns, lines) if row is not None]
+    return [(image, mask) for mask, image in rows] if lines and MASK_FIRST.match(lines[0]) else rows
 
 
 def _columns(line: str) -> Row | None:

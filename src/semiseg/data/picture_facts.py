@@ -65,12 +65,6 @@ class PictureFacts:
     mask: str | None = None
     counts: dict[int, int] | None = None
 
-    @property
-    def look(self) -> int | None:
-        """Perceptual hash, see ``looks``; ``None`` for a picture that shows nothing."""
-        found, shows = looks([self.small])
-        return int(found[0]) if shows[0] else None
-
 
 def image_facts(image: NDArray[Any]) -> ImageFacts:
     """Return the facts about an image, ``(H, W, C)`` of any type."""

@@ -98,8 +98,8 @@ def pairs_between(first: PictureGroup, second: PictureGroup, usual: float) -> li
         usual: usual difference, see ``usual_difference``.
 
     Returns:
-        Equal pairs, then nearly equal ones, each in the order of ``second``. Of an image that many others look
-        like, the 32 with the nearest hashes are compared.
+        Equal pairs, then nearly equal ones, each in the order of ``second``. An image that many others equal is in
+        32 pairs; of those that look like an image, the 32 with the nearest hashes are compared.
     """
     same = list(_equal(first, second))
     known = {(pair.first, pair.second) for pair in same}
@@ -115,7 +115,7 @@ def _equal(first: PictureGroup, second: PictureGroup) -> Iterator[PicturePair]:
         if digest:
             places.setdefault(digest, []).append(image_id)
     for image_id, digest in zip(second.ids, second.digests, strict=True):
-        for other in places.get(digest, ()):
+        for other in places.get(digest, ())[:CANDIDATES]:
             if other != image_id:
                 yield PicturePair(other, image_id, True)
 

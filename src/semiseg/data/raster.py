@@ -112,7 +112,8 @@ def read_raster_mask(path: Path, window: Window | None = None) -> tuple[Codes, F
             f"mask value {values[~void].min()}; expected numbers from 0 on, and nodata where not labeled",
         )
     numbers = np.where(void, 0, values)
-    return numbers.astype(np.uint8 if numbers.max(initial=0) < 256 else np.int32), void
+    codes: Codes = numbers.astype(np.uint8) if numbers.max(initial=0) < 256 else numbers.astype(np.int32)
+    return codes, np.asarray(void, np.bool_)
 
 
 def grids_differ(one: RasterGrid, other: RasterGrid) -> str | None:

@@ -65,7 +65,8 @@ def as_type(values: NDArray[Any], dtype: Any) -> NDArray[Any]:
     if not np.issubdtype(dtype, np.integer):
         return values.astype(dtype)
     limits = np.iinfo(dtype)
-    return np.rint(values).clip(limits.min, limits.max).astype(dtype)
+    whole: NDArray[Any] = np.rint(values).clip(limits.min, limits.max).astype(dtype)
+    return whole
 
 
 def _each_channel(

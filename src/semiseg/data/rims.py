@@ -17,7 +17,7 @@ OFTEN = 0.3
 FEWEST = 3
 """Masks in which that is seen."""
 
-FEWEST_SHARE = 0.1
+FEWEST_SHARE = 0.25
 """Share of all masks in which that is seen, at least."""
 
 MOST = 0.8

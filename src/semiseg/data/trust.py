@@ -3,34 +3,28 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from semiseg.contracts.dataset import DatasetInfo, Grouped, SegDataset, Split
 from semiseg.contracts.score_names import segmentation_scores
 from semiseg.data.file_faults import CheckReport
+from semiseg.data.label_content import (
+    WORDS,
+    kinds_of_images,
+    label_pixels,
+    require_labels,
+    setting_for_255,
+)
 from semiseg.data.picture_facts import PictureFacts
 from semiseg.data.picture_pairs import PicturePair, pairs_between, picture_group, usual_difference
-from semiseg.errors import UserError
 from semiseg.settings import EvaluatorSettings
 from semiseg.splits.lists import shown
 
 TRAINED = ("labeled", "unlabeled")
 MEASURED = ("val", "test")
-WORDS = {"labeled": "labeled", "unlabeled": "unlabeled", "val": "validation", "test": "test"}
-"""Kinds of images in sentences."""
-
 USUAL = EvaluatorSettings()
 SHOWN = 5
 """Examples that a sentence names."""
-
-
-@runtime_checkable
-class LastClassHidden(Protocol):
-    """A dataset whose masks may show their last class as 255, which reads as "not labeled"."""
-
-    def values_with_255(self) -> str | None:
-        """The setting that reads 255 as the last class; ``None`` where the settings say what 255 means."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +44,11 @@ class SharedPictures:
     equal: int
     near: int
     examples: tuple[tuple[str, str], ...]
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the counted images are measured on, and the others trained on."""
+        return self.first in TRAINED and self.second in MEASURED
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,10 @@ def weigh(dataset: SegDataset, report: CheckReport, evaluator: EvaluatorSettings
             labeled pixels are of one class.
     """
     info, split, facts = dataset.info, report.split, report.facts
-    counted = {kind: _pixels(facts, ids) for kind, ids in _kinds(split).items() if kind != "unlabeled"}
-    _require_labels(dataset, split, counted)
+    counted = {
+        kind: label_pixels(facts, ids) for kind, ids in kinds_of_images(split).items() if kind != "unlabeled"
+    }
+    require_labels(dataset, split, counted)
     missing = {
         kind: tuple(name for label, name in enumerate(info.classes) if not pixels.get(label))
         for kind, pixels in counted.items()
@@ -111,11 +112,7 @@ def weigh(dataset: SegDataset, report: CheckReport, evaluator: EvaluatorSettings
     bare = {
         kind: found
         for kind in counted
-        if (
-            found := tuple(
-                each for each in _kinds(split)[kind] if each in facts and _is_bare(facts[each], info)
-            )
-        )
+        if (found := _without_labels(facts, info, kinds_of_images(split)[kind]))
     }
     copies = tuple(_copies(facts, split))
     groups, without_group = _shared_groups(dataset, split)
@@ -124,20 +121,12 @@ def weigh(dataset: SegDataset, report: CheckReport, evaluator: EvaluatorSettings
     warnings = [
         *_not_learned(dataset, split, missing, share != 1),
         *_label_warnings(bare, split),
-        *(
-            _copies_sentence(each, split)
-            for each in copies
-            if each.first in TRAINED and each.second in MEASURED
-        ),
+        *(_copies_sentence(each, split) for each in copies if each.leaks),
         *_group_sentences(groups, trained=True),
     ]
     notes = [
         *_contradictions(facts, split),
-        *(
-            _copies_sentence(each, split)
-            for each in copies
-            if each.first not in TRAINED or each.second not in MEASURED
-        ),
+        *(_copies_sentence(each, split) for each in copies if not each.leaks),
         *_group_sentences(groups, trained=False),
         *_other_notes(info, share, without_group, placeholders),
     ]
@@ -147,76 +136,19 @@ def weigh(dataset: SegDataset, report: CheckReport, evaluator: EvaluatorSettings
     )  # fmt: skip
 
 
-def _kinds(split: Split) -> dict[str, tuple[str, ...]]:
-    return {
-        "labeled": split.labeled,
-        "unlabeled": split.never_labeled,
-        "val": split.val,
-        "test": split.test,
-    }
-
-
-def _pixels(facts: Mapping[str, PictureFacts], ids: Sequence[str]) -> dict[int, int]:
-    """Number of pixels of each label value in the masks of some images."""
-    found: dict[int, int] = {}
-    for image_id in ids:
-        for label, count in ((facts[image_id].counts if image_id in facts else None) or {}).items():
-            found[label] = found.get(label, 0) + count
-    return found
-
-
-def _is_bare(facts: PictureFacts, info: DatasetInfo) -> bool:
-    return facts.counts is not None and not facts.counts.keys() - {info.ignore_index}
+def _without_labels(
+    facts: Mapping[str, PictureFacts], info: DatasetInfo, ids: Sequence[str]
+) -> tuple[str, ...]:
+    """Images whose mask has no labeled pixel."""
+    counts = {image_id: facts[image_id].counts for image_id in ids if image_id in facts}
+    return tuple(
+        each for each, own in counts.items() if own is not None and not own.keys() - {info.ignore_index}
+    )
 
 
 def _labeled_share(pixels: Mapping[int, int], info: DatasetInfo) -> float | None:
     total = sum(pixels.values())
     return 1 - pixels.get(info.ignore_index, 0) / total if total else None
-
-
-def _require_labels(dataset: SegDataset, split: Split, counted: Mapping[str, Mapping[int, int]]) -> None:
-    """Refuse data of which nothing can be learned, or on which nothing can be measured."""
-    info, faults = dataset.info, []
-    for kind in ("labeled", "val"):
-        pixels, ids = counted[kind], _kinds(split)[kind]
-        if ids and pixels and not pixels.keys() - {info.ignore_index}:
-            faults.append(
-                f"no {WORDS[kind]} image of split {split.name} has a labeled pixel: "
-                f"{'its mask is' if len(ids) == 1 else f'all {len(ids):,} masks are'} "
-                f'{info.ignore_index} ("not labeled") throughout, for example that of {ids[0]}. '
-                "Label some pixels first; if 255 is a class in your masks, name it in dataset.values"
-            )
-    present = sorted(counted["labeled"].keys() - {info.ignore_index})
-    if len(present) == 1 and not faults:
-        faults.append(_one_class(dataset, split, present[0], counted))
-    if faults:
-        raise UserError("\n".join(faults))
-
-
-def _one_class(
-    dataset: SegDataset, split: Split, label: int, counted: Mapping[str, Mapping[int, int]]
-) -> str:
-    info, pixels = dataset.info, counted["labeled"]
-    others = [name for index, name in enumerate(info.classes) if index != label]
-    void = pixels.get(info.ignore_index, 0) / sum(pixels.values())
-    text = (
-        f"no labeled pixel of split {split.name} shows {shown(others)}: all are {info.classes[label]}, so that a "
-        "network that answers nothing else has no loss"
-    )
-    if void:
-        text += (
-            f', while {void:.2%} of the pixels of the labeled masks are {info.ignore_index} ("not labeled")'
-        )
-    cure = _cure(dataset) if void and len(others) == 1 else None
-    if cure:
-        return f"{text}. If 255 means {info.classes[-1]} in your masks, add {cure}"
-    if any(label in counted["val"] for label in range(info.num_classes) if info.classes[label] in others):
-        return f"{text}. Validation masks show others: label more images, or other ones (split, split_id)"
-    return f"{text}. dataset.values names the value of each class in the masks"
-
-
-def _cure(dataset: SegDataset) -> str | None:
-    return dataset.values_with_255() if isinstance(dataset, LastClassHidden) else None
 
 
 def _not_learned(
@@ -231,7 +163,9 @@ def _not_learned(
         f"{', '.join(absent)}; it cannot be learned"
     )
     last = dataset.info.classes[-1]
-    cure = _cure(dataset) if void and set(absent).intersection(*missing.values()) == {last} else None
+    cure = (
+        setting_for_255(dataset) if void and set(absent).intersection(*missing.values()) == {last} else None
+    )
     yield text + (f". If 255 means {last} in your masks, add {cure}" if cure else "")
 
 
@@ -252,14 +186,14 @@ def _unmeasured(
 
 def _label_warnings(bare: Mapping[str, tuple[str, ...]], split: Split) -> Iterator[str]:
     for kind, ids in bare.items():
-        all_of = len(_kinds(split)[kind])
+        all_of = len(kinds_of_images(split)[kind])
         have = "has" if len(ids) == 1 else "have"
         yield f"{len(ids):,} of {all_of:,} {WORDS[kind]} images {have} no labeled pixel: {shown(ids, SHOWN)}"
 
 
 def _copies(facts: Mapping[str, PictureFacts], split: Split) -> Iterator[SharedPictures]:
     """Count the images of each kind that show the same as those of another kind."""
-    known = {kind: [each for each in ids if each in facts] for kind, ids in _kinds(split).items()}
+    known = {kind: [each for each in ids if each in facts] for kind, ids in kinds_of_images(split).items()}
     groups = {kind: picture_group(facts, ids) for kind, ids in known.items() if ids}
     usual = usual_difference([each.small for each in facts.values()])
     for first, second in combinations(groups, 2):
@@ -277,7 +211,7 @@ def _counted(first: str, second: str, pairs: Sequence[PicturePair]) -> SharedPic
 
 
 def _copies_sentence(found: SharedPictures, split: Split) -> str:
-    total = len(_kinds(split)[found.second])
+    total = len(kinds_of_images(split)[found.second])
     count = found.equal + found.near
     like = (
         "equal to" if not found.near else "nearly equal to" if not found.equal else "equal or nearly equal to"

@@ -83,6 +83,8 @@ def _picture(
     content: dict[str, Any], path: Path, names: dict[str, str | None], found: Findings
 ) -> LabeledPicture:
     stem = next(path.stem.removesuffix(end) for end in ENDINGS if path.stem.endswith(end))
+    folders = path.parent.parts[-2:]
+    name = str(PurePosixPath(*folders, f"{stem}_leftImg8bit.*"))
     shapes = []
     for number, each in enumerate(content["objects"], start=1):
         label = str(each["label"])
@@ -91,14 +93,12 @@ def _picture(
         try:
             outline = Outline((ring_of(each["polygon"]),), with_rim=True)
         except (KeyError, TypeError, ValueError) as error:
-            found.fault(stem, path, f"object {number} ({label}): {error}")
+            found.fault(name, path, f"object {number} ({label}): {error}")
             continue
         shapes.append(LabeledShape(names[label], (outline,), name=f"object {number}"))
     size = int(content["imgHeight"]), int(content["imgWidth"])
-    folders = path.parent.parts[-2:]
-    part = next((PARTS[name] for name in folders if name in PARTS), None)
-    name = PurePosixPath(*folders, f"{stem}_leftImg8bit.*")
-    return LabeledPicture(str(name), path, size, tuple(shapes), part=part, also=(f"{stem}.*",))
+    part = next((PARTS[folder] for folder in folders if folder in PARTS), None)
+    return LabeledPicture(name, path, size, tuple(shapes), part=part, also=(f"{stem}.*",))
 
 
 def write_cityscapes(folder: Path, writing: Writing, pictures: Iterable[MaskedPicture]) -> None:

@@ -88,6 +88,8 @@ def each_readable(paths: Iterable[Path], read: Callable[[Path], None], found: Fi
             read(path)
         except BadFileError as error:
             found.fault(path.stem, error.file, error.reason)
+        except OSError as error:
+            found.fault(path.stem, path, f"cannot be read ({error.strerror or error})")
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             text = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
             found.fault(path.stem, path, f"not as expected: {text}")

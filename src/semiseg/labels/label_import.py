@@ -90,8 +90,13 @@ def paint(
     }
     with progress("masks", len(masked)) as tick:
         write_masks(masked, chosen, reading.order or kind.order, reading.crowd_is_void, found, tick)
+    # A picture with one faulty shape would have wrong labels where that shape should be.
+    faulty = {(fault.id, fault.file) for fault in found.faults}
+    for path, each in masked.items():
+        if (each.picture.file, str(each.picture.source)) in faulty:
+            path.unlink(missing_ok=True)
     _note(content, by_id, reading, found)
-    return Painted(chosen, base, by_id, len(masked))
+    return Painted(chosen, base, by_id, sum(path.exists() for path in masked))
 
 
 def _chosen(kind: LabelFormat, content: LabelSet, reading: Reading, found: Findings) -> ChosenClasses:

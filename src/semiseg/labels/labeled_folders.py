@@ -17,7 +17,7 @@ from semiseg.contracts.dataset import IGNORE_INDEX, Array, DatasetInfo, Part, Se
 from semiseg.data.file_inspection import FileBacked
 from semiseg.data.image_files import image_files
 from semiseg.data.mask_pixels import read_pixels
-from semiseg.data.picture_files import UPRIGHT, Exif, open_picture
+from semiseg.data.picture_files import UPRIGHT, Exif, size_and_orientation
 from semiseg.errors import UserError
 from semiseg.files import read_json
 from semiseg.labels.mask_shapes import MaskedPicture
@@ -51,9 +51,8 @@ class LabeledFolder:
         for key, file in self.files.items():
             label_map = self.read[key]()
             if self.exif == "ignore":
-                image, header = open_picture(file)
-                image.close()
-                if turn := UPRIGHT.get(header.orientation):
+                _, orientation = size_and_orientation(file)
+                if turn := UPRIGHT.get(orientation):
                     label_map = np.asarray(Image.fromarray(label_map).transpose(turn))
             yield MaskedPicture(key, file, label_map)
             tick()
@@ -110,6 +109,7 @@ def _predictions(folder: Path, record: Mapping[str, Any]) -> LabeledFolder:
     gone = []
     for name, entry in record["images"].items():
         file, mask = Path(entry["file"]), folder / LABELS / f"{name}.png"
+        mask = mask if mask.is_file() else mask.with_name(f"{mask.stem}.tif")  # as those of a GeoTIFF are
         if not file.is_file() or not mask.is_file():
             gone.append(str(mask if file.is_file() else file.absolute()))
         key = _key(name, file)

@@ -70,12 +70,13 @@ def _listed(sources: Sequence[Path], files: Sequence[Path]) -> tuple[list[str], 
 
 
 def _picture(content: dict[str, Any], path: Path, found: Findings) -> LabeledPicture:
+    name = PureWindowsPath(content["imagePath"]).as_posix()
     shapes = []
     for number, shape in enumerate(content["shapes"], start=1):
         try:
             form = _form(shape)
         except (KeyError, TypeError, ValueError, OSError) as error:
-            found.fault(path.stem, path, f"shape {number} ({shape.get('label')}): {error}")
+            found.fault(name, path, f"shape {number} ({shape.get('label')}): {error}")
             continue
         if form is None:
             found.left_out[f"shapes of the kind {shape.get('shape_type')}"] += 1
@@ -83,7 +84,7 @@ def _picture(content: dict[str, Any], path: Path, found: Findings) -> LabeledPic
             shapes.append(LabeledShape(str(shape["label"]), (form,), name=f"shape {number}"))
     height, width = content.get("imageHeight"), content.get("imageWidth")
     return LabeledPicture(
-        PureWindowsPath(content["imagePath"]).as_posix(),
+        name,
         path,
         (int(height), int(width)) if height and width else None,
         tuple(shapes),

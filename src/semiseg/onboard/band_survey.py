@@ -54,17 +54,17 @@ def unmeasured_bands(images: Mapping[str, Path], nodata: float | None) -> Bands:
             for channels, paths in sorted(counts.items())
         ]
         raise UserError(
-            f"images have different numbers of channels: {shown(kinds)}. Expected one number; put the others elsewhere, "
-            "or choose the folder by --images DIR"
+            f"images have different numbers of channels: {shown(kinds)}. Expected one number; put the others "
+            "elsewhere, or choose the folder by --images DIR"
         )
     channels = next(iter(counts))
     return Bands(channels, shared_type(types), [0.0] * channels, [1.0] * channels, nodata)
 
 
 class _Moments(NamedTuple):
-    """Moments of the pixels of an image: their number, and of each channel the mean and the sum of squares around it."""
+    """Number of the pixels of an image, and the mean of each channel and the sum of squares around it."""
 
-    count: int
+    number: int
     mean: NDArray[np.float64]
     squares: NDArray[np.float64]
 
@@ -107,7 +107,7 @@ class BandStatistics:
                 "no pixel of the training images has a value in each band: all are nodata or no numbers. Give the "
                 "value that really means nodata by --nodata VALUE"
             )
-        deviation = np.sqrt(joined.squares / joined.count)
+        deviation = np.sqrt(joined.squares / joined.number)
         constant = [str(place + 1) for place in np.flatnonzero(deviation == 0)]
         notes = [f"band {', '.join(constant)} has one value everywhere"] if constant else []
         std = np.where(deviation > 0, deviation, 1.0)
@@ -146,10 +146,10 @@ def band_mask_values(image_id: str, path: Path) -> MaskValues:
 
 
 def _joined(one: _Moments, other: _Moments) -> _Moments:
-    count = one.count + other.count
+    count = one.number + other.number
     apart = other.mean - one.mean
-    mean = one.mean + apart * (other.count / count)
-    squares = one.squares + other.squares + apart**2 * (one.count * other.count / count)
+    mean = one.mean + apart * (other.number / count)
+    squares = one.squares + other.squares + apart**2 * (one.number * other.number / count)
     return _Moments(count, mean, squares)
 
 

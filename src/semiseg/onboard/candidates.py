@@ -10,11 +10,10 @@ from pathlib import Path, PurePosixPath
 from semiseg.data.folder_files import NameEnds, mask_among
 from semiseg.name_keys import name_key
 from semiseg.onboard.layout import KnownLayout, Layout
-from semiseg.onboard.picture_names import PictureNames, drawn_from
+from semiseg.onboard.picture_names import JOINED_NAMES, PictureNames
 
 MAX_FOLDERS = 40
 MAX_SIBLINGS = 12
-JOINED_NAMES = 300
 MAX_KINDS = 16
 MAX_CANDIDATES = 60
 
@@ -116,22 +115,17 @@ def _joined(names: PictureNames, images: str, masks: str, given: KnownLayout) ->
     firsts: dict[tuple[NameEnds, NameEnds], tuple[Path, Path]] = {}
     shown, masked = names.named(images), names.named(masks)
     small, large, turned = (masks, images, True) if len(masked) <= len(shown) else (images, masks, False)
-    some = drawn_from(list(names.named(small)), JOINED_NAMES)
-    known = set(some)
     ids = names.ids(large)
-    for ends in names.ends(small):
-        for name in some:
-            image_id = ends.id_of(name)
-            if image_id is None:
-                continue
-            for other_ends, other in ids.get(name_key(image_id), ()):
-                both = ((other_ends, other), (ends, name)) if turned else ((ends, name), (other_ends, other))
-                pair = _pair(shown, masked, both, images == masks)
-                if pair is not None:
-                    kinds = both[0][0], both[1][0]
-                    counts[kinds] += 1
-                    firsts.setdefault(kinds, pair)
-    share = max(len(names.named(small)), 1) / max(len(known), 1)
+    for key, ends, name in names.some_ids(small):
+        for other_ends, other in ids.get(key, ()):
+            both = ((other_ends, other), (ends, name)) if turned else ((ends, name), (other_ends, other))
+            pair = _pair(shown, masked, both, images == masks)
+            if pair is not None:
+                kinds = both[0][0], both[1][0]
+                counts[kinds] += 1
+                firsts.setdefault(kinds, pair)
+    total = len(names.named(small))
+    share = total / max(min(total, JOINED_NAMES), 1)
     for (image_ends, mask_ends), count in counts.most_common(MAX_KINDS):
         layout = Layout(
             images, masks, image_ends.suffix, mask_ends.suffix, image_ends.prefix, mask_ends.prefix

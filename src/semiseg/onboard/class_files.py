@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
+from semiseg.data.folder_info import MAX_CLASSES
 from semiseg.errors import UserError
 from semiseg.onboard.class_documents import document_entries
 from semiseg.onboard.class_lines import line_entries
@@ -83,7 +84,7 @@ def read_names(path: Path) -> Named | None:
         if any(line.strip().lower().endswith(IMAGE_SUFFIXES) for line in lines):
             return None
         entries, notes, whole = _entries(lines, path)
-    if not entries and path.name.lower() in OF_TOOLS:
+    if len(entries) > MAX_CLASSES or (not entries and path.name.lower() in OF_TOOLS):
         return None
     return named(entries, str(path), notes, whole)
 

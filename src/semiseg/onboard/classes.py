@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from semiseg.contracts.dataset import IGNORE_INDEX
-from semiseg.data.folder import is_placeholder, placeholder_name
+from semiseg.data.folder_info import is_placeholder, placeholder_name
 from semiseg.data.mask_labels import TRANSPARENT, Value, parse_color
 from semiseg.data.palette import bit_color
 from semiseg.errors import UserError
 from semiseg.onboard.doubts import doubts
 from semiseg.onboard.edge_values import EdgeValues, edge_values
-from semiseg.onboard.named_classes import Assigned, assign, written_values
+from semiseg.onboard.named_classes import Assigned, assign, named_values
 from semiseg.onboard.names import Named
 from semiseg.onboard.survey import Survey
 
@@ -73,7 +73,7 @@ def decide(found: Survey, named: Named | None, void: Sequence[Value]) -> Classes
     Raises:
         UserError: the names do not match the masks, there are fewer than two classes, or the files are no masks.
     """
-    written = [value for value in written_values(named, found) if value is not None] if named else []
+    written = named_values(named, found) if named else []
     edges = edge_values(found, [*written, *void])
     notes = [*found.reading.notes, *(named.notes if named else ()), *([edges.note] if edges.note else [])]
     unlabeled = [*void, *edges.values]
@@ -115,14 +115,14 @@ def _ordered(found: Survey) -> list[Value]:
 
 def _placeholders(held: list[Value], found: Survey, edges: EdgeValues) -> Assigned:
     """Classes with made-up names."""
-    values, notes = _without_names(held)
+    values, notes = _without_names(held, edges)
     if len(values) < 2:
         raise UserError(_one_value(found, held, edges))
     names = tuple(placeholder_name(label) for label in range(len(values)))
     return Assigned(names, tuple(values), (), tuple(notes))
 
 
-def _without_names(held: list[Value]) -> tuple[list[Value], list[str]]:
+def _without_names(held: list[Value], edges: EdgeValues) -> tuple[list[Value], list[str]]:
     """Values of classes without names, and notes about doubts."""
     numbers = [value for value in held if isinstance(value, int)]
     plain = [value for value in numbers if value != IGNORE_INDEX]
@@ -137,6 +137,8 @@ def _without_names(held: list[Value]) -> tuple[list[Value], list[str]]:
             f'{IGNORE_INDEX} means "not labeled"; if it is a class: --classes NAME=1,...,NAME={IGNORE_INDEX}'
         )
         return list(plain), [note] if IGNORE_INDEX in held else []
+    if any(value in range(max(plain)) for value in edges.values):
+        return list(plain), []
     absent = [str(value) for value in range(max(plain)) if value not in plain]
     notes = [f"no mask holds {', '.join(absent)}: taken for a class that is absent"] if absent else []
     return list(range(max(plain) + 1)), notes

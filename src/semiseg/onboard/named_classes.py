@@ -9,6 +9,7 @@ from semiseg.errors import UserError
 from semiseg.onboard.names import ClassEntry, Named
 from semiseg.onboard.survey import Survey
 
+SHOWN_PAIRS = 6
 MOSTLY = 0.5
 """Share of pixels above which a value called "unlabeled" is the background."""
 
@@ -28,6 +29,17 @@ class Assigned:
     values: tuple[Value, ...]
     void: tuple[Value, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def named_values(named: Named, found: Survey) -> list[Value]:
+    """Values in masks that certainly belong to named classes: those that are written, or positions that cover all."""
+    written = [value for value in written_values(named, found) if value is not None]
+    if written or found.colored:
+        return written
+    positions = range(len(named.entries))
+    return (
+        list(positions) if all(value in positions or _is_void(value, found) for value in found.pixels) else []
+    )
 
 
 def written_values(named: Named, found: Survey) -> tuple[Value | None, ...]:
@@ -108,7 +120,8 @@ def _as_written(
             count = sum(not entry.is_nothing for entry in named.entries)
             raise UserError(
                 f"{named.source} names {count} classes, but the masks also hold {found.listed(unknown)}. "
-                f'Give them a class, or say that they mean "not labeled": --void {joined(unknown)}'
+                f"Give them a class: --classes {_pairs(named, values, unknown)}; or say that they mean "
+                f'"not labeled": --void {joined(unknown)}'
             )
         values, notes = shades, (f"the masks hold the colors of {named.source} as shades of grey",)
     pairs = [(entry, value) for entry, value in zip(named.entries, values, strict=True) if value is not None]
@@ -199,6 +212,13 @@ def _shades(held: Sequence[Value], named: Named, found: Survey) -> list[int] | N
     # Pillow's weights, which are those of ITU-R 601.
     shades = [(red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16 for red, green, blue in colors]
     return shades if set(held) <= set(shades) and len(set(shades)) == len(shades) else None
+
+
+def _pairs(named: Named, values: Sequence[Value | None], unknown: Sequence[Value]) -> str:
+    """The option ``--classes`` with all classes and values without a name, as far as it fits on a line."""
+    pairs = [f"{entry.name}={value}" for entry, value in zip(named.entries, values, strict=True)]
+    pairs = pairs if len(pairs) <= SHOWN_PAIRS else [*pairs[:1], "..."]
+    return "'" + ",".join([*pairs, *(f"NAME={value}" for value in unknown[:SHOWN_PAIRS])]) + "'"
 
 
 def _is_void(value: Value, found: Survey) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from semiseg.data.file_tree import count_endings
 from semiseg.data.folder_files import TREE, nearest_pair
+from semiseg.labels.label_studio_pngs import NAME
 from semiseg.name_keys import name_key
 from semiseg.onboard.layout import KnownLayout
 from semiseg.onboard.listed_pairs import list_faults
@@ -86,6 +87,14 @@ def _unmatched(base: Path, pictures: Sequence[Path], drawn: set[Path]) -> list[s
     if not images:
         return [
             "All of them look like masks: the images are missing, or are as plain as masks; then name both folders."
+        ]
+    by_task = [path for path in masks.values() if NAME.fullmatch(path.stem)]
+    if by_task:
+        return [
+            f"Label Studio named {len(by_task):,} masks by the numbers of its tasks, such as {_below(base, by_task[0])}"
+            ": its JSON says which pictures these are. Export the project as JSON too; then `semiseg import "
+            f"label-studio {by_task[0].parent} tasks.json --images {next(iter(images.values())).parent}` makes masks "
+            f"with the names of the pictures: {next(iter(images))}.png for {next(iter(images.values())).name}"
         ]
     near = nearest_pair(images, masks)
     image, mask = near or (next(iter(images.values())), next(iter(masks.values())))

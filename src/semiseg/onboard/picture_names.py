@@ -14,6 +14,7 @@ from semiseg.onboard.folder_words import KNOWN_WORDS, words_in
 MAX_ENDS = 12
 MANY_NAMES = 20_000
 COUNTED_NAMES = 2_000
+JOINED_NAMES = 300
 USUAL = 0.005
 BOUNDARY = re.compile(r"(?<=[^_. -])(?=[_. -])|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])|(?<=[a-z])(?=[A-Z])")
 """Place in a name where an ending may begin: before a separator, between letters and digits, before a capital."""
@@ -33,6 +34,7 @@ class PictureNames:
         self.named = cache(self._named)
         self.ends = cache(self._ends)
         self.ids = cache(self._ids)
+        self.some_ids = cache(self._some_ids)
 
     def _named(self, pattern: str) -> Mapping[str, Sequence[Path]]:
         """Files by name, see ``find_files``; several where they differ in the extension alone."""
@@ -71,6 +73,16 @@ class PictureNames:
                 if image_id is not None:
                     found[name_key(image_id)].append((each, name))
         return found
+
+    def _some_ids(self, pattern: str) -> Sequence[tuple[str, NameEnds, str]]:
+        """Keys of the ids that some names may have, in the order of what stands around the id."""
+        some = drawn_from(list(self.named(pattern)), JOINED_NAMES)
+        return [
+            (name_key(image_id), ends, name)
+            for ends in self.ends(pattern)
+            for name in some
+            if (image_id := ends.id_of(name)) is not None
+        ]
 
 
 def drawn_from(names: Sequence[str], count: int) -> list[str]:

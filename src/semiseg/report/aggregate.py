@@ -150,17 +150,16 @@ def _other_scores(records: Sequence[RunRecord], names: ScoreNames) -> Iterator[s
 
 def _other_masks(records: Sequence[RunRecord]) -> Iterator[str]:
     """Say which runs have seen an image with another mask than the first run that has seen it."""
-    first: dict[str, tuple[RunRecord, str]] = {}
+    first: dict[str, tuple[Path, str]] = {}
     unlike: dict[tuple[Path, Path], list[str]] = {}
     for run in records:
         for image_id, mask in run.fingerprint.masks().items() if run.fingerprint else ():
-            named = f"{run.option('dataset')}/{image_id}"
-            other, known = first.setdefault(named, (run, mask))
+            earlier, known = first.setdefault(f"{run.option('dataset')}/{image_id}", (run.path, mask))
             if known != mask:
-                unlike.setdefault((other.path, run.path), []).append(image_id)
-    for (one, other), ids in unlike.items():
+                unlike.setdefault((earlier, run.path), []).append(image_id)
+    for (earlier, later), ids in unlike.items():
         yield (
-            f"{other} was trained or measured on other data than {one}: {len(ids)} images have another mask, "
+            f"{later} was trained or measured on other data than {earlier}: {len(ids)} images have another mask, "
             f"{first_few(ids)}."
         )
 

@@ -5,7 +5,7 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from semiseg.errors import UserError
-from semiseg.files import write_text
+from semiseg.files import write_text, writes
 from semiseg.splits.lists import LABELED, UNLABELED, read_stems, refuse_other_lists, shown, write_lists
 from semiseg.splits.manifest import Family, IdList, Partition, manifest
 from semiseg.splits.published_lists import folder_of
@@ -110,7 +110,8 @@ def _import(found: dict[Partition, ListFiles], family: Family, target: Path) -> 
     for each in new:
         write_lists(folders[each], found[each])
         if not (origin := folders[each].parents[1] / ORIGIN).is_file():
-            write_text(origin, f"{family.repository}\ncommit {family.commit}\nlicense {family.license}\n")
+            with writes(origin, "Choose another folder by --to, or make room."):
+                write_text(origin, f"{family.repository}\ncommit {family.commit}\nlicense {family.license}\n")
     unverified = [each for each in found if each.labeled.sha256 is None]
     lines = (
         (unverified, f"only the counts were verified, no hash is known: {_names(unverified)}"),

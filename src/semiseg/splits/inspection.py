@@ -66,10 +66,10 @@ def inspect_split(
             report = check_files(stored(dataset, kept, filled=False), kept)
         yield from ("", *_classes(dataset.info, report))
         yield from (f"  {each}" for each in found)
-        if not missing:
-            yield from ("", *_limits(dataset, report))
     if len(compared) > 1:
         yield from ("", *_overlaps(compared, None if others else own))
+    if masks and not missing:
+        yield from ("", *_limits(dataset, report))
     if missing:
         files = "\n  ".join(str(path) for _, path in missing[:10])
         more = f"\n  and {len(missing) - 10} more" if len(missing) > 10 else ""

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from semiseg.config.compose import Request, settle_budget
 from semiseg.config.layers import command_layer
+from semiseg.config.literals import literal
 from semiseg.config.overrides import parse
 from semiseg.config.prepare import settle
 from semiseg.errors import Interrupted, RunFailed, UserError
@@ -103,7 +104,7 @@ class Campaign:
     def __call__(self, cfg: DictConfig) -> float:
         """Train one run in this process; return its metric, NaN where it failed."""
         job = self.job(cfg, list(HydraConfig.get().overrides.task))
-        cfg.run_dir = str(job.folder)
+        cfg.run_dir = literal(str(job.folder))
         self.index.add(job)
         entry = self.index.entry(job)
         try:

@@ -1,9 +1,9 @@
 """Boundary IoU (Cheng et al., Boundary IoU: Improving Object-Centric Image Segmentation Evaluation, CVPR 2021)."""
 
 import math
+from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.tasks.metrics import Shares
@@ -57,11 +57,21 @@ def contours(labels: Tensor, width: int) -> Tensor:
         return found
     inside = slice(width, height - width), slice(width, breadth - width)
     # One pass for all classes: a neighborhood holds another label where its largest and smallest differ.
-    values = labels[:, None].float()
-    side = 2 * width + 1
-
-    def largest(maps: Tensor) -> Tensor:
-        return F.max_pool2d(F.max_pool2d(maps, (side, 1), 1), (1, side), 1)
-
-    found[:, *inside] = (largest(values) != -largest(-values))[:, 0]
+    values, side = labels.to(torch.int16), 2 * width + 1
+    most, least = (
+        _extreme(_extreme(values, side, 1, choose), side, 2, choose)
+        for choose in (torch.maximum, torch.minimum)
+    )
+    found[:, *inside] = most != least
     return found
+
+
+def _extreme(maps: Tensor, side: int, axis: int, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return the largest or smallest value of each window of ``side`` along an axis, in a few steps that double it."""
+    reach = 1
+    while reach < side:
+        step = min(reach, side - reach)
+        length = maps.shape[axis] - step
+        maps = choose(maps.narrow(axis, 0, length), maps.narrow(axis, step, length))
+        reach += step
+    return maps
