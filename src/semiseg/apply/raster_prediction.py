@@ -62,7 +62,9 @@ def predict_raster(
             row += len(rows)
             labels.write(rows)
             if shares is not None:
-                shares.write(np.rint(sure.clip(0, 1) * largest).astype(dtype))
+                # In place: a row of tiles of a wide picture has many megabytes.
+                np.multiply(sure.clip(0, 1, out=sure), largest, out=sure)
+                shares.write(np.rint(sure, out=sure).astype(dtype))
         if files.overlay is not None:
             shown = overlaid(source.preview.image, source.preview.label, info, files.opacity)
             save(files.overlay, shown, PHOTO_EFFORT)

@@ -12,15 +12,15 @@ from PIL import Image
 
 from semiseg.contracts.dataset import Bands, Pixels
 from semiseg.data.picture_files import BadFileError
-from semiseg.data.raster import is_raster, raster_grid, read_raster, read_raster_reduced
+from semiseg.data.raster import is_raster, raster_grid, read_raster
 from semiseg.data.resize import as_type
 from semiseg.data.window import Window
 from semiseg.errors import UserError
 
 BAND_SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 
-LOOKED_AT = 1024
-"""Rows and columns of a TIFF that are looked at for whether a band is alpha."""
+LOOKED_AT = 256
+"""Side of the windows that are looked at for whether a band is alpha."""
 
 Valid = NDArray[np.bool_] | None
 """Where an image has a value in each of its channels, ``(H, W)``; ``None`` everywhere."""
@@ -122,7 +122,8 @@ def filled(
     if lacking is None or not lacking.any():
         return pixels.astype(bands.dtype, copy=False), None
     with np.errstate(invalid="ignore"):  # NaN, which is filled
-        image = np.where(lacking, np.array(band_fill(bands)), pixels).astype(bands.dtype)
+        image = pixels.astype(bands.dtype)
+    np.copyto(image, np.array(band_fill(bands), bands.dtype), where=lacking)
     valid: NDArray[np.bool_] = np.logical_not(np.broadcast_to(lacking, pixels.shape).any(-1))
     return image, valid
 
@@ -167,11 +168,26 @@ def shared_type(types: Collection[str]) -> Literal["uint8", "uint16", "float32"]
 
 
 def _is_alpha(path: Path) -> bool:
-    """Whether the last channel of a file says where the picture is, by some of its numbers."""
-    pixels = read_raster_reduced(path, LOOKED_AT) if is_raster(path) else _read(path, None).pixels
-    if not np.issubdtype(pixels.dtype, np.integer):
+    """Whether the last channel of a file says where the picture is, by its numbers in some windows."""
+    height, width = band_size(path)
+    some = [
+        Window(top, left, top + LOOKED_AT, left + LOOKED_AT)
+        for top in _spread_over(height)
+        for left in _spread_over(width)
+    ]
+    return all(_holds_alpha(_read(path, window).pixels[..., -1]) for window in some)
+
+
+def _holds_alpha(numbers: NDArray[Any]) -> bool:
+    if not np.issubdtype(numbers.dtype, np.integer):
         return False
-    return bool(np.isin(pixels[..., -1], (0, np.iinfo(pixels.dtype).max)).all())
+    return bool(np.isin(numbers, (0, np.iinfo(numbers.dtype).max)).all())
+
+
+def _spread_over(length: int) -> list[int]:
+    """Starts of up to five windows along an axis, the first at its beginning and the last at its end."""
+    last = max(length - LOOKED_AT, 0)
+    return sorted({last * place // 4 for place in range(5)})
 
 
 def _lacking(pixels: Pixels, bands: Bands, nodata: Sequence[float | None]) -> NDArray[np.bool_] | None:

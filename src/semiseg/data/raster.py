@@ -89,19 +89,6 @@ def read_raster(path: Path, window: Window | None = None) -> tuple[Pixels, Raste
         return np.ascontiguousarray(np.moveaxis(pixels, 0, -1)), _grid(source)
 
 
-def read_raster_reduced(path: Path, longest: int) -> Pixels:
-    """Read a TIFF at a reduced size, by the nearest pixels; as ``read_raster`` for what it raises.
-
-    Args:
-        path: file.
-        longest: largest height and width of the result.
-    """
-    with _opened_raster(path) as source:
-        factor = min(1.0, longest / max(source.height, source.width))
-        shape = (source.count, max(1, int(source.height * factor)), max(1, int(source.width * factor)))
-        return np.ascontiguousarray(np.moveaxis(source.read(out_shape=shape), 0, -1))
-
-
 def read_raster_mask(path: Path, window: Window | None = None) -> tuple[Codes, Flags]:
     """Read a mask of one band.
 
