@@ -12,7 +12,7 @@ from PIL import Image
 from semiseg.config import build
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request, as_yaml, render_run_yaml
-from semiseg.config.literals import literal
+from semiseg.config.literals import literal, literals
 from semiseg.config.overrides import parse
 from semiseg.config.places import began_in
 from semiseg.config.prepare import checked, settle
@@ -221,3 +221,12 @@ def test_other_keys_mean_what_hydra_says(project: Path) -> None:
     assert parse(["dataset.root=${split}"])[0][0].is_interpolation
     assert parse(["split=1/8"])[0][0].value == "1/8"
     assert build.dataset(new(*FOLDER, f"dataset.root='{literal('data')}'")).info.name == "folder"
+
+
+def test_a_class_may_be_called_as_a_reference_looks(project: Path) -> None:
+    classes = literals(["a", "rest of ${x}", "${y"])
+    Path("dataset").mkdir()
+    text = f"defaults: [folder, _self_]\nname: odd\nroot: data\nclasses: {json.dumps(classes)}\nval: 0.5\n"
+    Path("dataset/odd.yaml").write_text(text, encoding="utf-8")
+    dataset = build.dataset(new("dataset=odd"))
+    assert dataset.info.classes == ("a", "rest of ${x}", "${y")

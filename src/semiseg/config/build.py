@@ -182,11 +182,20 @@ def _built(cfg: Config, key: str, **arguments: Any) -> Any:
 
 def _instantiated(node: dict[str, Any], arguments: dict[str, Any]) -> Any:
     """Instantiate a plain node; Hydra would look for the keys that the name of a folder such as ``${x}`` names."""
-    texts = {key: value for key, value in node.items() if isinstance(value, str) and "${" in value}
+    texts = {key: value for key, value in node.items() if _looks_like_reference(value)}
     if not texts:
         return instantiate(node, _convert_="all", **arguments)
     rest = {key: value for key, value in node.items() if key not in texts}
     return instantiate(rest, _convert_="all", _partial_=True, **arguments)(**texts)
+
+
+def _looks_like_reference(value: Any) -> bool:
+    """Whether a plain value holds ``${``, outside of nodes that are built themselves."""
+    if isinstance(value, str):
+        return "${" in value
+    if isinstance(value, Mapping):
+        return "_target_" not in value and any(map(_looks_like_reference, value.values()))
+    return isinstance(value, list) and any(map(_looks_like_reference, value))
 
 
 def _reason(error: BaseException, key: str) -> Exception:
