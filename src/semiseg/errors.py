@@ -72,9 +72,9 @@ class RunFailed(Exception):  # noqa: N818 - the message is for people
 
 
 def shown(value: Any) -> str:
-    """Write a value as one would on the command line, cut where it is long."""
+    """Write a value as on the command line, without the middle where it is long: paths differ at both ends."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if len(text) <= 120 else f"{text[:57]}...{text[-60:]}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -81,7 +81,10 @@ def test_numbers_that_are_no_positions(tmp_path):
     wrong = folder(root, classes=["rest", "object"], values=[[0, 255], 1])
     assert set(np.unique(wrong.mask("a"))) == {0}
     wrong = folder(root, classes=["object", "other"], values=[255, 1])
-    with pytest.raises(BadFilesError, match=r"label 0 \(2 pixels\) outside the classes; expected 1, 255\n"):
+    with pytest.raises(
+        BadFilesError,
+        match=r"label 0 \(2 pixels\) outside the classes; expected 1, 255, or 254 where not labeled\n",
+    ):
         check_files(wrong, make_split(wrong, "full"))
     spaced = folder(root, values=[0, 7, 9])
     assert set(np.unique(spaced.mask("a"))) == {0, 255}
@@ -90,7 +93,7 @@ def test_numbers_that_are_no_positions(tmp_path):
 def test_unknown_colors_are_named(tmp_path):
     root = pairs(tmp_path, colored([*COLORS, "#ff0000"]))
     dataset = folder(root, values=COLORS)
-    with pytest.raises(BadFilesError, match=r"color #ff0000 \(2 pixels\) of no class; .* name 3 colors"):
+    with pytest.raises(BadFilesError, match=r"color #ff0000 \(2 pixels\) of no class; .* name 4 colors"):
         check_files(dataset, make_split(dataset, "full"))
     noise = np.random.default_rng(0).integers(0, 255, (9, 9, 3), dtype=np.uint8)
     for stem in "abc":

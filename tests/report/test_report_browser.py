@@ -8,8 +8,8 @@ from browser.chromium import find, opened
 from browser.look import look
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(find() is None, reason="needs Chromium or Chrome")]
-COLUMN = "[...document.querySelectorAll('#results tbody tr')].map(r => r.cells[{}].textContent)"
-HEAD = "document.querySelectorAll('#results thead th')[{}]"
+COLUMN = "[...document.querySelector('#results table').tBodies[0].rows].map(r => r.cells[{}].textContent)"
+HEAD = "document.querySelector('#results table').tHead.rows[0].cells[{}]"
 
 
 @pytest.fixture(scope="module")

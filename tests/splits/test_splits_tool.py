@@ -157,7 +157,9 @@ def test_make_writes_a_rule_for_own_images(capsys):
         capsys, "check", "split=full", "split_family=list", "split_lists=mine", "--overlap", "shuffled:1/8:1"
     )
     assert code == 0
-    assert out.splitlines()[-1].split()[-3:] == ["60", "100.0%", "100.0%"]
+    assert [line.split()[-3:] for line in out.splitlines() if line.split()[1:2] == ["shuffled:1/8:1"]] == [
+        ["60", "100.0%", "100.0%"]
+    ]
 
 
 def test_check_of_any_dataset(capsys):

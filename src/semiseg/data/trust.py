@@ -177,7 +177,9 @@ def _unmeasured(
     for kind in MEASURED:
         if absent := ", ".join(missing.get(kind, ())):
             counts = f"{score} is over {total - len(missing[kind])} of {total} classes"
-            if evaluator.absent == "zero":
+            if info.label_of == "image":
+                counts = "it has no score"
+            elif evaluator.absent == "zero":
                 counts = f"{score} counts it as 0"
             elif evaluator.absent == "skip":
                 counts += ", and counts it as 0 once it is predicted"
