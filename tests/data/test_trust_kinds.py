@@ -43,6 +43,7 @@ def weighed(
 
 
 CURE = r"If 255 means disk in your masks, add dataset.values=\[0,255\]"
+TWO_WAYS = r"written in two ways.* dataset.values=\[0,\[1,255\]\]; .* add dataset.void=\[255\]"
 REFUSED: dict[str, tuple[Masks, str, dict[str, Any], str]] = {
     "all masks 0 and 255": ([(0, 255)] * 6, "ground disk", {}, CURE),
     "palette masks of 0 and 255": ([(0, 255)] * 6, "ground disk", {"mode": "P"}, CURE),
@@ -71,6 +72,13 @@ REFUSED: dict[str, tuple[Masks, str, dict[str, Any], str]] = {
         [(255,), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1)], "ground disk", {"split": "1"},
         "its mask is 255 .* that of a0",
     ),
+    "1 in some masks, 255 in others": ([(0, 1), (0, 1), (0, 255), (0,), (0, 1), (0, 255)], "ground disk", {}, TWO_WAYS),
+    "255 in one mask": ([(0, 1)] * 3 + [(0, 255)] + [(0, 1)] * 2, "ground disk", {}, TWO_WAYS),
+    "255 in validation masks": ([(0, 1)] * 4 + [(0, 255)] * 2, "ground disk", {}, TWO_WAYS),
+    "two ways of three classes": (
+        [(0, 1, 2)] * 5 + [(0, 1, 255)] * 5, "a b c", {},
+        r"5 masks hold 2 \(c\) and no 255, .* dataset.values=\[0,1,\[2,255\]\]",
+    ),
     "palette masks all 255": ([(255,)] * 6, "ground disk", {"mode": "P"}, "has a labeled pixel"),
 }  # fmt: skip
 
@@ -96,7 +104,17 @@ TOLD: dict[str, tuple[Masks, str, dict[str, Any], Sequence[str]]] = {
     ),
     "one of two validation masks holds it": ([(0, 1)] * 4 + [(0,), (0, 1)], "ground disk", {}, ()),
     "void where it would be": (
-        [(0, 1)] * 4 + [(0, 255)] * 2, "ground disk", {}, [NO_DISK],
+        [(0, 1)] * 4 + [(0, 255)] * 2, "ground disk", {"void": [255]}, [NO_DISK],
+    ),
+    "two ways of one class": ([(0, 1)] * 3 + [(0, 255)] * 3, "ground disk", {"values": [0, [1, 255]]}, ()),
+    "two ways, by a format": (
+        [(0, 1)] * 4 + [(0, 255)] * 2, "ground disk", {"mask_format": {"kind": "gray"}}, [NO_DISK],
+    ),
+    "void beside the last class once": (
+        [(0, 1)] * 2 + [(0, 255)] + [(0, 1)] * 2 + [(0, 1, 255)], "ground disk", {}, (),
+    ),
+    "void where the last class is rare": (
+        [(0, 1, 2)] + [(0, 1, 255)] * 3 + [(0, 1, 2), (0, 1)], "a b c", {}, (),
     ),
     "two of four missing": (
         [(0, 1, 2, 3)] * 4 + [(0, 2)] * 2, "a b c d", {},

@@ -164,12 +164,12 @@ class Folder(FileDataset):
         """Group of an image by ``groups``; ``None`` where it has none."""
         return self._groups.get(image_id)
 
-    def values_with_255(self) -> str | None:
-        """The setting that reads 255 as the last class; ``None`` where ``values`` or ``void`` is given."""
+    def values_setting(self, changed: Mapping[int, str]) -> str | None:
+        """See ``OpenValues``; ``None`` where ``values`` or ``void`` is given."""
         if self._explained:
             return None
-        numbers = ",".join(map(str, (*range(self.info.num_classes - 1), 255)))
-        return f"dataset.values=[{numbers}]"
+        values = (changed.get(label, str(label)) for label in range(self.info.num_classes))
+        return f"dataset.values=[{','.join(values)}]"
 
     def image(self, image_id: str) -> Pixels:
         """See ``FileDataset``; a missing image is explained by what is there instead."""

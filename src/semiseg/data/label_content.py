@@ -1,24 +1,15 @@
 """Labels in the masks of a split: their pixels, and the refusal of those that no result can come from."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
 
 from semiseg.contracts.dataset import SegDataset, Split
+from semiseg.data.hidden_class import hidden_class, setting_for_255
 from semiseg.data.picture_facts import PictureFacts
 from semiseg.errors import UserError
 from semiseg.splits.lists import shown
 
 WORDS = {"labeled": "labeled", "unlabeled": "unlabeled", "val": "validation", "test": "test"}
 """Kinds of images in sentences."""
-
-
-@runtime_checkable
-class LastClassHidden(Protocol):
-    """A dataset whose masks may show their last class as 255, which reads as "not labeled"."""
-
-    def values_with_255(self) -> str | None:
-        """The setting that reads 255 as the last class; ``None`` where the settings say what 255 means."""
-        ...
 
 
 def kinds_of_images(split: Split) -> dict[str, tuple[str, ...]]:
@@ -40,16 +31,23 @@ def label_pixels(facts: Mapping[str, PictureFacts], ids: Sequence[str]) -> dict[
     return found
 
 
-def require_labels(dataset: SegDataset, split: Split, counted: Mapping[str, Mapping[int, int]]) -> None:
+def require_labels(
+    dataset: SegDataset,
+    split: Split,
+    counted: Mapping[str, Mapping[int, int]],
+    facts: Mapping[str, PictureFacts],
+) -> None:
     """Refuse data of which nothing can be learned, or on which nothing can be measured.
 
     Args:
         dataset: dataset of the split.
         split: the split.
         counted: number of pixels of each label value, by kind of images: "labeled" and "val".
+        facts: facts about the images of the split and their masks.
 
     Raises:
-        UserError: no labeled or no validation image has a labeled pixel, or all labeled pixels are of one class.
+        UserError: no labeled or no validation image has a labeled pixel, all labeled pixels are of one class, or 255
+            is likely a class.
     """
     info, faults = dataset.info, []
     for kind in ("labeled", "val"):
@@ -64,6 +62,8 @@ def require_labels(dataset: SegDataset, split: Split, counted: Mapping[str, Mapp
     present = sorted(counted["labeled"].keys() - {info.ignore_index})
     if len(present) == 1 and not faults:
         faults.append(_one_class(dataset, split, present[0], counted))
+    if not faults and (reason := hidden_class(dataset, split, facts)):
+        faults.append(reason)
     if faults:
         raise UserError("\n".join(faults))
 
@@ -88,8 +88,3 @@ def _one_class(
     if any(label in counted["val"] for label in range(info.num_classes) if info.classes[label] in others):
         return f"{text}. Validation masks show others: label more images, or other ones (split, split_id)"
     return f"{text}. dataset.values names the value of each class in the masks"
-
-
-def setting_for_255(dataset: SegDataset) -> str | None:
-    """Return the setting that reads 255 as the last class; ``None`` where the settings say what 255 means."""
-    return dataset.values_with_255() if isinstance(dataset, LastClassHidden) else None

@@ -8,12 +8,12 @@ from typing import Any
 from semiseg.contracts.dataset import DatasetInfo, Grouped, SegDataset, Split
 from semiseg.contracts.score_names import segmentation_scores
 from semiseg.data.file_faults import CheckReport
+from semiseg.data.hidden_class import setting_for_255
 from semiseg.data.label_content import (
     WORDS,
     kinds_of_images,
     label_pixels,
     require_labels,
-    setting_for_255,
 )
 from semiseg.data.picture_facts import PictureFacts
 from semiseg.data.picture_pairs import PicturePair, pairs_between, picture_group, usual_difference
@@ -96,14 +96,14 @@ def weigh(dataset: SegDataset, report: CheckReport, evaluator: EvaluatorSettings
         evaluator: settings by which classes without pixels count, for sentences.
 
     Raises:
-        UserError: nothing can be learned or measured: no labeled or no validation image has a labeled pixel, or all
-            labeled pixels are of one class.
+        UserError: nothing can be learned or measured: no labeled or no validation image has a labeled pixel, all
+            labeled pixels are of one class, or 255 is likely a class.
     """
     info, split, facts = dataset.info, report.split, report.facts
     counted = {
         kind: label_pixels(facts, ids) for kind, ids in kinds_of_images(split).items() if kind != "unlabeled"
     }
-    require_labels(dataset, split, counted)
+    require_labels(dataset, split, counted, facts)
     missing = {
         kind: tuple(name for label, name in enumerate(info.classes) if not pixels.get(label))
         for kind, pixels in counted.items()

@@ -1,0 +1,103 @@
+"""Masks in which 255 is likely a class, although it is read as "not labeled"."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
+from semiseg.data.mask_agreement import reader_of
+from semiseg.data.mask_pixels import read_pixels
+from semiseg.data.picture_facts import PictureFacts
+
+CHANCE = 0.01
+"""Largest chance by which, among three classes or more, no mask of the last one would hold 255."""
+
+
+@runtime_checkable
+class OpenValues(SegDataset, Protocol):
+    """A dataset of files whose settings may leave open what 255 means."""
+
+    def files(self, image_id: str) -> tuple[Path, Path | None]:
+        """Image file and mask file of an id; ``None`` where no mask is expected."""
+        ...
+
+    def values_setting(self, changed: Mapping[int, str]) -> str | None:
+        """The setting that gives some classes other values; ``None`` where the settings say what 255 means.
+
+        Args:
+            changed: text of the value of a class, by its position.
+        """
+        ...
+
+
+class _Masks(NamedTuple):
+    """Masks by what they hold.
+
+    Args:
+        read: number of masks that were read.
+        last: ids of those with the last class.
+        void: ids of those with 255 beside other labels.
+    """
+
+    read: int
+    last: Sequence[str]
+    void: Sequence[str]
+
+
+def setting_for_255(dataset: SegDataset) -> str | None:
+    """Return the setting that reads 255 as the last class; ``None`` where the settings say what 255 means."""
+    changed = {dataset.info.num_classes - 1: "255"}
+    return dataset.values_setting(changed) if isinstance(dataset, OpenValues) else None
+
+
+def hidden_class(dataset: SegDataset, split: Split, facts: Mapping[str, PictureFacts]) -> str | None:
+    """Return why 255 is likely the last class, and the settings that say what it is; ``None`` where nothing shows it.
+
+    Nothing is looked for where the settings give values, values that mean "not labeled", or a format of the masks.
+
+    Args:
+        dataset: dataset of the split.
+        split: the split.
+        facts: facts about its images and masks.
+    """
+    reader = reader_of(dataset)
+    if not isinstance(dataset, OpenValues) or reader is None or reader.format is not None:
+        return None
+    if dataset.values_setting({}) is None or dataset.info.bands is not None:
+        return None  # bands are 255 too where a channel has no value
+    masks = _masks(dataset.info, split, facts)
+    return _two_ways(dataset, masks)
+
+
+def _masks(info: DatasetInfo, split: Split, facts: Mapping[str, PictureFacts]) -> _Masks:
+    ids = [each for each in (*split.labeled, *split.val, *split.test) if each in facts]
+    counts = {each: own for each in ids if (own := facts[each].counts)}
+    return _Masks(
+        len(counts),
+        [each for each, own in counts.items() if info.num_classes - 1 in own],
+        [each for each, own in counts.items() if info.ignore_index in own and len(own) > 1],
+    )
+
+
+def _two_ways(dataset: OpenValues, masks: _Masks) -> str | None:
+    """Reason where some masks hold the last class, others 255, and none both."""
+    last = dataset.info.num_classes - 1
+    if not masks.last or not masks.void or not set(masks.last).isdisjoint(masks.void):
+        return None
+    chance = prod(1 - len(masks.last) / (masks.read - number) for number in range(len(masks.void)))
+    if (last > 1 and chance > CHANCE) or _transparent(dataset, masks.void[0]):
+        return None
+    name = dataset.info.classes[last]
+    return (
+        f"{len(masks.last):,} masks hold {last} ({name}) and no 255, for example that of {masks.last[0]}; "
+        f"{len(masks.void):,} hold 255 and no {last}, for example that of {masks.void[0]}: the masks seem to be "
+        f"written in two ways. If 255 means {name} as {last} does, add "
+        f'{dataset.values_setting({last: f"[{last},255]"})}; if it means "not labeled", add dataset.void=[255]'
+    )
+
+
+def _transparent(dataset: OpenValues, image_id: str) -> bool:
+    """Whether a mask has fully transparent pixels, which are read as 255."""
+    file = dataset.files(image_id)[1]
+    return file is not None and read_pixels(file).transparent is not None
