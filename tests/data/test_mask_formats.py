@@ -216,6 +216,7 @@ MIXED = {
         "i3.*a palette mask, read by its indices",
     ),
     "one bit beside 255": ([WHITE, WHITE, ONE_BIT], "i2.*a mask of one bit"),
+    "one bit beside RGB of 255": ([np.stack([WHITE] * 3, -1)] * 2 + [ONE_BIT], "i2.*a mask of one bit"),
     "255 beside one bit": ([ONE_BIT, ONE_BIT, WHITE], "i2.*a mask of 8 bits"),
     "GIF whose palette begins with white": (
         [(paletted(LABELS, [(0, 0, 0), (255, 255, 255), (9, 9, 9)]), ".gif")] * 2
@@ -274,9 +275,26 @@ def test_the_cure_of_palettes_is_shown_and_works(tmp_path):
     with pytest.raises(BadFilesError) as caught:
         check(folder(tmp_path, masks))
     assert """'dataset.values=["#000000","#ff0000","#00ff00"]'""" in str(caught.value)
+    assert "(ground #000000, disk #ff0000, square #00ff00)" in str(caught.value)
     dataset = folder(tmp_path, masks, values=NAMED)
     check(dataset)
     assert np.array_equal(dataset.mask("i0"), dataset.mask("i2"))
+
+
+def test_no_colors_are_advised_where_no_palette_is_more_frequent(tmp_path):
+    with pytest.raises(BadFilesError, match="Save all masks in the same way") as caught:
+        check(folder(tmp_path, [paletted(LABELS, COLORS), swapped()] * 2))
+    assert "dataset.values=[" not in str(caught.value)
+
+
+def test_many_values_are_said_to_come_from_smoothed_edges(tmp_path):
+    smooth = np.arange(192, dtype=np.uint8).reshape(12, 16)
+    with pytest.raises(BadFilesError, match="so many values come from smoothed edges: save masks without"):
+        check(folder(tmp_path, [LABELS, LABELS, smooth]))
+    (tmp_path / "other").mkdir()
+    with pytest.raises(BadFilesError) as caught:
+        check(folder(tmp_path / "other", [LABELS, LABELS, LABELS + 2]))
+    assert "smoothed" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

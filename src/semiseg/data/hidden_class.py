@@ -90,9 +90,9 @@ def _two_ways(dataset: OpenValues, masks: _Masks) -> str | None:
         return None
     name = dataset.info.classes[last]
     return (
-        f"{len(masks.last):,} masks hold {last} ({name}) and no 255, for example that of {masks.last[0]}; "
-        f"{len(masks.void):,} hold 255 and no {last}, for example that of {masks.void[0]}: the masks seem to be "
-        f"written in two ways. If 255 means {name} as {last} does, add "
+        f"masks seem to be written in two ways: {last} ({name}) and no 255 in {len(masks.last):,} of them, for "
+        f"example that of {masks.last[0]}; 255 and no {last} in {len(masks.void):,}, for example that of "
+        f"{masks.void[0]}. If 255 means {name} as {last} does, add "
         f'{dataset.values_setting({last: f"[{last},255]"})}; if it means "not labeled", add dataset.void=[255]'
     )
 

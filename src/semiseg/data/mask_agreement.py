@@ -67,21 +67,34 @@ def disagreeing(
         common, faults = agree(formats | restricted)
     found = {image_id: faults[path] for image_id, path in masks.items() if path in faults}
     undecided = any(each.bits == 1 and each.white is None for each in formats.values())
-    return DifferingMasks(found, _cure(reader, common, undecided) if found else "")
+    tied = 2 * len(found) >= len(by_id)
+    return DifferingMasks(found, _cure(reader, common, undecided, tied) if found else "")
 
 
-def _cure(reader: MaskReader, common: MaskFormat, undecided: bool) -> str:
-    """Advice: settings that read palettes by their colors, where most masks have one; or what decides white."""
+def _cure(reader: MaskReader, common: MaskFormat, undecided: bool, tied: bool) -> str:
+    """Advice: settings that read palettes by their colors, where most masks have one; or what decides white.
+
+    Args:
+        reader: reader of the masks.
+        common: format that most masks share.
+        undecided: whether white of one bit may mean 1 or 255.
+        tied: whether as many masks differ as agree, so that none has the usual colors.
+    """
     colors: dict[int, list[str]] = {}
     for index, color in common.colors.items():
         colors.setdefault(reader.numbers.get(index, IGNORE_INDEX), []).append(f'"{color}"')
     void = colors.pop(IGNORE_INDEX, [])
-    if common.kind != "palette" or colors.keys() != set(reader.numbers.values()):
+    if tied or common.kind != "palette" or colors.keys() != set(reader.numbers.values()):
         white = " White of one bit means 255 where 255 is a class: dataset.values=[0,255]."
         return f"{CURE}.{white if undecided else ''}"
     values = [each[0] if len(each) == 1 else f"[{','.join(each)}]" for _, each in sorted(colors.items())]
-    return f"{CURE}. By the colors of most of them: 'dataset.values=[{','.join(values)}]'" + (
-        f" 'dataset.void=[{','.join(void)}]'" if void else ""
+    classes = [
+        f"{reader.classes[label]} {' or '.join(each).replace(chr(34), '')}"
+        for label, each in sorted(colors.items())
+    ]
+    return (
+        f"{CURE}. By the colors of most of them ({', '.join(classes)}): 'dataset.values=[{','.join(values)}]'"
+        + (f" 'dataset.void=[{','.join(void)}]'" if void else "")
     )
 
 
@@ -106,7 +119,7 @@ def transparent_note(reader: MaskReader, masks: Mapping[str, Path]) -> str | Non
 
 def _white(formats: Mapping[str, MaskFormat], counts: Mapping[str, Mapping[int, int]]) -> int | None:
     """Number that white of one bit means: 1 unless other masks hold 255, beside which it may mean either."""
-    deeper = [image_id for image_id, each in formats.items() if each.kind == "gray" and each.bits > 1]
+    deeper = [image_id for image_id, each in formats.items() if each.kind != "palette" and each.bits > 1]
     return None if any(counts.get(image_id, {}).get(WHITE) for image_id in deeper) else 1
 
 

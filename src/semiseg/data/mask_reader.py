@@ -75,6 +75,7 @@ class MaskReader:
         exif: Exif = "apply",
     ) -> None:
         self.by_color = bool(labels.colors)
+        self.classes = info.classes
         positions = {label: label for label in range(info.num_classes)}
         self.numbers = positions if labels.numbers is None else labels.numbers
         """Label of each number; unused with colors."""
@@ -185,6 +186,8 @@ class NumberTable:
             f"expected {ranges(sorted(self._values))}"
             + (f", or {ranges(void)} where not labeled" if void else "")
         )
+        if len(wrong) > 4 * len(self._values):
+            reason += "; so many values come from smoothed edges: save masks without antialiasing"
         return OutsideClassesError(path, reason, {named[value]: wrong[value] for value in wrong}, codes.size)
 
 
