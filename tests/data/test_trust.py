@@ -114,12 +114,15 @@ def test_class_without_labels_is_named_with_the_split(root: Path) -> None:
     assert "dataset.values" not in warning
 
 
-def test_last_class_missing_everywhere_beside_255_warns_with_the_cure(root: Path) -> None:
+def test_last_class_missing_everywhere_beside_255_is_refused_with_the_cure(root: Path) -> None:
     for number in range(6):
         write(root, f"a{number}", scene(number), labels(0, 1, 255))
-    assert "If 255 means square in your masks, add dataset.values=[0,1,255]" in weighed(root).warnings[0]
-    found = weighed(root, values=[0, 1, 255])
-    assert found.warnings == ()
+    with pytest.raises(UserError, match=r"If 255 means square, add dataset.values=\[0,1,255\]"):
+        weighed(root)
+    assert (
+        "If 255 means square in your masks, add dataset.values=[0,1,255]" in weighed(root, "1/2").warnings[0]
+    )
+    assert weighed(root, values=[0, 1, 255]).warnings == ()
     assert "dataset.values" not in weighed(root, void=[255]).warnings[0]
 
 

@@ -32,6 +32,8 @@ def weighed(
         if mode == "P":
             mask = mask.convert("P")
             mask.putpalette(list(range(256)) * 3)
+        elif mode == "LA":
+            mask.putalpha(Image.fromarray(np.uint8(255) * (stripes > 0)))
         elif mode == "1":
             mask = Image.fromarray(stripes > 0)
         for folder, picture in (("images", coarse.resize((24, 16))), ("masks", mask)):
@@ -79,6 +81,13 @@ REFUSED: dict[str, tuple[Masks, str, dict[str, Any], str]] = {
         [(0, 1, 2)] * 5 + [(0, 1, 255)] * 5, "a b c", {},
         r"2 \(c\) and no 255 in 5 of them, .* of a0; .* in 5, .* of a6.* dataset.values=\[0,1,\[2,255\]\]",
     ),
+    "the last of three classes as 255": (
+        [(0, 1, 255)] * 6, "a b c", {}, r"no mask shows c, .* add dataset.values=\[0,1,255\]; .* dataset.void=\[255\]",
+    ),
+    "a transparent ground": (
+        [(0, 1, 2)] * 6, "a b c", {"mode": "LA"},
+        r"no mask shows a, .* transparent means a, add dataset.values=\[transparent,1,2\]; .* dataset.void=\[transp",
+    ),
     "palette masks all 255": ([(255,)] * 6, "ground disk", {"mode": "P"}, "has a labeled pixel"),
 }  # fmt: skip
 
@@ -109,6 +118,16 @@ TOLD: dict[str, tuple[Masks, str, dict[str, Any], Sequence[str]]] = {
     "two ways of one class": ([(0, 1)] * 3 + [(0, 255)] * 3, "ground disk", {"values": [0, [1, 255]]}, ()),
     "two ways, by a format": (
         [(0, 1)] * 4 + [(0, 255)] * 2, "ground disk", {"mask_format": {"kind": "gray"}}, [NO_DISK],
+    ),
+    "255 void, the last of three classes missing": (
+        [(0, 1, 255)] * 6, "a b c", {"void": [255]},
+        ["no labeled image of split full (family every, id 0) holds class c; it cannot be learned",
+         "no validation image holds c: mIoU is over 2 of 3 classes"],
+    ),
+    "void, and two classes missing": (
+        [(0, 1, 255)] * 6, "a b c d", {},
+        ["no labeled image of split full (family every, id 0) holds class c, d; it cannot be learned",
+         "no validation image holds c, d: mIoU is over 2 of 4 classes"],
     ),
     "void beside the last class once": (
         [(0, 1)] * 2 + [(0, 255)] + [(0, 1)] * 2 + [(0, 1, 255)], "ground disk", {}, (),
@@ -149,3 +168,29 @@ def test_what_limits_a_result_is_told_and_nothing_else(tmp_path: Path, kind: str
     masks, classes, options, expected = TOLD[kind]
     found = weighed(tmp_path, masks, classes, **options)
     assert [*found.warnings, *found.unmeasured] == list(expected)
+
+
+def test_few_pixels_of_a_class_beside_much_of_255_are_refused(tmp_path: Path) -> None:
+    for number in range(6):
+        image = np.random.default_rng(number).integers(0, 256, (40, 100, 3), np.uint8)
+        mask = np.zeros((40, 100), np.uint8)
+        mask[:8] = 255
+        mask[-1, : 3 if number == 1 else 0] = 1
+        write(tmp_path, number, image, mask)
+
+    def found(**options: Any) -> Trust:
+        dataset = Folder(str(tmp_path), classes=["ground", "disk"], val=0.2, **options)
+        return weigh(dataset, check_files(dataset, make_split(dataset, "full")))
+
+    with pytest.raises(UserError, match=r"disk has 3 pixels .* in 6 of 6 masks.* dataset.values=\[0,255\]"):
+        found()
+    found(void=[255])
+    mask[-1] = 1
+    write(tmp_path, 5, image, mask)
+    found()
+
+
+def write(root: Path, number: int, image: Any, mask: Any) -> None:
+    for folder, picture in (("images", image), ("masks", mask)):
+        (root / folder).mkdir(exist_ok=True)
+        Image.fromarray(picture).save(root / folder / f"a{number}.png")

@@ -46,8 +46,8 @@ def require_labels(
         facts: facts about the images of the split and their masks.
 
     Raises:
-        UserError: no labeled or no validation image has a labeled pixel, all labeled pixels are of one class, or 255
-            is likely a class.
+        UserError: no labeled or no validation image has a labeled pixel, all labeled pixels are of one class, or
+            255 or what is transparent is likely a class.
     """
     info, faults = dataset.info, []
     for kind in ("labeled", "val"):
