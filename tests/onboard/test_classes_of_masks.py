@@ -75,6 +75,10 @@ def one_bit(label: np.ndarray, number: int) -> Image.Image:
     return Image.fromarray((label == 1).astype(np.uint8) * 255).convert("1")
 
 
+def deep(label: np.ndarray, number: int) -> Image.Image:
+    return Image.fromarray((label == 1).astype(np.uint16) * 65535)
+
+
 def clear_ground(label: np.ndarray, number: int) -> Image.Image:
     hidden = (255, 255, 255) if number % 2 else (0, 0, 0)
     colors = np.array([(*hidden, 0), (200, 0, 0, 255), (0, 0, 200, 255)], np.uint8)
@@ -229,6 +233,11 @@ def test_classes_and_notes(
         (every(color, smooth), "only at edges, in 8 of 8 masks"),
         (mixed(palette((0, 0, 0), (200, 0, 0), (0, 0, 200)), every(color, lambda each: each.convert("L"))),
          "Grey values may be indices, or shades of colors.*i1.png"),
+        (mixed(gray(0, 1, 0), gray(0, 255, 0)), r"4 hold 1: i0.*4 hold 255: i1.*\[0,\[1,255\]\].*--void 255"),
+        (few(gray(0, 1, 0), lambda mask: mask.point(lambda value: 255 * value)), f"6 hold 1: i0.*2 hold 255: {FILES}"),
+        (mixed(gray(0, 1, 2), gray(0, 128, 255)), r"4 hold 1, 2: i0.*4 hold 128, 255: i1.*\[1,128\],\[2,255\]"),
+        (mixed(gray(0, 255, 0), deep), "4 hold 255: i0.*4 hold 65535: i1"),
+        (mixed(one_bit, deep), "4 hold 255: i0.*4 hold 65535: i1"),
         (gray(7, 7, 7), r"hold 7 \(15,360 pixels, 100\.00%"),
     ],
 )  # fmt: skip
@@ -238,6 +247,27 @@ def test_masks_that_are_refused(
     root = write(here / "own", draw)
     assert main(["init", str(root), "--images", "images", "--masks", "masks"]) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("options", "values"),
+    [
+        (["--void", "255"], [0, 1]),
+        (["--classes", "ground=0,disk=1,square=255"], [0, 1, 255]),
+    ],
+)
+def test_two_scales_that_are_explained(here: Path, options: list[str], values: list[int]) -> None:
+    root = write(here / "own", mixed(gray(0, 1, 0), gray(0, 255, 0)))
+    assert main(["init", str(root), *options]) == 0
+    assert (written().get("values") or list(range(len(written()["classes"])))) == values
+
+
+def test_255_beside_1_in_one_mask_is_void(here: Path) -> None:
+    def draw(label: np.ndarray, number: int) -> Image.Image:
+        return gray(0, 1, 255)(label if number == 0 else np.where(label == number % 2 + 1, label, 0), number)
+
+    assert main(["init", str(write(here / "own", draw))]) == 0
+    assert len(written()["classes"]) == 2
 
 
 def test_a_folder_of_one_bit_masks_grows(here: Path) -> None:
@@ -268,7 +298,8 @@ NAMES = "ground\ndisk\nsquare\n"
         (few(gray(0, 2, 2), scaled), "ground\ndisk\nsquare\n", ["ground", "disk", "square"], None, None),
         (gray(0, 255, 9), "ground,0\ndisk,255\nsquare,9\n", None, None, None),
         (gray(0, 255, 254), "ground,0\ndisk,255\n(not labeled),254\n", ["ground", "disk"], [254], None),
-        (gray(0, 255, 0), "ground\ndisk\n", ["ground", "disk"], None, None),
+        (gray(0, 255, 0), "ground\ndisk\n", ["ground", "disk"], None, "255 counts as the class disk"),
+        (gray(0, 1, 255), NAMES, None, None, "255 counts as the class square"),
         (color, "square,#0000c8\ndisk,#c80000\nground,#000000\n", None, None, None),
         (color, NAMES, ["ground", "disk", "square"], None, "given to the colors in the order of this table"),
         (palette((0, 0, 0), (200, 0, 0), (0, 0, 200)), "square:0,0,200::\ndisk:200,0,0::\nground:0,0,0::\n", None, None,

@@ -1,0 +1,115 @@
+"""Groups of masks that give the same classes other values: 1 or 255, 8 or 16 bits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from semiseg.data.mask_labels import Value
+from semiseg.errors import UserError
+from semiseg.onboard.mask_reading import SMALL, mask_files
+from semiseg.onboard.mask_values import MaskValues
+from semiseg.onboard.survey import Survey
+from semiseg.splits.lists import shown
+
+DEEP = 256
+"""Number from which 8 bits are too few."""
+
+WHITE_16 = 65535
+STEP_16 = 257
+"""Factor from white of 8 bits to white of 16 bits."""
+
+
+@dataclass(frozen=True)
+class MaskGroup:
+    """Masks that hold some values.
+
+    Args:
+        values: the values, in order.
+        masks: the masks.
+    """
+
+    values: tuple[Value, ...]
+    masks: tuple[MaskValues, ...]
+
+    @property
+    def counts(self) -> bool:
+        """Whether the group has more than one value or mask."""
+        return len(self.values) > 1 or len(self.masks) > 1
+
+    def text(self) -> str:
+        """Number of masks, values and files."""
+        files = mask_files([each.path for each in self.masks])
+        return f"{len(self.masks)} hold {shown(map(str, self.values))}: {files}"
+
+
+def require_one_scale(found: Survey, written: Sequence[Value], void: Sequence[Value]) -> None:
+    """Check that no masks hold other values in place of those of the others.
+
+    Args:
+        found: values of all masks.
+        written: values that somebody has written down as classes.
+        void: values that mean "not labeled".
+
+    Raises:
+        UserError: two groups of masks share no value other than 0.
+    """
+    groups = None if found.palette or found.colored else _scales(found, void)
+    if groups and not _both_written(groups, written):
+        low, high = groups
+        raise UserError(_two_scales(low, high))
+
+
+def _scales(found: Survey, void: Sequence[Value]) -> tuple[MaskGroup, MaskGroup] | None:
+    """Masks with low and with high numbers, where no mask holds both."""
+    numbers = [value for value in found.pixels if isinstance(value, int) and value and value not in void]
+    for limit in (SMALL, DEEP):
+        low = _group(found, sorted(value for value in numbers if value < limit))
+        high = _group(found, sorted(value for value in numbers if value >= limit))
+        if (
+            not low.masks
+            or not high.masks
+            or {each.path for each in low.masks} & {each.path for each in high.masks}
+        ):
+            continue
+        if not any(0 in mask.pixels for mask in high.masks) or not _other_scale(low, high, limit):
+            continue
+        if limit == DEEP or low.values == (1,) or (low.counts and high.counts):
+            return low, high
+    return None
+
+
+def _group(found: Survey, values: Sequence[int]) -> MaskGroup:
+    held = zip(found.masks, found.held, strict=True)
+    return MaskGroup(
+        tuple(values), tuple(mask for mask, each in held if any(value in each for value in values))
+    )
+
+
+def _other_scale(low: MaskGroup, high: MaskGroup, limit: int) -> bool:
+    """Whether low numbers count classes and high ones do not go on with it, or white has 8 and 16 bits."""
+    lows, highs = [int(value) for value in low.values], [int(value) for value in high.values]
+    if limit == DEEP:
+        return WHITE_16 in highs or any(value * STEP_16 in highs for value in lows)
+    both = len(lows) + len(highs)
+    return 2 * len(lows) >= max(lows) and 2 * both <= max(highs)
+
+
+def _both_written(groups: tuple[MaskGroup, MaskGroup], written: Sequence[Value]) -> bool:
+    return all(any(value in written for value in group.values) for group in groups)
+
+
+def _two_scales(low: MaskGroup, high: MaskGroup) -> str:
+    same = "Save all masks with the same numbers"
+    if len(low.values) == len(high.values):
+        names = ["background", *(f"class_{place}" for place in range(1, len(low.values) + 1))]
+        pairs = [f"[{one},{other}]" for one, other in zip(low.values, high.values, strict=True)]
+        same += (
+            f"; or, where {high.values[0]} means the same as {low.values[0]}, write it by hand without `semiseg init`: "
+            f"dataset=folder dataset.root=DIR 'dataset.classes=[{','.join(names)}]' "
+            f"'dataset.values=[0,{','.join(pairs)}]'"
+        )
+    cut = ",".join(map(str, high.values))
+    return (
+        f"masks hold two sets of numbers, and no mask both. {low.text()}; {high.text()}. {same}. If "
+        f'{cut} means "not labeled": --void {cut}. If all are classes of their own, name all: '
+        "--classes NAME=VALUE,..."
+    )
