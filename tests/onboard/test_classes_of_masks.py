@@ -75,6 +75,12 @@ def one_bit(label: np.ndarray, number: int) -> Image.Image:
     return Image.fromarray((label == 1).astype(np.uint8) * 255).convert("1")
 
 
+def moved(label: np.ndarray, number: int) -> Image.Image:
+    colors = np.zeros((10, 3), np.uint8)
+    colors[[0, 5, 9]] = COLORS
+    return palette(*map(tuple, colors.tolist()))(np.array([0, 5, 9], np.uint8)[label], number)
+
+
 def deep(label: np.ndarray, number: int) -> Image.Image:
     return Image.fromarray((label == 1).astype(np.uint16) * 65535)
 
@@ -200,6 +206,8 @@ RED, BLUE, BLACK = "#c80000", "#0000c8", "#000000"
                      id="palette and color"),
         pytest.param(mixed(palette((0, 0, 0), (200, 0, 0), (0, 0, 200)), palette((0, 0, 0), (0, 0, 200), (200, 0, 0))),
                      [BLACK, BLUE, RED], None, id="two palettes"),
+        pytest.param(mixed(palette((0, 0, 0), (200, 0, 0), (0, 0, 200)), moved), [BLACK, BLUE, RED], None,
+                     id="other indices"),
         pytest.param(mixed(palette((0, 0, 0), (200, 0, 0), (0, 0, 200)), gray(0, 1, 2)), [0, 1, 2],
                      "read by their numbers", id="palette and grey"),
         pytest.param(mixed(palette((0, 0, 0), (255, 255, 255), (9, 9, 9)), gray(0, 255, 9)),
@@ -238,6 +246,7 @@ def test_classes_and_notes(
         (mixed(gray(0, 1, 2), gray(0, 128, 255)), r"4 hold 1, 2: i0.*4 hold 128, 255: i1.*\[1,128\],\[2,255\]"),
         (mixed(gray(0, 255, 0), deep), "4 hold 255: i0.*4 hold 65535: i1"),
         (mixed(one_bit, deep), "4 hold 255: i0.*4 hold 65535: i1"),
+        (mixed(gray(0, 1, 2), palette((0, 0, 0), (0, 128, 0), (128, 0, 0))), "Grey values may be indices.*i0.png"),
         (gray(7, 7, 7), r"hold 7 \(15,360 pixels, 100\.00%"),
     ],
 )  # fmt: skip
