@@ -91,6 +91,16 @@ def clear_ground(label: np.ndarray, number: int) -> Image.Image:
     return Image.fromarray(colors[label])
 
 
+def white_ground(mask: Image.Image) -> Image.Image:
+    pixels = np.array(mask)
+    pixels[pixels[..., 3] == 0] = 255
+    return Image.fromarray(pixels)
+
+
+def clear_number(label: np.ndarray, number: int) -> Image.Image:
+    return Image.fromarray(np.stack([label, (label > 0) * np.uint8(255)], axis=2))
+
+
 def clear_index(label: np.ndarray, number: int) -> Image.Image:
     made = palette((9, 9, 9), (255, 0, 0), (0, 255, 0))(label, number)
     made.info["transparency"] = bytes([0, 255, 255])
@@ -247,6 +257,9 @@ def test_classes_and_notes(
         (mixed(gray(0, 255, 0), deep), "4 hold 255: i0.*4 hold 65535: i1"),
         (mixed(one_bit, deep), "4 hold 255: i0.*4 hold 65535: i1"),
         (mixed(gray(0, 1, 2), palette((0, 0, 0), (0, 128, 0), (128, 0, 0))), "Grey values may be indices.*i0.png"),
+        (mixed(color, clear_ground), "4 hold transparent: i1.*4 hold #000000: i0.*--void transparent"),
+        (few(clear_ground, white_ground), f"6 hold transparent: i0.*2 hold #ffffff: {FILES}"),
+        (mixed(gray(0, 1, 2), clear_number), "4 hold transparent: i1.*4 hold 0: i0"),
         (gray(7, 7, 7), r"hold 7 \(15,360 pixels, 100\.00%"),
     ],
 )  # fmt: skip

@@ -1,9 +1,9 @@
-"""Groups of masks that give the same classes other values: 1 or 255, 8 or 16 bits."""
+"""Groups of masks that give the same classes other values: 1 or 255, 8 or 16 bits, clear or opaque."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from semiseg.data.mask_labels import Value
+from semiseg.data.mask_labels import TRANSPARENT, Value
 from semiseg.errors import UserError
 from semiseg.onboard.mask_reading import SMALL, mask_files
 from semiseg.onboard.mask_values import MaskValues
@@ -50,12 +50,16 @@ def require_one_scale(found: Survey, written: Sequence[Value], void: Sequence[Va
         void: values that mean "not labeled".
 
     Raises:
-        UserError: two groups of masks share no value other than 0.
+        UserError: two groups of masks share no value other than 0; or the ground is transparent in some masks and
+            opaque in the others.
     """
     groups = None if found.palette or found.colored else _scales(found, void)
     if groups and not _both_written(groups, written):
         low, high = groups
         raise UserError(_two_scales(low, high))
+    groups = _opaque_ground(found, void)
+    if groups and not _both_written(groups, written):
+        raise UserError(_two_grounds(*groups))
 
 
 def _scales(found: Survey, void: Sequence[Value]) -> tuple[MaskGroup, MaskGroup] | None:
@@ -77,11 +81,27 @@ def _scales(found: Survey, void: Sequence[Value]) -> tuple[MaskGroup, MaskGroup]
     return None
 
 
-def _group(found: Survey, values: Sequence[int]) -> MaskGroup:
+def _group(found: Survey, values: Sequence[Value]) -> MaskGroup:
     held = zip(found.masks, found.held, strict=True)
     return MaskGroup(
         tuple(values), tuple(mask for mask, each in held if any(value in each for value in values))
     )
+
+
+def _opaque_ground(found: Survey, void: Sequence[Value]) -> tuple[MaskGroup, MaskGroup] | None:
+    """Masks with transparent pixels, and those that all hold one value which the first ones lack."""
+    clear = _group(found, [TRANSPARENT])
+    opaque = [each for each in found.held if TRANSPARENT not in each]
+    if not clear.masks or not opaque or TRANSPARENT in void:
+        return None
+    beside = {value for each in found.held if TRANSPARENT in each for value in each}
+    shared = [value for value in opaque[0] if all(value in each for each in opaque)]
+    new = [value for value in shared if value not in beside and value not in void]
+    if len(opaque) == 1:
+        new = [value for value in new if opaque[0][value] == max(opaque[0].values())]
+    if not new:
+        return None
+    return clear, _group(found, [max(new, key=lambda value: found.pixels[value])])
 
 
 def _other_scale(low: MaskGroup, high: MaskGroup, limit: int) -> bool:
@@ -95,6 +115,21 @@ def _other_scale(low: MaskGroup, high: MaskGroup, limit: int) -> bool:
 
 def _both_written(groups: tuple[MaskGroup, MaskGroup], written: Sequence[Value]) -> bool:
     return all(any(value in written for value in group.values) for group in groups)
+
+
+def _two_grounds(clear: MaskGroup, opaque: MaskGroup) -> str:
+    (value,) = opaque.values
+    return (
+        f"masks are transparent or hold {value}, and none both. {clear.text()}; {opaque.text()}. Save all masks in "
+        f"the same way; or, where both mean the same, write it by hand without `semiseg init`: dataset=folder "
+        f"dataset.root=DIR 'dataset.classes=[background,...]' "
+        f'"dataset.values=[[transparent,{_quoted(value)}],...]". If transparent pixels are not labeled: '
+        "--void transparent. If both are classes: --classes NAME=VALUE,..."
+    )
+
+
+def _quoted(value: Value) -> str:
+    return f"'{value}'" if isinstance(value, str) else str(value)
 
 
 def _two_scales(low: MaskGroup, high: MaskGroup) -> str:
