@@ -107,15 +107,16 @@ def clear_index(label: np.ndarray, number: int) -> Image.Image:
     return made
 
 
-def outline(value: int, where: Callable[[int], bool] = lambda number: True) -> Draw:
-    """The disk is 255 with an outline of one pixel."""
+def outline(value: int, where: Callable[[int], bool] = lambda number: True, width: int = 1) -> Draw:
+    """The disk is 255 with an outline of some pixels."""
 
     def draw(label: np.ndarray, number: int) -> Image.Image:
         disk = label == 1
         inner = disk.copy()
         for axis in (0, 1):
             for step in (-1, 1):
-                inner &= np.roll(disk, step, axis)
+                for pixels in range(1, width + 1):
+                    inner &= np.roll(disk, step * pixels, axis)
         found = disk.astype(np.uint8) * 255
         found[disk & ~inner & where(number)] = value
         return Image.fromarray(found)
@@ -201,6 +202,7 @@ RED, BLUE, BLACK = "#c80000", "#0000c8", "#000000"
         pytest.param(every(gray(0, 255, 0), jpeg), BINARY, "8 of 8 masks", id="all from JPEG"),
         pytest.param(few(gray(0, 100, 200), jpeg), [0, 100, 200], FILES, id="three classes from JPEG"),
         pytest.param(outline(128, lambda number: number in FEW), BINARY, FILES, id="half at few edges"),
+        pytest.param(outline(128, lambda number: number in FEW, 2), BINARY, FILES, id="bands at few edges"),
         pytest.param(outline(128), [0, 128, 255], "stands in thin lines", id="outlines everywhere"),
         pytest.param(few(gray(0, 2, 2), scaled), [0, 2], FILES, id="between 0 and 2"),
         pytest.param(strays, [0, 1, 2], r"hold 7 \(2 pixels, 0\.01%, in i3\.png\)", id="stray pixels"),
