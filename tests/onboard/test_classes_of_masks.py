@@ -75,10 +75,30 @@ def one_bit(label: np.ndarray, number: int) -> Image.Image:
     return Image.fromarray((label == 1).astype(np.uint8) * 255).convert("1")
 
 
+def moved(label: np.ndarray, number: int) -> Image.Image:
+    colors = np.zeros((10, 3), np.uint8)
+    colors[[0, 5, 9]] = COLORS
+    return palette(*map(tuple, colors.tolist()))(np.array([0, 5, 9], np.uint8)[label], number)
+
+
+def deep(label: np.ndarray, number: int) -> Image.Image:
+    return Image.fromarray((label == 1).astype(np.uint16) * 65535)
+
+
 def clear_ground(label: np.ndarray, number: int) -> Image.Image:
     hidden = (255, 255, 255) if number % 2 else (0, 0, 0)
     colors = np.array([(*hidden, 0), (200, 0, 0, 255), (0, 0, 200, 255)], np.uint8)
     return Image.fromarray(colors[label])
+
+
+def white_ground(mask: Image.Image) -> Image.Image:
+    pixels = np.array(mask)
+    pixels[pixels[..., 3] == 0] = 255
+    return Image.fromarray(pixels)
+
+
+def clear_number(label: np.ndarray, number: int) -> Image.Image:
+    return Image.fromarray(np.stack([label, (label > 0) * np.uint8(255)], axis=2))
 
 
 def clear_index(label: np.ndarray, number: int) -> Image.Image:
@@ -87,15 +107,16 @@ def clear_index(label: np.ndarray, number: int) -> Image.Image:
     return made
 
 
-def outline(value: int, where: Callable[[int], bool] = lambda number: True) -> Draw:
-    """The disk is 255 with an outline of one pixel."""
+def outline(value: int, where: Callable[[int], bool] = lambda number: True, width: int = 1) -> Draw:
+    """The disk is 255 with an outline of some pixels."""
 
     def draw(label: np.ndarray, number: int) -> Image.Image:
         disk = label == 1
         inner = disk.copy()
         for axis in (0, 1):
             for step in (-1, 1):
-                inner &= np.roll(disk, step, axis)
+                for pixels in range(1, width + 1):
+                    inner &= np.roll(disk, step * pixels, axis)
         found = disk.astype(np.uint8) * 255
         found[disk & ~inner & where(number)] = value
         return Image.fromarray(found)
@@ -181,6 +202,7 @@ RED, BLUE, BLACK = "#c80000", "#0000c8", "#000000"
         pytest.param(every(gray(0, 255, 0), jpeg), BINARY, "8 of 8 masks", id="all from JPEG"),
         pytest.param(few(gray(0, 100, 200), jpeg), [0, 100, 200], FILES, id="three classes from JPEG"),
         pytest.param(outline(128, lambda number: number in FEW), BINARY, FILES, id="half at few edges"),
+        pytest.param(outline(128, lambda number: number in FEW, 2), BINARY, FILES, id="bands at few edges"),
         pytest.param(outline(128), [0, 128, 255], "stands in thin lines", id="outlines everywhere"),
         pytest.param(few(gray(0, 2, 2), scaled), [0, 2], FILES, id="between 0 and 2"),
         pytest.param(strays, [0, 1, 2], r"hold 7 \(2 pixels, 0\.01%, in i3\.png\)", id="stray pixels"),
@@ -196,6 +218,8 @@ RED, BLUE, BLACK = "#c80000", "#0000c8", "#000000"
                      id="palette and color"),
         pytest.param(mixed(palette((0, 0, 0), (200, 0, 0), (0, 0, 200)), palette((0, 0, 0), (0, 0, 200), (200, 0, 0))),
                      [BLACK, BLUE, RED], None, id="two palettes"),
+        pytest.param(mixed(palette((0, 0, 0), (200, 0, 0), (0, 0, 200)), moved), [BLACK, BLUE, RED], None,
+                     id="other indices"),
         pytest.param(mixed(palette((0, 0, 0), (200, 0, 0), (0, 0, 200)), gray(0, 1, 2)), [0, 1, 2],
                      "read by their numbers", id="palette and grey"),
         pytest.param(mixed(palette((0, 0, 0), (255, 255, 255), (9, 9, 9)), gray(0, 255, 9)),
@@ -229,6 +253,15 @@ def test_classes_and_notes(
         (every(color, smooth), "only at edges, in 8 of 8 masks"),
         (mixed(palette((0, 0, 0), (200, 0, 0), (0, 0, 200)), every(color, lambda each: each.convert("L"))),
          "Grey values may be indices, or shades of colors.*i1.png"),
+        (mixed(gray(0, 1, 0), gray(0, 255, 0)), r"4 hold 1: i0.*4 hold 255: i1.*\[0,\[1,255\]\].*--void 255"),
+        (few(gray(0, 1, 0), lambda mask: mask.point(lambda value: 255 * value)), f"6 hold 1: i0.*2 hold 255: {FILES}"),
+        (mixed(gray(0, 1, 2), gray(0, 128, 255)), r"4 hold 1, 2: i0.*4 hold 128, 255: i1.*\[1,128\],\[2,255\]"),
+        (mixed(gray(0, 255, 0), deep), "4 hold 255: i0.*4 hold 65535: i1"),
+        (mixed(one_bit, deep), "4 hold 255: i0.*4 hold 65535: i1"),
+        (mixed(gray(0, 1, 2), palette((0, 0, 0), (0, 128, 0), (128, 0, 0))), "Grey values may be indices.*i0.png"),
+        (mixed(color, clear_ground), "4 hold transparent: i1.*4 hold #000000: i0.*--void transparent"),
+        (few(clear_ground, white_ground), f"6 hold transparent: i0.*2 hold #ffffff: {FILES}"),
+        (mixed(gray(0, 1, 2), clear_number), "4 hold transparent: i1.*4 hold 0: i0"),
         (gray(7, 7, 7), r"hold 7 \(15,360 pixels, 100\.00%"),
     ],
 )  # fmt: skip
@@ -238,6 +271,27 @@ def test_masks_that_are_refused(
     root = write(here / "own", draw)
     assert main(["init", str(root), "--images", "images", "--masks", "masks"]) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("options", "values"),
+    [
+        (["--void", "255"], [0, 1]),
+        (["--classes", "ground=0,disk=1,square=255"], [0, 1, 255]),
+    ],
+)
+def test_two_scales_that_are_explained(here: Path, options: list[str], values: list[int]) -> None:
+    root = write(here / "own", mixed(gray(0, 1, 0), gray(0, 255, 0)))
+    assert main(["init", str(root), *options]) == 0
+    assert (written().get("values") or list(range(len(written()["classes"])))) == values
+
+
+def test_255_beside_1_in_one_mask_is_void(here: Path) -> None:
+    def draw(label: np.ndarray, number: int) -> Image.Image:
+        return gray(0, 1, 255)(label if number == 0 else np.where(label == number % 2 + 1, label, 0), number)
+
+    assert main(["init", str(write(here / "own", draw))]) == 0
+    assert len(written()["classes"]) == 2
 
 
 def test_a_folder_of_one_bit_masks_grows(here: Path) -> None:
@@ -268,7 +322,8 @@ NAMES = "ground\ndisk\nsquare\n"
         (few(gray(0, 2, 2), scaled), "ground\ndisk\nsquare\n", ["ground", "disk", "square"], None, None),
         (gray(0, 255, 9), "ground,0\ndisk,255\nsquare,9\n", None, None, None),
         (gray(0, 255, 254), "ground,0\ndisk,255\n(not labeled),254\n", ["ground", "disk"], [254], None),
-        (gray(0, 255, 0), "ground\ndisk\n", ["ground", "disk"], None, None),
+        (gray(0, 255, 0), "ground\ndisk\n", ["ground", "disk"], None, "255 counts as the class disk"),
+        (gray(0, 1, 255), NAMES, None, None, "255 counts as the class square"),
         (color, "square,#0000c8\ndisk,#c80000\nground,#000000\n", None, None, None),
         (color, NAMES, ["ground", "disk", "square"], None, "given to the colors in the order of this table"),
         (palette((0, 0, 0), (200, 0, 0), (0, 0, 200)), "square:0,0,200::\ndisk:200,0,0::\nground:0,0,0::\n", None, None,

@@ -10,9 +10,10 @@ from semiseg.data.palette import bit_color
 from semiseg.errors import UserError
 from semiseg.onboard.doubts import doubts
 from semiseg.onboard.edge_values import EdgeValues, edge_values
-from semiseg.onboard.named_classes import Assigned, assign, named_values
+from semiseg.onboard.named_classes import Assigned, assign, named_values, written_values
 from semiseg.onboard.names import Named
 from semiseg.onboard.survey import Survey
+from semiseg.onboard.two_scales import require_one_scale
 
 VOC_VOID = "#e0e0c0"
 VOC_CLASSES = 64
@@ -77,6 +78,8 @@ def decide(found: Survey, named: Named | None, void: Sequence[Value]) -> Classes
     edges = edge_values(found, [*written, *void])
     notes = [*found.reading.notes, *(named.notes if named else ()), *([edges.note] if edges.note else [])]
     unlabeled = [*void, *edges.values]
+    explicit = [value for value in written_values(named, found) if value is not None] if named else []
+    require_one_scale(found, explicit, unlabeled)
     if (
         found.colored
         and VOC_VOID in found.pixels

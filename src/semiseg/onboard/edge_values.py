@@ -86,6 +86,8 @@ def _blurred(found: Survey) -> list[Value]:
     if len(thin) >= MANY and not _counts_up(found):
         edges |= set(thin)
     edges |= {value for value in thin if _stray(value, found)}
+    if not (found.colored or found.palette or _counts_up(found)):
+        edges |= {value for value in found.pixels if value not in never and _few_bands(value, found)}
     if len(edges) >= MANY and not found.colored:
         edges |= _artifacts(found, edges) - never
     return [value for value in found.pixels if value in edges]
@@ -99,9 +101,17 @@ def _counts_up(found: Survey) -> bool:
 
 def _stray(value: Value, found: Survey) -> bool:
     """Whether a value is in few of the masks, and there on edges alone, or in few pixels."""
-    few = 0 < len(found.holders(value)) <= max(1, FEW_MASKS * len(found.masks)) < len(found.masks)
-    on_edges = found.rims[value] >= MOSTLY_BETWEEN * found.pixels[value]
-    return few and (on_edges or found.share([value]) < RARE)
+    rare = found.share([value]) < RARE and _in_few(value, found)
+    return rare or _few_bands(value, found)
+
+
+def _few_bands(value: Value, found: Survey) -> bool:
+    """Whether a value is in few of the masks, and there mostly in bands of some pixels between two others."""
+    return found.rims[value] >= MOSTLY_BETWEEN * found.pixels[value] and _in_few(value, found)
+
+
+def _in_few(value: Value, found: Survey) -> bool:
+    return 0 < len(found.holders(value)) <= max(1, FEW_MASKS * len(found.masks)) < len(found.masks)
 
 
 def _artifacts(found: Survey, edges: set[Value]) -> set[Value]:

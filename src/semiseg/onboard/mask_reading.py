@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semiseg.data.mask_format import WHITE, MaskFormat, MaskKind
-from semiseg.data.mask_labels import TRANSPARENT, Value, color_text
+from semiseg.data.mask_labels import TRANSPARENT, Value, color_text, parse_color
+from semiseg.data.palette import bit_color
 from semiseg.errors import UserError
 from semiseg.onboard.mask_values import CLEAR, MaskValues
 from semiseg.splits.lists import shown
@@ -61,12 +62,13 @@ def choose_reading(masks: Sequence[MaskValues]) -> MaskReading:
     gray = [mask for mask in masks if mask.format.kind == "gray"]
     alpha = any(CLEAR in mask.pixels for mask in masks)
     notes = _opaque(masks)
-    if len(palettes) + len(gray) < len(masks) or not _agree(palettes):
+    if len(palettes) + len(gray) < len(masks) or not _agree(palettes) or (not gray and _moved(palettes)):
         return _by_color(masks, alpha, notes)
     if palettes and gray:
         if _colors_fit(gray, palettes) and not _numbers_fit(gray, palettes):
             return _by_color(masks, alpha, notes)
-        if not _numbers_fit(gray, palettes) or not _same_meaning(gray, palettes):
+        fits = _numbers_fit(gray, palettes) and _same_meaning(gray, palettes)
+        if not fits or _voc_in_other_order(palettes):
             raise UserError(_mixed(gray, palettes))
         few, kind = (gray, "grey") if len(gray) < len(palettes) else (palettes, "palette masks")
         notes.append(
@@ -150,6 +152,25 @@ def _agree(palettes: Iterable[MaskValues]) -> bool:
         for code in mask.pixels
         if code != CLEAR
     )
+
+
+def _moved(palettes: Sequence[MaskValues]) -> bool:
+    """Whether masks give one color several indices, each mask one of them."""
+    by_color: dict[str, set[int]] = {}
+    for mask in palettes:
+        for code in mask.pixels.keys() & mask.format.colors.keys():
+            by_color.setdefault(mask.format.colors[code], set()).add(code)
+    several = [codes for codes in by_color.values() if len(codes) > 1]
+    return bool(several) and all(
+        len(codes & mask.pixels.keys()) <= 1 for codes in several for mask in palettes
+    )
+
+
+def _voc_in_other_order(palettes: Iterable[MaskValues]) -> bool:
+    """Whether the indices have the colors of PASCAL VOC, and not each its own."""
+    colors = {index: parse_color(color) for index, color in _used_colors(palettes).items()}
+    usual = {index: bit_color(index) for index in colors}
+    return colors != usual and set(colors.values()) == set(usual.values())
 
 
 def _numbers(masks: Iterable[MaskValues]) -> set[int]:

@@ -13,6 +13,9 @@ SHOWN_PAIRS = 6
 MOSTLY = 0.5
 """Share of pixels above which a value called "unlabeled" is the background."""
 
+FEW_NAMES = 3
+"""Names up to which 255 may be the last class; among more classes it usually means "not labeled"."""
+
 
 @dataclass(frozen=True)
 class Assigned:
@@ -133,6 +136,12 @@ def _in_order(held: Sequence[Value], named: Named, found: Survey) -> Assigned:
     plain = [value for value in held if not _is_void(value, found)]
     for entries, notes in _readings(named, held, found):
         count = len(entries)
+        if _white_is_class(held, count, found):
+            more = (
+                f"{IGNORE_INDEX} counts as the class {entries[-1].name}, as {count} names are given and the masks hold "
+                f'{count} values; if it means "not labeled": --void {IGNORE_INDEX}'
+            )
+            return _without_nothing(list(zip(entries, held, strict=True)), named, found, (*notes, more))
         if not found.colored and all(isinstance(value, int) and value < count for value in plain):
             return _without_nothing(
                 [(entry, place) for place, entry in enumerate(entries)], named, found, notes
@@ -148,6 +157,13 @@ def _in_order(held: Sequence[Value], named: Named, found: Survey) -> Assigned:
         f'all, or say which mean "not labeled": --void {joined(held[:1])}; or write pairs: '
         f"--classes '{named.entries[0].name}={first},...'"
     )
+
+
+def _white_is_class(held: Sequence[Value], count: int, found: Survey) -> bool:
+    """Whether 255 is the last of a few classes: each name has a value with it, and one has none without it."""
+    if found.colored or count > FEW_NAMES or list(held) != [*range(count - 1), IGNORE_INDEX]:
+        return False
+    return found.rims[IGNORE_INDEX] < MOSTLY * found.pixels[IGNORE_INDEX]
 
 
 def _readings(
