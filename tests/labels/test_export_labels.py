@@ -107,7 +107,9 @@ def test_random_label_maps_survive_as_outlines_in_both_orders():
             labels = {name: place for place, name in enumerate(CLASSES)}
             for order in ("file", "area"):
                 picture = LabeledPicture("p", Path("p"), size, shapes)
-                assert (Painting(labels, label, order).label_map(picture, size) == label_map).all(), number
+                assert (
+                    Painting(labels, label, order).label_map(picture, size, Findings()) == label_map
+                ).all(), number
 
 
 def test_coco_is_read_by_pycocotools(label_maps):

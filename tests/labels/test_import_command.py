@@ -111,6 +111,39 @@ def test_all_faults_are_named_at_once_and_can_be_left_out(here, capsys):
     assert "left out: " in capsys.readouterr().out
 
 
+def test_shapes_outside_of_their_picture_are_counted_and_label_nothing_alone(here, capsys):
+    outside = ("disk", "polygon", [[100, 4], [110, 4], [110, 14]])
+    two(here, [("disk", "polygon", SQUARE), outside], "ab")
+    assert main(["import", "labelme", "data", "--name", "d"]) == 0
+    assert "left out: 2 shapes outside of their picture" in capsys.readouterr().out
+    labelme(here / "data", "c", [outside])
+    assert main(["import", "labelme", "data", "--name", "e"]) == 2
+    assert "all shapes (1) lie outside of the picture of 40x30" in capsys.readouterr().err
+    imported("labelme", "data", "--skip-bad", "--force")
+    assert sorted(masks()) == ["a", "b"]
+
+
+def test_faults_are_named_before_the_classes_that_they_leave(here, capsys):
+    two(here, [("disk", "polygon", [[1, 1], [2, 2]])])
+    text = refused(capsys, "labelme", "data", "--no-background")
+    assert "2 points; expected at least three" in text
+
+
+def test_pictures_that_are_not_there_are_named_where_nothing_is_left(here, capsys):
+    two(here)
+    for stem in "ab":
+        (here / "data" / f"{stem}.jpg").unlink()
+    text = refused(capsys, "labelme", "data", "--skip-bad")
+    assert "image a.jpg is not there" in text
+    assert "no shapes" not in text
+
+
+def test_a_class_called_background_in_another_case_gets_no_second_one(here):
+    two(here, [("Background", "polygon", TRIANGLE), ("disk", "polygon", SQUARE)])
+    imported("labelme", "data")
+    assert config()["classes"] == ["Background", "disk"]
+
+
 def test_classes_are_ordered_chosen_and_void(here, capsys):
     two(
         here,

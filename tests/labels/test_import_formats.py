@@ -115,6 +115,31 @@ def test_coco_boxes_and_keypoints_are_counted_and_named(here, capsys):
         assert f"left out: {line}" in text
 
 
+def coco_with(here, key, number, **changes):
+    """COCO's file of two labeled pictures with a changed entry of a list."""
+    annotations = [{"image_id": 0, "category_id": 7, "segmentation": [square(4, 4, 10)]}]
+    path = here / "data" / "labels.json"
+    coco(path, annotations)
+    content = json.loads(path.read_text())
+    content[key][number].update(changes)
+    write_json(path, content)
+
+
+def test_coco_ids_that_stand_for_two_pictures_or_names_are_refused(here, capsys):
+    coco_with(here, "images", 1, id=0)
+    assert main(["import", "coco", "data"]) == 2
+    assert "image id 0 stands for a.jpg and b.jpg" in capsys.readouterr().err
+    coco_with(here, "categories", 1, id=7)
+    assert main(["import", "coco", "data"]) == 2
+    assert "category id 7 stands for disk and box" in capsys.readouterr().err
+
+
+def test_coco_categories_of_one_name_are_noted(here, capsys):
+    coco_with(here, "categories", 1, name="disk")
+    assert main(["import", "coco", "data", "--empty", "background"]) == 0
+    assert "categories 7, 8 of labels.json are all called disk" in capsys.readouterr().out
+
+
 def test_coco_of_datumaro(here):
     photo(here / "c" / "images" / "train" / "p.jpg")
     photo(here / "c" / "images" / "q.jpg")

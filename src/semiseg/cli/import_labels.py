@@ -25,6 +25,7 @@ from semiseg.onboard.layout import Layout
 from semiseg.onboard.parts import VAL_SHARE, find_parts
 from semiseg.onboard.survey import survey
 from semiseg.progress_bar import progress
+from semiseg.splits.lists import shown
 
 DESCRIPTION = """\
 Read the files of a labeling tool: paint a mask for each picture that has labels, and write the dataset config as
@@ -93,13 +94,20 @@ def _paint(sources: list[Path], options: argparse.Namespace, part: Path, found: 
             options.extract_images.mkdir(parents=True, exist_ok=True)
             content = replace(content, pictures=extract(content.pictures, options.extract_images, found))
         places = ImagePlaces(opened.paths, images, opened.folder)
-        painted = paint(content, kind, places, reading, part, found)
+        try:
+            painted = paint(content, kind, places, reading, part, found)
+        except UserError as error:
+            if found.faults and not options.skip_bad:  # of which too few classes may be a result
+                raise BadFilesError(found.faults, OR_SKIP) from error
+            raise
         found.faults[:] = [replace(each, file=opened.named(each.file)) for each in found.faults]
         return painted
 
 
 def _left_out(found: Findings) -> str:
     counts = [f"{count} {kind}" for kind, count in found.left_out.items() if count]
+    if found.faults:
+        return "\n  ".join(["left out:", *counts, shown(map(str, found.faults), 5)])
     return f"it has {', '.join(counts)}" if counts else "it has no shapes"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from semiseg.contracts.dataset import Array
+from semiseg.data.picture_files import BadFileError
 from semiseg.files import write_json
 from semiseg.labels.label_files import each_readable, files_of, load_json, mapping_of
 from semiseg.labels.label_record import (
@@ -28,6 +29,7 @@ from semiseg.labels.label_record import (
 from semiseg.labels.mask_shapes import MaskedPicture, Writing, bits_bounds, ring_area, ring_bounds
 from semiseg.labels.outlines import ring_of
 from semiseg.labels.run_lengths import coco_runs, from_coco_runs
+from semiseg.splits.lists import repeated, shown
 
 POLYGON_NUMBERS = 6
 """Numbers of the smallest polygon."""
@@ -44,7 +46,7 @@ def read_coco(sources: Sequence[Path], found: Findings) -> LabelSet:
 
     def read(path: Path) -> None:
         content = mapping_of(load_json(path), ("images", "annotations", "categories"), path, "COCO")
-        names = {each["id"]: str(each["name"]) for each in content["categories"]}
+        names = _names(content["categories"], path, found)
         classes.update(dict.fromkeys(names.values()))
         pictures.extend(_pictures(content, names, path, found))
 
@@ -53,11 +55,42 @@ def read_coco(sources: Sequence[Path], found: Findings) -> LabelSet:
     return LabelSet(tuple(classes), "categories, as the file lists them", pictures)
 
 
+def _names(categories: Sequence[dict[str, Any]], path: Path, found: Findings) -> dict[Any, str]:
+    """Return the name of each category's id.
+
+    Raises:
+        BadFileError: an id stands for several names.
+    """
+    names: dict[Any, str] = {}
+    for each in categories:
+        first, name = names.setdefault(each["id"], str(each["name"])), str(each["name"])
+        if name != first:
+            raise BadFileError(
+                path, f"category id {each['id']} stands for {first} and {name}; give each an id of its own"
+            )
+    for name in repeated(names.values()):
+        ids = shown([str(number) for number, other in names.items() if other == name])
+        found.notes.append(f"categories {ids} of {path.name} are all called {name}: they become one class")
+    return names
+
+
+def _repeated_ids(images: Sequence[dict[str, Any]], path: Path, found: Findings) -> None:
+    """Record a fault of each picture that shares its id: which shapes are whose is unknown."""
+    files: dict[Any, list[str]] = defaultdict(list)
+    for image in images:
+        files[image["id"]].append(str(image["file_name"]))
+    for image_id, same in files.items():
+        if len(same) > 1:
+            for name in dict.fromkeys(same):
+                found.fault(name, path, f"image id {image_id} stands for {' and '.join(same)}")
+
+
 def _pictures(
     content: dict[str, Any], names: dict[Any, str], path: Path, found: Findings
 ) -> Iterable[LabeledPicture]:
     shapes: dict[Any, list[LabeledShape]] = defaultdict(list)
     files = {image["id"]: str(image["file_name"]) for image in content["images"]}
+    _repeated_ids(content["images"], path, found)
     for number, annotation in enumerate(content["annotations"]):
         image_id, category = annotation.get("image_id"), annotation.get("category_id")
         name = f"annotation {annotation.get('id', number)}"

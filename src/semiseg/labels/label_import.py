@@ -105,7 +105,7 @@ def _chosen(kind: LabelFormat, content: LabelSet, reading: Reading, found: Findi
     covers_all = (kind.covers_all or rasters) and reading.background is None
     background = None
     if not (covers_all or reading.no_background):
-        so_called = next((name for name in BACKGROUNDS if name in content.classes), BACKGROUND)
+        so_called = next((name for name in content.classes if name.casefold() in BACKGROUNDS), BACKGROUND)
         background = reading.background or so_called
         found.notes.append(
             f'what no shape covers is class {background}: --background NAME renames it, --no-background makes it "not '

@@ -19,7 +19,7 @@ from semiseg.splits.lists import repeated, shown
 
 BACKGROUND = "background"
 BACKGROUNDS = (BACKGROUND, "_background_", "__background__")
-"""Names of a class that is taken for what no shape covers."""
+"""Names of a class that is taken for what no shape covers, in any case."""
 MOST_CLASSES = 255
 
 
@@ -103,14 +103,14 @@ def write_masks(
         chosen: classes.
         order: what is painted over what.
         crowd_is_void: whether crowds are not labeled.
-        found: gets faults.
+        found: gets faults, and the number of shapes outside of their picture.
         tick: function called after each mask.
     """
     painting = Painting(chosen.labels, chosen.rest, order, crowd_is_void)
     colors = dict(enumerate(chosen.colors or [bit_color(label) for label in range(len(chosen.names))]))
     for path, each in masks.items():
         try:
-            label_map = _upright(painting.label_map(each.picture, each.size), each)
+            label_map = _upright(painting.label_map(each.picture, each.size, found), each)
             path.parent.mkdir(parents=True, exist_ok=True)
             save(path, paletted(label_map, colors))
         except BadFileError as error:

@@ -8,7 +8,15 @@ from PIL import Image, ImageDraw
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
 from semiseg.data.picture_files import BadFileError
-from semiseg.labels.label_record import IGNORE_NAME, LabeledPicture, LabeledShape, Order, Outline, Patch
+from semiseg.labels.label_record import (
+    IGNORE_NAME,
+    Findings,
+    LabeledPicture,
+    LabeledShape,
+    Order,
+    Outline,
+    Patch,
+)
 from semiseg.labels.outlines import Bits, Ring, filled
 
 Size = tuple[int, int]
@@ -32,17 +40,25 @@ class Painting:
     order: Order
     crowd_is_void: bool = True
 
-    def label_map(self, picture: LabeledPicture, size: Size) -> Array:
+    def label_map(self, picture: LabeledPicture, size: Size, found: Findings) -> Array:
         """Return the label map of a picture of that height and width, ``(H, W) uint8``.
 
+        Shapes that lie outside of the picture are counted as left out.
+
         Raises:
-            BadFileError: its ``raster`` or the pixels of a shape cannot be read.
+            BadFileError: its ``raster`` or the pixels of a shape cannot be read, or no shape lies in the picture.
         """
         if picture.raster is not None:
             return self._of_raster(picture.raster())
         label_map = np.full(size, self.rest, np.uint8)
         scale = (size[1], size[0]) if picture.relative else (1, 1)
-        drawn = [(shape, _read(shape, picture, size, scale)) for shape in picture.shapes]
+        patches = [(shape, _read(shape, picture, size, scale)) for shape in picture.shapes]
+        drawn = [(shape, patch) for shape, patch in patches if patch is not None]
+        if outside := len(patches) - len(drawn):
+            found.left_out["shapes outside of their picture"] += outside
+            if not drawn:
+                reason = f"all shapes ({outside}) lie outside of the picture of {size[1]}x{size[0]}"
+                raise BadFileError(picture.source, f"{reason} (width x height)")
         if self.order == "area":
             drawn.sort(key=lambda pair: -int(np.count_nonzero(pair[1].bits)))
         elif self.order == "layer":
@@ -66,20 +82,21 @@ class Painting:
         return table[values]
 
 
-def _read(shape: LabeledShape, picture: LabeledPicture, size: Size, scale: tuple[float, float]) -> Patch:
+def _read(
+    shape: LabeledShape, picture: LabeledPicture, size: Size, scale: tuple[float, float]
+) -> Patch | None:
     try:
         return _patch(shape, size, scale)
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise BadFileError(picture.source, f"{picture.file}, {shape.name}: {error}") from error
 
 
-def _patch(shape: LabeledShape, size: Size, scale: tuple[float, float]) -> Patch:
-    parts = [
-        _fill(form, size, scale)
-        if isinstance(form, Outline)
-        else _cut(form if isinstance(form, Patch) else form(), size)
-        for form in shape.form
-    ]
+def _patch(shape: LabeledShape, size: Size, scale: tuple[float, float]) -> Patch | None:
+    """Pixels of a shape; ``None`` where all of it lies outside of the picture."""
+    forms = [form if isinstance(form, Outline | Patch) else form() for form in shape.form]
+    parts = [_fill(form, size, scale) if isinstance(form, Outline) else _cut(form, size) for form in forms]
+    if all(_outside(form, size, scale) for form in forms) and not any(part.bits.any() for part in parts):
+        return None
     if len(parts) == 1:
         return parts[0]
     bits = np.zeros(size, bool)
@@ -87,6 +104,17 @@ def _patch(shape: LabeledShape, size: Size, scale: tuple[float, float]) -> Patch
         height, width = part.bits.shape
         bits[part.top : part.top + height, part.left : part.left + width] |= part.bits
     return Patch(bits)
+
+
+def _outside(form: Outline | Patch, size: Size, scale: tuple[float, float]) -> bool:
+    """Whether the smallest rectangle around an area has nothing in common with the picture."""
+    if isinstance(form, Outline):
+        corners = np.concatenate(form.rings) * scale
+        (left, top), (right, bottom) = corners.min(0), corners.max(0)
+    else:
+        left, top = form.left, form.top
+        right, bottom = left + form.bits.shape[1], top + form.bits.shape[0]
+    return bool(right <= 0 or bottom <= 0 or left >= size[1] or top >= size[0])
 
 
 def _cut(patch: Patch, size: Size) -> Patch:
