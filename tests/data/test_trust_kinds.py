@@ -88,6 +88,9 @@ REFUSED: dict[str, tuple[Masks, str, dict[str, Any], str]] = {
         [(0, 1, 2)] * 6, "a b c", {"mode": "LA"},
         r"no mask shows a, .* transparent means a, add dataset.values=\[transparent,1,2\]; .* dataset.void=\[transp",
     ),
+    "a transparent ground of two classes": (
+        [(0, 1)] * 6, "ground disk", {"mode": "LA"}, r"transparent means ground, add dataset.values=\[transparent,1\];",
+    ),
     "palette masks all 255": ([(255,)] * 6, "ground disk", {"mode": "P"}, "has a labeled pixel"),
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
 from semiseg.data.mask_agreement import reader_of
@@ -68,13 +68,28 @@ def hidden_class(dataset: SegDataset, split: Split, facts: Mapping[str, PictureF
         split: the split.
         facts: facts about its images and masks.
     """
-    reader = reader_of(dataset)
-    if not isinstance(dataset, OpenValues) or reader is None or reader.format is not None:
+    if not _says_nothing(dataset):
         return None
-    if dataset.values_setting({}) is None or dataset.info.bands is not None:
-        return None  # bands are 255 too where a channel has no value
     masks = _masks(dataset.info, split, facts)
     return _two_ways(dataset, masks) or _rare(dataset, masks) or _missing(dataset, split, masks)
+
+
+def transparent_class(dataset: SegDataset, split: Split, facts: Mapping[str, PictureFacts]) -> str | None:
+    """Return why what is transparent is likely a class; see ``hidden_class``."""
+    if not _says_nothing(dataset):
+        return None
+    masks = _masks(dataset.info, split, facts)
+    if not masks.void or not _transparent(dataset, masks.void[0]):
+        return None
+    return _missing(dataset, split, masks)
+
+
+def _says_nothing(dataset: SegDataset) -> TypeGuard[OpenValues]:
+    """Whether no setting says what 255 means; bands are 255 too where a channel has no value."""
+    reader = reader_of(dataset)
+    if not isinstance(dataset, OpenValues) or reader is None or reader.format is not None:
+        return False
+    return dataset.values_setting({}) is not None and dataset.info.bands is None
 
 
 def _masks(info: DatasetInfo, split: Split, facts: Mapping[str, PictureFacts]) -> _Masks:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from semiseg.contracts.dataset import SegDataset, Split
-from semiseg.data.hidden_class import hidden_class, setting_for_255
+from semiseg.data.hidden_class import hidden_class, setting_for_255, transparent_class
 from semiseg.data.picture_facts import PictureFacts
 from semiseg.errors import UserError
 from semiseg.splits.lists import shown
@@ -61,7 +61,8 @@ def require_labels(
             )
     present = sorted(counted["labeled"].keys() - {info.ignore_index})
     if len(present) == 1 and not faults:
-        faults.append(_one_class(dataset, split, present[0], counted))
+        reason = transparent_class(dataset, split, facts)
+        faults.append(reason or _one_class(dataset, split, present[0], counted))
     if not faults and (reason := hidden_class(dataset, split, facts)):
         faults.append(reason)
     if faults:
