@@ -144,6 +144,22 @@ def test_a_class_called_background_in_another_case_gets_no_second_one(here):
     assert config()["classes"] == ["Background", "disk"]
 
 
+def test_spaces_around_names_and_names_that_differ_in_case_are_noted(here, capsys):
+    shapes = [(name, "polygon", SQUARE) for name in ("disk ", "disk", "Disk")]
+    two(here, [*shapes, ("box", "polygon", TRIANGLE)])
+    assert main(["import", "labelme", "data", "--name", "d"]) == 0
+    assert sorted(config()["classes"]) == ["Disk", "background", "box", "disk"]
+    text = capsys.readouterr().out
+    assert "spaces around names are left out: 'disk '" in text
+    assert "names that differ in case only are classes of their own: Disk, disk" in text
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_a_class_without_a_name_is_refused(here, capsys, name):
+    two(here, [(name, "polygon", SQUARE)])
+    assert "give it a name" in refused(capsys, "labelme", "data")
+
+
 def test_classes_are_ordered_chosen_and_void(here, capsys):
     two(
         here,

@@ -376,6 +376,18 @@ def label_studio(here, results=(REGIONS, REGIONS), name="export.json"):
     return write_json(here / name, tasks)
 
 
+def test_label_studio_names_of_uploads_match_pictures_with_spaces_and_signs(here, capsys):
+    path = label_studio(here)
+    tasks = path.read_text().replace("p0.jpg", "my_photo_1.jpg")
+    path.write_text(tasks)
+    (here / "photos" / "p0.jpg").rename(here / "photos" / "my photo (1).jpg")
+    found, _ = imported("label-studio", path, "--images", "photos")
+    assert sorted(found) == ["my photo (1)", "p1"]
+    photo(here / "photos" / "my photo [1].jpg")
+    assert main(["import", "label-studio", str(path), "--images", "photos", "--name", "e"]) == 2
+    assert "my_photo_1.jpg may be " in capsys.readouterr().err
+
+
 def test_label_studio_regions(here, capsys):
     found, classes = imported("label-studio", label_studio(here), "--images", "photos")
     assert classes == ["background", "box", "disk"]

@@ -14,6 +14,7 @@ from semiseg.data.file_faults import BadFilesError
 from semiseg.errors import UserError
 from semiseg.files import require_writable, write_text
 from semiseg.labels.archives import unpacked
+from semiseg.labels.class_spelling import spelled
 from semiseg.labels.embedded_images import extract
 from semiseg.labels.image_places import ImagePlaces
 from semiseg.labels.label_formats import FORMATS
@@ -90,6 +91,7 @@ def _paint(sources: list[Path], options: argparse.Namespace, part: Path, found: 
         content = kind.read(opened.paths, found)
         if found.faults and not content.pictures:
             raise BadFilesError(found.faults, OR_SKIP)
+        content = spelled(content, found)
         if options.extract_images:
             options.extract_images.mkdir(parents=True, exist_ok=True)
             content = replace(content, pictures=extract(content.pictures, options.extract_images, found))

@@ -1,5 +1,6 @@
 """The image files that label files name: their places, sizes and orientations."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,12 @@ class ImagePlaces:
                         f"{name} may be {shown(map(str, found), 3)}; name the folder by --images DIR"
                     )
                 return self._kept(found[0])
+        if picture.uploaded and (found := self._by_uploaded_name[name_key(picture.uploaded)]):
+            if len(found) > 1:
+                raise UserError(
+                    f"{picture.uploaded} may be {shown(map(str, found), 3)}; name the folder by --images DIR"
+                )
+            return self._kept(found[0])
         where = f"below {shown(map(str, self._folders), 4)}"
         raise UserError(
             f"image {picture.file.removesuffix(ANY)} is not there, {where}"
@@ -102,6 +109,14 @@ class ImagePlaces:
         folders = [source if source.is_dir() else source.parent for source in self._sources]
         beside = [folder.parent / name for folder in folders for name in BESIDE]
         return list(dict.fromkeys([*folders, *(folder for folder in beside if folder.is_dir())]))
+
+    @cached_property
+    def _by_uploaded_name(self) -> dict[str, list[Path]]:
+        """Images by the keys of the names that a server makes of theirs."""
+        found: dict[str, list[Path]] = defaultdict(list)
+        for path in dict.fromkeys(path for paths in self._by_name.values() for path in paths):
+            found[name_key(re.sub(r"[^-\w.]", "", path.name.strip().replace(" ", "_")))].append(path)
+        return found
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:

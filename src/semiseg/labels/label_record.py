@@ -96,6 +96,7 @@ class LabeledPicture:
         embedded: function that returns the bytes of the picture, which the label file holds too.
         relative: whether coordinates are shares of width and height.
         also: other names that the picture may have, tried in this order.
+        uploaded: name as a server cleaned it: "_" for spaces, without other signs; tried last.
     """
 
     file: str
@@ -107,6 +108,7 @@ class LabeledPicture:
     embedded: Callable[[], bytes] | None = None
     relative: bool = False
     also: tuple[str, ...] = ()
+    uploaded: str | None = None
 
     @property
     def labeled(self) -> bool:

@@ -27,7 +27,7 @@ from semiseg.labels.label_record import (
     Outline,
     Patch,
 )
-from semiseg.labels.label_studio_pictures import picture_names
+from semiseg.labels.label_studio_pictures import picture_names, uploaded_name
 from semiseg.labels.label_studio_pngs import Pngs, named_pngs, png_shapes
 from semiseg.labels.mask_shapes import MaskedPicture, Writing
 from semiseg.labels.outlines import ellipse, rectangle, ring_of, turned
@@ -99,11 +99,10 @@ def _tasks(path: Path) -> Iterator[tuple[Region, Path]]:
 
 
 def _picture(task: Region, path: Path, pngs: Pngs, found: Findings) -> LabeledPicture:
-    names = picture_names(task) or ("",)
+    names, uploaded = picture_names(task) or ("",), uploaded_name(task)
     if pngs:
-        return LabeledPicture(
-            names[0], path, None, png_shapes(pngs.get(str(task.get("id")), ())), also=names[1:]
-        )
+        shapes_of_pngs = png_shapes(pngs.get(str(task.get("id")), ()))
+        return LabeledPicture(names[0], path, None, shapes_of_pngs, also=names[1:], uploaded=uploaded)
     shapes, sizes = [], set()
     for number, region in enumerate(_regions(task, found), start=1):
         try:
@@ -120,7 +119,8 @@ def _picture(task: Region, path: Path, pngs: Pngs, found: Findings) -> LabeledPi
         found.fault(
             names[0], path, "regions for pictures of " + " and ".join(f"{w}x{h}" for h, w in sorted(sizes))
         )
-    return LabeledPicture(names[0], path, min(sizes, default=None), tuple(shapes), also=names[1:])
+    size = min(sizes, default=None)
+    return LabeledPicture(names[0], path, size, tuple(shapes), also=names[1:], uploaded=uploaded)
 
 
 def _regions(task: Region, found: Findings) -> list[Region]:

@@ -26,6 +26,12 @@ def picture_names(task: dict[str, Any]) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys((str(path), str(plain))))
 
 
+def uploaded_name(task: dict[str, Any]) -> str | None:
+    """Return the name of an uploaded picture without the mark; ``None`` where it was not uploaded."""
+    names = picture_names(task) or ()
+    return PurePosixPath(names[1]).name if len(names) > 1 else None
+
+
 def _path(value: str) -> PurePosixPath:
     """Path that a URL, a cloud address or a file name means; that of local files stands behind ``?d=``."""
     try:
