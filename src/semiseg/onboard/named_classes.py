@@ -8,6 +8,7 @@ from semiseg.data.mask_labels import TRANSPARENT, Value, parse_color
 from semiseg.errors import UserError
 from semiseg.onboard.names import ClassEntry, Named
 from semiseg.onboard.survey import Survey
+from semiseg.splits.lists import shown
 
 SHOWN_PAIRS = 6
 MOSTLY = 0.5
@@ -100,17 +101,21 @@ def _as_written(
     held: Sequence[Value], named: Named, values: Sequence[Value | None], found: Survey
 ) -> Assigned:
     missing = [
-        entry.name
+        entry
         for entry, value in zip(named.entries, values, strict=True)
         if value is None and not entry.is_nothing
     ]
-    if missing:
-        raise UserError(f"{named.source}: {missing[0]} has no value, others have; give all or none")
     known = set(values)
+    kept = known - {None}
     unknown = [value for value in held if value not in known and not _is_void(value, found)]
+    if missing and (unknown or len(kept) < 2 or not all(entry.color for entry in missing)):
+        raise UserError(f"{named.source}: {missing[0].name} has no value, others have; give all or none")
     notes: tuple[str, ...] = ()
     if named.lines and not unknown:
         notes = (f"the numbers in {named.source} are taken for the values of the classes",)
+    if missing:
+        names = shown(f"{entry.name} ({entry.color})" for entry in missing)
+        notes = (*notes, f"{named.source} names classes whose colors no mask has; they are left out: {names}")
     if unknown and named.lines:
         whole = replace(named, entries=tuple(map(ClassEntry, named.lines)), lines=())
         return _in_order(held, whole, found)
