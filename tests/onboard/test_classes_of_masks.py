@@ -312,6 +312,9 @@ def test_names_meet_values(
     ("draw", "text", "message"),
     [
         (gray(0, 1, 2), "ground\ndisk\n", r"names 2 classes, but the masks hold 3 values: 0 .*%, in 8 masks"),
+        (gray(0, 1, 2), "disk\nsquare\n", r"all but 0, name that too: --classes background,disk,square "),
+        (gray(0, 7, 9), "disk\nsquare\n", r"too: --classes background=0,disk=7,square=9 "),
+        (gray(0, 7, 9), "the disk\nsquare\n", r"too: --classes 'background=0,the disk=7,square=9' "),
         (gray(0, 7, 2), "ground,0\ndisk,7\n", r"also hold 2 \([\d,]+ pixels, \d+\.\d\d%, in 8 masks\).*--void 2"),
         (color, "ground,0\ndisk,1\n", "gives numbers, but the masks are color-coded"),
         (gray(2, 1, 0), "unlabeled,0\nvoid,1\ndisk,2\n", r"not labeled. .0, 1. it names 1 classes"),

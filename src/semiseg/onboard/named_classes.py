@@ -1,5 +1,7 @@
 """Values in masks that belong to classes whose names are written down."""
 
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -148,11 +150,33 @@ def _in_order(held: Sequence[Value], named: Named, found: Survey) -> Assigned:
                 notes = (*notes, more) if found.colored and named.source != "--classes" else notes
                 return _without_nothing(list(zip(entries, choice, strict=True)), named, found, notes)
     count, first = len(named.entries), held[0] if held else 0
+    head = (
+        f"{named.source} names {count} classes, but the masks hold {len(held)} values: {found.listed(held)}"
+    )
+    if background := _with_background(held, named, found):
+        raise UserError(
+            f"{head}. If the names are those of all but {first}, name that too: --classes {background} . If others "
+            "lack a name, give all: --classes NAME=VALUE,..."
+        )
     raise UserError(
-        f"{named.source} names {count} classes, but the masks hold {len(held)} values: {found.listed(held)}. Name "
+        f"{head}. Name "
         f'all, or say which mean "not labeled": --void {joined(held[:1])}; or write pairs: '
         f"--classes '{named.entries[0].name}={first},...'"
     )
+
+
+def _with_background(held: Sequence[Value], named: Named, found: Survey) -> str | None:
+    """The option ``--classes`` with a name for 0 before the others, where the names are one fewer than the values."""
+    numbers = held if len(held) == len(named.entries) + 1 else [v for v in held if not _is_void(v, found)]
+    if found.colored or not numbers or numbers[0] != 0 or len(numbers) != len(named.entries) + 1:
+        return None
+    if any(re.search("[,=]", name) for name in named.names):
+        return None
+    first = "background" if "background" not in map(str.lower, named.names) else "other"
+    names = [first, *named.names]
+    if list(numbers) != list(range(len(numbers))):
+        names = [f"{name}={value}" for name, value in zip(names, numbers, strict=True)]
+    return shlex.quote(",".join(names))
 
 
 def _readings(
