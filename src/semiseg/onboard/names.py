@@ -1,8 +1,8 @@
 """Names of classes that a person or a labeling tool has written down."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from semiseg.data.mask_labels import NOT_LABELED, TRANSPARENT, parse_color
 from semiseg.errors import UserError
@@ -40,12 +40,14 @@ class ClassEntry:
         number: number in masks; ``None`` where none is written.
         color: color in masks as "#rrggbb", or "transparent"; ``None`` where none is written.
         sure: whether it is a class whatever its name says.
+        others: numbers in further columns of a table, by their titles.
     """
 
     name: str
     number: int | None = None
     color: str | None = None
     sure: bool = False
+    others: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_nothing(self) -> bool:
