@@ -316,6 +316,8 @@ def test_names_meet_values(
     [
         (gray(0, 1, 2), "ground\ndisk\n", r"names 2 classes, but the masks hold 3 values: 0 .*%, in 8 masks"),
         (gray(0, 1, 2), "disk\nsquare\n", r"all but 0, name that too: --classes background,disk,square "),
+        (gray(0, 255, 0), "disk\n", r"--classes background=0,disk=255\n"),
+        (gray(0, 1, 0), "disk\n", r"--classes background,disk\n"),
         (gray(0, 7, 9), "disk\nsquare\n", r"too: --classes background=0,disk=7,square=9 "),
         (gray(0, 7, 9), "the disk\nsquare\n", r"too: --classes 'background=0,the disk=7,square=9' "),
         (gray(1, 2, 3), "name,id,trainId\na,1,0\nb,2,1\nc,3,2\nd,4,3\n", "give to different classes, trainid too"),

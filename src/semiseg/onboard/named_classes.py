@@ -92,6 +92,8 @@ def assign(held: Sequence[Value], named: Named, found: Survey) -> Assigned:
     Raises:
         UserError: names and values do not match.
     """
+    if len(named.entries) < 2:
+        raise UserError(_one_name(held, named, found))
     values = written_values(named, found)
     kept = [place for place, entry in enumerate(named.entries) if not entry.is_nothing]
     if any(values[place] is not None for place in kept):
@@ -163,6 +165,15 @@ def _in_order(held: Sequence[Value], named: Named, found: Survey) -> Assigned:
         f'all, or say which mean "not labeled": --void {joined(held[:1])}; or write pairs: '
         f"--classes '{named.entries[0].name}={first},...'"
     )
+
+
+def _one_name(held: Sequence[Value], named: Named, found: Survey) -> str:
+    """Message for a single name, with a name for the other value where masks hold two."""
+    head = (
+        f"{named.source} names one class: expected at least two names of classes, for example soil,wheat,weed"
+    )
+    cure = _with_background(held, named, found)
+    return f"{head}. The masks hold {found.listed(held)}" + (f": --classes {cure}" if cure else "")
 
 
 def _with_background(held: Sequence[Value], named: Named, found: Survey) -> str | None:

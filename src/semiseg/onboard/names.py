@@ -106,7 +106,7 @@ def named(
     """Return checked names.
 
     Raises:
-        UserError: there are fewer than two, one is empty, or names or values occur twice; all faults are named.
+        UserError: there is none, one is empty, or names or values occur twice; all faults are named.
     """
     notes = list(notes)
     if any(
@@ -118,7 +118,7 @@ def named(
         left = shown(f"{entry.name} ({entry.number})" for entry in negative)
         notes.append(f"classes with a number below 0, which no mask holds, are left out: {left}")
     names = [entry.name for entry in entries]
-    if "" in names or len(names) < 2:
+    if "" in names or not names:
         raise UserError(f"{source}: expected at least two names of classes, for example soil,wheat,weed")
     classes = [entry for entry in entries if not entry.is_nothing]
     faults = []
