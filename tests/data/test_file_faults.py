@@ -15,6 +15,7 @@ from semiseg.data.mask_pixels import read_pixels
 from semiseg.data.picture_files import BadFileError, read_image
 from semiseg.data.shapes import Shapes
 from semiseg.errors import UserError
+from semiseg.splits.inspection import inspect_split
 from semiseg.splits.split import make_split
 
 PICTURE = (np.indices((24, 32)).sum(0)[..., None] * (3, 4, 2)).astype(np.uint8)
@@ -283,3 +284,22 @@ def test_lossy_masks_are_refused(tmp_path):
     save(tmp_path / "m.jpg", LABELS)
     with pytest.raises(BadFileError, match="stored without loss"):
         read_pixels(tmp_path / "m.jpg")
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_all_faults_are_named_where_no_image_is_left(tree, skip_bad):
+    cut(tree / "val/val-0.jpg")
+    (tree / "val/val-1.jpg").write_bytes(b"")
+    with pytest.raises(BadFilesError, match=r"(?s)val-0\.jpg.*val-1\.jpg") as raised:
+        check(tree, skip_bad)
+    assert ("all 2 validation images" in str(raised.value)) is skip_bad
+
+
+def test_splits_check_names_the_files_where_none_is_left(tree):
+    dataset = CamVid(str(tree))
+    split = make_split(dataset, "1/3")
+    for path in (tree / "val").iterdir():
+        path.unlink()
+    cut(tree / "train/train-1.jpg")
+    with pytest.raises(BadFilesError, match=r"(?s)train-1\.jpg.*val-0\.jpg.*val-1\.jpg"):
+        list(inspect_split(dataset, split, (), None))

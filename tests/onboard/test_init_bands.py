@@ -102,12 +102,6 @@ def test_images_of_different_channels_are_refused(capsys: pytest.CaptureFixture[
     assert "3 of 4 (such as f0.tif), 1 of 5 (such as f2.tif)" in capsys.readouterr().err
 
 
-def test_the_widest_type_is_taken() -> None:
-    write_fields(Path("fields"), 2, "uint8", count=4)
-    write_tiff(Path("fields/images/f2.tif"), numbers(64, 80, 2, "uint16"))
-    assert init("fields", "--bands")["bands"]["dtype"] == "uint16"
-
-
 def test_arrays_and_png_of_16_bits() -> None:
     for number in range(4):
         mask = np.repeat(np.arange(3, dtype=np.uint8), 8)[:, None, None].repeat(20, 1)
@@ -142,3 +136,13 @@ def test_deep_images_are_refused_with_the_way_to_read_them(capsys: pytest.Captur
     assert "semiseg init FOLDER --bands" in said
     assert main(["init", "fields", "--nodata", "0"]) == 2
     assert "add --bands" in capsys.readouterr().err
+
+
+def test_images_of_several_number_types_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    write_fields(Path("fields"), 3, "uint8", count=4)
+    write_tiff(Path("fields/images/f1.tif"), numbers(64, 80, 3, "uint16"))
+    assert main(["init", "fields", "--bands"]) == 2
+    text = capsys.readouterr().err
+    assert "1 of uint16 (such as f1.tif)" in text
+    assert "3 of uint8 (such as f0.tif)" in text
+    assert not Path("dataset").exists()

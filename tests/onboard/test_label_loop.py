@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from PIL import ExifTags, Image
 
 from semiseg.apply.label_folder import LabelFolder
 from semiseg.apply.mask_coding import mask_coding
@@ -172,6 +172,31 @@ def test_corrected_masks_become_a_dataset(
     assert sorted(found.info.classes) == sorted(NAMES[classes])
     for number, name in enumerate(PHOTOS):
         same_up_to_names(found, name, NAMES[classes], label_map(number, classes))
+
+
+def test_photos_stay_unturned_where_label_read_them_so(
+    own: Callable[[str], dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {**own("0 and 255"), "classes": NAMES[2]}
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = 3
+    Path("photos").mkdir()
+    sources = {name: Path(f"photos/{name}.jpg").absolute() for name in PHOTOS}
+    for number, path in enumerate(sources.values()):
+        noise(number).save(path, exif=tags)
+    info = Folder(**settings).info
+    folder = LabelFolder(Path("next"), sources, mask_coding(settings, info), False, "ignore")
+    folder.open(False, "origin")
+    for number, name in enumerate(sources):
+        folder.write(name, label_map(number, 2), np.ones(SHAPE, np.float32))
+    folder.close([], list(sources), info, {"exif": "ignore"})
+    assert main(["init", "next"]) == 0
+    assert (
+        "label.json says that the labels are those of pictures as they are stored" in capsys.readouterr().out
+    )
+    assert config("next")["exif"] == "ignore"
+    assert main(["init", "next", "--exif", "apply", "--force"]) == 0
+    assert "exif" not in config("next") or config("next")["exif"] == "apply"
 
 
 @pytest.mark.parametrize("kind", KINDS)

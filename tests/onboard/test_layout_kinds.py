@@ -1,6 +1,7 @@
 """Layouts of folders that ``semiseg init`` finds, names that it matches, and files that it accounts for."""
 
 import re
+import shlex
 import unicodedata
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from PIL import Image
 from scenes import colors, instances, mask, overlay, photo, put, scene, write
 
 from semiseg.cli import main
@@ -427,3 +429,18 @@ def test_prefixes_and_whole_names_as_options(here, capsys):
     by_hand = Folder(**{**config, "image_suffix": "image", "mask_suffix": "mask"})
     assert by_hand.ids("val") == found.ids("val")
     assert Path(by_hand.files("c1")[1]) == root / "c1" / "mask.png"
+
+
+@pytest.mark.parametrize(("values", "drawn"), [(1, 255), (255, 200)])
+def test_drawn_images_are_taken_by_the_command_that_the_refusal_prints(capsys, values, drawn):
+    for number in range(5):
+        drawing = np.zeros((24, 32), np.uint8)
+        drawing[4 + number : 16, 5:20] = drawn
+        for folder, pixels in (("scans", drawing), ("masks", np.uint8(values) * (drawing > 0))):
+            Path("own data", folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(Path("own data", folder, f"{number}.png"))
+    assert main(["init", "own data"]) == 2
+    command = re.search("If they are images: semiseg (.*)", capsys.readouterr().err)
+    assert command is not None
+    assert command[1].endswith(" --images scans --masks masks")
+    assert main(shlex.split(command[1])) == 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from semiseg.apply.label_folder import RECORD
 from semiseg.cli.arguments import Parser, positive
 from semiseg.config.searchpath import conf_dir, is_shipped
 from semiseg.data.bands import BAND_SUFFIXES
@@ -14,10 +15,11 @@ from semiseg.data.file_faults import BadFilesError, CheckReport, check_files
 from semiseg.data.folder import Folder
 from semiseg.data.folder_files import FolderFiles
 from semiseg.data.mask_labels import Value, is_transparent, parse_color
+from semiseg.data.picture_files import Exif
 from semiseg.data.tile_grid import TileGrid
 from semiseg.data.trust import weigh
 from semiseg.errors import UserError
-from semiseg.files import require_writable, write_text, writes
+from semiseg.files import read_json, require_writable, write_text, writes
 from semiseg.onboard.apart import drawn_apart
 from semiseg.onboard.band_survey import BandStatistics, band_line, band_mask_values, unmeasured_bands
 from semiseg.onboard.class_files import find_names
@@ -116,14 +118,29 @@ def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace)
     if options.bands:
         values["bands"] = unmeasured_bands(files.images, options.nodata)
         values["tiles"] = None if options.tile is None else TileGrid(options.tile)
-    if options.exif != "apply":
-        values["exif"] = options.exif
+    exif, exif_notes = _exif(options.exif, root)
+    if exif != "apply":
+        values["exif"] = exif
     findings, lines = measured(values, layout, files, found, classes, parts)
     aside = left_aside(root, found_layout.files, files, _lists_read(root, layout, values, options))
     print("\n".join([str(root), *([aside] if aside else []), "", *lines]))
-    notes = [*_renamed(files), *found_layout.notes, *tool_lines(root, found_layout.files)]
+    notes = [*exif_notes, *_renamed(files), *found_layout.notes, *tool_lines(root, found_layout.files)]
     print("".join(f"note     {note}\n" for note in notes), end="")
     return findings
+
+
+def _exif(given: Exif | None, root: Path) -> tuple[Exif, list[str]]:
+    """How images are turned: as given, else as ``semiseg label`` read the pictures that it labeled; and a note."""
+    try:
+        record = read_json(root / RECORD)
+    except (OSError, ValueError):  # there is none, or it is another tool's
+        record = None
+    if given is None and isinstance(record, dict) and record.get("exif") == "ignore":
+        return "ignore", [
+            f"{RECORD} says that the labels are those of pictures as they are stored: EXIF orientations are ignored "
+            "(--exif apply turns images)"
+        ]
+    return given or "apply", []
 
 
 def _known(options: argparse.Namespace) -> KnownLayout:
@@ -367,9 +384,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--exif",
         choices=("apply", "ignore"),
-        default="apply",
         help="turn images as their EXIF orientation says (default), or leave them as they are stored, for masks that "
-        "were drawn so",
+        f"were drawn so (default where {RECORD} of `semiseg label` says so)",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out unusable files")
     parser.add_argument("--force", action="store_true", help="replace what was written before")

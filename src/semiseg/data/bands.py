@@ -1,6 +1,6 @@
 """Images of any channels and number types: reading, and a defined value where there is none."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -25,7 +25,9 @@ LOOKED_AT = 256
 Valid = NDArray[np.bool_] | None
 """Where an image has a value in each of its channels, ``(H, W)``; ``None`` everywhere."""
 
-CONVERTED = {
+NumberType = Literal["uint8", "uint16", "float32"]
+
+CONVERTED: dict[NumberType, tuple[str, ...]] = {
     "uint8": ("uint8",),
     "uint16": ("uint8", "uint16"),
     "float32": ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64", "int32", "uint32"),
@@ -148,7 +150,7 @@ def band_size(path: Path) -> tuple[int, int]:
         raise BadFileError(path, f"not an image that can be read ({error})") from error
 
 
-def bands_of(path: Path) -> tuple[int, str]:
+def bands_of(path: Path) -> tuple[int, NumberType]:
     """Number of channels of a file, and the smallest number type that images of it can have.
 
     A last band that is alpha is left out. Programs write any fourth band of 8 bits as alpha; one that holds other
@@ -160,11 +162,6 @@ def bands_of(path: Path) -> tuple[int, str]:
     if fitting is None:
         raise BadFileError(path, f"{dtype} pixels; expected uint8, uint16 or what float32 holds")
     return raw.pixels.shape[-1] - (raw.alpha and _is_alpha(path)), fitting
-
-
-def shared_type(types: Collection[str]) -> Literal["uint8", "uint16", "float32"]:
-    """Return the smallest number type of images that holds the types of some images."""
-    return "float32" if "float32" in types else "uint16" if "uint16" in types else "uint8"
 
 
 def _is_alpha(path: Path) -> bool:

@@ -22,6 +22,7 @@ from semiseg.splits.lists import shown
 logger = logging.getLogger(__name__)
 
 SHOWN_FILES = 50
+NO_OTHERS = "give other images and masks in their place: without them no run can start"
 
 
 class BadFilesError(UserError):
@@ -94,8 +95,7 @@ def check_files(
         progress: function that gets the numbers of images done and of all; ``None`` reports nothing.
 
     Raises:
-        BadFilesError: naming all bad files, unless ``skip_bad`` is set.
-        UserError: without the bad files nothing labeled or nothing to validate on is left.
+        BadFilesError: naming all bad files, unless ``skip_bad`` is set and labeled and validation images are left.
     """
     if not isinstance(dataset, FileBacked):
         drawn = dict.fromkeys((*split.labeled, *split.val))
@@ -108,7 +108,10 @@ def check_files(
     if found.faults and not dataset.skip_bad:
         raise BadFilesError(found.faults, notes=found.notes)
     bad = {fault.id for fault in found.faults}
-    kept = without_images(split, bad)
+    try:
+        kept = without_images(split, bad)
+    except UserError as error:
+        raise BadFilesError(found.faults, NO_OTHERS, (*found.notes, f"{error}.")) from error
     for note in found.notes:
         logger.warning("%s", note)
     if bad:

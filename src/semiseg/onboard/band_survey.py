@@ -2,15 +2,15 @@
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Bands, Pixels
-from semiseg.data.bands import Valid, bands_of, shared_type
+from semiseg.data.bands import NumberType, Valid, bands_of
 from semiseg.data.mask_format import MaskFormat
 from semiseg.data.picture_files import BadFileError
 from semiseg.data.raster import is_raster, raster_grid, read_raster_mask
@@ -33,10 +33,10 @@ def unmeasured_bands(images: Mapping[str, Path], nodata: float | None) -> Bands:
 
     Raises:
         BadFileError: no image can be read.
-        UserError: images of different numbers of channels.
+        UserError: images of different numbers of channels, or of different number types.
     """
     counts: dict[int, list[Path]] = defaultdict(list)
-    types = set()
+    types: dict[NumberType, list[Path]] = defaultdict(list)
     fault: BadFileError | None = None
     for path in images.values():
         try:
@@ -45,20 +45,31 @@ def unmeasured_bands(images: Mapping[str, Path], nodata: float | None) -> Bands:
             fault = error
             continue
         counts[channels].append(path)
-        types.add(dtype)
+        types[dtype].append(path)
     if not counts and fault is not None:
         raise fault
+    faults = []
     if len(counts) > 1:
-        kinds = [
-            f"{len(paths)} of {channels} (such as {paths[0].name})"
-            for channels, paths in sorted(counts.items())
-        ]
-        raise UserError(
-            f"images have different numbers of channels: {shown(kinds)}. Expected one number; put the others "
-            "elsewhere, or choose the folder by --images DIR"
+        faults.append(f"numbers of channels: {_examples(counts)}. Expected one number")
+    if len(types) > 1:
+        faults.append(
+            f"number types: {_examples(types)}. Expected one type, since equal numbers of two types mean different "
+            "brightness"
         )
-    channels = next(iter(counts))
-    return Bands(channels, shared_type(types), [0.0] * channels, [1.0] * channels, nodata)
+    if faults:
+        raise UserError(
+            f"images have different {'; and different '.join(faults)}; put the others elsewhere, or choose the folder "
+            "by --images DIR"
+        )
+    channels, dtype = next(iter(counts)), next(iter(types))
+    return Bands(channels, dtype, [0.0] * channels, [1.0] * channels, nodata)
+
+
+def _examples(groups: Mapping[Any, Sequence[Path]]) -> str:
+    """Groups of files with their size and an example."""
+    return shown(
+        f"{len(paths)} of {kind} (such as {paths[0].name})" for kind, paths in sorted(groups.items())
+    )
 
 
 class _Moments(NamedTuple):

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from semiseg.data.mask_labels import TRANSPARENT, color_text
 from semiseg.onboard.names import ClassEntry
 
-CVAT = re.compile(r"(?P<name>.+?):(?P<color>(?:\d+,\s*\d+,\s*\d+)?):[^:]*:[^:]*")
+_RGB = r"\d+,\s*\d+,\s*\d+"
+CVAT = re.compile(
+    rf"(?P<name>[^:]+(?=:{_RGB}\Z)|.+?(?=:{_RGB}:)|.+?(?=::[^:]*:[^:]*\Z))"
+    rf":(?P<color>(?:{_RGB})?)(?::[^:]*){{0,2}}"
+)
+"""Line of CVAT's labelmap.txt: name, color, parts and actions; the last two may lack, and the color only with both."""
+
 _GAP = r"(?:\s*[,;:=\t]\s*|\s+)"
 _COLOR = rf"(?P<color>#[0-9a-fA-F]{{6}}|\d{{1,3}}{_GAP}\d{{1,3}}{_GAP}\d{{1,3}})"
 _NUMBER = r"(?P<number>\d{1,5})"

@@ -54,8 +54,15 @@ def table_entries(lines: Sequence[str]) -> tuple[list[ClassEntry], tuple[str, ..
     if titles:
         chosen, unread = _by_titles(titles, columns)
         if chosen:
+            others = {
+                title: titles.index(title)
+                for title in unread
+                if title in NUMBERS
+                and all(re.fullmatch(r"-?\d+", cell) for cell in columns[titles.index(title)])
+            }
+            unread = [title for title in unread if title not in others]
             notes = (f"columns that were not read: {', '.join(unread)}",) if unread else ()
-            return _entries(chosen, columns), notes
+            return _entries(chosen, columns, others), notes
     return _entries(_by_content(columns, rows[0] if titles else None), columns), ()
 
 
@@ -168,7 +175,9 @@ def _by_content(columns: Sequence[tuple[str, ...]], titles: Sequence[str] | None
     return {**chosen, **dict(zip("rgb", numbers, strict=False))}
 
 
-def _entries(places: Mapping[str, int], columns: Sequence[tuple[str, ...]]) -> list[ClassEntry]:
+def _entries(
+    places: Mapping[str, int], columns: Sequence[tuple[str, ...]], others: Mapping[str, int] | None = None
+) -> list[ClassEntry]:
     entries = []
     for row in zip(*columns, strict=True):
         cells = {key: row[place] for key, place in places.items()}
@@ -178,6 +187,11 @@ def _entries(places: Mapping[str, int], columns: Sequence[tuple[str, ...]]) -> l
             color = color_text(red << 16 | green << 8 | blue)
         number = cells.get("number", "")
         entries.append(
-            ClassEntry(cells["name"], int(number) if re.fullmatch(r"-?\d+", number) else None, color)
+            ClassEntry(
+                cells["name"],
+                int(number) if re.fullmatch(r"-?\d+", number) else None,
+                color,
+                others={title: int(row[place]) for title, place in (others or {}).items()},
+            )
         )
     return entries

@@ -12,6 +12,7 @@ from semiseg.onboard.doubts import doubts
 from semiseg.onboard.edge_values import EdgeValues, edge_values
 from semiseg.onboard.named_classes import Assigned, assign, named_values, written_values
 from semiseg.onboard.names import Named
+from semiseg.onboard.number_columns import by_held_numbers
 from semiseg.onboard.survey import Survey
 from semiseg.onboard.two_scales import require_one_scale
 
@@ -72,8 +73,10 @@ def decide(found: Survey, named: Named | None, void: Sequence[Value]) -> Classes
         void: numbers or colors that mean "not labeled".
 
     Raises:
-        UserError: the names do not match the masks, there are fewer than two classes, or the files are no masks.
+        UserError: the names do not match the masks, or do in several ways, there are fewer than two classes, or the
+            files are no masks.
     """
+    named = by_held_numbers(named, found) if named else None
     written = named_values(named, found) if named else []
     edges = edge_values(found, [*written, *void])
     notes = [*found.reading.notes, *(named.notes if named else ()), *([edges.note] if edges.note else [])]

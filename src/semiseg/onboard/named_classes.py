@@ -1,5 +1,7 @@
 """Values in masks that belong to classes whose names are written down."""
 
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -8,6 +10,7 @@ from semiseg.data.mask_labels import TRANSPARENT, Value, parse_color
 from semiseg.errors import UserError
 from semiseg.onboard.names import ClassEntry, Named
 from semiseg.onboard.survey import Survey
+from semiseg.splits.lists import shown
 
 SHOWN_PAIRS = 6
 MOSTLY = 0.5
@@ -92,6 +95,8 @@ def assign(held: Sequence[Value], named: Named, found: Survey) -> Assigned:
     Raises:
         UserError: names and values do not match.
     """
+    if len(named.entries) < 2:
+        raise UserError(_one_name(held, named, found))
     values = written_values(named, found)
     kept = [place for place, entry in enumerate(named.entries) if not entry.is_nothing]
     if any(values[place] is not None for place in kept):
@@ -103,17 +108,21 @@ def _as_written(
     held: Sequence[Value], named: Named, values: Sequence[Value | None], found: Survey
 ) -> Assigned:
     missing = [
-        entry.name
+        entry
         for entry, value in zip(named.entries, values, strict=True)
         if value is None and not entry.is_nothing
     ]
-    if missing:
-        raise UserError(f"{named.source}: {missing[0]} has no value, others have; give all or none")
     known = set(values)
+    kept = known - {None}
     unknown = [value for value in held if value not in known and not _is_void(value, found)]
+    if missing and (unknown or len(kept) < 2 or not all(entry.color for entry in missing)):
+        raise UserError(f"{named.source}: {missing[0].name} has no value, others have; give all or none")
     notes: tuple[str, ...] = ()
     if named.lines and not unknown:
         notes = (f"the numbers in {named.source} are taken for the values of the classes",)
+    if missing:
+        names = shown(f"{entry.name} ({entry.color})" for entry in missing)
+        notes = (*notes, f"{named.source} names classes whose colors no mask has; they are left out: {names}")
     if unknown and named.lines:
         whole = replace(named, entries=tuple(map(ClassEntry, named.lines)), lines=())
         return _in_order(held, whole, found)
@@ -152,8 +161,16 @@ def _in_order(held: Sequence[Value], named: Named, found: Survey) -> Assigned:
                 notes = (*notes, more) if found.colored and named.source != "--classes" else notes
                 return _without_nothing(list(zip(entries, choice, strict=True)), named, found, notes)
     count, first = len(named.entries), held[0] if held else 0
+    head = (
+        f"{named.source} names {count} classes, but the masks hold {len(held)} values: {found.listed(held)}"
+    )
+    if background := _with_background(held, named, found):
+        raise UserError(
+            f"{head}. If the names are those of all but {first}, name that too: --classes {background} . If others "
+            "lack a name, give all: --classes NAME=VALUE,..."
+        )
     raise UserError(
-        f"{named.source} names {count} classes, but the masks hold {len(held)} values: {found.listed(held)}. Name "
+        f"{head}. Name "
         f'all, or say which mean "not labeled": --void {joined(held[:1])}; or write pairs: '
         f"--classes '{named.entries[0].name}={first},...'"
     )
@@ -164,6 +181,29 @@ def _white_is_class(held: Sequence[Value], count: int, found: Survey) -> bool:
     if found.colored or count > FEW_NAMES or list(held) != [*range(count - 1), IGNORE_INDEX]:
         return False
     return found.rims[IGNORE_INDEX] < MOSTLY * found.pixels[IGNORE_INDEX]
+
+
+def _one_name(held: Sequence[Value], named: Named, found: Survey) -> str:
+    """Message for a single name, with a name for the other value where masks hold two."""
+    head = (
+        f"{named.source} names one class: expected at least two names of classes, for example soil,wheat,weed"
+    )
+    cure = _with_background(held, named, found)
+    return f"{head}. The masks hold {found.listed(held)}" + (f": --classes {cure}" if cure else "")
+
+
+def _with_background(held: Sequence[Value], named: Named, found: Survey) -> str | None:
+    """The option ``--classes`` with a name for 0 before the others, where the names are one fewer than the values."""
+    numbers = held if len(held) == len(named.entries) + 1 else [v for v in held if not _is_void(v, found)]
+    if found.colored or not numbers or numbers[0] != 0 or len(numbers) != len(named.entries) + 1:
+        return None
+    if any(re.search("[,=]", name) for name in named.names):
+        return None
+    first = "background" if "background" not in map(str.lower, named.names) else "other"
+    names = [first, *named.names]
+    if list(numbers) != list(range(len(numbers))):
+        names = [f"{name}={value}" for name, value in zip(names, numbers, strict=True)]
+    return shlex.quote(",".join(names))
 
 
 def _readings(

@@ -1,8 +1,8 @@
 """Names of classes that a person or a labeling tool has written down."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from semiseg.data.mask_labels import NOT_LABELED, TRANSPARENT, parse_color
 from semiseg.errors import UserError
@@ -40,12 +40,14 @@ class ClassEntry:
         number: number in masks; ``None`` where none is written.
         color: color in masks as "#rrggbb", or "transparent"; ``None`` where none is written.
         sure: whether it is a class whatever its name says.
+        others: numbers in further columns of a table, by their titles.
     """
 
     name: str
     number: int | None = None
     color: str | None = None
     sure: bool = False
+    others: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_nothing(self) -> bool:
@@ -104,7 +106,7 @@ def named(
     """Return checked names.
 
     Raises:
-        UserError: there are fewer than two, one is empty, or names or values occur twice; all faults are named.
+        UserError: there is none, one is empty, or names or values occur twice; all faults are named.
     """
     notes = list(notes)
     if any(
@@ -116,7 +118,7 @@ def named(
         left = shown(f"{entry.name} ({entry.number})" for entry in negative)
         notes.append(f"classes with a number below 0, which no mask holds, are left out: {left}")
     names = [entry.name for entry in entries]
-    if "" in names or len(names) < 2:
+    if "" in names or not names:
         raise UserError(f"{source}: expected at least two names of classes, for example soil,wheat,weed")
     classes = [entry for entry in entries if not entry.is_nothing]
     faults = []

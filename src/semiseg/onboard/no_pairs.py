@@ -1,5 +1,6 @@
 """Message for a folder in which no image has a mask: what lies there, and what would match."""
 
+import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from semiseg.data.file_tree import count_endings
 from semiseg.data.folder_files import TREE, nearest_pair
 from semiseg.labels.label_studio_pngs import NAME
 from semiseg.name_keys import name_key
-from semiseg.onboard.layout import KnownLayout
+from semiseg.onboard.layout import KnownLayout, Layout
 from semiseg.onboard.listed_pairs import list_faults
 from semiseg.onboard.looks import looks_drawn, some_of
 from semiseg.onboard.tool_files import tool_files, tool_lines
@@ -18,7 +19,11 @@ SHOWN_FOLDERS = 10
 
 
 def no_pairs_text(
-    base: Path, files: Sequence[Path], given: KnownLayout, unlike: Mapping[Path, Path] | None = None
+    base: Path,
+    files: Sequence[Path],
+    given: KnownLayout,
+    unlike: Mapping[Path, Path] | None = None,
+    plain: Layout | None = None,
 ) -> str:
     """Say what lies in a folder, and why no layout was taken.
 
@@ -27,6 +32,7 @@ def no_pairs_text(
         files: all files below it.
         given: known settings of the layout.
         unlike: pairs by name whose masks do not look like any.
+        plain: layout that pairs names, of which the images look like masks too.
     """
     pictures = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     drawn = _drawn_folders(pictures)
@@ -39,6 +45,12 @@ def no_pairs_text(
             f"{_below(base, mask)} and {len(unlike) - 1:,} others have names of images, but do not look like masks, "
             "which have fewer colors than their image and its size. If they are: "
             f"--images {_below(base, image.parent)} --masks {_below(base, mask.parent)}"
+        )
+    elif plain:
+        lines.append(
+            f"Those in {plain.masks} have the names of those in {plain.images}, which look like masks too, as "
+            "drawings and black-and-white pictures do. If they are images: semiseg init "
+            f"{shlex.quote(str(base))} {plain.words()}"
         )
     else:
         lines += _unmatched(base, pictures, drawn)

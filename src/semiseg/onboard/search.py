@@ -7,7 +7,7 @@ from pathlib import Path
 from semiseg.data.file_tree import files_below
 from semiseg.data.folder_files import TREE
 from semiseg.errors import UserError
-from semiseg.onboard.candidates import candidates
+from semiseg.onboard.candidates import Candidate, candidates
 from semiseg.onboard.layout import KnownLayout, Layout
 from semiseg.onboard.listed_pairs import listed_candidates
 from semiseg.onboard.looks import Likeness, drawn_images
@@ -57,7 +57,7 @@ def find_layout(base: Path, given: KnownLayout, suffixes: Sequence[str] = IMAGE_
     found = [ranked(each) for each in paired if _named(given) or not drawn_images(each.pairs)]
     found = _with_lists(base, files, given, found)
     if not found:
-        raise UserError(no_pairs_text(base, files, given))
+        raise UserError(no_pairs_text(base, files, given, plain=_best_named(paired)))
     choice = choose(found)
     if choice.rivals:
         raise UserError(_several(base, choice))
@@ -83,6 +83,12 @@ def _with_lists(
         result = [replace(other, listed=True) if other in same else other for other in result]
         result += [] if same else [ranked(each, listed=True)]
     return result
+
+
+def _best_named(paired: Sequence[Candidate]) -> Layout | None:
+    """The layout whose folders are named best, where looks say nothing because images look like masks too."""
+    both = sorted(map(ranked, paired), key=lambda each: (each.mask_rank, each.image_rank, each.order()))
+    return both[0].candidate.layout if both else None
 
 
 def _named(given: KnownLayout) -> bool:

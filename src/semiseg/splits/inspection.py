@@ -61,7 +61,7 @@ def inspect_split(
     compared = {own: split.labeled, **_others(dataset, split, others, lists_root)}
     missing = _missing_files(dataset, split)
     if masks:
-        kept = without_images(split, {image_id for image_id, _ in missing})
+        kept = _without_missing(dataset, split, missing)
         with collected_messages() as found:
             report = check_files(stored(dataset, kept, filled=False), kept)
         yield from ("", *_classes(dataset.info, report))
@@ -74,6 +74,15 @@ def inspect_split(
         files = "\n  ".join(str(path) for _, path in missing[:10])
         more = f"\n  and {len(missing) - 10} more" if len(missing) > 10 else ""
         raise UserError(f"{len(missing)} files are missing:\n  {files}{more}")
+
+
+def _without_missing(dataset: SegDataset, split: Split, missing: Sequence[tuple[str, Path]]) -> Split:
+    """A split without the images whose files are missing; where none would be left, all bad files are named."""
+    try:
+        return without_images(split, {image_id for image_id, _ in missing})
+    except UserError:
+        check_files(dataset, split)
+        raise
 
 
 def _head(dataset: SegDataset, split: Split) -> list[str]:
