@@ -46,7 +46,7 @@ def no_pairs_text(
             "which have fewer colors than their image and its size. If they are: "
             f"--images {_below(base, image.parent)} --masks {_below(base, mask.parent)}"
         )
-    elif plain:
+    elif plain and all(path.parent in drawn for path in pictures):
         lines.append(
             f"Those in {plain.masks} have the names of those in {plain.images}, which look like masks too, as "
             "drawings and black-and-white pictures do. If they are images: semiseg init "
