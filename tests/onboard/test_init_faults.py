@@ -173,7 +173,7 @@ def failing(error):
 def test_a_disk_that_gets_full_while_files_are_read(here, capsys, monkeypatch):
     root = fields(here / "fields")
     monkeypatch.setattr(
-        "semiseg.cli.init.write_text", failing(OSError(errno.ENOSPC, "No space left on device"))
+        "semiseg.onboard.draft.write_text", failing(OSError(errno.ENOSPC, "No space left on device"))
     )
     text = refused(capsys, root)
     assert "dataset/fields.yaml cannot be written (No space left on device)" in text

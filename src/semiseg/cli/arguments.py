@@ -57,3 +57,11 @@ def number(kind: type[int] | type[float], name: str, admits: Callable[[float], b
 def positive(kind: type[int] | type[float]) -> Any:
     """Return a reader of numbers above 0 for ``argparse``."""
     return number(kind, kind.__name__, lambda value: value > 0, "is not above 0")
+
+
+def share_or_name(text: str) -> str | float:
+    """Read a share of images, or the name of a list or folder."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

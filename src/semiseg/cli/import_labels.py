@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from semiseg.cli.arguments import Parser
-from semiseg.cli.init import dataset_name, measured, next_steps, share_or_name, write_draft
+from semiseg.cli.arguments import Parser, share_or_name
 from semiseg.data.file_faults import BadFilesError
 from semiseg.errors import UserError
 from semiseg.files import require_writable, write_text
@@ -22,6 +21,7 @@ from semiseg.labels.label_import import Painted, Reading, new_folder, paint, set
 from semiseg.labels.label_record import Findings
 from semiseg.onboard.classes import Classes
 from semiseg.onboard.describe import folder_arguments
+from semiseg.onboard.draft import dataset_name, measured, next_steps, write_draft
 from semiseg.onboard.layout import Layout
 from semiseg.onboard.parts import VAL_SHARE, find_parts
 from semiseg.onboard.survey import survey

@@ -1,43 +1,35 @@
 """``semiseg init``: the dataset config of a folder of images and masks."""
 
 import argparse
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from semiseg.apply.label_folder import RECORD
-from semiseg.cli.arguments import Parser, positive
-from semiseg.config.searchpath import conf_dir, is_shipped
+from semiseg.cli.arguments import Parser, positive, share_or_name
 from semiseg.data.bands import BAND_SUFFIXES
-from semiseg.data.file_faults import BadFilesError, CheckReport, check_files
-from semiseg.data.folder import Folder
+from semiseg.data.file_faults import BadFilesError
 from semiseg.data.folder_files import FolderFiles
 from semiseg.data.mask_labels import Value, is_transparent, parse_color
 from semiseg.data.picture_files import Exif
 from semiseg.data.tile_grid import TileGrid
-from semiseg.data.trust import weigh
 from semiseg.errors import UserError
-from semiseg.files import read_json, require_writable, write_text, writes
-from semiseg.onboard.apart import drawn_apart
-from semiseg.onboard.band_survey import BandStatistics, band_line, band_mask_values, unmeasured_bands
+from semiseg.files import read_json, require_writable
+from semiseg.onboard.band_survey import band_mask_values, unmeasured_bands
 from semiseg.onboard.class_files import find_names
 from semiseg.onboard.classes import Classes, as_named, decide
-from semiseg.onboard.describe import config_yaml, folder_arguments, survey_report
+from semiseg.onboard.describe import folder_arguments
+from semiseg.onboard.draft import ELSEWHERE, DatasetDraft, dataset_name, measured, next_steps, write_draft
 from semiseg.onboard.layout import KnownLayout, Layout
 from semiseg.onboard.left_aside import left_aside
 from semiseg.onboard.mask_values import read_values
-from semiseg.onboard.measure import Measures, measure
 from semiseg.onboard.names import given_names
-from semiseg.onboard.parts import VAL_SHARE, ChosenParts, find_parts
+from semiseg.onboard.parts import VAL_SHARE, find_parts
 from semiseg.onboard.search import find_layout
 from semiseg.onboard.survey import Survey, survey
 from semiseg.onboard.tool_files import tool_lines
-from semiseg.output import collected_messages
 from semiseg.progress_bar import progress
 from semiseg.splits.lists import IMAGE_SUFFIXES
-from semiseg.splits.split import make_split
 
 DESCRIPTION = """\
 Look at a folder of images, of which some have masks: find the layout, the classes in the masks (numbers or colors),
@@ -52,7 +44,6 @@ examples:
   semiseg init scans --classes 'rest=#000000,vessel=#ff0000' --void '#ffffff'
   semiseg init data --name fields --images rgb --masks gt --mask-suffix _mask
 """
-ELSEWHERE = "Change to a folder that can be written, or make room, and start again there."
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -83,23 +74,6 @@ def main(arguments: Sequence[str]) -> int:
     write_draft(findings, target, own_list)
     print("\n".join(next_steps(name, target, findings)))
     return 0
-
-
-@dataclass(frozen=True)
-class DatasetDraft:
-    """A config that is to be written, and what the next steps depend on.
-
-    Args:
-        config: config of the dataset, as YAML.
-        drawn: ids of validation images that are written to a list.
-        made_up: whether the names of the classes are placeholders.
-        measures: counts of the dataset.
-    """
-
-    config: str
-    drawn: tuple[str, ...]
-    made_up: bool
-    measures: Measures
 
 
 def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace) -> DatasetDraft:
@@ -172,74 +146,7 @@ def _renamed(files: FolderFiles) -> list[str]:
     return [
         f"{len(files.other_names):,} masks are matched though their names differ from their images' in case, Unicode "
         f"form or a repeated extension, such as {mask.name} for {files.images[image_id].name}"
-        if image_id in files.images
-        else f"{mask.name} has no image"
     ]
-
-
-def measured(
-    values: dict[str, Any],
-    layout: Layout,
-    files: FolderFiles,
-    found: Survey,
-    classes: Classes,
-    parts: ChosenParts,
-) -> tuple[DatasetDraft, list[str]]:
-    """Read all files as a run does; return the config to write, and the report as lines.
-
-    Args:
-        values: arguments of ``Folder``.
-        layout: folders and names of the files.
-        files: images and masks.
-        found: numbers or colors in the masks.
-        classes: classes in the masks.
-        parts: validation and test images.
-
-    Raises:
-        BadFilesError: unusable files, unless they are left out.
-        UserError: no usable labeled or validation image.
-    """
-    with collected_messages() as warnings, progress("files", len(files.ids)) as tick:
-        dataset = Folder(**values)
-        statistics = BandStatistics()
-        if dataset.band_reader is not None:
-            dataset.band_reader.watch = statistics.add
-        report = check_files(dataset, make_split(dataset, "full"), lambda done, total: tick())
-    drawn = dataset.ids("val") if parts.listed else ()
-    if parts.listed:
-        report, joined = drawn_apart(dataset, report, float(parts.val))
-        warnings += joined
-        drawn = report.split.val if joined else drawn
-    if dataset.info.bands is not None:
-        ids = (*report.split.labeled, *report.split.unlabeled)
-        values["bands"], remarks = statistics.measured(dataset.info.bands, ids)
-        warnings += remarks
-    measures = measure(dataset.info, report)
-    notes = [*classes.notes, *parts.notes, *warnings, *_limits(dataset, report)]
-    lines = [
-        *([] if dataset.info.bands is None else [band_line(values["bands"])]),
-        *survey_report(layout, files, found, classes, measures),
-        "",
-        *(f"note     {note}" for note in notes),
-    ]
-    if parts.listed:
-        values["val"] = str(parts.listed.absolute())
-    return DatasetDraft(config_yaml(values, classes, measures), drawn, classes.made_up, measures), lines
-
-
-def write_draft(draft: DatasetDraft, target: Path, own_list: Path) -> None:
-    """Write the config, and the list of the validation images that were drawn; print their paths.
-
-    Raises:
-        UserError: they cannot be written.
-    """
-    with writes(target, ELSEWHERE):
-        target.parent.mkdir(exist_ok=True)
-        if draft.drawn:
-            write_text(own_list, "".join(f"{image_id}\n" for image_id in draft.drawn))
-            print(f"written  {own_list}")
-        write_text(target, draft.config)
-    print(f"written  {target}\n")
 
 
 def _classes(found: Survey, root: Path, options: argparse.Namespace) -> tuple[Survey, Classes]:
@@ -258,33 +165,11 @@ def _classes(found: Survey, root: Path, options: argparse.Namespace) -> tuple[Su
         raise
 
 
-def _limits(dataset: Folder, report: CheckReport) -> list[str]:
-    """What limits a result on the dataset, or the reason why a run would be refused."""
-    try:
-        trust = weigh(dataset, report)
-    except UserError as error:
-        return [f"no run would start: {error}"]
-    return [*trust.warnings, *trust.unmeasured, *trust.notes]
-
-
 def _groups(given: str | None, root: Path) -> str | None:
     """The setting ``dataset.groups``: a table of the working directory by its absolute path, all else as given."""
     if given is None or (root / given).is_file() or not Path(given).is_file():
         return given
     return str(Path(given).resolve())
-
-
-def dataset_name(given: str | None, root: Path) -> str:
-    """Return the name of a new dataset: as given, else that of its folder; raises ``UserError``."""
-    name = given or re.sub(r"[^a-z0-9_-]+", "_", root.name.lower()).strip("_") or "own"
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise UserError(f"--name {name}: expected letters, digits, - and _")
-    if is_shipped("dataset", name):
-        shipped = ", ".join(sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml")))
-        raise UserError(
-            f"dataset={name} is one of semiseg's own ({shipped}); choose another: --name my_{name}"
-        )
-    return name
 
 
 def _void(text: str | None) -> list[Value]:
@@ -297,30 +182,6 @@ def _void(text: str | None) -> list[Value]:
                 parse_color(word.strip())
             values.append(word.strip().lower())
     return values
-
-
-def next_steps(name: str, target: Path, findings: DatasetDraft) -> list[str]:
-    """Return the commands to go on with, as lines."""
-    smallest = min(min(size) for size in findings.measures.sizes)
-    crop = max(32, min(512, smallest // 32 * 32))
-    split = "full" if findings.measures.parts["unlabeled"] else "1/8"
-    lines = [
-        f"semiseg splits check dataset={name} split={split}",
-        f"semiseg train --plan dataset={name} split={split} method=cps trainer.crop_size={crop}",
-    ]
-    if findings.made_up:
-        lines.insert(
-            0, f"write the names of the classes into {target}, or give them: --classes NAME,NAME,... --force"
-        )
-    return ["next", *(f"  {line}" for line in lines)]
-
-
-def share_or_name(text: str) -> str | float:
-    """Read a share of images, or the name of a list or folder."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _parser() -> Parser:
