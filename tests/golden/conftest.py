@@ -43,6 +43,9 @@ CHECKS = {
     "ST++ schedule": "learning rates at four steps",
     "ST++ networks": "logits of DeepLabV3+, PSPNet and DeepLabV2, test-time augmentation, five training steps",
     "ST++ lists and epochs": "published label lists and iterations of an epoch",
+    "UniMatch losses": "FixMatch, UniMatch, UniMatch V2: losses and gradients of seven made-up batches",
+    "UniMatch trainings": "five steps of each method and of labeled images alone, with EMA teachers",
+    "UniMatch boxes and lists": "CutMix boxes, repeated lists, EMA decays",
     "UniMatch views": "weak crop of an unlabeled image, and which of its pixels are padding",
 }
 """Every check and what it compares."""
