@@ -131,30 +131,29 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
             budget=lab.budget,
         )
 
-    def mix(
-        self,
-        view: int,
-        own: StreamBatch,
-        guess: Guess,
-        partner: StreamBatch | None,
-        partner_guess: Guess | None,
-    ) -> tuple[Tensor, Guess]:
-        """Apply CutMix to a strong view and to the pseudo-labels that it learns.
+    def mixed_view(self, view: int, own: StreamBatch, partner: StreamBatch | None) -> Tensor:
+        """Apply CutMix to a strong view.
 
         Args:
             view: number of the strong view, from 1.
             own: stream "unlabeled", with ``strong_k`` and ``box_k``.
-            guess: pseudo-labels of its weak view.
             partner: stream "partner"; ``None`` takes the batch in reversed order.
-            partner_guess: pseudo-labels of the partner's weak view.
         """
         image = own[f"strong_{view}"]
-        inside = box_maps(own[f"box_{view}"], image.shape[-2:])
-        if partner is None or partner_guess is None:
-            other, other_guess = reversed_within(image, self.groups), guess.reversed(self.groups)
-        else:
-            other, other_guess = partner[f"strong_{view}"], partner_guess
-        return mixed(image, other, inside), guess.mixed(other_guess, inside)
+        other = reversed_within(image, self.groups) if partner is None else partner[f"strong_{view}"]
+        return mixed(image, other, box_maps(own[f"box_{view}"], image.shape[-2:]))
+
+    def mixed_guess(self, view: int, own: StreamBatch, guess: Guess, partner_guess: Guess | None) -> Guess:
+        """Return the pseudo-labels that a mixed strong view learns.
+
+        Args:
+            view: number of the strong view, from 1.
+            own: stream "unlabeled", with ``box_k``.
+            guess: pseudo-labels of its weak view.
+            partner_guess: pseudo-labels of the partner's weak view; ``None`` takes the batch in reversed order.
+        """
+        other = guess.reversed(self.groups) if partner_guess is None else partner_guess
+        return guess.mixed(other, box_maps(own[f"box_{view}"], guess.label.shape[-2:]))
 
     def known_loss(self, logits: Tensor, target: Tensor) -> SumCount:
         """Return L_x of labeled images, see ``groups``."""
