@@ -12,6 +12,7 @@ from semiseg.losses.cross_entropy import (
     cross_entropy,
     cross_pseudo_loss,
     ohem_cross_entropy,
+    weighted_image_loss,
 )
 from semiseg.losses.directional import directional_contrast
 from semiseg.losses.mutual import MutualStatistics, dynamic_mutual_loss
@@ -27,4 +28,5 @@ __all__ = [
     "dynamic_mutual_loss",
     "ohem_cross_entropy",
     "pixel_contrast",
+    "weighted_image_loss",
 ]
