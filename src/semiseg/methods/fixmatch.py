@@ -43,6 +43,7 @@ class FixMatchLearner(LabelingLearner):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = (L_x + weight * L_s) / 2."""
         method, known, own = self.method, batch["labeled"], batch["unlabeled"]
+        self.observe(batch)
         partner_guess = self.label_partner(batch)
         strong = method.mixed_view(1, own, batch.get("partner"))
         if method.teacher == "student_train":

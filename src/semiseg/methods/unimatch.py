@@ -87,6 +87,7 @@ class UniMatchLearner(LabelingLearner):
     def passes(self, batch: Batch, progress: Progress) -> Passes:
         """Make all passes of a step."""
         method, known, own = self.method, batch["labeled"], batch["unlabeled"]
+        self.observe(batch)
         partner_guess = self.label_partner(batch)
         logits_x, logits_w, logits_fp = self._clean_and_perturbed(known["image"], own["image"], progress)
         if method.teacher == "student_train":

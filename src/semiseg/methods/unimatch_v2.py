@@ -52,6 +52,7 @@ class UniMatchV2Learner(LabelingLearner):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = (L_x + weight * (L_s1 + L_s2) / 2) / 2."""
         method, known, own = self.method, batch["labeled"], batch["unlabeled"]
+        self.observe(batch)
         partner_guess = self.label_partner(batch)
         if method.teacher == "student_train":
             logits_x, logits_w = split_pass(self.model, known["image"], own["image"])
