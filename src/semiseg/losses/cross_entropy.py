@@ -96,10 +96,18 @@ def confident_cross_entropy(
     return reduced(SumCount((loss * used).sum(), counted), reduction)
 
 
+@reducible(Tensor, SumCount)
 def weighted_image_loss(
-    logits: Tensor, label: Tensor, confidence: Tensor, keep: Tensor, valid: Tensor, weighting: ImageWeighting
-) -> SumCount:
-    """Sum the cross entropy of all pixels of an image, weighted by how sure the image's labels are (PrevMatch).
+    logits: Tensor,
+    label: Tensor,
+    confidence: Tensor,
+    keep: Tensor,
+    valid: Tensor,
+    weighting: ImageWeighting,
+    *,
+    reduction: Reduction = "mean",
+) -> Tensor | SumCount:
+    """Average the cross entropy of all pixels of an image, weighted by how sure the image's labels are (PrevMatch).
 
     Args:
         logits: logits ``(N, C, H, W)``, floating point.
@@ -110,20 +118,19 @@ def weighted_image_loss(
         weighting: "pixelavg" weighs each image by the mean confidence of its valid pixels; "pixelavg_shipped" sums that
             of all images and weighs the whole batch with it, padding included, as the published code does; "pixelratio"
             weighs each image, padding included, by its share of confident pixels.
-
-    Returns:
-        Sum and the number of valid pixels.
+        reduction: ``"mean"`` or ``"sum_count"``; the count is the number of valid pixels.
     """
     # published code of PrevMatch: util/utils.py and prevmatch.py, confidence modes.
     loss = _pixel_loss(logits, label, IGNORE_INDEX)
     size = valid.sum((1, 2)).clamp_min(1)
     if weighting == "pixelratio":
         share = (keep & valid).sum((1, 2)) / size
-        return SumCount((loss.sum((1, 2)) * share).sum(), valid.sum())
-    mean = (confidence * valid).sum((1, 2)) / size
-    if weighting == "pixelavg_shipped":
-        return SumCount(loss.sum() * mean.sum(), valid.sum())
-    return SumCount(((loss * valid).sum((1, 2)) * mean).sum(), valid.sum())
+        total = (loss.sum((1, 2)) * share).sum()
+    else:
+        mean = (confidence * valid).sum((1, 2)) / size
+        shipped = weighting == "pixelavg_shipped"
+        total = loss.sum() * mean.sum() if shipped else ((loss * valid).sum((1, 2)) * mean).sum()
+    return reduced(SumCount(total, valid.sum()), reduction)
 
 
 @reducible(Tensor, SumCount)

@@ -151,7 +151,9 @@ class PrevMatchLearner(UniMatchLearner):
         weighting = self.settings.previous_weighting
         if weighting == "pixel":
             return self.method.guessed_loss(logits, guess)
-        return weighted_image_loss(logits, guess.label, guess.confidence, guess.keep, guess.valid, weighting)
+        return weighted_image_loss(
+            logits, guess.label, guess.confidence, guess.keep, guess.valid, weighting, reduction="sum_count"
+        )
 
 
 def ramp(epoch: int, epochs: int) -> float:
