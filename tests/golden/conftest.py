@@ -43,6 +43,15 @@ CHECKS = {
     "ST++ schedule": "learning rates at four steps",
     "ST++ networks": "logits of DeepLabV3+, PSPNet and DeepLabV2, test-time augmentation, five training steps",
     "ST++ lists and epochs": "published label lists and iterations of an epoch",
+    "Mean Teacher losses": "squared differences and divergence of a student from its teacher, and gradients",
+    "Mean Teacher ramps": "sigmoid and linear rise of a weight, cosine fall of a rate",
+    "Mean Teacher averages": "teacher's weights after four updates, the first of decay 1/2",
+    "Mean Teacher steps": "five training steps: losses, rates, weights and running statistics of both networks",
+    "CutMix-Seg boxes": "masks of one box of half the image, and of the options",
+    "CutMix-Seg loss": "five distances, three uses of the confidence, CutMix and CutOut, and gradients",
+    "CutMix-Seg average": "weights and running statistics after three updates",
+    "CutMix-Seg schedules": "learning rates at five steps",
+    "CutMix-Seg steps": "five training steps with three optimizers: losses, weights, the teacher's logits",
     "UniMatch views": "weak crop of an unlabeled image, and which of its pixels are padding",
 }
 """Every check and what it compares."""

@@ -7,6 +7,7 @@ for callers that add up batches or ranks before dividing.
 """
 
 from semiseg.contracts.training import SumCount
+from semiseg.losses.consistency import consistency_loss, pixel_distance, ramp_up
 from semiseg.losses.cross_entropy import (
     confident_cross_entropy,
     cross_entropy,
@@ -21,10 +22,13 @@ __all__ = [
     "MutualStatistics",
     "SumCount",
     "confident_cross_entropy",
+    "consistency_loss",
     "cross_entropy",
     "cross_pseudo_loss",
     "directional_contrast",
     "dynamic_mutual_loss",
     "ohem_cross_entropy",
     "pixel_contrast",
+    "pixel_distance",
+    "ramp_up",
 ]
