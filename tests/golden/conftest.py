@@ -48,6 +48,7 @@ CHECKS = {
     "Mean Teacher averages": "teacher's weights after four updates, the first of decay 1/2",
     "Mean Teacher steps": "five training steps: losses, rates, weights and running statistics of both networks",
     "CutMix-Seg boxes": "masks of one box of half the image, and of the options",
+    "CutMix-Seg crops": "windows of four seeds, and their pixels",
     "CutMix-Seg loss": "five distances, three uses of the confidence, CutMix and CutOut, and gradients",
     "CutMix-Seg average": "weights and running statistics after three updates",
     "CutMix-Seg schedules": "learning rates at five steps",

@@ -1,9 +1,10 @@
 """CutMix-Seg against numbers recorded from its published code: masks, losses, averages and five training steps."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from waves import absolute_sum, grid, images, labels, logits, square_sum, tiny
 
 from semiseg.contracts.training import Progress
+from semiseg.data.geometry import RandomCrop, ScaleChoice, SourcePlacement
 from semiseg.engine.ema import EMA
 from semiseg.engine.schedule import Cosine, Poly
 from semiseg.losses import consistency_loss
@@ -49,6 +51,51 @@ def measured(student: Tensor, *arguments: Any) -> tuple[float, float]:
     value.backward()
     assert student.grad is not None
     return value.item(), student.grad.abs().sum().item()
+
+
+class PublishedDraws:
+    """The draws of a crop by the published code, offered as Python's generator offers them."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = np.random.RandomState(seed)
+
+    def choice(self, values: Sequence[float]) -> float:
+        return values[self.generator.randint(0, 11)]
+
+    def randint(self, low: int, high: int) -> int:
+        return round((high - low) * self.generator.uniform())
+
+    def random(self) -> float:
+        return 1.0
+
+
+@pytest.mark.golden("CutMix-Seg crops")
+@pytest.mark.parametrize(
+    ("seed", "side", "place"), [(0, 65, (8, 30)), (2, 50, (5, 47)), (3, 43, (2, 48)), (5, 81, (0, 16))]
+)
+def test_scaled_crop(seed: int, side: int, place: tuple[int, int]) -> None:
+    y, x = np.mgrid[:75, :100]
+    image = np.stack([(3 * x + 5 * y) % 256, (7 * x + 2 * y + 40) % 256, x * y % 256], -1).astype(np.uint8)
+    label = np.where(x % 37 == 0, 255, (x // 13 + y // 11) % 21).astype(np.uint8)
+    scales = ScaleChoice([0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5])
+    rule = RandomCrop(65, scales, window="source", pad="centered")
+    draws: Any = PublishedDraws(seed)
+    drawn = rule.draw(75, 100, draws)
+    assert isinstance(drawn, SourcePlacement)
+    assert (drawn.window, (drawn.top, drawn.left)) == ((side, side), place)
+    rows = slice(place[0], place[0] + side)
+    columns = slice(place[1], place[1] + side)
+    above = max(0, side - 75) // 2
+    borders = (above, max(0, side - 75) - above, 0, 0)
+    expected = cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=(124, 116, 104))[rows, columns]
+    assert np.array_equal(drawn.image(image), cv2.resize(expected, (65, 65), interpolation=cv2.INTER_LINEAR))
+    known = cv2.copyMakeBorder(label, *borders, cv2.BORDER_CONSTANT, value=255)[rows, columns]  # type: ignore[call-overload]
+    known = cv2.resize(known, (65, 65), interpolation=cv2.INTER_NEAREST)
+    assert np.array_equal(drawn.map(label, 255), known)
+    inside = cv2.copyMakeBorder(np.ones_like(label), *borders, cv2.BORDER_CONSTANT, value=0)[rows, columns]  # type: ignore[call-overload]
+    inside = cv2.resize(inside, (65, 65), interpolation=cv2.INTER_NEAREST)
+    assert np.array_equal(drawn.valid(), inside == 1)
+    assert drawn.valid().all() == (side < 75)
 
 
 @pytest.mark.golden("CutMix-Seg loss")
