@@ -51,6 +51,7 @@ CHECKS = {
     "CutMix-Seg crops": "windows of four seeds, and their pixels",
     "CutMix-Seg loss": "five distances, three uses of the confidence, CutMix and CutOut, and gradients",
     "CutMix-Seg average": "weights and running statistics after three updates",
+    "CutMix-Seg metric": "mIoU where a class is absent from both maps",
     "CutMix-Seg schedules": "learning rates at five steps",
     "CutMix-Seg steps": "five training steps with three optimizers: losses, weights, the teacher's logits",
     "UniMatch views": "weak crop of an unlabeled image, and which of its pixels are padding",

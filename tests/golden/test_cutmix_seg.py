@@ -18,6 +18,7 @@ from semiseg.engine.schedule import Cosine, Poly
 from semiseg.losses import consistency_loss
 from semiseg.methods.cutmix_seg import CutMixSeg, CutMixSegLearner
 from semiseg.pseudo import box_masks
+from semiseg.tasks.metrics import ConfusionMatrix
 
 HALF = (0.5, 0.5)
 
@@ -182,6 +183,16 @@ def test_schedules() -> None:
     cosine = [0.1 * Cosine().factor(step, 20) for step in (0, 1, 2, 10, 19)]
     expected = [0.1, 0.09938441703, 0.09755282581, 0.05, 0.0006155829702]
     assert cosine == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.golden("CutMix-Seg metric")
+def test_metric() -> None:
+    matrix = ConfusionMatrix(4, absent="zero")
+    truth, found = [[0, 1, 2, 2], [0, 1, 255, 1]], [[0, 1, 1, 2], [0, 2, 2, 1]]
+    matrix.update(torch.tensor(found), torch.tensor(truth))
+    scores = matrix.compute()
+    assert scores.miou == pytest.approx(0.4583333333, rel=1e-9)
+    assert list(scores.iou)[:3] == pytest.approx([1, 1 / 2, 1 / 3])
 
 
 Optimizer = torch.optim.Optimizer
