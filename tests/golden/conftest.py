@@ -47,6 +47,17 @@ CHECKS = {
     "UniMatch trainings": "five steps of each method and of labeled images alone, with EMA teachers",
     "UniMatch boxes and lists": "CutMix boxes, repeated lists, EMA decays",
     "PrevMatch": "weightings of images, one step with and without earlier networks, ramp, kept networks",
+    "Mean Teacher losses": "squared differences and divergence of a student from its teacher, and gradients",
+    "Mean Teacher ramps": "sigmoid and linear rise of a weight, cosine fall of a rate",
+    "Mean Teacher averages": "teacher's weights after four updates, the first of decay 1/2",
+    "Mean Teacher steps": "five training steps: losses, rates, weights and running statistics of both networks",
+    "CutMix-Seg boxes": "masks of one box of half the image, and of the options",
+    "CutMix-Seg crops": "windows of four seeds, and their pixels",
+    "CutMix-Seg loss": "five distances, three uses of the confidence, CutMix and CutOut, and gradients",
+    "CutMix-Seg average": "weights and running statistics after three updates",
+    "CutMix-Seg metric": "mIoU where a class is absent from both maps",
+    "CutMix-Seg schedules": "learning rates at five steps",
+    "CutMix-Seg steps": "five training steps with three optimizers: losses, weights, the teacher's logits",
     "UniMatch views": "weak crop of an unlabeled image, and which of its pixels are padding",
 }
 """Every check and what it compares."""
