@@ -140,7 +140,7 @@ class Decoder(nn.Module):
             raise UserError(
                 f"needs a map of stride {lacking[0]}, and those of the backbone have {shown}. Choose a backbone with "
                 "a pyramid, such as resnet50 or timm's convnext_tiny, or a model that reads the last map alone, "
-                "such as pspnet.",
+                f"such as pspnet{' or linear, or dpt' if len(set(strides)) == 1 else ''}.",
                 key="model",
                 value=name or type(self).__name__,
             )
