@@ -210,8 +210,10 @@ def _check_sizes(cfg: DictConfig) -> None:
         multiple = build.backbone(cfg, "none").size_multiple
     crop = cfg.trainer.crop_size
     require_multiple("trainer.crop_size", [crop] if isinstance(crop, int) else list(crop), multiple)
-    if cfg.evaluator.mode == "slide":
+    if cfg.evaluator.mode == "slide" and cfg.evaluator.window_edge == "shift":
         require_multiple("evaluator.window", [cfg.evaluator.window], multiple)
+    if cfg.evaluator.fit_to is not None:
+        require_multiple("evaluator.fit_to", [cfg.evaluator.fit_to], multiple)
 
 
 def _split(cfg: DictConfig) -> Split:

@@ -89,7 +89,8 @@ class DPT(Decoder):
             rows, columns = level.shape[-2:]
             size = finer[number - 1].shape[-2:] if number else (2 * rows, 2 * columns)
             fused = self.fusions[number](fused, size, level)
-        return self.output(fused).relu()
+        result: Tensor = self.output(fused).relu()
+        return result
 
 
 class Fusion(nn.Module):

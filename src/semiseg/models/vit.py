@@ -38,8 +38,8 @@ class ViT(Backbone):
         network: timm's name of the network, such as ``vit_small_patch14_dinov2.lvd142m``.
         weights: initial weights: "none", "pretrained" (fetched once by timm) or the path of a file: in timm's names,
             official of DINOv2, a checkpoint of UniMatch V2 or one of semiseg.
-        ema: whether a checkpoint that holds both ``model`` and ``model_ema`` gives its average, whose scores UniMatch V2
-            publishes.
+        ema: whether a checkpoint that holds both ``model`` and ``model_ema`` gives the latter, the average whose
+            scores UniMatch V2 publishes.
         levels: numbers of the blocks whose outputs are returned, from 0; ``null`` takes UniMatch V2's for 12, 24 and
             40 blocks, and else the last block of each quarter.
         final_norm: whether every level passes through the last norm layer, as in UniMatch V2.
@@ -121,7 +121,7 @@ class ViT(Backbone):
         return [found[number] for number in self.levels]
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
-        """Return its modules by the block that they belong to, from input to output: "embed", "block_1", ..., "norm"."""
+        """Return its modules by block, from input to output: "embed", "block_1", ..., "norm"."""
         tokens = [value for _, value in self.net.named_parameters(recurse=False)]
         blocks = {f"block_{number}": [block] for number, block in enumerate(self.net.blocks, 1)}
         # A learned rotation of all blocks belongs to the input, as a position table does.
@@ -183,7 +183,7 @@ class ViT(Backbone):
         return turns if getattr(self.net, "rope_mixed", False) else [turns] * len(self.net.blocks)
 
     def _passed(self, block: nn.Module, tokens: Tensor, turns: Tensor | None) -> Tensor:
-        extra = {} if turns is None else {"rope": turns}
+        extra: dict[str, Any] = {} if turns is None else {"rope": turns}
         if self.gradient_checkpointing and torch.is_grad_enabled():
             result: Tensor = checkpoint(block, tokens, use_reentrant=False, **extra)
         else:
@@ -191,7 +191,7 @@ class ViT(Backbone):
         return result
 
     def _map(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
-        patches = self._norm(tokens)[:, self.net.num_prefix_tokens :]
+        patches: Tensor = self._norm(tokens)[:, self.net.num_prefix_tokens :]
         return patches.transpose(1, 2).reshape(tokens.shape[0], -1, rows, columns)
 
 
@@ -269,11 +269,9 @@ def _create(network: str, pretrained: bool, drop_path: float, sizes: dict[str, i
 
 def _lacking(net: Any) -> str | None:
     """Say what a network of timm lacks to serve as a plain transformer."""
-    from timm.layers import PatchEmbed
-
     if not all(hasattr(net, name) for name in ("blocks", "norm", "pos_embed", "no_embed_class", "norm_pre")):
         return f"{type(net).__name__} has not the parts of a plain transformer"
-    if type(net.patch_embed) is not PatchEmbed:
+    if type(net.patch_embed).__name__ != "PatchEmbed":
         return f"its patches come from a {type(net.patch_embed).__name__}, not from one convolution"
     sides = set(net.patch_embed.patch_size)
     return None if len(sides) == 1 else "its patches are not square"
