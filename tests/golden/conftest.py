@@ -43,6 +43,8 @@ CHECKS = {
     "ST++ schedule": "learning rates at four steps",
     "ST++ networks": "logits of DeepLabV3+, PSPNet and DeepLabV2, test-time augmentation, five training steps",
     "ST++ lists and epochs": "published label lists and iterations of an epoch",
+    "UniMatch V2 network": "levels, positions and logits of DINOv2 with DPT, complementary masks, parameter counts",
+    "UniMatch evaluation": "maps, sizes and mIoU of whole images, center crops and windows, both versions",
     "UniMatch views": "weak crop of an unlabeled image, and which of its pixels are padding",
 }
 """Every check and what it compares."""

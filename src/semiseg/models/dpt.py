@@ -1,7 +1,7 @@
 """DPT, the decoder of dense prediction transformers, in the form of UniMatch V2."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,6 +45,8 @@ class DPT(Decoder):
         UserError: the backbone has not four maps of one stride, or a value is out of range.
     """
 
+    reduction: ClassVar[int] = 2
+
     @checked
     def __init__(
         self,
@@ -59,7 +61,7 @@ class DPT(Decoder):
         width = stages[-1].channels
         usual_features, usual_channels = usual_widths(width)
         self.out_channels = features = features or usual_features
-        first, second, third, fourth = widths = tuple(channels or usual_channels)
+        first, second, _, fourth = widths = tuple(channels or usual_channels)
         self.projects = nn.ModuleList(
             nn.Conv2d(stage.channels, each, 1) for stage, each in zip(stages, widths, strict=True)
         )

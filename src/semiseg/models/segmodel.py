@@ -128,6 +128,9 @@ class Decoder(nn.Module):
     smallest_batch: ClassVar[int] = 1
     """Images of a training batch that it needs."""
 
+    reduction: ClassVar[int] = 1
+    """Factor by which its coarsest map is smaller than the backbone's last one."""
+
     out_channels: int
     """Channels of its feature map."""
 
@@ -203,8 +206,9 @@ class SegModel(Network):
 
     @property
     def coarsest_stride(self) -> int:
-        """Pixels of an image from one position of the backbone's last map to the next."""
-        return self.backbone.stages[-1].stride
+        """Pixels of an image from one position of the coarsest map to the next."""
+        # A decoder of one's own need not say it.
+        return self.backbone.stages[-1].stride * int(getattr(self.decoder, "reduction", 1))
 
     @property
     def size_multiple(self) -> int:

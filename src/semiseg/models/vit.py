@@ -105,7 +105,7 @@ class ViT(Backbone):
         self._weights_file = None if weights in ("none", "pretrained") else weights
         self._ema = ema
         if (found := self.read_weights()) is not None:
-            load_transformer(self, found)
+            load_transformer(self, found, network, len(self.net.blocks))
             self.convention = found.convention or self.convention
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -2,14 +2,10 @@
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from semiseg.models.convert import read_converted
-from semiseg.models.segmodel import Converted
+from semiseg.models.segmodel import Backbone, Converted
 from semiseg.models.weights import State, load_state
-
-if TYPE_CHECKING:
-    from semiseg.models.vit import ViT
 
 SWIGLU = {".mlp.w12.": ".mlp.fc1.", ".mlp.w3.": ".mlp.fc2."}
 """Names of the giant's linear layers in DINOv2 and in timm."""
@@ -48,25 +44,29 @@ def timm_names(state: State) -> State:
     return state
 
 
-def load_transformer(backbone: "ViT", found: Converted) -> None:
+def load_transformer(backbone: Backbone, found: Converted, network: str, depth: int) -> None:
     """Load the entries of a file strictly, but for those of parts that the backbone does not use.
+
+    Args:
+        backbone: ``ViT`` to load into.
+        found: content of the file.
+        network: timm's name of the network, for the error.
+        depth: number of blocks that the backbone has kept.
 
     Raises:
         UserError: names or shapes differ; it names some and counts all.
     """
-    blocks = len(backbone.net.blocks)
     own = backbone.state_dict()
 
     def unused(key: str) -> bool:
         number = re.match(r"net\.blocks\.(\d+)\.", key)
-        later = number is not None and int(number[1]) >= blocks
+        later = number is not None and int(number[1]) >= depth
         return later or (key not in own and key.startswith(("net.norm.", "net.fc_norm.")))
 
-    state = {key: value for key, value in found.backbone.items() if not unused(key)}
     load_state(
         backbone,
-        state,
+        {key: value for key, value in found.backbone.items() if not unused(key)},
         f"Weights file {found.source} ({found.format})",
-        f"timm's {backbone.network}",
+        f"timm's {network}",
         "Give the file made for this backbone.network, or the network that the file was made for.",
     )

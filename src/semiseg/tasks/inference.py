@@ -51,8 +51,8 @@ def predict(network: Network, images: Tensor, settings: EvaluatorSettings, preci
     With several views these are the mean of the views' probabilities (labeling of ST++): each view is resized
     (sides rounded down, 1 pixel at least), its logits go through softmax at its own size, mirrored maps are
     turned back, and only then the maps are resized to the image; every resize is bilinear with aligned corners.
-    Windows that overlap share the softmax of their mean logits, or the mean of their softmax. The network may be in training mode; no gradient is
-    recorded and no random number drawn.
+    Windows that overlap share the softmax of their mean logits, or the mean of their softmax. The network may be in
+    training mode; no gradient is recorded and no random number drawn.
 
     Args:
         network: network on the device of the images.
