@@ -179,13 +179,13 @@ def test_official_dinov2_is_that_of_timm(tmp_path: Path) -> None:
 def test_official_registers_and_swiglu_are_those_of_timm(tmp_path: Path) -> None:
     from timm.models.vision_transformer import checkpoint_filter_fn
 
-    name, sizes = "vit_giant_patch14_reg4_dinov2", {**SIZES, "depth": 2}
+    name, sizes = "vit_giant_patch14_reg4_dinov2", {**SIZES, "embed_dim": 24, "depth": 2}
     backbone = ViT(name, levels=[0, 1], **sizes)
     own = backbone.net.state_dict()
-    shapes: dict[str, tuple[int, ...]] = {"mask_token": (1, WIDTH), "register_tokens": (1, 4, WIDTH)}
+    shapes: dict[str, tuple[int, ...]] = {"mask_token": (1, 24), "register_tokens": (1, 4, 24)}
     for key, value in own.items():
         official = key.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3")
-        shapes[official] = (1, 26, WIDTH) if key == "pos_embed" else tuple(value.shape)
+        shapes[official] = (1, 26, 24) if key == "pos_embed" else tuple(value.shape)
     del shapes["reg_token"]
     state = values(shapes)
     torch.save(state, tmp_path / "file.pth")

@@ -214,13 +214,19 @@ def _without_effect(evaluator: Mapping[str, Any]) -> Iterator[Fault]:
     if fit == "resize" and mode == "slide":
         yield Fault("evaluator.fit", "is for whole images and has no effect with evaluator.mode=slide.", fit)
     elif fit == "resize" and evaluator.get("pad", "none") != "none":
-        yield Fault("evaluator.fit", "resizes images, so that nothing is padded: give evaluator.pad=none.", fit)
+        yield Fault(
+            "evaluator.fit", "resizes images, so that nothing is padded: give evaluator.pad=none.", fit
+        )
     if fit == "pad" and (value := evaluator.get("fit_to")) is not None:
-        yield Fault("evaluator.fit_to", "has no effect with evaluator.fit=pad; choose evaluator.fit=resize.", value)
+        yield Fault(
+            "evaluator.fit_to", "has no effect with evaluator.fit=pad; choose evaluator.fit=resize.", value
+        )
     usual = (("stride_rounding", "up"), ("window_edge", "shift"), ("window_sum", "logits"))
     for key, first in usual if mode == "whole" else ():
         if (value := evaluator.get(key, first)) != first:
-            yield Fault(f"evaluator.{key}", "has no effect without windows; give evaluator.mode=slide.", value)
+            yield Fault(
+                f"evaluator.{key}", "has no effect without windows; give evaluator.mode=slide.", value
+            )
 
 
 def _unmeasured(evaluator: Mapping[str, Any], broken: Collection[str]) -> Iterator[Fault]:

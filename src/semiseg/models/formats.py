@@ -58,13 +58,13 @@ UNIMATCH_V2 = Format(
         "head.projects.": "decoder.projects.",
         **{f"head.resize_layers.{number}.": f"decoder.resizes.{number}." for number in (0, 1, 3)},
         **{f"head.scratch.layer{number + 1}_rn.": f"decoder.reduces.{number}." for number in range(4)},
-        # The coarsest level has nothing to add; the published code builds the unit for it and never runs it.
-        "head.scratch.refinenet4.resConfUnit1.": "",
         **{
             f"head.scratch.refinenet{number + 1}.{name}.": f"decoder.fusions.{number}.{place}."
             for number in range(4)
             for name, place in (("resConfUnit1", "skip"), ("resConfUnit2", "unit"), ("out_conv", "project"))
         },
+        # The coarsest level has nothing to add; the published code builds the unit for it and never runs it.
+        "head.scratch.refinenet4.resConfUnit1.": "",
         "head.scratch.output_conv.0.": "decoder.output.",
         "head.scratch.output_conv.2.": "classifier.",
     },

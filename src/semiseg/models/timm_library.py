@@ -33,7 +33,15 @@ def require_known(name: str, option: str, key: str) -> None:
         UserError: it names the nearest ones.
     """
     timm = timm_library(option)
+    network, _, tag = name.partition(".")
     if timm.is_model(name):
+        known = [each.partition(".")[2] for each in timm.list_pretrained(f"{network}.*")]
+        if tag and known and tag not in known:
+            raise UserError(
+                f"timm {timm.__version__} has no weights {tag} of {network}. There are {', '.join(known)}.",
+                key=key,
+                value=name,
+            )
         return
     near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
     nearest = f" Did you mean {', '.join(near)}?" if near else ""
