@@ -38,41 +38,36 @@ def network(decoder: type[DPT | Linear], options: dict[str, Any]) -> SegModel:
     return model.eval()
 
 
-def check(model: SegModel, settings: EvaluatorSettings, form: str, size: tuple[int, int] | None) -> None:
+def check(model: SegModel, settings: EvaluatorSettings, size: tuple[int, int] | None = None) -> None:
     smallest = graph.smallest_side(model, settings)
     program = graph.trace(model, settings, size)
-    content = graph.as_onnx(program, {}, size) if form == "onnx" else graph.as_torch(program, {})
-    found = compare_predictions(graph.opened(content, form), model, settings, smallest, size)
-    assert len(found) == (2 if size else 3)
-    assert max(each.difference for each in found) < 1e-4
+    contents = {"onnx": graph.as_onnx(program, {}, size), "torch": graph.as_torch(program, {})}
+    for form, content in contents.items():
+        found = compare_predictions(graph.opened(content, form), model, settings, smallest, size)
+        assert len(found) == (2 if size else 3)
+        assert max(each.difference for each in found) < 1e-4
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["onnx", "torch"])
 @pytest.mark.parametrize(
     ("decoder", "options", "changes"),
     [
         (DPT, DINO, {"fit": "resize"}),
-        (DPT, {**DINO, "position_resize": "antialiased"}, {}),
-        (DPT, ROTARY, {"fit": "resize"}),
-        (Linear, DINO, {"scales": [0.75], "flip": True}),
+        (DPT, ROTARY, {}),
+        (Linear, {**DINO, "position_resize": "antialiased"}, {"scales": [0.75], "flip": True}),
     ],
-    ids=["published rule", "antialiased", "rotary", "scaled views"],
+    ids=["published rule", "rotary", "antialiased"],
 )
-def test_any_size(
-    decoder: type[DPT | Linear], options: dict[str, Any], changes: dict[str, Any], form: str
-) -> None:
+def test_any_size(decoder: type[DPT | Linear], options: dict[str, Any], changes: dict[str, Any]) -> None:
     pytest.importorskip("onnxruntime")
-    check(network(decoder, options), EvaluatorSettings(**changes), form, None)
+    check(network(decoder, options), EvaluatorSettings(**changes))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("size", "changes"), [((42, 70), {}), ((45, 71), {"fit": "resize"}), ((60, 80), WINDOWS)]
-)
+@pytest.mark.parametrize(("size", "changes"), [((45, 71), {"fit": "resize"}), ((42, 60), WINDOWS)])
 def test_one_size(size: tuple[int, int], changes: dict[str, Any]) -> None:
     pytest.importorskip("onnxruntime")
-    check(network(Linear, DINO), EvaluatorSettings(**changes), "onnx", size)
+    check(network(Linear, DINO), EvaluatorSettings(**changes), size)
 
 
 def test_windows_need_a_size() -> None:

@@ -94,7 +94,7 @@ def test_every_parameter_is_trained_and_has_a_part(name: str) -> None:
     sum(each.square().mean() for each in backbone(torch.randn(1, 3, side, 3 * side // 2))).backward()
     assert [key for key, value in backbone.named_parameters() if value.grad is None] == []
     parts = backbone.part_modules()
-    assert list(parts) == ["embed", "block_1", "block_2", "block_3", "block_4", "norm"]
+    assert list(parts) == ["embed", "block_1", "block_2", "block_3", "block_4"]
     listed = [value for modules in parts.values() for module in modules for value in module.parameters()]
     assert len(listed) == len(set(listed))
     assert set(listed) == set(backbone.parameters())
@@ -104,7 +104,7 @@ def test_parts_of_the_network() -> None:
     network = model()
     names = [part.name for part in network.parts()]
     blocks = [f"backbone.block_{number}" for number in range(1, 5)]
-    assert names == ["backbone.embed", *blocks, "backbone.norm", "decoder", "classifier"]
+    assert names == ["backbone.embed", *blocks, "decoder", "classifier"]
     listed = [value for part in network.parts() for value in part.parameters]
     assert [id(each) for each in listed] == [id(each) for each in network.parameters()]
     groups = AdamW(lr=1e-3).groups(network)

@@ -121,13 +121,16 @@ class ViT(Backbone):
         return [found[number] for number in self.levels]
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
-        """Return its modules by block, from input to output: "embed", "block_1", ..., "norm"."""
+        """Return its modules from input to output: "embed", "block_1", ..., the last one with the norm behind it."""
         tokens = [value for _, value in self.net.named_parameters(recurse=False)]
-        blocks = {f"block_{number}": [block] for number, block in enumerate(self.net.blocks, 1)}
+        blocks: dict[str, list[nn.Module]] = {
+            f"block_{number}": [block] for number, block in enumerate(self.net.blocks, 1)
+        }
         # A learned rotation of all blocks belongs to the input, as a position table does.
         learned = [each for each in (getattr(self.net, "rope", None),) if each is not None]
         embed = [nn.ParameterList(tokens), self.net.patch_embed, *learned, self.net.norm_pre]
-        return {"embed": embed, **blocks, "norm": [self._norm]}
+        last = f"block_{len(self.net.blocks)}"
+        return {"embed": embed, **blocks, last: [*blocks[last], self._norm]}
 
     def read_weights(self) -> Converted | None:
         """Read the file of the initial weights, which may hold those of decoder and classifier too."""
