@@ -6,10 +6,22 @@ import numpy as np
 import pytest
 
 import semiseg
-from conftest import TINY
 from semiseg.cli import main
 
 pytest.importorskip("timm")
+
+SMALL = (
+    "debug=smoke",
+    "method=supervised",
+    "split=1/4",
+    "dataset.train=16",
+    "dataset.val=5",
+    "dataset.test=3",
+    "dataset.size=48",
+    "trainer.crop_size=32",
+    "trainer.threads=1",
+    "trainer.device=cpu",
+)
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vit") / "run"
     choice = ("backbone=tiny_vit", "model=dpt", "optimizer=adamw", "evaluator=unimatch_v2")
     saving = ("backbone.gradient_checkpointing=true", "backbone.drop_path=0.1")
-    assert main(["train", *TINY, *choice, *saving, f"run_dir={folder}"]) == 0
+    assert main(["train", *SMALL, *choice, *saving, f"run_dir={folder}"]) == 0
     return folder
 
 

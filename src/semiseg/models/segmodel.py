@@ -106,6 +106,17 @@ class Backbone(nn.Module):
         """Return its modules by the stage that they belong to ("stem", "c1", ...), in order of registration."""
         return {}
 
+    def require_size(self, key: str, size: tuple[int, int]) -> None:
+        """Refuse a size of images that it can't take for another reason than ``size_multiple``.
+
+        Args:
+            key: key that the size was given with, for the message.
+            size: height and width.
+
+        Raises:
+            UserError: it can't.
+        """
+
     def read_weights(self) -> Converted | None:
         """Return all entries of the file of its initial weights; ``None`` where that holds no decoder's."""
         return None

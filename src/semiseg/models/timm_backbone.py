@@ -1,5 +1,6 @@
 """Backbones of the timm library that return maps: convolutional, hierarchical, or plain transformers."""
 
+import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,22 @@ class Timm(Backbone):
         known = timm_library(OPTION).get_pretrained_cfg(name)
         self.convention = InputConvention("RGB", 255.0, tuple(known.mean), tuple(known.std))
 
+    def require_size(self, key: str, size: tuple[int, int]) -> None:
+        """Refuse a size that the network is not made for; nothing but shapes is computed."""
+        with torch.device("meta"):
+            probe = copy.deepcopy(self.net).to("meta").eval()
+            try:
+                probe(torch.empty(1, 3, *size))
+            except Exception as error:  # each of a thousand networks refuses in its own way
+                own = timm_library(OPTION).get_pretrained_cfg(self.name).input_size[-1]
+                raise UserError(
+                    f"{self.name} cannot take images of {size[0]}x{size[1]} pixels ({str(error).splitlines()[0]}). It "
+                    f"was made for {own}x{own}: give that, or choose a network without a fixed size, such as "
+                    "convnext_tiny, or a plain transformer with backbone=vit.",
+                    key=key,
+                    value=list(size),
+                ) from error
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return c1..c4 of a normalized image ``(N, 3, H, W)``."""
         maps = list(self.net(x))
@@ -91,15 +108,41 @@ def _create(name: str, output_stride: int, pretrained: bool, overlay: dict[str, 
             raise
         raise not_fetched(name, OPTION, error) from error
     except (TypeError, ValueError, NotImplementedError, AssertionError, IndexError) as error:
-        raise UserError(
-            f"timm can't give its features at backbone.output_stride={output_stride} ({error}). Try "
-            "backbone.output_stride=32, or another network.",
-            key="backbone.name",
-            value=name,
-        ) from error
+        own = _own_strides(name)
+        if own is None or own[-1] != output_stride or not options:
+            raise _unsuitable(name, output_stride, own, error) from error
+        # It can't dilate, and need not.
+        return _create(name, 32, pretrained, overlay)
     # Loaded by now; it would stay in memory with the network.
     net.pretrained_cfg.pop("state_dict", None)
     return net
+
+
+def _own_strides(name: str) -> tuple[int, ...] | None:
+    """Return the strides of a network's last four maps where nothing is dilated; ``None`` where it gives no maps."""
+    try:
+        with torch.device("meta"):
+            net = timm_library(OPTION).create_model(name, features_only=True, out_indices=(-4, -3, -2, -1))
+    except Exception:  # each of a thousand networks refuses in its own way
+        return None
+    return tuple(net.feature_info.reduction())
+
+
+def _unsuitable(name: str, output_stride: int, own: tuple[int, ...] | None, error: Exception) -> UserError:
+    """Return the error for a network that does not give four maps at a stride, with what it lacks."""
+    if own is None:
+        lacking = f"timm gives no four feature maps of it ({error}). Choose another network"
+    else:
+        strides = ", ".join(map(str, own))
+        lacking = (
+            f"its last four maps have strides {strides}, and timm can't dilate it to {output_stride} ({error}). Give "
+            f"backbone.output_stride={own[-1]}, or choose another network"
+        )
+    return UserError(
+        f"{lacking}, such as convnext_tiny or tf_efficientnet_lite0; backbone=vit is for plain transformers.",
+        key="backbone.name",
+        value=name,
+    )
 
 
 def _plain_too(strides: tuple[int, ...]) -> str:
