@@ -58,6 +58,8 @@ CHECKS = {
     "CutMix-Seg metric": "mIoU where a class is absent from both maps",
     "CutMix-Seg schedules": "learning rates at five steps",
     "CutMix-Seg steps": "five training steps with three optimizers: losses, weights, the teacher's logits",
+    "UniMatch V2 network": "levels, positions and logits of DINOv2 with DPT, complementary masks, parameter counts",
+    "UniMatch evaluation": "maps, sizes and mIoU of whole images, center crops and windows, both versions",
     "UniMatch views": "weak crop of an unlabeled image, and which of its pixels are padding",
 }
 """Every check and what it compares."""
