@@ -128,6 +128,9 @@ class Decoder(nn.Module):
     smallest_batch: ClassVar[int] = 1
     """Images of a training batch that it needs."""
 
+    align_logits: bool = True
+    """``align_corners`` of the last bilinear resize, that of the logits to the size of the images."""
+
     out_channels: int
     """Channels of its feature map."""
 
@@ -169,7 +172,7 @@ class SegModel(Network):
         decoder: module that makes one feature map of the backbone's.
         classifier: module that maps ``(N, D, h, w)`` to logits ``(N, K, h, w)``.
         num_classes: number of classes K.
-        align_corners: way of the last bilinear resize; ``True`` in all published methods.
+        align_corners: way of the last bilinear resize; that of the decoder, see ``Decoder.align_logits``.
     """
 
     backbone: Backbone
