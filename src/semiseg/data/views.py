@@ -13,6 +13,7 @@ from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence, Pixels
 from semiseg.contracts.feeding import DrawKey, ViewData
 from semiseg.data.cutout import Cutout
 from semiseg.data.geometry import RandomCrop
+from semiseg.data.mix_box import MixBox
 from semiseg.data.overlap import OverlapPair
 from semiseg.errors import UserError
 from semiseg.seeding import derive_seed
@@ -131,6 +132,8 @@ class WeakStrong:
         cutout: box that is erased last in each strong image; ``None`` erases nothing.
         k: number of strong images.
         valid: whether to give the map ``valid`` too, see ``Weak``.
+        box: rule of the CutMix boxes ``box_1`` to ``box_k``, one for each strong image, as (top, left, height, width)
+            int64, zeros for none; ``None`` gives no boxes.
 
     Raises:
         UserError: a transform moves pixels, or ``k`` is below 1.
@@ -141,6 +144,7 @@ class WeakStrong:
     cutout: Cutout | None = None
     k: int = 1
     valid: bool = False
+    box: MixBox | None = None
 
     def __post_init__(self) -> None:
         _refuse_moved_pixels(self.photometric, "weak-and-strong")
@@ -155,6 +159,12 @@ class WeakStrong:
         for number in range(1, self.k + 1):
             strong, _ = _strengthened(data["image"], None, (*key, number), self.photometric, self.cutout)
             data[f"strong_{number}"] = strong
+            if self.box is not None:
+                seed = derive_seed(*key, number, "box")
+                # Two sources, as published: Python's decides whether there is a box, NumPy's draws it.
+                shape = np.random.RandomState(np.random.MT19937(seed))
+                box = self.box((strong.shape[0], strong.shape[1]), random.Random(seed), shape)
+                data[f"box_{number}"] = np.array(box, np.int64)
         return data
 
 

@@ -7,7 +7,12 @@ for callers that add up batches or ranks before dividing.
 """
 
 from semiseg.contracts.training import SumCount
-from semiseg.losses.cross_entropy import cross_entropy, cross_pseudo_loss, ohem_cross_entropy
+from semiseg.losses.cross_entropy import (
+    confident_cross_entropy,
+    cross_entropy,
+    cross_pseudo_loss,
+    ohem_cross_entropy,
+)
 from semiseg.losses.directional import directional_contrast
 from semiseg.losses.mutual import MutualStatistics, dynamic_mutual_loss
 from semiseg.losses.pixel_contrast import pixel_contrast
@@ -15,6 +20,7 @@ from semiseg.losses.pixel_contrast import pixel_contrast
 __all__ = [
     "MutualStatistics",
     "SumCount",
+    "confident_cross_entropy",
     "cross_entropy",
     "cross_pseudo_loss",
     "directional_contrast",

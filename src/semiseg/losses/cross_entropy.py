@@ -1,6 +1,7 @@
 """Cross entropy of all valid pixels, of the hard ones, and between two networks that teach each other."""
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,8 @@ from torch import Tensor
 from semiseg.contracts.dataset import IGNORE_INDEX
 from semiseg.contracts.training import SumCount
 from semiseg.losses.reduction import Reduction, reduced, reducible
+
+Divisor = Literal["valid", "confident"]
 
 OHEM_KEPT_SHARE = 5 / 64
 """Share of the pixels that hard example mining keeps at least: the published 50,000 of an 800 x 800 crop."""
@@ -55,12 +58,41 @@ def ohem_cross_entropy(
         reduction: ``"mean"`` or ``"sum_count"``; the count is the number of kept pixels.
     """
     # published code of CPS: furnace/seg_opr/loss_opr.py, ProbOhemCrossEntropy2d
-    # published code of CPS: furnace/seg_opr/loss_opr.py, ProbOhemCrossEntropy2d
     loss = _pixel_loss(logits, target, ignore_index)
     valid = target != ignore_index
     least = round(OHEM_KEPT_SHARE * loss.numel()) if min_kept is None else min_kept
     keep = valid & ((loss >= _mining_bound(loss.detach(), threshold, least)) | (valid.sum() < least))
     return reduced(SumCount(torch.where(keep, loss, 0.0).sum(), keep.sum()), reduction)
+
+
+@reducible(Tensor, SumCount)
+def confident_cross_entropy(
+    logits: Tensor,
+    label: Tensor,
+    keep: Tensor,
+    valid: Tensor,
+    divisor: Divisor = "valid",
+    *,
+    reduction: Reduction = "mean",
+) -> Tensor | SumCount:
+    """Sum the cross entropy over confident pixels, and divide by the number of all pixels that are no padding.
+
+    This is the unlabeled loss of FixMatch for segmentation and of UniMatch: a batch with few confident pixels counts
+    little.
+
+    Args:
+        logits: logits ``(N, C, H, W)``, floating point.
+        label: pseudo-labels ``(N, H, W) int64``, classes 0 to C-1 everywhere.
+        keep: ``(N, H, W) bool``, pixels whose label is confident; or weights ``(N, H, W)``, floating point.
+        valid: ``(N, H, W) bool``, False in padding.
+        divisor: "valid" pixels, as published, or "confident" ones: the sum of ``keep`` over valid pixels.
+        reduction: ``"mean"`` or ``"sum_count"``; the count is the divisor.
+    """
+    # published code of UniMatch: unimatch.py, loss_u_s1 and its like.
+    loss = _pixel_loss(logits, label, IGNORE_INDEX)
+    used = keep * valid
+    counted = valid.sum() if divisor == "valid" else used.sum()
+    return reduced(SumCount((loss * used).sum(), counted), reduction)
 
 
 @reducible(Tensor, SumCount)
@@ -77,7 +109,6 @@ def cross_pseudo_loss(
         logits_b: logits of the second network on the same images.
         reduction: ``"mean"`` or ``"sum_count"``; the count is N * H * W, so the mean is the sum of two means.
     """
-    # published code of CPS: exp.voc/*/train.py; L_cps of the paper without its weight.
     # published code of CPS: exp.voc/*/train.py; L_cps of the paper without its weight.
     # On a CPU, max is several times faster than argmax over the channels.
     loss_a = _pixel_loss(logits_a, logits_b.detach().max(1).indices, IGNORE_INDEX)
