@@ -44,6 +44,12 @@ CHECKS = {
     "ST++ networks": "logits of DeepLabV3+, PSPNet and DeepLabV2, test-time augmentation, five training steps",
     "ST++ lists and epochs": "published label lists and iterations of an epoch",
     "UniMatch views": "weak crop of an unlabeled image, and which of its pixels are padding",
+    "UniMatch networks": "maps, logits, perturbed logits and gradients of DeepLabV3+ on ResNets and Xception-65",
+    "U2PL network": "prediction, representation, auxiliary logits and gradients",
+    "AugSeg network": "logits, loss and gradients, also for images of even sizes",
+    "CorrMatch network": "logits, propagated logits, regions and gradients",
+    "CorrMatch correlation": "propagated logits, column sums, regions and gradients of a made-up map",
+    "CutMix-Seg networks": "logits, losses and gradients of DeepLabV2 and DeepLabV3+",
 }
 """Every check and what it compares."""
 

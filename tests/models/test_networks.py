@@ -15,26 +15,34 @@ from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.deeplabv3plus_cac import DeepLabV3PlusCAC
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
-from semiseg.models.heads import Projector, RepresentationHead
+from semiseg.models.deeplabv3plus_u2pl import DeepLabV3PlusU2PL
+from semiseg.models.heads import ConvStack, CorrelationHead, Projector, RepresentationHead
 from semiseg.models.pspnet import PSPNet, region_means
 from semiseg.models.resnet import ResNet, pyramid
+from semiseg.models.segformer import SegFormer
 from semiseg.models.segmodel import InputConvention, SegModel
 from semiseg.models.tiny import Tiny
+from semiseg.models.xception import Xception
 
 DECODERS: dict[str, Callable[..., nn.Module]] = {
     "deeplabv2": DeepLabV2,
     "deeplabv3plus": DeepLabV3Plus,
     "deeplabv3plus_cac": DeepLabV3PlusCAC,
     "deeplabv3plus_cps": DeepLabV3PlusCPS,
+    "deeplabv3plus_augseg": partial(DeepLabV3Plus, low_bias=True, pool_place="first"),
+    "deeplabv3plus_u2pl": DeepLabV3PlusU2PL,
     "pspnet": PSPNet,
+    "segformer": SegFormer,
 }
 SMALL_DECODERS: dict[str, Callable[..., nn.Module]] = {
     "deeplabv2": partial(DeepLabV2, branches=4, rates=(1, 2, 3, 4)),
     **{
         name: partial(DECODERS[name], channels=32, low_channels=8, rates=(1, 2, 3))
-        for name in ("deeplabv3plus", "deeplabv3plus_cac", "deeplabv3plus_cps")
+        for name in DECODERS
+        if name.startswith("deeplabv3plus")
     },
     "pspnet": partial(PSPNet, pool_channels=8, channels=32),
+    "segformer": partial(SegFormer, channels=32),
 }
 BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     **{
@@ -42,6 +50,7 @@ BACKBONES: dict[str, Callable[[int], nn.Module]] = {
         for depth in (18, 34, 50, 101)
     },
     "resnet50-deep": lambda stride: ResNet(50, output_stride=stride, stem="deep", multi_grid=(1, 2, 4)),
+    "xception65": lambda stride: Xception(output_stride=stride, batch_norm="tensorflow"),
     "tiny": lambda stride: Tiny(output_stride=stride),
 }
 SMALL = partial(DeepLabV3Plus, channels=32, low_channels=16, rates=(1, 2))
@@ -70,7 +79,7 @@ def test_shapes(backbone: str, decoder: str, output_stride: int) -> None:
             assert maps[0].shape[-2:] == (-(-height // 4), -(-width // 4))
             assert maps[-1].shape[-2:] == (-(-height // output_stride), -(-width // output_stride))
             features = model.decoder(maps)
-            refined = maps[0] if decoder.startswith("deeplabv3plus") else maps[-1]
+            refined = maps[0] if decoder.startswith(("deeplabv3plus", "segformer")) else maps[-1]
             assert features.shape == (2, model.feature_channels, *refined.shape[-2:])
             assert model.classify(features, batch.shape[-2:]).shape == (2, 7, height, width)
 
@@ -91,7 +100,8 @@ def test_every_batch_norm_has_the_published_settings(backbone: str) -> None:
     with torch.device("meta"):
         model = segmentation_model(BACKBONES[backbone](16), DeepLabV3Plus, 4)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert {(norm.momentum, norm.eps) for norm in norms} == {(0.1, 1e-5)}
+    expected = {(0.1, 1e-5), (0.1, 1e-3)} if backbone == "xception65" else {(0.1, 1e-5)}
+    assert {(norm.momentum, norm.eps) for norm in norms} == expected
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -294,6 +304,8 @@ def test_the_pyramid_of_cac_is_resized_without_aligned_corners() -> None:
 HEADS: dict[str, Callable[[int], nn.Module]] = {
     "projector": lambda channels: Projector(channels, 6, 7),
     "representation": lambda channels: RepresentationHead(channels, 6, 7),
+    "stack": lambda channels: ConvStack(channels, 6, 7),
+    "shallow stack": lambda channels: ConvStack(channels, 6, 7, convs=1, dropout=0.0),
 }
 
 
@@ -301,7 +313,8 @@ HEADS: dict[str, Callable[[int], nn.Module]] = {
 def test_an_attached_head_is_part_of_the_network(name: str) -> None:
     model = small().train()
     before = model.eval()(images(33, 33))
-    model.attach(name, HEADS[name](model.feature_channels))
+    model.attach(name.split()[-1], HEADS[name](model.feature_channels))
+    name = name.split()[-1]
     assert torch.equal(model(images(33, 33)), before)
     assert {key for key in model.state_dict() if key.startswith(f"heads.{name}.")}
     features = model.train().features(images(33, 33))
@@ -325,3 +338,53 @@ def test_heads_that_do_not_fit_are_refused() -> None:
         model.attach("plain", nn.Conv2d(32, 4, 1))
     with pytest.raises(ValueError, match="at least 1"):
         Projector(32, 0)
+    with pytest.raises(ValueError, match="convs 0"):
+        ConvStack(32, convs=0)
+    with pytest.raises(ValueError, match="at least 1"):
+        CorrelationHead(32, 0)
+
+
+@pytest.mark.parametrize(
+    "head", [ConvStack(8, 6, 7, convs=1, dropout=0.25), ConvStack(8), CorrelationHead(8, 3, 4, dropout=0.5)]
+)
+def test_heads_can_be_built_again_from_their_config(head: nn.Module) -> None:
+    arguments = dict(head.config())
+    assert arguments.pop("_target_") == f"{type(head).__module__}.{type(head).__qualname__}"
+    again = type(head)(**arguments)
+    assert again.config() == head.config()
+    assert str(again) == str(head)
+    again.load_state_dict(head.state_dict())
+
+
+def test_the_correlation_head_reads_the_last_map() -> None:
+    model = small()
+    model.attach("correlation", CorrelationHead(model.backbone.stages[-1].channels, 5, 6), "c4")
+    maps = model.encode(images(33, 33))
+    result = model.apply_head("correlation", maps, model.decode(maps))
+    assert result.shape == (2, 10, *maps[-1].shape[-2:])
+
+
+@pytest.mark.parametrize(
+    ("decoder", "aligned"),
+    [(SMALL, True), (partial(SMALL, align_corners=False), False), (partial(SegFormer, channels=8), False)],
+)
+def test_the_decoder_says_how_logits_are_resized(decoder: Callable[..., nn.Module], aligned: bool) -> None:
+    model = small(decoder=decoder).eval()
+    with torch.inference_mode():
+        coarse = model.classifier(model.features(images(33, 49)))
+        expected = F.interpolate(coarse, (33, 49), mode="bilinear", align_corners=aligned)
+        assert torch.equal(model(images(33, 49)), expected)
+
+
+def test_dropout_of_the_pyramid_drops_channels_or_elements() -> None:
+    kinds = {"channels": nn.Dropout2d, "elements": nn.Dropout}
+    for drops, kind in kinds.items():
+        assert type(small(decoder=partial(SMALL, aspp_drops=drops)).decoder.project[1]) is kind
+
+
+def test_kaiming_initialization_draws_decoder_and_classifier() -> None:
+    plain, drawn = small(decoder=SMALL), small(decoder=partial(SMALL, init="kaiming"))
+    for model, gain in ((plain, 1 / 3), (drawn, 2)):
+        for conv in (model.decoder.fuse[0][0], model.classifier):
+            fan = conv.weight[0].numel()
+            assert conv.weight.std().item() == pytest.approx((gain / fan) ** 0.5, rel=0.15)

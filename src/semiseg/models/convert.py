@@ -23,8 +23,9 @@ _logged: set[str] = set()
 def convert(state: Mapping[str, Tensor], *, branch: int = 1) -> Converted:
     """Find the format of a state dict by its names, and translate them.
 
-    Known are ResNets of torchvision and with the deep stem of v1c, the DeepLabV2 of AdvSemiSeg that was trained
-    on COCO, the checkpoints of DST-CBC (DMT), DMTC, ST++, CPS and CAC, and those of semiseg. The prefix
+    Known are ResNets of torchvision and with the deep stem of v1c or of timm's ``resnet50s``, UniMatch's Xception-65,
+    the mix transformers of SegFormer, the DeepLabV2 of AdvSemiSeg that was trained on COCO, the checkpoints of
+    DST-CBC (DMT), DMTC, ST++, CPS, CAC, UniMatch, CorrMatch and SegFormer, and those of semiseg. The prefix
     ``module.`` of data-parallel training is removed.
 
     Args:

@@ -161,9 +161,7 @@ class CorrelationHead(nn.Module):
         ValueError: a number of channels below 1.
     """
 
-    def __init__(
-        self, in_channels: int, num_classes: int, hidden: int = 256, dropout: float = 0.1
-    ) -> None:
+    def __init__(self, in_channels: int, num_classes: int, hidden: int = 256, dropout: float = 0.1) -> None:
         _check(in_channels, num_classes, hidden)
         super().__init__()
         self.in_channels, self.num_classes, self.hidden, self.dropout = (

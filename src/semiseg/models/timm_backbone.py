@@ -2,7 +2,7 @@
 
 import difflib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,9 @@ from semiseg.models.weights import load_state, read_state
 PLAIN_TRANSFORMERS = ("vision_transformer", "deit", "eva")
 """Modules of timm whose networks have one stride, and take images of any size that their patches fill."""
 
+WINDOWED = ("swin_transformer", "swin_transformer_v2")
+"""Modules of timm whose networks pad their maps to whole windows, and take images of any size that their patches fill."""
+
 INSTALL = 'pip install "semiseg[timm]"'
 
 
@@ -24,8 +27,9 @@ class Timm(Backbone):
     """A timm network that returns its last four feature maps.
 
     Maps normalized images ``(N, 3, H, W)`` to c1..c4, c4 at ``output_stride``; H and W are multiples of the patch
-    size of a plain transformer, whose four maps all have this stride. ``stages`` and ``convention`` (mean, std)
-    are those that timm declares.
+    size of a plain transformer, whose four maps all have this stride, or of a Swin transformer, 4. ``stages`` and
+    ``convention`` (mean, std) are those that timm declares. A stage of a Swin transformer that had one window in its
+    pretraining does not shift its windows, whatever the size of the images.
 
     Args:
         name: timm's name, for example ``tf_efficientnet_lite0``.
@@ -56,6 +60,8 @@ class Timm(Backbone):
         self.stages = tuple(map(Stage, info.channels(), strides))
         if len(set(strides)) == 1:
             self.size_multiple = output_stride
+        elif _is_one_of(name, WINDOWED):
+            self.size_multiple = strides[0]
         self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         known = _timm().get_pretrained_cfg(name)
         self.convention = InputConvention("RGB", 255.0, tuple(known.mean), tuple(known.std))
@@ -74,12 +80,18 @@ def _timm() -> Any:
     return timm
 
 
+def _is_one_of(name: str, modules: Sequence[str]) -> bool:
+    return bool(_timm().models.is_model_in_modules(name, modules))
+
+
 def _create(name: str, output_stride: int, pretrained: bool, overlay: dict[str, Any]) -> Any:
     timm = _timm()
     _check_name(name)
     options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
-    if timm.models.is_model_in_modules(name, PLAIN_TRANSFORMERS):
+    if _is_one_of(name, PLAIN_TRANSFORMERS):
         options = {"dynamic_img_size": True}
+    if _is_one_of(name, WINDOWED):
+        options["dynamic_img_size"] = True
     try:
         with _without_warnings():
             net = timm.create_model(

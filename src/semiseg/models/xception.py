@@ -63,12 +63,12 @@ class Xception(Backbone):
         rectified = shortcut == "rectified"
         self.conv1, self.bn1 = nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32)
         self.conv2, self.bn2 = nn.Conv2d(32, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64)
-        self.block1 = Block(64, 128, 128, 2, 1, rectified)
-        self.block2 = Block(128, 256, 256, second, 1, rectified)
-        self.block3 = Block(256, 728, 728, third, 1, rectified)
+        self.block1 = XceptionBlock(64, 128, 128, 2, 1, rectified)
+        self.block2 = XceptionBlock(128, 256, 256, second, 1, rectified)
+        self.block3 = XceptionBlock(256, 728, 728, third, 1, rectified)
         for number in MIDDLE:
-            self.add_module(f"block{number}", Block(728, 728, 728, 1, rate, rectified))
-        self.block20 = Block(728, 728, 1024, last, rate, rectified)
+            self.add_module(f"block{number}", XceptionBlock(728, 728, 728, 1, rate, rectified))
+        self.block20 = XceptionBlock(728, 728, 1024, last, rate, rectified)
         end = 2 * rate if exit_dilation == "doubled" and last == 1 else rate
         self.conv3 = SeparableConv(1024, 1536, 1, end, first_relu=False)
         self.conv4 = SeparableConv(1536, 1536, 1, end, first_relu=False)
@@ -112,7 +112,7 @@ class Xception(Backbone):
         return None if self._weights_file is None else read_converted(self._weights_file)
 
 
-class Block(nn.Module):
+class XceptionBlock(nn.Module):
     """Three separable convs and a shortcut; maps ``(N, inputs, H, W)`` to ``(N, outputs, h, w)``.
 
     Args:
