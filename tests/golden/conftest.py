@@ -50,6 +50,7 @@ CHECKS = {
     "CorrMatch network": "logits, propagated logits, regions and gradients",
     "CorrMatch correlation": "propagated logits, column sums, regions and gradients of a made-up map",
     "CutMix-Seg networks": "logits, losses and gradients of DeepLabV2 and DeepLabV3+",
+    "SegFormer network": "maps and logits of MiT-B0 with the linear decoder",
 }
 """Every check and what it compares."""
 

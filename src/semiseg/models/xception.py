@@ -139,12 +139,11 @@ class XceptionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output, and the map of the second conv, which has the stride of the input."""
-        if self.changes:
-            shortcut = self.skipbn(self.skip(x))
-        else:
-            shortcut = x.relu() if self.rectified else x
         inner = self.sepconv2(self.sepconv1(x))
-        return self.sepconv3(inner) + shortcut, inner
+        result = self.sepconv3(inner)
+        if self.changes:
+            return result + self.skipbn(self.skip(x)), inner
+        return result + (x.relu() if self.rectified else x), inner
 
 
 class SeparableConv(nn.Module):
