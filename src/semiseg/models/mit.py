@@ -41,9 +41,9 @@ class MixTransformer(Backbone):
         size: "b0" to "b5".
         drop_path: probability of skipping a block for an image in training: that of the last block, from which it falls
             linearly to 0 at the first; 0.1 in the original.
-        weights: initial weights: "none", or the path of a file of NVlabs, of the backbone alone or of a whole SegFormer,
-            or of a checkpoint of semiseg. Decoder and classifier of a file are loaded too where they fit the network
-            that is built on this one.
+        weights: initial weights: "none", or the path of a file of NVlabs, of the backbone alone or of a whole
+            SegFormer, or of a checkpoint of semiseg. Decoder and classifier of a file are loaded too where they fit the
+            network that is built on this one.
 
     Raises:
         UserError: an argument out of range, or weights that are missing, damaged or of another network.
@@ -181,10 +181,10 @@ class MixAttention(nn.Module):
         """Map tokens ``(N, h w, width)`` of a map of ``size`` to the same shape."""
         source = x
         if self.reduction > 1:
-            windows = self.sr(x.transpose(1, 2).unflatten(2, size))
+            windows = self.sr(x.transpose(1, 2).reshape(len(x), -1, *size))
             source = self.norm(windows.flatten(2).transpose(1, 2))
-        query = self.q(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        key, value = self.kv(source).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query = self.q(x).reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
+        key, value = self.kv(source).reshape(*source.shape[:2], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
         result = F.scaled_dot_product_attention(query, key, value)
         mixed: Tensor = self.proj(result.transpose(1, 2).flatten(2))
         return mixed

@@ -16,8 +16,8 @@ from semiseg.models.segmodel import Decoder, Stage
 class SegFormer(Decoder):
     """A linear layer on each map, all resized to that of stride 4 and joined (Xie et al., arXiv 2105.15203).
 
-    NVlabs/SegFormer, ``mmseg/models/decode_heads/segformer_head.py``. Returns ``(N, channels, h, w)`` at the size of the
-    map of stride 4. The maps are concatenated from the coarsest to the finest; a 1x1 conv with batch norm and ReLU
+    NVlabs/SegFormer, ``mmseg/models/decode_heads/segformer_head.py``. Returns ``(N, channels, h, w)`` at the size of
+    the map of stride 4. The maps are concatenated from the coarsest to the finest; a 1x1 conv with batch norm and ReLU
     joins them, then channel dropout. All bilinear resizes, that of the logits too, have ``align_corners=False``. The
     original reads four maps of a mix transformer (strides 4, 8, 16, 32); this class all maps of any backbone from
     stride 4 on. Linear layers start as PyTorch's default, the conv Kaiming-normal (fan-out), as in mmcv.

@@ -18,7 +18,7 @@ PLAIN_TRANSFORMERS = ("vision_transformer", "deit", "eva")
 """Modules of timm whose networks have one stride, and take images of any size that their patches fill."""
 
 WINDOWED = ("swin_transformer", "swin_transformer_v2")
-"""Modules of timm whose networks pad their maps to whole windows, and take images of any size that their patches fill."""
+"""Modules of timm whose networks pad their maps to whole windows; their patches have to fill the images."""
 
 INSTALL = 'pip install "semiseg[timm]"'
 

@@ -205,7 +205,8 @@ def timm_file(name: str) -> Path:
             f'the ImageNet weights of {name} are fetched with the package timm: pip install "semiseg[timm]"; or give '
             "a file with backbone.weights=PATH."
         ) from error
-    origin = timm.get_pretrained_cfg(name).hf_hub_id
+    known: Any = timm.get_pretrained_cfg(name)
+    origin = known.hf_hub_id
     try:
         return Path(hf_hub_download(origin, "model.safetensors"))
     except Exception as error:  # the client of the hub raises its own types, and those of its transport

@@ -56,7 +56,7 @@ def propagated_logits(
     if spread == "columns":
         correlation = correlation / correlation.sum(1, keepdim=True)
     result = small @ (correlation.transpose(1, 2) if spread == "gather" else correlation)
-    return result.unflatten(2, (height, width))
+    return result.reshape(*result.shape[:2], height, width)
 
 
 def draw_rows(generator: torch.Generator, positions: int, count: int = 128, *, last: bool = False) -> Tensor:
@@ -96,7 +96,7 @@ def correlation_regions(
     """
     found = []
     # One image at a time: the maps of all are large.
-    for chosen in correlation[:, rows].unflatten(2, tuple(size)):
+    for chosen in correlation[:, rows].reshape(len(correlation), len(rows), *size):
         low, high = chosen.amin((1, 2)), chosen.amax((1, 2))
         constant = high - low <= ROUNDING * torch.finfo(chosen.dtype).eps * high
         maps = F.interpolate(chosen[None], tuple(image_size), mode="bilinear", align_corners=True)[0]
