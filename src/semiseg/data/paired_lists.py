@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Literal
 
 from semiseg.contracts.feeding import Budget, View
@@ -12,9 +11,6 @@ from semiseg.data.streams import Stream, Streams
 
 ListRule = Literal["in_order", "shuffled_once", "sampled_once"]
 """Way to a labeled list of a given length, see ``lengthened``."""
-
-ORDER = "pairs"
-"""Tag of the order that all streams share."""
 
 
 def lengthened(ids: Sequence[str], count: int, rule: ListRule = "in_order", seed: int = 0) -> list[str]:
@@ -56,7 +52,7 @@ def paired(
     Args:
         labeled_ids: ids of the images with true labels, for the stream ``labeled``.
         labeled_view: view of the labeled images.
-        unlabeled: unlabeled streams by name, all over the same number of images.
+        unlabeled: unlabeled streams by name; the labeled one shares the order of the first.
         batch_size: number of images of a batch of each stream.
         budget: length of the fit.
         rule: rule of the labeled list, see ``lengthened``.
@@ -64,11 +60,12 @@ def paired(
         groups: number of equal parts of a batch, for the length of an epoch: with n images it has
             ``ceil(n / groups) // (batch_size / groups)`` iterations, as on that many GPUs.
     """
-    count = len(next(iter(unlabeled.values())).ids)
-    known = lengthened(labeled_ids, count, rule, seed)
-    streams = {"labeled": Stream(tuple(Item(each, "true", labeled_view) for each in known), batch_size)}
-    for name, (ids, view, _) in unlabeled.items():
-        streams[name] = Stream(tuple(Item(each, None, view) for each in ids), batch_size)
+    first = next(iter(unlabeled))
+    count = len(unlabeled[first].ids)
+    known = tuple(Item(each, "true", labeled_view) for each in lengthened(labeled_ids, count, rule, seed))
+    streams = {"labeled": Stream(known, batch_size, order=first)}
+    for name, (ids, view, order) in unlabeled.items():
+        items = tuple(Item(each, None, view) for each in ids)
+        streams[name] = Stream(items, batch_size, order=order)
     per_epoch = max(1, -(-count // groups) // max(1, batch_size // groups))
-    shared = {name: replace(stream, order=ORDER) for name, stream in streams.items()}
-    return Streams(shared, budget.total(per_epoch), per_epoch)
+    return Streams(streams, budget.total(per_epoch), per_epoch)

@@ -15,6 +15,7 @@ from semiseg.data.cutout import Cutout
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.mix_box import MixBox
 from semiseg.data.overlap import OverlapPair
+from semiseg.data.rare_crops import RareClasses
 from semiseg.errors import UserError
 from semiseg.seeding import derive_seed
 
@@ -65,16 +66,22 @@ class Weak:
     Args:
         geometry: resize, crop and flip.
         valid: whether to give the map ``valid`` too: True where a pixel comes from the image, False in padding.
+        rare: rule by which the crop of an image with a label is chosen among several; ``None`` draws one.
     """
 
     geometry: RandomCrop
     valid: bool = False
+    rare: RareClasses | None = None
 
     def __call__(
         self, image: Pixels, label: Array | None, key: DrawKey, confidence: Confidence | None = None
     ) -> ViewData:
         """Cut the same crop from all of them."""
-        placement = self.geometry.draw(image.shape[0], image.shape[1], _geometry_rng(key))
+        rng = _geometry_rng(key)
+        if self.rare is not None and label is not None:
+            placement = self.rare.choose(self.geometry, label, rng)
+        else:
+            placement = self.geometry.draw(image.shape[0], image.shape[1], rng)
         data: ViewData = {"image": placement.image(image)}
         if label is not None:
             data["label"] = placement.map(label, IGNORE_INDEX)

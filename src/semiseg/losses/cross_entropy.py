@@ -12,6 +12,7 @@ from semiseg.contracts.training import SumCount
 from semiseg.losses.reduction import Reduction, reduced, reducible
 
 Divisor = Literal["valid", "confident"]
+ImageWeighting = Literal["pixelavg_shipped", "pixelavg", "pixelratio"]
 
 OHEM_KEPT_SHARE = 5 / 64
 """Share of the pixels that hard example mining keeps at least: the published 50,000 of an 800 x 800 crop."""
@@ -93,6 +94,43 @@ def confident_cross_entropy(
     used = keep * valid
     counted = valid.sum() if divisor == "valid" else used.sum()
     return reduced(SumCount((loss * used).sum(), counted), reduction)
+
+
+@reducible(Tensor, SumCount)
+def weighted_image_loss(
+    logits: Tensor,
+    label: Tensor,
+    confidence: Tensor,
+    keep: Tensor,
+    valid: Tensor,
+    weighting: ImageWeighting,
+    *,
+    reduction: Reduction = "mean",
+) -> Tensor | SumCount:
+    """Average the cross entropy of all pixels of an image, weighted by how sure the image's labels are (PrevMatch).
+
+    Args:
+        logits: logits ``(N, C, H, W)``, floating point.
+        label: pseudo-labels ``(N, H, W) int64``.
+        confidence: their probabilities ``(N, H, W)``.
+        keep: ``(N, H, W) bool``, confident pixels.
+        valid: ``(N, H, W) bool``, False in padding.
+        weighting: "pixelavg" weighs each image by the mean confidence of its valid pixels; "pixelavg_shipped" sums that
+            of all images and weighs the whole batch with it, padding included, as the published code does; "pixelratio"
+            weighs each image, padding included, by its share of confident pixels.
+        reduction: ``"mean"`` or ``"sum_count"``; the count is the number of valid pixels.
+    """
+    # published code of PrevMatch: util/utils.py and prevmatch.py, confidence modes.
+    loss = _pixel_loss(logits, label, IGNORE_INDEX)
+    size = valid.sum((1, 2)).clamp_min(1)
+    if weighting == "pixelratio":
+        share = (keep & valid).sum((1, 2)) / size
+        total = (loss.sum((1, 2)) * share).sum()
+    else:
+        mean = (confidence * valid).sum((1, 2)) / size
+        shipped = weighting == "pixelavg_shipped"
+        total = loss.sum() * mean.sum() if shipped else ((loss * valid).sum((1, 2)) * mean).sum()
+    return reduced(SumCount(total, valid.sum()), reduction)
 
 
 @reducible(Tensor, SumCount)

@@ -42,19 +42,20 @@ class FixMatchLearner(LabelingLearner):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = (L_x + weight * L_s) / 2."""
-        method, known, own, partner = self.method, batch["labeled"], batch["unlabeled"], batch.get("partner")
+        method, known, own = self.method, batch["labeled"], batch["unlabeled"]
+        self.observe(batch)
         partner_guess = self.label_partner(batch)
+        strong = method.mixed_view(1, own, batch.get("partner"))
         if method.teacher == "student_train":
             # Published code of UniMatch: two passes, the labeled images with the weak views.
             logits_x, logits_w = split_pass(self.model, known["image"], own["image"])
             guess = self.labeler(logits_w.detach(), own["valid"])
-            strong, target = method.mix(1, own, guess, partner, partner_guess)
             logits_s = self.model(strong)
         else:
             # Published code of UniMatch V2: one pass, the labeled images with the strong views.
             guess = self.label(own["image"], own["valid"])
-            strong, target = method.mix(1, own, guess, partner, partner_guess)
             logits_x, logits_s = split_pass(self.model, known["image"], strong)
+        target = method.mixed_guess(1, own, guess, partner_guess)
         losses = {
             "labeled": LossTerm(*method.known_loss(logits_x, known["label"]), 0.5),
             "strong": LossTerm(*method.guessed_loss(logits_s, target), 0.5 * method.weight),

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Batch, LossTerm, Network, Progress, StepOutput
 from semiseg.declare import Ge, record
+from semiseg.methods.confidence import Guess
 from semiseg.methods.weak_strong import LabelingLearner, Partner, Teacher, WeakStrongSettings
 from semiseg.pseudo import channel_masks, own_rows, torch_generator
 
@@ -40,6 +41,26 @@ class UniMatch(WeakStrongSettings):
         return lab.fit("train", learner, self.streams(lab, strong=2)).selected
 
 
+class Passes(NamedTuple):
+    """Logits of a step, ``(N, K, H, W)``, and pseudo-labels.
+
+    Args:
+        x: logits of the labeled images.
+        s1: logits of the first strong view, mixed.
+        s2: logits of the second strong view, mixed.
+        fp: logits of the weak view with perturbed features.
+        guess: pseudo-labels of the weak view.
+        partner_guess: pseudo-labels of the partner's weak view; ``None`` where partners are in the same batch.
+    """
+
+    x: Tensor
+    s1: Tensor
+    s2: Tensor
+    fp: Tensor
+    guess: Guess
+    partner_guess: Guess | None
+
+
 class UniMatchLearner(LabelingLearner):
     """One step of UniMatch on the streams "labeled" and "unlabeled", and "partner" unless partners are reversed.
 
@@ -53,29 +74,42 @@ class UniMatchLearner(LabelingLearner):
         self.method = method
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
-        """Compute the loss of both strong views and of the perturbed features."""
-        method, known, own, partner = self.method, batch["labeled"], batch["unlabeled"], batch.get("partner")
+        """Compute L = (L_x + weight * (strong_weight * (L_s1 + L_s2) / 2 + feature_weight * L_fp)) / 2."""
+        passes = self.passes(batch, progress)
+        labeled = self.method.known_loss(passes.x, batch["labeled"]["label"])
+        losses = {"labeled": LossTerm(*labeled, 0.5)}
+        for name, (weight, logits, target) in self.unlabeled_terms(
+            batch, passes, passes.guess, passes.partner_guess
+        ).items():
+            losses[name] = LossTerm(*self.method.guessed_loss(logits, target), 0.5 * weight)
+        return StepOutput(losses, passes.guess.statistics())
+
+    def passes(self, batch: Batch, progress: Progress) -> Passes:
+        """Make all passes of a step."""
+        method, known, own = self.method, batch["labeled"], batch["unlabeled"]
+        self.observe(batch)
         partner_guess = self.label_partner(batch)
         logits_x, logits_w, logits_fp = self._clean_and_perturbed(known["image"], own["image"], progress)
         if method.teacher == "student_train":
             guess = self.labeler(logits_w.detach(), own["valid"])
         else:
             guess = self.label(own["image"], own["valid"])
-        # Both views take the same partner, each its own box.
-        views, targets = zip(
-            *(method.mix(view, own, guess, partner, partner_guess) for view in (1, 2)), strict=True
-        )
+        # Each view has its own box, both take the same partner.
+        views = [method.mixed_view(view, own, batch.get("partner")) for view in (1, 2)]
         logits_s = self.model(torch.cat(views)).chunk(2)
-        strong = 0.5 * method.weight * method.strong_weight / 2
-        losses = {
-            "labeled": LossTerm(*method.known_loss(logits_x, known["label"]), 0.5),
-            "strong_1": LossTerm(*method.guessed_loss(logits_s[0], targets[0]), strong),
-            "strong_2": LossTerm(*method.guessed_loss(logits_s[1], targets[1]), strong),
-            "features": LossTerm(
-                *method.guessed_loss(logits_fp, guess), 0.5 * method.weight * method.feature_weight
-            ),
+        return Passes(logits_x, logits_s[0], logits_s[1], logits_fp, guess, partner_guess)
+
+    def unlabeled_terms(
+        self, batch: Batch, passes: Passes, guess: Guess, partner_guess: Guess | None
+    ) -> dict[str, tuple[float, Tensor, Guess]]:
+        """Return weight, logits and pseudo-labels of the three unlabeled terms."""
+        method, own = self.method, batch["unlabeled"]
+        strong = method.weight * method.strong_weight / 2
+        return {
+            "strong_1": (strong, passes.s1, method.mixed_guess(1, own, guess, partner_guess)),
+            "strong_2": (strong, passes.s2, method.mixed_guess(2, own, guess, partner_guess)),
+            "features": (method.weight * method.feature_weight, passes.fp, guess),
         }
-        return StepOutput(losses, guess.statistics())
 
     def _clean_and_perturbed(
         self, known: Tensor, weak: Tensor, progress: Progress

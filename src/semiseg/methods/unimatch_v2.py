@@ -51,7 +51,8 @@ class UniMatchV2Learner(LabelingLearner):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = (L_x + weight * (L_s1 + L_s2) / 2) / 2."""
-        method, known, own, partner = self.method, batch["labeled"], batch["unlabeled"], batch.get("partner")
+        method, known, own = self.method, batch["labeled"], batch["unlabeled"]
+        self.observe(batch)
         partner_guess = self.label_partner(batch)
         if method.teacher == "student_train":
             logits_x, logits_w = split_pass(self.model, known["image"], own["image"])
@@ -59,9 +60,9 @@ class UniMatchV2Learner(LabelingLearner):
         else:
             guess = self.label(own["image"], own["valid"])
             logits_x = self.model(known["image"])
-        views, targets = zip(
-            *(method.mix(view, own, guess, partner, partner_guess) for view in (1, 2)), strict=True
-        )
+        # Each view has its own box, both take the same partner.
+        views = [method.mixed_view(view, own, batch.get("partner")) for view in (1, 2)]
+        targets = [method.mixed_guess(view, own, guess, partner_guess) for view in (1, 2)]
         logits_s = self._dropped(torch.cat(views), progress).chunk(2)
         strong = 0.5 * method.weight / 2
         losses = {

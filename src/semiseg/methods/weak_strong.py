@@ -1,6 +1,7 @@
 """What the methods of the FixMatch family share: weak and strong views, a labeling network, CutMix partners, losses."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal, cast
 
 import torch
@@ -9,9 +10,11 @@ from torch import Tensor
 from semiseg.contracts.feeding import BatchSource
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Batch, Learner, Network, Progress, StreamBatch, SumCount
+from semiseg.data.collate import Item
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.mix_box import MixBox
 from semiseg.data.paired_lists import ListRule, paired
+from semiseg.data.streams import Stream
 from semiseg.data.views import WeakStrong
 from semiseg.declare import Ge, Gt, Le, Len, Mark, record
 from semiseg.engine.ema import EMASettings
@@ -98,13 +101,14 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
         return sizes
 
     def streams(self, lab: Lab, strong: int) -> BatchSource:
-        """Return the batches: ``labeled``, ``unlabeled`` with ``strong`` strong views, perhaps ``partner``.
+        """Return the batches: ``labeled``, ``unlabeled`` with ``strong`` strong views, ``partner``, ``held_out``.
 
         Args:
             lab: lab with images, views and lengths.
             strong: number of strong views.
         """
         parts, trainer, ids = lab.augment, lab.trainer, lab.split.unlabeled
+        known, held_out = self.held_out(lab.split.labeled)
         box = MixBox(self.box_probability, (self.box_area[0], self.box_area[1]))
         view = WeakStrong(parts.geometry, parts.photometric, k=strong, valid=True, box=box)
         unlabeled = {"unlabeled": Unlabeled(ids, view)}
@@ -112,8 +116,8 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
             order = "unlabeled" if self.partner == "same_images" else None
             unlabeled["partner"] = Unlabeled(ids, view, order)
         if self.pairing == "frozen":
-            return paired(
-                lab.split.labeled,
+            streams = paired(
+                known,
                 parts.weak,
                 unlabeled,
                 batch_size=trainer.batch_size,
@@ -122,39 +126,43 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
                 seed=lab.seed,
                 groups=self.groups,
             )
-        return separate(
-            lab.split.labeled,
-            parts.weak,
-            unlabeled,
-            batch_size=trainer.batch_size,
-            unlabeled_batch_size=trainer.unlabeled_batch_size,
-            budget=lab.budget,
-        )
+        else:
+            streams = separate(
+                known,
+                parts.weak,
+                unlabeled,
+                batch_size=trainer.batch_size,
+                unlabeled_batch_size=trainer.unlabeled_batch_size,
+                budget=lab.budget,
+            )
+        if not held_out:
+            return streams
+        gate = Stream(tuple(Item(each, "true", parts.weak) for each in held_out), trainer.batch_size)
+        return replace(streams, streams={**streams.streams, "held_out": gate})
 
-    def mix(
-        self,
-        view: int,
-        own: StreamBatch,
-        guess: Guess,
-        partner: StreamBatch | None,
-        partner_guess: Guess | None,
-    ) -> tuple[Tensor, Guess]:
-        """Apply CutMix to a strong view and to the pseudo-labels that it learns.
+    def mixed_view(self, view: int, own: StreamBatch, partner: StreamBatch | None) -> Tensor:
+        """Apply CutMix to a strong view.
 
         Args:
             view: number of the strong view, from 1.
             own: stream "unlabeled", with ``strong_k`` and ``box_k``.
-            guess: pseudo-labels of its weak view.
             partner: stream "partner"; ``None`` takes the batch in reversed order.
-            partner_guess: pseudo-labels of the partner's weak view.
         """
         image = own[f"strong_{view}"]
-        inside = box_maps(own[f"box_{view}"], image.shape[-2:])
-        if partner is None or partner_guess is None:
-            other, other_guess = reversed_within(image, self.groups), guess.reversed(self.groups)
-        else:
-            other, other_guess = partner[f"strong_{view}"], partner_guess
-        return mixed(image, other, inside), guess.mixed(other_guess, inside)
+        other = reversed_within(image, self.groups) if partner is None else partner[f"strong_{view}"]
+        return mixed(image, other, box_maps(own[f"box_{view}"], image.shape[-2:]))
+
+    def mixed_guess(self, view: int, own: StreamBatch, guess: Guess, partner_guess: Guess | None) -> Guess:
+        """Return the pseudo-labels that a mixed strong view learns.
+
+        Args:
+            view: number of the strong view, from 1.
+            own: stream "unlabeled", with ``box_k``.
+            guess: pseudo-labels of its weak view.
+            partner_guess: pseudo-labels of the partner's weak view; ``None`` takes the batch in reversed order.
+        """
+        other = guess.reversed(self.groups) if partner_guess is None else partner_guess
+        return guess.mixed(other, box_maps(own[f"box_{view}"], guess.label.shape[-2:]))
 
     def known_loss(self, logits: Tensor, target: Tensor) -> SumCount:
         """Return L_x of labeled images, see ``groups``."""
@@ -209,15 +217,25 @@ class LabelingLearner(Learner):
         if self.average is not None:
             self.average.update(self.model)
 
+    def observe(self, batch: Batch) -> None:
+        """Note what thresholds and alignment need of labeled images; methods call it at the beginning of a step."""
+        self.labeler.observe(batch["labeled"]["label"])
+        if (held_out := batch.get("held_out")) is not None:
+            self.labeler.calibrate(self._teacher_logits(held_out["image"]), held_out["label"])
+
     @torch.no_grad()
-    def label(self, images: Tensor, valid: Tensor, learn: bool = True) -> Guess:
-        """Label weak views by the EMA or the student, in evaluation mode."""
+    def _teacher_logits(self, images: Tensor) -> Tensor:
+        """Return the logits of the EMA or the student, in evaluation mode."""
         teacher = self.model if self.average is None else self.average.teacher
         training = teacher.training
         teacher.eval()
-        logits = teacher(images)
+        logits: Tensor = teacher(images)
         teacher.train(training)
-        guess: Guess = self.labeler(logits, valid, learn)
+        return logits
+
+    def label(self, images: Tensor, valid: Tensor, learn: bool = True) -> Guess:
+        """Label weak views by the EMA or the student, in evaluation mode."""
+        guess: Guess = self.labeler(self._teacher_logits(images), valid, learn)
         return guess
 
     def label_partner(self, batch: Batch) -> Guess | None:
