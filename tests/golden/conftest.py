@@ -51,8 +51,6 @@ CHECKS = {
     "UniMatch networks": "maps, logits, perturbed logits and gradients of DeepLabV3+ on ResNets and Xception-65",
     "U2PL network": "prediction, representation, auxiliary logits and gradients",
     "AugSeg network": "logits, loss and gradients, also for images of even sizes",
-    "CorrMatch network": "logits, propagated logits, regions and gradients",
-    "CorrMatch correlation": "propagated logits, column sums, regions and gradients of a made-up map",
     "CutMix-Seg networks": "logits, losses and gradients of DeepLabV2 and DeepLabV3+",
     "SegFormer network": "maps and logits of MiT-B0 with the linear decoder",
 }

@@ -1,71 +1,112 @@
-"""Inputs and weights with which numbers of Mean Teacher, CutMix-Seg, U2PL, CorrMatch and AugSeg were recorded."""
+"""The waves, fillings and small network with which numbers of CorrMatch and AugSeg were recorded."""
 
 import hashlib
-import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-PRIME = 1_000_003
+from semiseg.models.segmodel import Backbone, Decoder, InputConvention, SegModel, Stage
+
+PRIME = 1000003
+PLAIN = InputConvention("RGB", 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+"""The recorded images are normalized."""
 
 
 def grid(*shape: int) -> tuple[Tensor, ...]:
-    axes = (torch.arange(n, dtype=torch.float64) for n in shape)
-    return tuple(torch.meshgrid(*axes, indexing="ij"))
+    return torch.meshgrid(*(torch.arange(size, dtype=torch.float64) for size in shape), indexing="ij")
 
 
 def logits(n: int, classes: int, h: int, w: int, phase: float, amplitude: float = 4) -> Tensor:
-    i, k, y, x = grid(n, classes, h, w)
-    wave = torch.sin(0.8 * (k + 1) * (1 + 0.03 * y) + 0.21 * x - 0.13 * y + 1.7 * i + phase)
+    b, k, y, x = grid(n, classes, h, w)
+    wave = torch.sin(0.8 * (k + 1) * (1 + 0.03 * y) + 0.21 * x - 0.13 * y + 1.7 * b + phase)
     return amplitude * wave + 0.4 * torch.cos(0.5 * k * x + 0.9 * y)
 
 
-def labels(n: int, h: int, w: int, classes: int, shift: int) -> Tensor:
-    i, y, x = (axis.long() for axis in grid(n, h, w))
-    value = (3 * y + 2 * x + 7 * i + shift + x * y // 9) % (classes + 1)
-    return value.masked_fill(value == classes, 255)
+def labels(n: int, h: int, w: int, classes: int, start: int) -> Tensor:
+    b, y, x = grid(n, h, w)
+    value = (3 * y + 2 * x + 7 * b + start + (x * y / 9).floor()) % (classes + 1)
+    return torch.where(value == classes, 255, value).long()
 
 
-def images(n: int, h: int, w: int, shift: float) -> Tensor:
-    i, c, y, x = grid(n, 3, h, w)
-    return torch.sin(0.11 * y + 0.07 * x * (1 + 0.3 * c) + 0.5 * c + 1.7 * i + shift)
-
-
-def draws(call: int, below: int, count: int) -> Tensor:
-    """What replaces uniform draws of integers."""
-    return (31 * torch.arange(count) + 17 * call + 5) % below
+def images(n: int, h: int, w: int, start: float) -> Tensor:
+    b, c, y, x = grid(n, 3, h, w)
+    return torch.sin(0.11 * y + 0.07 * x * (1 + 0.3 * c) + 0.5 * c + 1.7 * b + start)
 
 
 def noise(count: int, salt: int) -> Tensor:
-    k = torch.arange(count)
-    value = ((k * k % PRIME) * 322_171 + 888_157 * k + 4_099 * salt + 77) % PRIME
-    return (2 * value - (PRIME - 1)).double() / (PRIME - 1)
+    k = np.arange(count, dtype=np.int64)
+    value = ((k * k % PRIME) * 322171 + 888157 * k + 4099 * salt + 77) % PRIME
+    return torch.from_numpy((2 * value - (PRIME - 1)) / (PRIME - 1))
 
 
+def draws(call: int, limit: int, count: int) -> Tensor:
+    """What replaces uniform integers below a limit."""
+    return (31 * torch.arange(count) + 17 * call + 5) % limit
+
+
+@torch.no_grad()
 def fill(network: nn.Module) -> None:
-    """Fill convolutions and batch norms by their shapes alone, and switch dropout off."""
-    with torch.no_grad():
-        for module in network.double().modules():
-            if isinstance(module, nn.Conv2d):
-                o, i, h, w = module.weight.shape
-                values = noise(module.weight.numel(), o + 3 * i + 11 * h) * math.sqrt(6 / (i * h * w))
-                module.weight.copy_(values.view_as(module.weight))
-                if module.bias is not None:
-                    module.bias.copy_(0.05 * noise(o, 5))
-            elif isinstance(module, nn.BatchNorm2d):
-                count = module.num_features
-                module.weight.copy_(1 + 0.25 * noise(count, 1))
-                module.bias.copy_(0.2 * noise(count, 2))
-                module.running_mean.copy_(0.1 * noise(count, 3))
-                module.running_var.copy_(3 + noise(count, 4))
-            elif isinstance(module, nn.Dropout | nn.Dropout2d):
-                module.p = 0.0
+    """Fill convolutions and batch norms by their shapes alone."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            o, i, h, w = module.weight.shape
+            drawn = noise(o * i * h * w, o + 3 * i + 11 * h) * (6 / (i * h * w)) ** 0.5
+            module.weight.copy_(drawn.view_as(module.weight))
+            if module.bias is not None:
+                module.bias.copy_(0.05 * noise(o, 5))
+        elif isinstance(module, nn.BatchNorm2d):
+            count = module.num_features
+            module.weight.copy_(1 + 0.25 * noise(count, 1))
+            module.bias.copy_(0.2 * noise(count, 2))
+            _set(module.running_mean, 0.1 * noise(count, 3))
+            _set(module.running_var, 3 + noise(count, 4))
 
 
-def statistics(values: Tensor) -> tuple[float, float, float]:
-    """Mean, standard deviation, sum of absolute values."""
-    return values.mean().item(), values.std().item(), values.abs().sum().item()
+def _set(buffer: Any, values: Tensor) -> None:
+    buffer.copy_(values)
 
 
 def digest(values: Tensor) -> str:
-    return hashlib.sha1(values.to(torch.uint8).contiguous().numpy().tobytes()).hexdigest()[:16]
+    return hashlib.sha1(values.to(torch.uint8).numpy().tobytes()).hexdigest()[:16]
+
+
+def l1(tensors: Iterator[nn.Parameter] | Sequence[Tensor]) -> float:
+    return sum(float(each.detach().abs().sum()) for each in tensors)
+
+
+def moments(values: Tensor) -> list[float]:
+    """Mean, unbiased standard deviation and sum of absolute values."""
+    values = values.detach()
+    return [float(each) for each in (values.mean(), values.std(), values.abs().sum())]
+
+
+class Strided(Backbone):
+    stages = (Stage(8, 2),)
+    convention = PLAIN
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [F.relu(self.bn(self.conv(x)))]
+
+
+class Only(Decoder):
+    out_channels = 8
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return maps[0]
+
+
+def tiny(classes: int, gain: float = 1.0) -> SegModel:
+    decoder = Only(Strided.stages)
+    model = SegModel(Strided(), decoder, decoder.make_classifier(classes), classes).double()
+    fill(model)
+    with torch.no_grad():
+        model.classifier.weight.mul_(gain)
+    return model

@@ -16,7 +16,7 @@ from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.deeplabv3plus_cac import DeepLabV3PlusCAC
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.deeplabv3plus_u2pl import DeepLabV3PlusU2PL
-from semiseg.models.heads import ConvStack, CorrelationHead, Projector, RepresentationHead
+from semiseg.models.heads import ConvStack, Projector, RepresentationHead
 from semiseg.models.pspnet import PSPNet, region_means
 from semiseg.models.resnet import ResNet, pyramid
 from semiseg.models.segformer import SegFormer
@@ -337,13 +337,9 @@ def test_heads_that_do_not_fit_are_refused() -> None:
         Projector(32, 0)
     with pytest.raises(ValueError, match="convs 0"):
         ConvStack(32, convs=0)
-    with pytest.raises(ValueError, match="at least 1"):
-        CorrelationHead(32, 0)
 
 
-@pytest.mark.parametrize(
-    "head", [ConvStack(8, 6, 7, convs=1, dropout=0.25), ConvStack(8), CorrelationHead(8, 3, 4, dropout=0.5)]
-)
+@pytest.mark.parametrize("head", [ConvStack(8, 6, 7, convs=1, dropout=0.25), ConvStack(8), Projector(8)])
 def test_heads_can_be_built_again_from_their_config(head: nn.Module) -> None:
     arguments = dict(head.config())
     assert arguments.pop("_target_") == f"{type(head).__module__}.{type(head).__qualname__}"
@@ -351,14 +347,6 @@ def test_heads_can_be_built_again_from_their_config(head: nn.Module) -> None:
     assert again.config() == head.config()
     assert str(again) == str(head)
     again.load_state_dict(head.state_dict())
-
-
-def test_the_correlation_head_reads_the_last_map() -> None:
-    model = small()
-    model.attach("correlation", CorrelationHead(model.backbone.stages[-1].channels, 5, 6), "c4")
-    maps = model.encode(images(33, 33))
-    result = model.apply_head("correlation", maps, model.decode(maps))
-    assert result.shape == (2, 10, *maps[-1].shape[-2:])
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 
@@ -142,57 +141,6 @@ class ConvStack(ConvHead):
     def config(self) -> dict[str, Any]:
         """Return the arguments that build it again, and its class as ``_target_``."""
         return {**super().config(), "convs": self.convs, "dropout": self.dropout}
-
-
-class CorrelationHead(nn.Module):
-    """Two class-wise embeddings of a map, whose products say how alike its positions are (CorrMatch).
-
-    Sun et al., arXiv 2306.04300: a 3x3 conv with bias, batch norm, ReLU and channel dropout, then two 1x1 convs side by
-    side. Returns both, concatenated, ``(N, 2 K, h, w)``; see ``semiseg.pseudo.correlation``. CorrMatch attaches it to
-    c4. Weights and biases start as PyTorch's default.
-
-    Args:
-        in_channels: channels of the map that it reads.
-        num_classes: channels K of each embedding.
-        hidden: channels between the convs.
-        dropout: probability of dropping a whole channel of these.
-
-    Raises:
-        ValueError: a number of channels below 1.
-    """
-
-    def __init__(self, in_channels: int, num_classes: int, hidden: int = 256, dropout: float = 0.1) -> None:
-        _check(in_channels, num_classes, hidden)
-        super().__init__()
-        self.in_channels, self.num_classes, self.hidden, self.dropout = (
-            in_channels,
-            num_classes,
-            hidden,
-            dropout,
-        )
-        self.proj = nn.Sequential(
-            nn.Conv2d(in_channels, hidden, 3, padding=1),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(inplace=True),
-            nn.Dropout2d(dropout),
-        )
-        self.conv1 = nn.Conv2d(hidden, num_classes, 1)
-        self.conv2 = nn.Conv2d(hidden, num_classes, 1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map ``(N, in_channels, h, w)`` to ``(N, 2 K, h, w)``."""
-        projected = self.proj(features)
-        return torch.cat([self.conv1(projected), self.conv2(projected)], 1)
-
-    def config(self) -> dict[str, Any]:
-        """Return the arguments that build it again, and its class as ``_target_``."""
-        return {
-            "_target_": f"{type(self).__module__}.{type(self).__qualname__}",
-            "in_channels": self.in_channels,
-            "num_classes": self.num_classes,
-            "hidden": self.hidden,
-            "dropout": self.dropout,
-        }
 
 
 def _check(*channels: int) -> None:
