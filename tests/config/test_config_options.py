@@ -21,7 +21,10 @@ from semiseg.declare import declared, fits
 from semiseg.settings import COMPONENTS, PRESETS, RECORDS
 
 EXTRA = {
-    **{("backbone", f"resnet{depth}"): ("backbone.weights=none",) for depth in (18, 34, 50, 101)},
+    **{
+        ("backbone", f"resnet{name}"): ("backbone.weights=none",)
+        for name in ("18", "34", "50", "101", "50s", "101s", "101_caffe")
+    },
     ("backbone", "timm"): ("backbone.name=resnet18", "backbone.weights=none"),
     **{
         ("backbone", f"dinov2_{size}"): ("backbone.weights=none", "model=dpt", "trainer.crop_size=98")

@@ -61,6 +61,11 @@ CHECKS = {
     "UniMatch V2 network": "levels, positions and logits of DINOv2 with DPT, complementary masks, parameter counts",
     "UniMatch evaluation": "maps, sizes and mIoU of whole images, center crops and windows, both versions",
     "UniMatch views": "weak crop of an unlabeled image, and which of its pixels are padding",
+    "UniMatch networks": "maps, logits, perturbed logits and gradients of DeepLabV3+ on ResNets and Xception-65",
+    "U2PL network": "prediction, representation, auxiliary logits and gradients",
+    "AugSeg network": "logits, loss and gradients, also for images of even sizes",
+    "CutMix-Seg networks": "logits, losses and gradients of DeepLabV2 and DeepLabV3+",
+    "SegFormer network": "maps and logits of MiT-B0 with the linear decoder",
 }
 """Every check and what it compares."""
 

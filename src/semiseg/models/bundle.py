@@ -43,7 +43,7 @@ def segmentation_model(
     if bands is not None:
         extend_input(backbone, bands.channels)
     head = decoder(backbone.stages)
-    model = SegModel(backbone, head, head.make_classifier(num_classes), num_classes)
+    model = SegModel(backbone, head, head.make_classifier(num_classes), num_classes, head.align_logits)
     if (initial := backbone.read_weights()) is not None:
         load_head(model, initial)
     if bands is not None:

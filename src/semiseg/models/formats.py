@@ -105,7 +105,7 @@ FORMATS = (
         convention=None,
     ),
     Format(
-        "ST++ with DeepLabV3+",
+        "ST++, UniMatch or CorrMatch with DeepLabV3+",
         "head.b4.gap.1.weight",
         {
             "backbone.": "backbone.",
@@ -119,6 +119,9 @@ FORMATS = (
             "fuse.3.": "decoder.fuse.1.0.",
             "fuse.4.": "decoder.fuse.1.1.",
             "classifier.": "classifier.",
+            # The correlation branch of CorrMatch, a head that a method attaches later.
+            "proj.": "",
+            "corr.": "",
         },
     ),
     Format(
@@ -149,6 +152,21 @@ FORMATS = (
         {**dict.fromkeys(("mask_token", "head.", "head_dist.", "attn_pool."), ""), "": "backbone.net."},
         convention=None,
     ),
+    Format(
+        "SegFormer",
+        "decode_head.linear_fuse.conv.weight",
+        {
+            "backbone.": "backbone.",
+            **{f"decode_head.linear_c{number + 1}.proj.": f"decoder.linear.{number}." for number in range(4)},
+            "decode_head.linear_fuse.conv.": "decoder.fuse.0.",
+            "decode_head.linear_fuse.bn.": "decoder.fuse.1.",
+            "decode_head.linear_pred.": "classifier.",
+            # The classifier of mmseg's base class, which this head never uses.
+            "decode_head.conv_seg.": "",
+        },
+    ),
+    Format("MiT of SegFormer", "patch_embed1.proj.weight", {"head.": "", "": "backbone."}),
+    Format("Xception-65 of UniMatch", "block1.sepconv1.depthwise.weight", {"": "backbone."}),
     Format("ResNet v1c with a deep stem", "conv1.0.weight", {"fc.": "", "": "backbone."}),
     Format("ResNet of torchvision", "conv1.weight", {"fc.": "", "": "backbone."}),
 )

@@ -142,6 +142,9 @@ class Decoder(nn.Module):
     reduction: ClassVar[int] = 1
     """Factor by which its coarsest map is smaller than the backbone's last one."""
 
+    align_logits: bool = True
+    """``align_corners`` of the last bilinear resize, that of the logits to the size of the images."""
+
     out_channels: int
     """Channels of its feature map."""
 
@@ -183,7 +186,7 @@ class SegModel(Network):
         decoder: module that makes one feature map of the backbone's.
         classifier: module that maps ``(N, D, h, w)`` to logits ``(N, K, h, w)``.
         num_classes: number of classes K.
-        align_corners: way of the last bilinear resize; ``True`` in all published methods.
+        align_corners: way of the last bilinear resize; that of the decoder, see ``Decoder.align_logits``.
     """
 
     backbone: Backbone

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,13 +20,17 @@ PLAIN_TRANSFORMERS = ("vision_transformer", "deit", "eva")
 
 OPTION = "backbone=timm"
 
+WINDOWED = ("swin_transformer", "swin_transformer_v2")
+"""Modules of timm whose networks pad their maps to whole windows; their patches have to fill the images."""
+
 
 class Timm(Backbone):
     """A timm network that returns its last four feature maps.
 
     Maps normalized images ``(N, 3, H, W)`` to c1..c4, c4 at ``output_stride``; H and W are multiples of the patch
-    size of a plain transformer, whose four maps all have this stride. ``stages`` and ``convention`` (mean, std)
-    are those that timm declares.
+    size of a plain transformer, whose four maps all have this stride, or of a Swin transformer, 4. ``stages`` and
+    ``convention`` (mean, std) are those that timm declares. A stage of a Swin transformer that had one window in its
+    pretraining does not shift its windows, whatever the size of the images.
 
     Args:
         name: timm's name, for example ``tf_efficientnet_lite0``.
@@ -61,6 +65,8 @@ class Timm(Backbone):
         self.stages = tuple(map(Stage, info.channels(), strides))
         if len(set(strides)) == 1:
             self.size_multiple = output_stride
+        elif _is_one_of(name, WINDOWED):
+            self.size_multiple = strides[0]
         self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
         known = timm_library(OPTION).get_pretrained_cfg(name)
         self.convention = InputConvention("RGB", 255.0, tuple(known.mean), tuple(known.std))
@@ -87,12 +93,18 @@ class Timm(Backbone):
         return [feature.permute(0, 3, 1, 2) for feature in maps] if self.channels_last else maps
 
 
+def _is_one_of(name: str, modules: Sequence[str]) -> bool:
+    return bool(timm_library(OPTION).models.is_model_in_modules(name, modules))
+
+
 def _create(name: str, output_stride: int, pretrained: bool, overlay: dict[str, Any]) -> Any:
     timm = timm_library(OPTION)
     require_known(name, OPTION, "backbone.name")
     options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
-    if timm.models.is_model_in_modules(name, PLAIN_TRANSFORMERS):
+    if _is_one_of(name, PLAIN_TRANSFORMERS):
         options = {"dynamic_img_size": True}
+    if _is_one_of(name, WINDOWED):
+        options["dynamic_img_size"] = True
     try:
         with _without_warnings():
             net = timm.create_model(
