@@ -20,7 +20,9 @@ class EMA(nn.Module):
 
     def __init__(self, student: nn.Module, decay: float = 0.99, average_buffers: bool = False) -> None:
         super().__init__()
-        self.teacher = copy.deepcopy(student).requires_grad_(False)
+        # Frozen weights never differ: the teacher holds those of the student itself.
+        frozen = {id(each): each for each in student.parameters() if not each.requires_grad}
+        self.teacher = copy.deepcopy(student, frozen).requires_grad_(False)
         self.decay = decay
         self.average_buffers = average_buffers
         # A buffer, so that checkpoints hold it; its copy on the host spares every step a wait for the device.

@@ -4,14 +4,16 @@ import difflib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from semiseg.declare import Ge, Lt
 from semiseg.errors import UserError
 from semiseg.models.resnet import Weights
 from semiseg.models.segmodel import Backbone, InputConvention, Stage
+from semiseg.models.timm_parts import stage_modules
 from semiseg.models.weights import load_state, read_state
 
 PLAIN_TRANSFORMERS = ("vision_transformer", "deit", "eva")
@@ -32,17 +34,26 @@ class Timm(Backbone):
         output_stride: stride of c4; one that is not the network's own only where timm can dilate it.
         weights: initial weights: "none", "pretrained" (fetched once by timm) or the path of a .safetensors or .pth
             file in timm's names for exactly this network, classifier included or not.
+        drop_path: probability that the last block is left out for an image in training, which rises from 0 at the
+            first block (stochastic depth, Huang et al., arXiv 1603.09382); 0 leaves out none.
 
     Raises:
-        UserError: timm is not installed, does not know the name or can't build it with this stride; or
-            the weights are missing, damaged or of another network.
+        UserError: timm is not installed, does not know the name or can't build it with this stride or with
+            stochastic depth; or the weights are missing, damaged or of another network.
     """
 
-    def __init__(self, name: str, *, output_stride: int = 16, weights: Weights = "none") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        output_stride: int = 16,
+        weights: Weights = "none",
+        drop_path: Annotated[float, Ge(0), Lt(1)] = 0.0,
+    ) -> None:
         super().__init__()
         self.name = name
         overlay = {} if weights in ("none", "pretrained") else {"state_dict": _checked_state(name, weights)}
-        self.net = _create(name, output_stride, pretrained=weights != "none", overlay=overlay)
+        self.net = _create(name, output_stride, weights != "none", overlay, drop_path)
         info = self.net.feature_info
         strides = tuple(info.reduction())
         if strides[-1] != output_stride:
@@ -65,6 +76,13 @@ class Timm(Backbone):
         maps = list(self.net(x))
         return [feature.permute(0, 3, 1, 2) for feature in maps] if self.channels_last else maps
 
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return its modules by stage: "stem", "c1" to "c4", or "block1", ... of a plain transformer.
+
+        Empty for networks whose maps are not those of modules, such as HRNet.
+        """
+        return stage_modules(self.net, self.net.feature_info.module_name(), self.size_multiple > 1)
+
 
 def _timm() -> Any:
     try:
@@ -74,12 +92,16 @@ def _timm() -> Any:
     return timm
 
 
-def _create(name: str, output_stride: int, pretrained: bool, overlay: dict[str, Any]) -> Any:
+def _create(
+    name: str, output_stride: int, pretrained: bool, overlay: dict[str, Any], drop_path: float = 0.0
+) -> Any:
     timm = _timm()
     _check_name(name)
     options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
     if timm.models.is_model_in_modules(name, PLAIN_TRANSFORMERS):
         options = {"dynamic_img_size": True}
+    if drop_path:
+        options["drop_path_rate"] = drop_path
     try:
         with _without_warnings():
             net = timm.create_model(
@@ -100,12 +122,17 @@ def _create(name: str, output_stride: int, pretrained: bool, overlay: dict[str, 
             "start from random weights with backbone.weights=none."
         ) from error
     except (TypeError, ValueError, NotImplementedError, AssertionError, IndexError) as error:
+        if "drop_path_rate" in str(error):
+            raise _no_stochastic_depth(name, drop_path) from error
         raise UserError(
             f"timm can't give its features at backbone.output_stride={output_stride} ({error}). Try "
             "backbone.output_stride=32, or another network.",
             key="backbone.name",
             value=name,
         ) from error
+    # Some take the rate and do nothing with it.
+    if drop_path and not any(type(each).__name__ == "DropPath" for each in net.modules()):
+        raise _no_stochastic_depth(name, drop_path)
     # Loaded by now; it would stay in memory with the network.
     net.pretrained_cfg.pop("state_dict", None)
     return net
@@ -133,6 +160,15 @@ def _check_name(name: str) -> None:
         f"timm {timm.__version__} has no network of this name.{nearest} timm.list_models() lists them all.",
         key="backbone.name",
         value=name,
+    )
+
+
+def _no_stochastic_depth(name: str, drop_path: float) -> UserError:
+    return UserError(
+        f"timm's {name} has no stochastic depth. Give 0, or choose a network that has it, such as convnext_tiny, "
+        "resnet50 or a transformer.",
+        key="backbone.drop_path",
+        value=drop_path,
     )
 
 
