@@ -43,6 +43,8 @@ CHECKS = {
     "ST++ schedule": "learning rates at four steps",
     "ST++ networks": "logits of DeepLabV3+, PSPNet and DeepLabV2, test-time augmentation, five training steps",
     "ST++ lists and epochs": "published label lists and iterations of an epoch",
+    "CutMix-Seg schedules": "poly and cosine rates at five steps",
+    "UniMatch schedule": "rates set after a step from its index, two lengths, first to last",
     "UniMatch views": "weak crop of an unlabeled image, and which of its pixels are padding",
 }
 """Every check and what it compares."""
