@@ -2,6 +2,7 @@
 
 import copy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from semiseg.engine.optim import SGD
 from semiseg.errors import UserError
 from semiseg.models.bundle import bundle, fitted_state, from_bundle, segmentation_model
 from semiseg.models.grouped_norm import group_batch_norm
+from semiseg.models.input_channels import extend_input
 from semiseg.models.lora import LoRA, is_low_rank, merge_low_rank
 from semiseg.models.pspnet import PSPNet
 from semiseg.models.resnet import ResNet
@@ -211,6 +213,25 @@ def test_recomputed_blocks_give_the_same_gradients_and_statistics(kind: str) -> 
     assert all(torch.equal(value, again.state_dict()[key]) for key, value in plain.state_dict().items())
 
 
+def test_recomputed_blocks_give_the_gradients_of_several_losses() -> None:
+    """As an accumulated batch asks for them: one loss after the other, of one pass."""
+    found = []
+    for checkpoint in (False, True):
+        model = make("tiny", checkpoint=checkpoint)
+        logits = model(images())
+        parameters = list(model.parameters())
+        losses = (logits.square().mean(), logits.sigmoid().mean())
+        found.append([torch.autograd.grad(loss, parameters, retain_graph=True) for loss in losses])
+    assert all(map(torch.equal, [*found[0][0], *found[0][1]], [*found[1][0], *found[1][1]]))
+
+
+def test_filters_of_more_channels_stay_frozen() -> None:
+    backbone = Tiny(4).tune(Tuning(freeze=1))
+    extend_input(backbone, 5)
+    assert not any(each.requires_grad for each in backbone.stem.parameters())
+    assert all(each.requires_grad for each in backbone.layers.parameters())
+
+
 def test_recomputed_blocks_draw_the_same_stochastic_depth() -> None:
     pytest.importorskip("timm")
     found = []
@@ -306,6 +327,18 @@ def test_layers_that_cannot_have_low_rank_matrices_are_refused() -> None:
         Timm(**VIT).tune(Tuning(lora=LoRA(rank=2, targets=["proj", "qvk"])))
     with torch.device("meta"), pytest.raises(UserError, match="EvaAttention takes the weight of qkv"):
         Timm("eva02_tiny_patch14_224", output_stride=14).tune(Tuning(lora=LoRA(rank=2, targets=["qkv"])))
+
+
+def test_a_file_with_low_rank_matrices_is_merged_as_initial_weights(tmp_path: Path) -> None:
+    lora = {"rank": 2, "alpha": 6.0, "targets": ["downsample.0"]}
+    model = make("resnet", lora=LoRA(**lora))
+    step(model)
+    step(model)
+    backbone = {"_target_": "semiseg.models.resnet.ResNet", "depth": 18, "lora": lora}
+    decoder = {"_target_": "semiseg.models.pspnet.PSPNet", "pool_channels": 4, "channels": 8}
+    torch.save(bundle(model, INFO, {"backbone": backbone, "model": decoder}), tmp_path / "network.pt")
+    other = network(ResNet(18, weights=str(tmp_path / "network.pt")), seed=5).eval()
+    assert torch.allclose(other(images()), model.eval()(images()), rtol=1e-4, atol=1e-4)
 
 
 def test_a_bundle_brings_its_low_rank_matrices_along() -> None:

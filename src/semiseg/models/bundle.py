@@ -15,7 +15,7 @@ from semiseg.declare import accepts, split_shared
 from semiseg.errors import UserError
 from semiseg.models.convert import load_head
 from semiseg.models.input_channels import band_convention, extend_input
-from semiseg.models.lora import is_low_rank, merge_low_rank
+from semiseg.models.lora import is_low_rank, merged_state
 from semiseg.models.segmodel import FEATURES, Backbone, Decoder, InputConvention, SegModel, Stage
 from semiseg.models.tuning import Tuning, tuning_of
 from semiseg.models.weights import State, load_state, require_finite
@@ -160,7 +160,7 @@ def fitted_state(values: Mapping[str, Any], network: Network) -> State:
         return state
     if isinstance(network.backbone, Backbone) and network.backbone.tuning.structure == _low_rank(values):
         return state
-    return {**merge_low_rank(from_bundle(values)).state_dict(), **own}
+    return {**merged_state(state, _low_rank(values).lora), **own}
 
 
 def _low_rank(values: Mapping[str, Any]) -> Tuning:

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from semiseg.errors import UserError
 from semiseg.models.formats import CPS, FORMATS, Format
+from semiseg.models.lora import merged_state
 from semiseg.models.segmodel import Converted, InputConvention, SegModel
+from semiseg.models.tuning import tuning_of
 from semiseg.models.weights import State, load_state, misfits, read_content, some, state_of
 
 PARTS = ("backbone", "decoder", "classifier")
@@ -57,6 +59,8 @@ def read_converted(path: str | Path) -> Converted:
     state = state_of(content, path)
     source = str(path)
     if isinstance(content, Mapping) and {"convention", "config"} <= content.keys():
+        if "lora" in (node := content["config"]["backbone"]):
+            state = merged_state(state, tuning_of({"lora": node["lora"]}).lora)
         return replace(
             _translate(_own_format(state), state, {}),
             convention=InputConvention.from_dict(content["convention"]),

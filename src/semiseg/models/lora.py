@@ -1,7 +1,7 @@
 """Low-rank additions to frozen weights: LoRA (Hu et al., arXiv 2106.09685, section 4.1)."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 import torch.nn.functional as F
@@ -134,9 +134,30 @@ def is_low_rank(key: str) -> bool:
     return key.rsplit(".", 1)[-1] in (DOWN, UP)
 
 
+def merged_state(state: Mapping[str, Tensor], settings: LoRA) -> dict[str, Tensor]:
+    """Return a state dict whose added matrices are merged into the weights.
+
+    Args:
+        state: names and tensors.
+        settings: scale of its added matrices.
+    """
+    merged = {key: value for key, value in state.items() if not is_low_rank(key)}
+    for key, down in state.items():
+        owner, _, last = key.rpartition(".")
+        if last == DOWN:
+            weight = f"{owner}.weight"
+            merged[weight] = _sum(state[weight], down, state[f"{owner}.{UP}"], settings.scale)
+    return merged
+
+
+def _sum(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
+    """Return W + alpha / r B A of a layer."""
+    return weight + ((up.flatten(1) @ down.flatten(1)) * scale).view_as(weight)
+
+
 def _merged(layer: LowRankLinear | LowRankConv) -> nn.Module:
-    up, down = layer.lora_up.detach(), layer.lora_down.detach()
-    change = (up.flatten(1) @ down.flatten(1)) * layer.scale
+    down, up = layer.lora_down.detach(), layer.lora_up.detach()
+    weight = _sum(layer.weight.detach(), down, up, layer.scale)
     plain: nn.Module
     if isinstance(layer, LowRankLinear):
         plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
@@ -151,7 +172,7 @@ def _merged(layer: LowRankLinear | LowRankConv) -> nn.Module:
             device="meta",
         )
     _share(layer, plain)
-    plain.weight = nn.Parameter(layer.weight.detach() + change.view_as(layer.weight))
+    plain.weight = nn.Parameter(weight)
     return plain
 
 

@@ -1,7 +1,7 @@
 """How a pretrained backbone is trained: frozen stages and norms, low-rank additions, activations computed again."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import field
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -170,28 +170,31 @@ def _computed(block: nn.Module, *arguments: Any, **named: Any) -> Any:
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Return the contexts of the first pass through a block and of the second one."""
-    return nullcontext(), _second_pass({module: module.training for module in block.modules()})
+    return nullcontext(), _SecondPass(block)
 
 
-@contextmanager
-def _second_pass(modes: Mapping[nn.Module, bool]) -> Iterator[None]:
-    """Compute as in the first pass: in the modes of that time, and without another update of running statistics."""
-    now = {module: module.training for module in modes}
-    norms = [module for module, training in modes.items() if training and isinstance(module, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    counters = [norm.num_batches_tracked for norm in norms]
-    counts = [None if counter is None else counter.clone() for counter in counters]
-    for module, training in modes.items():
-        module.training = training
-    for norm in norms:
-        norm.momentum = 0.0  # the old statistics times 1, the new ones times 0
-    try:
-        yield
-    finally:
-        for module, training in now.items():
+class _SecondPass(AbstractContextManager[None]):
+    """Compute as in the first pass: in the modes of that time, and without another update of running statistics.
+
+    It can be entered again: each loss of an accumulated batch has a second pass of its own.
+
+    Args:
+        block: block before its first pass.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        self.modes = {module: module.training for module in block.modules()}
+        self.restore = ExitStack()
+
+    def __enter__(self) -> None:
+        for module, training in self.modes.items():
+            self.restore.callback(setattr, module, "training", module.training)
             module.training = training
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        for counter, count in zip(counters, counts, strict=True):
-            if counter is not None and count is not None:
-                counter.copy_(count)
+            if training and isinstance(module, _BatchNorm):
+                self.restore.callback(setattr, module, "momentum", module.momentum)
+                module.momentum = 0.0  # the old statistics times 1, the new ones times 0
+                if (counter := module.num_batches_tracked) is not None:
+                    self.restore.callback(counter.copy_, counter.clone())
+
+    def __exit__(self, *error: object) -> None:
+        self.restore.close()
