@@ -51,8 +51,14 @@ HOMES = {
 }
 """Library: the only modules that import it."""
 
-METHODS_OF_METHODS = {"semiseg.methods.supervised", "semiseg.methods.dmt"}
-"""Methods that other methods build on."""
+METHODS_OF_METHODS = {
+    "semiseg.methods.supervised",
+    "semiseg.methods.dmt",
+    "semiseg.methods.unimatch",
+    "semiseg.methods.confidence",
+    "semiseg.methods.weak_strong",
+}
+"""Methods that other methods build on, and the settings that several share."""
 
 
 @cache

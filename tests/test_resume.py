@@ -49,6 +49,11 @@ SHORTER = {
         *("method.ratios=[0.5,1]", "method.difference=data", "method.phase_lr=0.02"),
         *("trainer.eval_early=true", "trainer.iterations=6"),
     ),
+    "prevmatch": ("method.previous_when=every", "method.previous=1", "trainer.eval_every=3"),
+    "unimatch_v2": (
+        *("method.threshold_rule=class_balanced", "method.align=labeled", "method.gate_share=0.3"),
+        *("method.partner=independent", "method.report=better"),
+    ),
 }
 """What makes the runs of a method short."""
 
@@ -154,6 +159,8 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     [
         ("cps", [after_lines(1), saved_twice("train"), after_lines(4)]),
         ("cac", [after_lines(1), saved_twice("train"), after_lines(4)]),
+        ("prevmatch", [after_lines(2), saved_twice("train"), after_lines(4)]),
+        ("unimatch_v2", [after_lines(1), saved_twice("train"), after_lines(4)]),
         (
             "stpp",
             [

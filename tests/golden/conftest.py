@@ -45,6 +45,10 @@ CHECKS = {
     "ST++ lists and epochs": "published label lists and iterations of an epoch",
     "CutMix-Seg schedules": "poly and cosine rates at five steps",
     "UniMatch schedule": "rates set after a step from its index, two lengths, first to last",
+    "UniMatch losses": "FixMatch, UniMatch, UniMatch V2: losses and gradients of seven made-up batches",
+    "UniMatch trainings": "five steps of each method and of labeled images alone, with EMA teachers",
+    "UniMatch boxes and lists": "CutMix boxes, repeated lists, EMA decays",
+    "PrevMatch": "weightings of images, one step with and without earlier networks, ramp, kept networks",
     "UniMatch views": "weak crop of an unlabeled image, and which of its pixels are padding",
 }
 """Every check and what it compares."""

@@ -9,7 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from semiseg.losses import cross_entropy, cross_pseudo_loss, ohem_cross_entropy
+from semiseg.losses import (
+    class_weighted,
+    cross_entropy,
+    cross_pseudo_loss,
+    dice_loss,
+    focal_loss,
+    ohem_cross_entropy,
+)
 
 Loss = Callable[..., Any]
 
@@ -26,7 +33,7 @@ def mined(logits: torch.Tensor, target: torch.Tensor, **options: Any) -> Any:
     return ohem_cross_entropy(logits, target, min_kept=20, **options)
 
 
-LABELED: list[Loss] = [cross_entropy, mined, ohem_cross_entropy]
+LABELED: list[Loss] = [cross_entropy, mined, ohem_cross_entropy, focal_loss]
 
 
 @pytest.mark.parametrize("loss", LABELED)
@@ -145,3 +152,44 @@ print(class_balanced_thresholds([(label.numpy(), confidence.numpy())], 3, 1.0, s
     process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     assert process.stdout.startswith("[0.333")
+
+
+def test_focal_loss_without_exponent_is_cross_entropy_and_lowers_easy_pixels() -> None:
+    logits, target = problem()
+    assert torch.isclose(focal_loss(logits, target, gamma=0.0), cross_entropy(logits, target))
+    probability = logits.softmax(1).gather(1, target.clamp_max(4)[:, None])[:, 0]
+    valid = target != 255
+    expected = ((1 - probability) ** 2 * -probability.log())[valid].mean()
+    assert torch.isclose(focal_loss(logits, target), expected)
+    sure = torch.zeros(1, 2, 1, 1, dtype=torch.float64)
+    sure[:, 0] = 800.0
+    sure.requires_grad_()
+    focal_loss(sure, torch.zeros(1, 1, 1, dtype=torch.int64)).backward()
+    assert sure.grad is not None
+    assert torch.isfinite(sure.grad).all()
+
+
+def test_weights_of_classes_are_those_of_torch() -> None:
+    logits, target = problem()
+    weights = [0.5, 2.0, 1.0, 0.0, 4.0]
+    expected = F.cross_entropy(logits, target, torch.tensor(weights).double(), ignore_index=255)
+    assert torch.isclose(class_weighted(logits, target, weights), expected)
+    # A common factor changes nothing, however small.
+    assert torch.isclose(class_weighted(logits, target, [1e-9 * weight for weight in weights]), expected)
+    assert torch.autograd.gradcheck(lambda x: class_weighted(x, target, weights), logits.requires_grad_())
+
+
+def test_dice_is_zero_for_a_sure_and_right_prediction_and_leaves_out_absent_classes() -> None:
+    _, target = problem()
+    truth = F.one_hot(target.clamp_max(4), 5).permute(0, 3, 1, 2).double()
+    assert float(dice_loss(100 * truth, target)) == pytest.approx(0, abs=1e-6)
+    assert float(dice_loss(-100 * truth, target)) > 0.9
+    two = torch.tensor([[[0, 1]]])
+    logits = torch.tensor([0.3, -0.2, 5.0]).double()[None, :, None, None].repeat(1, 1, 1, 2)
+    p = logits.softmax(1)
+    expected = 1 - sum(2 * p[0, c, 0, c] / ((p[0, c] ** 2).sum() + 1) for c in (0, 1)) / 2
+    assert torch.isclose(dice_loss(logits, two), expected)
+    logits, target = problem()
+    assert torch.autograd.gradcheck(lambda x: dice_loss(x, target), logits.requires_grad_())
+    nothing = torch.full_like(target, 255)
+    assert float(dice_loss(logits, nothing).detach()) == 0

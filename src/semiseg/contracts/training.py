@@ -230,6 +230,14 @@ class Learner(nn.Module):
     def after_step(self, progress: Progress) -> None:
         """Update what follows the weights, such as an EMA teacher, after the optimizer has stepped."""
 
+    def after_evaluation(self, new_best: bool, progress: Progress) -> None:
+        """Note that the weights of this moment were evaluated; what changes here has to be in the state dict.
+
+        Args:
+            new_best: whether the validation score is better than all before.
+            progress: last step that was done.
+        """
+
     def predictors(self) -> dict[str, Network]:
         """Return the networks that can be evaluated and exported, by name; the first is the primary one."""
         raise NotImplementedError

@@ -3,13 +3,15 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, Pixels
 from semiseg.contracts.feeding import View
 from semiseg.data.cutout import Cutout
 from semiseg.data.geometry import RandomCrop
+from semiseg.data.rare_crops import RareClasses
 from semiseg.data.views import PhotometricChange, Strong, Weak
+from semiseg.declare import Ge
 from semiseg.errors import UserError
 from semiseg.seeding import derive_seed
 
@@ -101,6 +103,10 @@ class Augment:
         cutout: box that is erased last in strong images; ``None`` erases nothing.
         pair: complete view of two crops, for methods that compare them; with ``None`` such a method composes one
             of the parts above.
+        rare_candidates: number of crops that are drawn of an image with labels, of which the one with most of rare
+            classes is taken; 1 draws plainly.
+        rare_shares: share of each class among the labeled pixels, in the order of the classes, by which crops are
+            compared; ``None`` takes the crop whose classes are most even.
     """
 
     def __init__(
@@ -109,8 +115,13 @@ class Augment:
         strong: PhotometricChange | None = None,
         cutout: Cutout | None = None,
         pair: View | None = None,
+        rare_candidates: Annotated[int, Ge(1)] = 1,
+        rare_shares: Sequence[float] | None = None,
     ) -> None:
         self.geometry = weak
+        self.rare = (
+            RareClasses(candidates=rare_candidates, shares=rare_shares) if rare_candidates > 1 else None
+        )
         self.photometric = strong
         self.cutout = cutout
         self.pair = pair
@@ -118,7 +129,7 @@ class Augment:
     @property
     def weak(self) -> View:
         """Geometry only."""
-        return Weak(self.geometry)
+        return Weak(self.geometry, rare=self.rare)
 
     @property
     def strong(self) -> View:

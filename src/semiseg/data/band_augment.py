@@ -140,6 +140,7 @@ def for_bands(augment: Augment, bands: Bands | None) -> Augment:
         None if augment.cutout is None else BandCutout(augment.cutout, bands),
         augment.pair,
     )
+    made.rare = augment.rare
     if isinstance(augment.pair, OverlapCrops):
         made.pair = replace(
             augment.pair,

@@ -13,7 +13,9 @@ from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence, Pixels
 from semiseg.contracts.feeding import DrawKey, ViewData
 from semiseg.data.cutout import Cutout
 from semiseg.data.geometry import RandomCrop
+from semiseg.data.mix_box import MixBox
 from semiseg.data.overlap import OverlapPair
+from semiseg.data.rare_crops import RareClasses
 from semiseg.errors import UserError
 from semiseg.seeding import derive_seed
 
@@ -64,16 +66,22 @@ class Weak:
     Args:
         geometry: resize, crop and flip.
         valid: whether to give the map ``valid`` too: True where a pixel comes from the image, False in padding.
+        rare: rule by which the crop of an image with a label is chosen among several; ``None`` draws one.
     """
 
     geometry: RandomCrop
     valid: bool = False
+    rare: RareClasses | None = None
 
     def __call__(
         self, image: Pixels, label: Array | None, key: DrawKey, confidence: Confidence | None = None
     ) -> ViewData:
         """Cut the same crop from all of them."""
-        placement = self.geometry.draw(image.shape[0], image.shape[1], _geometry_rng(key))
+        rng = _geometry_rng(key)
+        if self.rare is not None and label is not None:
+            placement = self.rare.choose(self.geometry, label, rng)
+        else:
+            placement = self.geometry.draw(image.shape[0], image.shape[1], rng)
         data: ViewData = {"image": placement.image(image)}
         if label is not None:
             data["label"] = placement.map(label, IGNORE_INDEX)
@@ -131,6 +139,8 @@ class WeakStrong:
         cutout: box that is erased last in each strong image; ``None`` erases nothing.
         k: number of strong images.
         valid: whether to give the map ``valid`` too, see ``Weak``.
+        box: rule of the CutMix boxes ``box_1`` to ``box_k``, one for each strong image, as (top, left, height, width)
+            int64, zeros for none; ``None`` gives no boxes.
 
     Raises:
         UserError: a transform moves pixels, or ``k`` is below 1.
@@ -141,6 +151,7 @@ class WeakStrong:
     cutout: Cutout | None = None
     k: int = 1
     valid: bool = False
+    box: MixBox | None = None
 
     def __post_init__(self) -> None:
         _refuse_moved_pixels(self.photometric, "weak-and-strong")
@@ -155,6 +166,12 @@ class WeakStrong:
         for number in range(1, self.k + 1):
             strong, _ = _strengthened(data["image"], None, (*key, number), self.photometric, self.cutout)
             data[f"strong_{number}"] = strong
+            if self.box is not None:
+                seed = derive_seed(*key, number, "box")
+                # Two sources, as published: Python's decides whether there is a box, NumPy's draws it.
+                shape = np.random.RandomState(np.random.MT19937(seed))
+                box = self.box((strong.shape[0], strong.shape[1]), random.Random(seed), shape)
+                data[f"box_{number}"] = np.array(box, np.int64)
         return data
 
 

@@ -1,9 +1,35 @@
-"""Exponential moving average of a network."""
+"""Exponential moving average of a network, in the conventions of the published methods."""
 
 import copy
+from typing import Annotated, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from semiseg.declare import Ge, Lt, record
+
+First = Literal["copy", "half", "constant"]
+Buffers = Literal["average_truncate", "average", "copy", "own"]
+
+
+@record
+class EMASettings:
+    """Settings of an EMA teacher, for methods to inherit."""
+
+    ema_decay: Annotated[float, Ge(0), Lt(1)] = 0.996
+    """Share that the EMA teacher keeps at each step. Published: UniMatch V2 and AugSeg (Cityscapes) 0.996, AugSeg (VOC)
+    and Mean Teacher 0.999, CutMix-Seg and U2PL 0.99."""
+    ema_first: First = "copy"
+    """Decay of the first updates: "copy" 0, 1/2, 2/3, ... (UniMatch V2, U2PL, AugSeg), "half" 1/2, 2/3, ... (Mean
+    Teacher), or "constant" ``ema_decay`` (CutMix-Seg, TorchSemiSeg)."""
+    ema_buffers: Buffers = "average"
+    """Running statistics of the teacher: "average_truncate" averages all, counters cut to whole numbers (UniMatch V2);
+    "average" floating-point ones, and copies counters (the default: a cut counter never grows); "copy" takes the
+    student's; "own" leaves those of the teacher's own passes (U2PL, Mean Teacher)."""
+
+    def ema(self, student: nn.Module) -> "EMA":
+        """Return the teacher of a network, which begins as its copy."""
+        return EMA(student, self.ema_decay, buffers=self.ema_buffers, first=self.ema_first)
 
 
 class EMA(nn.Module):
@@ -11,20 +37,22 @@ class EMA(nn.Module):
 
     Args:
         student: network to follow; the teacher begins as its copy and is never trained.
-        decay: share that the teacher keeps; during the first steps ``1 - 1 / (updates + 1)`` where that is
-            less, so that the random start is forgotten.
-        average_buffers: whether floating-point buffers (running statistics) are averaged too; ``False`` copies them.
+        decay: share that the teacher keeps.
+        buffers: what becomes of the buffers (running statistics): see ``EMASettings.ema_buffers``.
+        first: decay of update u = 0, 1, ... where it is below ``decay``: "copy" 1 - 1 / (u + 1), so that the first
+            update copies the student; "half" 1 - 1 / (u + 2); "constant" takes ``decay`` from the start.
     """
 
-    updates: torch.Tensor
+    updates: Tensor
 
-    def __init__(self, student: nn.Module, decay: float = 0.99, average_buffers: bool = False) -> None:
+    def __init__(
+        self, student: nn.Module, decay: float = 0.99, *, buffers: Buffers = "copy", first: First = "half"
+    ) -> None:
         super().__init__()
         # Frozen weights never differ: the teacher holds those of the student itself.
         frozen = {id(each): each for each in student.parameters() if not each.requires_grad}
         self.teacher = copy.deepcopy(student, frozen).requires_grad_(False)
-        self.decay = decay
-        self.average_buffers = average_buffers
+        self.decay, self.rule, self.first = decay, buffers, first
         # A buffer, so that checkpoints hold it; its copy on the host spares every step a wait for the device.
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self._count: int | None = None
@@ -34,13 +62,26 @@ class EMA(nn.Module):
         """Move the teacher towards the student."""
         if self._count is None:
             self._count = int(self.updates)
+        weight = 1 - self._decay(self._count)
         self._count += 1
         self.updates += 1
-        weight = 1 - min(self.decay, 1 - 1 / (self._count + 1))
         # One kernel for all parameters: hundreds of small ones would take longer than the sums.
         torch._foreach_lerp_(list(self.teacher.parameters()), list(student.parameters()), weight)
-        for kept, current in zip(self.teacher.buffers(), student.buffers(), strict=True):
-            if self.average_buffers and kept.is_floating_point():
-                kept.lerp_(current, weight)
-            else:
+        if self.rule == "own":
+            return
+        pairs = list(zip(self.teacher.buffers(), student.buffers(), strict=True))
+        averaged = [pair for pair in pairs if self.rule.startswith("average") and pair[0].is_floating_point()]
+        if averaged:
+            torch._foreach_lerp_([kept for kept, _ in averaged], [current for _, current in averaged], weight)
+        for kept, current in pairs:
+            if self.rule == "copy" or (self.rule == "average" and not kept.is_floating_point()):
                 kept.copy_(current)
+            elif not kept.is_floating_point():
+                # Published code of UniMatch V2: unimatch_v2.py copies the mean into the integer, which cuts it off.
+                kept.copy_(kept * (1 - weight) + current * weight)
+
+    def _decay(self, update: int) -> float:
+        """Return the decay of a 0-based update."""
+        if self.first == "constant":
+            return self.decay
+        return min(self.decay, 1 - 1 / (update + (1 if self.first == "copy" else 2)))

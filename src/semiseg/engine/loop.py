@@ -122,15 +122,18 @@ class Trainer:
         self.finish()
         return self.record
 
+    def progress(self, iteration: int) -> Progress:
+        """Return the position of a step in the fit, and its seed."""
+        # A seed for each step, not a generator that runs on: a resumed fit draws what an uninterrupted one would.
+        seed = derive_seed(self.training.seed, self.name, iteration)
+        epoch = iteration // max(self.streams.iterations_per_epoch, 1)
+        return Progress(iteration, self.streams.iterations, epoch, seed)
+
     def step(self, batch: dict[str, Any]) -> None:
         """Do one optimizer step."""
         settings, iteration = self.training.trainer, self.record.completed
-        # A seed for each step, not a generator that runs on: a resumed fit draws what an uninterrupted one would.
-        seed = derive_seed(self.training.seed, self.name, iteration)
-        seed_everything(seed)
-        progress = Progress(
-            iteration, self.streams.iterations, iteration // max(self.streams.iterations_per_epoch, 1), seed
-        )
+        progress = self.progress(iteration)
+        seed_everything(progress.seed)
         factor = self.training.schedule.factor(iteration, self.streams.iterations)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
@@ -185,9 +188,11 @@ class Trainer:
         values |= self.session.label_quality(self.predictor)
         best = names.value(record.best)
         better = best is None or scores[chosen] > best or math.isnan(best)
-        if better and self.is_candidate(record.completed):
+        better = better and self.is_candidate(record.completed)
+        if better:
             record.best = record.last
             self.save_network(f"best-{record.completed}.pt", scores[chosen])
+        self.learner.after_evaluation(better, self.progress(record.completed - 1))
         record.evaluated = record.completed
         record.evaluations += 1
         self.output.tracker.log(values, self.offset + record.completed)

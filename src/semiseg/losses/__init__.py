@@ -7,18 +7,30 @@ for callers that add up batches or ranks before dividing.
 """
 
 from semiseg.contracts.training import SumCount
-from semiseg.losses.cross_entropy import cross_entropy, cross_pseudo_loss, ohem_cross_entropy
+from semiseg.losses.cross_entropy import (
+    confident_cross_entropy,
+    cross_entropy,
+    cross_pseudo_loss,
+    ohem_cross_entropy,
+    weighted_image_loss,
+)
 from semiseg.losses.directional import directional_contrast
 from semiseg.losses.mutual import MutualStatistics, dynamic_mutual_loss
 from semiseg.losses.pixel_contrast import pixel_contrast
+from semiseg.losses.region import class_weighted, dice_loss, focal_loss
 
 __all__ = [
     "MutualStatistics",
     "SumCount",
+    "class_weighted",
+    "confident_cross_entropy",
     "cross_entropy",
     "cross_pseudo_loss",
+    "dice_loss",
     "directional_contrast",
     "dynamic_mutual_loss",
+    "focal_loss",
     "ohem_cross_entropy",
     "pixel_contrast",
+    "weighted_image_loss",
 ]

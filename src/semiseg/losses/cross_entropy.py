@@ -1,6 +1,7 @@
 """Cross entropy of all valid pixels, of the hard ones, and between two networks that teach each other."""
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,9 @@ from torch import Tensor
 from semiseg.contracts.dataset import IGNORE_INDEX
 from semiseg.contracts.training import SumCount
 from semiseg.losses.reduction import Reduction, reduced, reducible
+
+Divisor = Literal["valid", "confident"]
+ImageWeighting = Literal["pixelavg_shipped", "pixelavg", "pixelratio"]
 
 OHEM_KEPT_SHARE = 5 / 64
 """Share of the pixels that hard example mining keeps at least: the published 50,000 of an 800 x 800 crop."""
@@ -55,12 +59,78 @@ def ohem_cross_entropy(
         reduction: ``"mean"`` or ``"sum_count"``; the count is the number of kept pixels.
     """
     # published code of CPS: furnace/seg_opr/loss_opr.py, ProbOhemCrossEntropy2d
-    # published code of CPS: furnace/seg_opr/loss_opr.py, ProbOhemCrossEntropy2d
     loss = _pixel_loss(logits, target, ignore_index)
     valid = target != ignore_index
     least = round(OHEM_KEPT_SHARE * loss.numel()) if min_kept is None else min_kept
     keep = valid & ((loss >= _mining_bound(loss.detach(), threshold, least)) | (valid.sum() < least))
     return reduced(SumCount(torch.where(keep, loss, 0.0).sum(), keep.sum()), reduction)
+
+
+@reducible(Tensor, SumCount)
+def confident_cross_entropy(
+    logits: Tensor,
+    label: Tensor,
+    keep: Tensor,
+    valid: Tensor,
+    divisor: Divisor = "valid",
+    *,
+    reduction: Reduction = "mean",
+) -> Tensor | SumCount:
+    """Sum the cross entropy over confident pixels, and divide by the number of all pixels that are no padding.
+
+    This is the unlabeled loss of FixMatch for segmentation and of UniMatch: a batch with few confident pixels counts
+    little.
+
+    Args:
+        logits: logits ``(N, C, H, W)``, floating point.
+        label: pseudo-labels ``(N, H, W) int64``, classes 0 to C-1 everywhere.
+        keep: ``(N, H, W) bool``, pixels whose label is confident; or weights ``(N, H, W)``, floating point.
+        valid: ``(N, H, W) bool``, False in padding.
+        divisor: "valid" pixels, as published, or "confident" ones: the sum of ``keep`` over valid pixels.
+        reduction: ``"mean"`` or ``"sum_count"``; the count is the divisor.
+    """
+    # published code of UniMatch: unimatch.py, loss_u_s1 and its like.
+    loss = _pixel_loss(logits, label, IGNORE_INDEX)
+    used = keep * valid
+    counted = valid.sum() if divisor == "valid" else used.sum()
+    return reduced(SumCount((loss * used).sum(), counted), reduction)
+
+
+@reducible(Tensor, SumCount)
+def weighted_image_loss(
+    logits: Tensor,
+    label: Tensor,
+    confidence: Tensor,
+    keep: Tensor,
+    valid: Tensor,
+    weighting: ImageWeighting,
+    *,
+    reduction: Reduction = "mean",
+) -> Tensor | SumCount:
+    """Average the cross entropy of all pixels of an image, weighted by how sure the image's labels are (PrevMatch).
+
+    Args:
+        logits: logits ``(N, C, H, W)``, floating point.
+        label: pseudo-labels ``(N, H, W) int64``.
+        confidence: their probabilities ``(N, H, W)``.
+        keep: ``(N, H, W) bool``, confident pixels.
+        valid: ``(N, H, W) bool``, False in padding.
+        weighting: "pixelavg" weighs each image by the mean confidence of its valid pixels; "pixelavg_shipped" sums that
+            of all images and weighs the whole batch with it, padding included, as the published code does; "pixelratio"
+            weighs each image, padding included, by its share of confident pixels.
+        reduction: ``"mean"`` or ``"sum_count"``; the count is the number of valid pixels.
+    """
+    # published code of PrevMatch: util/utils.py and prevmatch.py, confidence modes.
+    loss = _pixel_loss(logits, label, IGNORE_INDEX)
+    size = valid.sum((1, 2)).clamp_min(1)
+    if weighting == "pixelratio":
+        share = (keep & valid).sum((1, 2)) / size
+        total = (loss.sum((1, 2)) * share).sum()
+    else:
+        mean = (confidence * valid).sum((1, 2)) / size
+        shipped = weighting == "pixelavg_shipped"
+        total = loss.sum() * mean.sum() if shipped else ((loss * valid).sum((1, 2)) * mean).sum()
+    return reduced(SumCount(total, valid.sum()), reduction)
 
 
 @reducible(Tensor, SumCount)
@@ -77,7 +147,6 @@ def cross_pseudo_loss(
         logits_b: logits of the second network on the same images.
         reduction: ``"mean"`` or ``"sum_count"``; the count is N * H * W, so the mean is the sum of two means.
     """
-    # published code of CPS: exp.voc/*/train.py; L_cps of the paper without its weight.
     # published code of CPS: exp.voc/*/train.py; L_cps of the paper without its weight.
     # On a CPU, max is several times faster than argmax over the channels.
     loss_a = _pixel_loss(logits_a, logits_b.detach().max(1).indices, IGNORE_INDEX)

@@ -4,18 +4,26 @@ from semiseg.data.pseudo import PseudoLabels, PseudoWriter, above_thresholds
 from semiseg.pseudo.class_balanced import class_balanced_thresholds, confident_labels, label_image
 from semiseg.pseudo.cutmix import box_masks
 from semiseg.pseudo.draws import own_rows, step_generator, torch_generator
+from semiseg.pseudo.mixing import box_maps, mixed, reversed_within
+from semiseg.pseudo.perturbation import channel_masks, complementary_masks, undropped_images
 from semiseg.pseudo.stability import stability_score
 
 __all__ = [
     "PseudoLabels",
     "PseudoWriter",
     "above_thresholds",
+    "box_maps",
     "box_masks",
+    "channel_masks",
     "class_balanced_thresholds",
+    "complementary_masks",
     "confident_labels",
     "label_image",
+    "mixed",
     "own_rows",
+    "reversed_within",
     "stability_score",
     "step_generator",
     "torch_generator",
+    "undropped_images",
 ]
