@@ -140,7 +140,7 @@ class GroupSettings:
     of these all but class tokens, register tokens and position tables of transformers too."""
     layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
     """Factor by which the learning rate of each stage of the backbone is lower than that of the one behind it, the
-    last stage's lower than the head's: usually 0.65 to 0.9 for transformers; 1 gives all the same."""
+    last stage's lower than the head's; 1 gives all the same."""
     multipliers: Annotated[
         dict[str, Rate] | None,
         Mark(expected="factors above 0 by part, such as {decoder: 10, backbone.stem: 0.1}, or null"),
