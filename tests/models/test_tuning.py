@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from semiseg.config.targets import check_node, complete
 from semiseg.contracts.dataset import DatasetInfo
+from semiseg.declare import declared, split_shared
 from semiseg.engine.ema import EMA
 from semiseg.engine.optim import SGD
 from semiseg.errors import UserError
@@ -22,7 +24,7 @@ from semiseg.models.resnet import ResNet
 from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 from semiseg.models.timm_backbone import Timm
 from semiseg.models.tiny import Tiny
-from semiseg.models.tuning import Tuning
+from semiseg.models.tuning import Tuning, tuning_of
 
 HEAD = partial(PSPNet, pool_channels=4, channels=8)
 INFO = DatasetInfo("three", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)))
@@ -162,6 +164,31 @@ def test_norms_can_be_frozen_alone() -> None:
     names = [name for name, each in transformer.backbone.named_parameters() if not each.requires_grad]
     assert names
     assert all("norm" in name for name in names)
+
+
+class Stubborn(Own):
+    """A backbone whose constructor has an argument of the name of a shared setting, and takes any other."""
+
+    def __init__(self, freeze: str = "never", **others: int) -> None:
+        super().__init__()
+        self.freeze, self.others = freeze, others
+
+
+def test_a_constructor_keeps_its_own_arguments() -> None:
+    given = {"freeze": "often", "freeze_norm": True, "depth": 3, "lora": {"rank": 1}}
+    own, shared = split_shared(Stubborn, given)
+    assert own == {"freeze": "often", "depth": 3}
+    assert shared == {"freeze_norm": True, "lora": {"rank": 1}}
+    assert tuning_of(shared) == Tuning(freeze_norm=True, lora=LoRA(rank=1))
+    assert declared(Stubborn)["freeze"].default == "never"
+    assert declared(Own)["freeze"].default is None
+    node = {"_target_": "semiseg.models.tiny.Tiny", "lora": {"rank": 2}}
+    complete(node, "backbone")
+    assert node["freeze_norm"] is False
+    assert node["lora"] == {"_target_": "semiseg.models.lora.LoRA", "rank": 2, "alpha": None, "targets": None}
+    assert [fault.key for fault in check_node({**node, "lora": {"rank": 0.5}}, "backbone")] == [
+        "backbone.lora.rank"
+    ]
 
 
 def test_stages_that_are_not_there_are_refused() -> None:

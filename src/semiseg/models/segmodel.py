@@ -126,7 +126,7 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Choose training or evaluation mode; frozen stages and norms stay in evaluation mode."""
         super().train(mode)
-        if mode:
+        if mode and (self.tuning.freeze or self.tuning.freeze_norm):
             keep_still(self, self.part_modules(), self.tuning)
         return self
 
