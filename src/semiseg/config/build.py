@@ -14,7 +14,7 @@ from semiseg.config.check_keys import wrong_device
 from semiseg.config.schema import structured
 from semiseg.config.stored import Config, plain
 from semiseg.config.targets import BadTarget, locate
-from semiseg.declare import accepts
+from semiseg.declare import accepts, split_shared
 from semiseg.errors import Interrupted, UserError, UserErrors
 
 if TYPE_CHECKING:
@@ -95,8 +95,9 @@ def network_factory(cfg: Config, info: DatasetInfo) -> NetworkFactory:
 
 
 def backbone(cfg: Config, weights: str | None = None) -> Backbone:
-    """Build the backbone; ``weights`` replaces ``backbone.weights``."""
+    """Build the backbone and tune it; ``weights`` replaces ``backbone.weights``."""
     from semiseg.models.segmodel import Backbone
+    from semiseg.models.tuning import tuning_of
 
     made = _built(cfg, "backbone", **_weights(cfg, weights))
     if not isinstance(made, Backbone):
@@ -105,7 +106,12 @@ def backbone(cfg: Config, weights: str | None = None) -> Backbone:
             key="backbone._target_",
             value=cfg["backbone"]["_target_"],
         )
-    return made
+    node = plain(cfg["backbone"])
+    _, shared = split_shared(locate(node["_target_"]), node)
+    try:
+        return made.tune(tuning_of(shared))
+    except UserError as error:
+        raise _reason(error, "backbone") from error
 
 
 def decoder_factory(cfg: Config) -> Callable[[Sequence[Stage]], Decoder]:
@@ -170,9 +176,11 @@ def _built(cfg: Config, key: str, **arguments: Any) -> Any:
     """Build the node ``key``; nested nodes first. Constructors get plain lists and dicts."""
     node = plain(cfg[key])
     try:
+        target = locate(node["_target_"])
         # The option has a name in any case; a constructor that does not take it would refuse.
-        if not accepts(locate(node["_target_"]), "name"):
+        if not accepts(target, "name"):
             node.pop("name", None)
+        node, _ = split_shared(target, node)
         return _instantiated(node, arguments)
     except BadTarget as error:
         raise UserError(f"{key}._target_={node['_target_']}: {error.reason}") from error

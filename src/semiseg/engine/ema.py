@@ -49,7 +49,9 @@ class EMA(nn.Module):
         self, student: nn.Module, decay: float = 0.99, *, buffers: Buffers = "copy", first: First = "half"
     ) -> None:
         super().__init__()
-        self.teacher = copy.deepcopy(student).requires_grad_(False)
+        # Frozen weights never differ: the teacher holds those of the student itself.
+        frozen = {id(each): each for each in student.parameters() if not each.requires_grad}
+        self.teacher = copy.deepcopy(student, frozen).requires_grad_(False)
         self.decay, self.rule, self.first = decay, buffers, first
         # A buffer, so that checkpoints hold it; its copy on the host spares every step a wait for the device.
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))

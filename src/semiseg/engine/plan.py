@@ -20,6 +20,7 @@ from semiseg.engine.lab import REPORT, SessionLab
 from semiseg.engine.loop import complete_groups
 from semiseg.engine.moments import evaluation_interval
 from semiseg.engine.session import Networks, Session
+from semiseg.engine.sizes import NetworkSize, render_sizes, trained_networks
 from semiseg.engine.step import LossNotFinite, forward_backward, to_device
 from semiseg.errors import RunFailed
 from semiseg.models.bundle import network_state, restore_heads_and_input
@@ -39,6 +40,7 @@ class PlannedStep:
         bytes: disk space that it needs.
         held: disk space that the whole run takes up at most during the step: earlier steps keep their networks, and
             their pseudo-labels until they are released.
+        networks: networks that it trains, with their numbers of parameters.
     """
 
     name: str
@@ -47,6 +49,7 @@ class PlannedStep:
     seconds: float
     bytes: int
     held: int
+    networks: tuple[NetworkSize, ...] = ()
 
 
 class PlannedLabels(PseudoLabels):
@@ -152,6 +155,7 @@ class PlanLab(SessionLab):
             iterations=streams.iterations,
             kept=network * (2 + len(snapshots)),
             passing=2 * state + network,
+            networks=trained_networks(learner),
         )
 
         return self._untrained(model, snapshots)
@@ -219,11 +223,18 @@ class PlanLab(SessionLab):
         return FitResult(fresh, "best", ["snapshot"] * len(snapshots))
 
     def _add(
-        self, name: str, work: str, seconds: float, iterations: int = 0, kept: int = 0, passing: int = 0
+        self,
+        name: str,
+        work: str,
+        seconds: float,
+        iterations: int = 0,
+        kept: int = 0,
+        passing: int = 0,
+        networks: tuple[NetworkSize, ...] = (),
     ) -> None:
         self._held += kept
         held = self._held + passing
-        self.steps.append(PlannedStep(name, work, iterations, seconds, kept + passing, held))
+        self.steps.append(PlannedStep(name, work, iterations, seconds, kept + passing, held, networks))
         self.session.stop.check()
 
     def _taken(self) -> float:
@@ -290,7 +301,10 @@ def render_plan(steps: Sequence[PlannedStep]) -> str:
     iterations = sum(step.iterations for step in steps)
     total = _duration(sum(step.seconds for step in steps))
     disk = _mebibytes(max(step.held for step in steps))
-    return "\n".join([*lines, f"  in all {iterations} iterations, about {total}, up to {disk} on disk"])
+    sizes = render_sizes(size for step in steps for size in step.networks)
+    parameters = [f"  parameters of {line}" for line in sizes]
+    summed = f"  in all {iterations} iterations, about {total}, up to {disk} on disk"
+    return "\n".join([*lines, summed, *parameters])
 
 
 def _mebibytes(size: int) -> str:

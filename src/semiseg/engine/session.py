@@ -18,7 +18,7 @@ from semiseg.data.augment import Augment
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.signals import StopRequest
 from semiseg.errors import UserError
-from semiseg.models.bundle import restore_heads_and_input
+from semiseg.models.bundle import fitted_state, restore_heads_and_input
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -298,5 +298,5 @@ class Networks:
         model = self.build("none")
         # Heads first: the stored weights name theirs, which a fresh network lacks.
         restore_heads_and_input(model, bundle)
-        model.load_state_dict(bundle["state_dict"])
+        model.load_state_dict(fitted_state(bundle, model))
         return model

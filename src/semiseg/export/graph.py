@@ -18,6 +18,7 @@ from torch.fx import GraphModule
 
 from semiseg.contracts.training import Network
 from semiseg.errors import UserError
+from semiseg.models.lora import merge_low_rank
 from semiseg.settings import EvaluatorSettings
 from semiseg.tasks.inference import labels_and_probabilities
 
@@ -35,12 +36,14 @@ class Applied(nn.Module):
     """A network with all that a run does before and after it.
 
     Args:
-        network: network on the CPU; it is put into evaluation mode and learns no more.
+        network: network on the CPU; it is put into evaluation mode and learns no more, and its low-rank matrices
+            are merged into its weights.
         settings: settings of its evaluation, for whole images.
     """
 
     def __init__(self, network: Network, settings: EvaluatorSettings) -> None:
         super().__init__()
+        merge_low_rank(network)  # two more layers for each would only cost time
         self.network = network.eval().requires_grad_(False)
         self.settings = settings
 

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from semiseg.errors import UserError
 from semiseg.models.formats import CPS, FORMATS, Format
+from semiseg.models.lora import merged_state
 from semiseg.models.segmodel import Backbone, Converted, InputConvention, SegModel
+from semiseg.models.tuning import tuning_of
 from semiseg.models.weights import State, load_state, misfits, read_content, some, state_of
 
 PARTS = ("backbone", "decoder", "classifier")
@@ -66,6 +68,8 @@ def read_converted(path: str | Path, *, ema: bool = False) -> Converted:
     state = state_of(content[AVERAGE] if averaged else content, path)
     source = f"{path}, its {AVERAGE}" if averaged else str(path)
     if isinstance(content, Mapping) and {"convention", "config"} <= content.keys():
+        if "lora" in (node := content["config"]["backbone"]):
+            state = merged_state(state, tuning_of({"lora": node["lora"]}).lora)
         return replace(
             _translate(_own_format(state), state, {}),
             convention=InputConvention.from_dict(content["convention"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from semiseg.contracts.training import Network, Part
 from semiseg.errors import UserError
 from semiseg.models.strides import safe_convolutions
+from semiseg.models.tuning import Tuning, keep_still, tune
 from semiseg.models.weights import State
 
 FEATURES = "features"
@@ -87,7 +88,13 @@ class Stage:
 
 
 class Backbone(nn.Module):
-    """A feature extractor; its subclasses set the attributes below."""
+    """A feature extractor; its subclasses set ``stages``, ``convention`` and perhaps ``size_multiple``."""
+
+    shared_settings: ClassVar[type] = Tuning
+    """Keys that the config node of every backbone has in addition to the arguments of its constructor."""
+
+    tuning: Tuning = Tuning()
+    """What of it is trained, and how; see ``tune``."""
 
     stages: tuple[Stage, ...]
     """Maps c1, c2, ... that it returns, from fine to coarse."""
@@ -103,7 +110,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
-        """Return its modules by the stage that they belong to ("stem", "c1", ...), in order of registration."""
+        """Return its modules by the stage that they belong to ("stem", "c1", ...), from input to output."""
         return {}
 
     def require_size(self, key: str, size: tuple[int, int]) -> None:
@@ -116,6 +123,23 @@ class Backbone(nn.Module):
         Raises:
             UserError: it can't.
         """
+
+    def tune(self, tuning: Tuning) -> Self:
+        """Freeze and change it as settings say, once, after its initial weights were loaded; return it.
+
+        Raises:
+            UserError: it has not the stages or layers that they name.
+        """
+        tune(self, self.part_modules(), tuning)
+        self.tuning = tuning
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Choose training or evaluation mode; frozen stages and norms stay in evaluation mode."""
+        super().train(mode)
+        if mode and (self.tuning.freeze or self.tuning.freeze_norm):
+            keep_still(self, self.part_modules(), self.tuning)
+        return self
 
     def read_weights(self) -> Converted | None:
         """Return all entries of the file of its initial weights; ``None`` where that holds no decoder's."""

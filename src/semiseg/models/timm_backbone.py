@@ -4,15 +4,17 @@ import copy
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from semiseg.declare import Ge, Lt
 from semiseg.errors import UserError
 from semiseg.models.resnet import Weights
 from semiseg.models.segmodel import Backbone, InputConvention, Stage
 from semiseg.models.timm_library import not_fetched, require_known, timm_library
+from semiseg.models.timm_parts import stage_modules
 from semiseg.models.weights import load_state, read_state
 
 PLAIN_TRANSFORMERS = ("vision_transformer", "deit", "eva")
@@ -38,20 +40,28 @@ class Timm(Backbone):
         output_stride: stride of c4; one that is not the network's own only where timm can dilate it.
         weights: initial weights: "none", "pretrained" (fetched once by timm) or the path of a .safetensors or .pth
             file in timm's names for exactly this network, classifier included or not.
+        drop_path: probability that the last block is left out for an image in training, which rises from 0 at the
+            first block (stochastic depth, Huang et al., arXiv 1603.09382); 0 leaves out none.
 
     Raises:
-        UserError: timm is not installed, does not know the name or can't build it with this stride; or
-            the weights are missing, damaged or of another network.
+        UserError: timm is not installed, does not know the name or can't build it with this stride or with
+            stochastic depth; or the weights are missing, damaged or of another network.
     """
 
     def __init__(
-        self, name: str, *, network: str | None = None, output_stride: int = 16, weights: Weights = "none"
+        self,
+        name: str,
+        *,
+        network: str | None = None,
+        output_stride: int = 16,
+        weights: Weights = "none",
+        drop_path: Annotated[float, Ge(0), Lt(1)] = 0.0,
     ) -> None:
         super().__init__()
         name = network or name
         self.name = name
         overlay = {} if weights in ("none", "pretrained") else {"state_dict": _checked_state(name, weights)}
-        self.net = _create(name, output_stride, pretrained=weights != "none", overlay=overlay)
+        self.net = _create(name, output_stride, weights != "none", overlay, drop_path)
         info = self.net.feature_info
         strides = tuple(info.reduction())
         if strides[-1] != output_stride:
@@ -92,12 +102,21 @@ class Timm(Backbone):
         maps = list(self.net(x))
         return [feature.permute(0, 3, 1, 2) for feature in maps] if self.channels_last else maps
 
+    def part_modules(self) -> dict[str, list[nn.Module]]:
+        """Return its modules by stage: "stem", "c1" to "c4", or "block1", ... of a plain transformer.
+
+        Empty for networks whose maps are not those of modules, such as HRNet.
+        """
+        return stage_modules(self.net, self.net.feature_info.module_name(), self.size_multiple > 1)
+
 
 def _is_one_of(name: str, modules: Sequence[str]) -> bool:
     return bool(timm_library(OPTION).models.is_model_in_modules(name, modules))
 
 
-def _create(name: str, output_stride: int, pretrained: bool, overlay: dict[str, Any]) -> Any:
+def _create(
+    name: str, output_stride: int, pretrained: bool, overlay: dict[str, Any], drop_path: float = 0.0
+) -> Any:
     timm = timm_library(OPTION)
     require_known(name, OPTION, "backbone.name")
     options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
@@ -105,6 +124,8 @@ def _create(name: str, output_stride: int, pretrained: bool, overlay: dict[str, 
         options = {"dynamic_img_size": True}
     if _is_one_of(name, WINDOWED):
         options["dynamic_img_size"] = True
+    if drop_path:
+        options["drop_path_rate"] = drop_path
     try:
         with _without_warnings():
             net = timm.create_model(
@@ -120,11 +141,16 @@ def _create(name: str, output_stride: int, pretrained: bool, overlay: dict[str, 
             raise
         raise not_fetched(name, OPTION, error) from error
     except (TypeError, ValueError, NotImplementedError, AssertionError, IndexError) as error:
+        if "drop_path_rate" in str(error):
+            raise _no_stochastic_depth(name, drop_path) from error
         own = _own_strides(name)
-        if own is None or own[-1] != output_stride or not options:
+        if own is None or own[-1] != output_stride or "output_stride" not in options:
             raise _unsuitable(name, output_stride, own, error) from error
         # It can't dilate, and need not.
-        return _create(name, 32, pretrained, overlay)
+        return _create(name, 32, pretrained, overlay, drop_path)
+    # Some take the rate and do nothing with it.
+    if drop_path and not any(type(each).__name__ == "DropPath" for each in net.modules()):
+        raise _no_stochastic_depth(name, drop_path)
     # Loaded by now; it would stay in memory with the network.
     net.pretrained_cfg.pop("state_dict", None)
     return net
@@ -163,6 +189,15 @@ def _plain_too(strides: tuple[int, ...]) -> str:
         " backbone=vit is for plain transformers, with the decoders dpt and linear."
         if len(set(strides)) == 1
         else ""
+    )
+
+
+def _no_stochastic_depth(name: str, drop_path: float) -> UserError:
+    return UserError(
+        f"timm's {name} has no stochastic depth. Give 0, or choose a network that has it, such as convnext_tiny, "
+        "resnet50 or a transformer.",
+        key="backbone.drop_path",
+        value=drop_path,
     )
 
 

@@ -38,10 +38,12 @@ class CurrentRun:
 
 
 def network_differences(other: Mapping[str, Any], current: CurrentRun) -> list[Difference]:
-    """Find differences that change the structure of a network; files of weights are none."""
-    return _differences(
-        other, current, lambda key, mark: marks.group_role(key) == "network" and mark.role != "file"
-    )
+    """Find differences that change the structure of a network; files of weights and ways to tune them are none."""
+
+    def concerns(key: str, mark: Mark) -> bool:
+        return marks.group_role(key) == "network" and mark.role not in ("file", "tuning")
+
+    return _differences(other, current, concerns)
 
 
 def data_differences(other: StoredRun, current: CurrentRun) -> list[Difference]:

@@ -22,7 +22,7 @@ from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.steps import FILE
 from semiseg.errors import UserError
 from semiseg.files import copy, file_digest, read_json
-from semiseg.models.bundle import restore_heads_and_input
+from semiseg.models.bundle import fitted_state, restore_heads_and_input
 from semiseg.models.weights import load_state, require_finite
 from semiseg.runs.differences import (
     CurrentRun,
@@ -277,7 +277,8 @@ class StoredNetwork:
             UserError: the file is missing, damaged, or another one than the run began with.
         """
         values = _read(self.given, self.file, self.sha256)
-        state = {key: value for key, value in values["state_dict"].items() if not key.startswith(HEADS)}
+        stored = fitted_state(values, network)
+        state = {key: value for key, value in stored.items() if not key.startswith(HEADS)}
         if not (self.same_classes and whole):
             state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
             state |= {f"{CLASSIFIER}{key}": value for key, value in network.classifier.state_dict().items()}
