@@ -44,6 +44,14 @@ CHECKS = {
     "ST++ networks": "logits of DeepLabV3+, PSPNet and DeepLabV2, test-time augmentation, five training steps",
     "ST++ lists and epochs": "published label lists and iterations of an epoch",
     "UniMatch views": "weak crop of an unlabeled image, and which of its pixels are padding",
+    "CorrMatch threshold": "adaptive threshold after three batches",
+    "CorrMatch correlation": "propagated logits, regions and gradients of made-up features",
+    "CorrMatch step": "pseudo-labels after the votes of regions, six losses and their gradients, three steps",
+    "CorrMatch network": "logits, propagated logits, regions and gradients of DeepLabV3+ at output stride 8",
+    "CorrMatch training": "losses, threshold and weights over five steps",
+    "AugSeg confidence": "confidence of two images",
+    "AugSeg loss": "unlabeled loss with three thresholds",
+    "AugSeg training": "losses and teacher over three epochs, with and without the pass of weak views",
 }
 """Every check and what it compares."""
 

@@ -14,6 +14,7 @@ from semiseg.losses.cross_entropy import (
     ohem_cross_entropy,
 )
 from semiseg.losses.directional import directional_contrast
+from semiseg.losses.divergence import confident_divergence
 from semiseg.losses.mutual import MutualStatistics, dynamic_mutual_loss
 from semiseg.losses.pixel_contrast import pixel_contrast
 
@@ -21,6 +22,7 @@ __all__ = [
     "MutualStatistics",
     "SumCount",
     "confident_cross_entropy",
+    "confident_divergence",
     "cross_entropy",
     "cross_pseudo_loss",
     "directional_contrast",

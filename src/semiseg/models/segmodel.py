@@ -202,6 +202,11 @@ class SegModel(Network):
         return self.decoder.out_channels
 
     @property
+    def map_channels(self) -> tuple[int, ...]:
+        """Channels of the backbone's maps c1, c2, ..."""
+        return tuple(stage.channels for stage in self.backbone.stages)
+
+    @property
     def coarsest_stride(self) -> int:
         """Pixels of an image from one position of the backbone's last map to the next."""
         return self.backbone.stages[-1].stride
