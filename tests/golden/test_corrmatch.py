@@ -10,8 +10,9 @@ import wave_inputs as inputs
 from torch import Tensor
 
 from semiseg.contracts.training import Progress, StepOutput
+from semiseg.engine.moving_threshold import MovingThreshold
 from semiseg.methods.confidence import Guess
-from semiseg.methods.corrmatch import HEAD, CorrMatch, CorrMatchLearner, Logits, MovingThreshold, attach
+from semiseg.methods.corrmatch import HEAD, CorrMatch, CorrMatchLearner, Logits, attach
 from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.heads import CorrelationHead
@@ -45,10 +46,9 @@ def test_threshold_after_three_batches_and_after_padding_alone() -> None:
         logits = inputs.logits(2, 5, 6, 7, phase, 2)
         logits[:, 1] -= 10
         confidence, label = logits.softmax(1).max(1)
-        guess = Guess(label, confidence, valid, valid)
-        assert float(threshold(guess, valid, 5)) == exactly(expected)
+        assert float(threshold(confidence, label, valid, 5)) == exactly(expected)
     before = threshold.value.clone()
-    assert torch.equal(threshold(guess, torch.zeros_like(valid), 5), before)
+    assert torch.equal(threshold(confidence, label, torch.zeros_like(valid), 5), before)
 
 
 @pytest.mark.golden("CorrMatch correlation")
@@ -58,9 +58,7 @@ def test_correlation_propagation_and_regions() -> None:
     feature = (0.5 * inputs.logits(2, 256, 5, 6, 0.6, 1)).requires_grad_()
     correlation = correlation_map(head.conv1(feature), head.conv2(feature))
     assert float(correlation.sum(1).max().detach()) == exactly(1.314486820)
-    small = F.interpolate(
-        inputs.logits(2, 5, 17, 21, 0.2, 3), (5, 6), mode="bilinear", align_corners=True
-    )
+    small = F.interpolate(inputs.logits(2, 5, 17, 21, 0.2, 3), (5, 6), mode="bilinear", align_corners=True)
     spread = propagated(small, correlation)
     assert spread.shape == (2, 5, 5, 6)
     assert inputs.moments(spread) == [exactly(each) for each in (-0.09195387, 0.4766223986, 127.1022426)]
@@ -193,7 +191,9 @@ def test_step(steps: tuple[Case, ...], monkeypatch: pytest.MonkeyPatch) -> None:
         assert means == [exactly(each) for each in case.losses]
         assert float(output.total.detach()) == exactly(case.total)
         output.total.backward()  # type: ignore[no-untyped-call]
-        assert [change(getattr(logits, name)) for name in LEARNED] == [exactly(each) for each in case.gradients]
+        assert [change(getattr(logits, name)) for name in LEARNED] == [
+            exactly(each) for each in case.gradients
+        ]
         assert logits.weak.grad is None
 
 
@@ -256,14 +256,20 @@ def test_network(
     model.train()
     image, label = inputs.images(2, 65, 81, 0), inputs.labels(2, 65, 81, 21, 0)
     maps = model.encode(image)
-    logits = model.classify(model.decode(maps), (65, 81))
-    total = (F.cross_entropy(each, label, ignore_index=255) for each in (logits, trained._spread(maps, logits)[0]))
+    # The published network decodes perturbed features too, which count in its statistics; here they are the same.
+    features = model.decode([torch.cat([each, each]) for each in maps])
+    logits = model.classify(features, (65, 81))[:2]
+    total = (
+        F.cross_entropy(each, label, ignore_index=255) for each in (logits, trained._spread(maps, logits)[0])
+    )
     mean = sum(total) / 2
     assert float(mean.detach()) == exactly(loss, 1e-6)
     mean.backward()
     parts = (model.backbone, head.proj, torch.nn.ModuleList([head.conv1, head.conv2]), model.classifier)
     found = [
-        torch.stack([each.grad.square().sum() for each in part.parameters() if each.grad is not None]).sum().sqrt()
+        torch.stack([each.grad.square().sum() for each in part.parameters() if each.grad is not None])
+        .sum()
+        .sqrt()
         for part in parts
     ]
     assert [float(each) for each in found] == [exactly(each, 1e-6) for each in norms]
@@ -305,6 +311,11 @@ def trace_batch(step: int) -> dict[str, Any]:
     }
 
 
+RELATIVE = (1e-8, 1e-8, 1e-7, 1e-6, 3e-3)
+"""Tolerance of each step. Rounding grows: a first weight changed by 1e-14 moves losses of the last step by 1e-3."""
+
+
+@pytest.mark.slow
 @pytest.mark.golden("CorrMatch training")
 def test_five_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network(50, 5)
@@ -331,10 +342,13 @@ def test_five_steps(monkeypatch: pytest.MonkeyPatch) -> None:
             (means["strong_spread"] + means["weak_spread"]) / 2,
             float(output.total.detach()),
         )
-        assert measured == tuple(exactly(each, 1e-5) for each in expected[:-1]), step
+        assert measured == tuple(exactly(each, RELATIVE[step]) for each in expected[:-1]), step
         assert int(found["guessed_loss"].keep.sum()) == expected[-1]
         assert float(trained.threshold.value) == exactly(threshold, 1e-6)
         optimizer.zero_grad()
         output.total.backward()
         optimizer.step()
-    assert [inputs.l1(backbone), inputs.l1(others)] == [exactly(879940.8187, 1e-6), exactly(245697.1000, 1e-6)]
+    assert [inputs.l1(backbone), inputs.l1(others)] == [
+        exactly(879940.8187, 1e-6),
+        exactly(245697.1000, 1e-6),
+    ]

@@ -1,6 +1,6 @@
 """CorrMatch: correlations between positions spread confident pseudo-labels (arXiv 2306.04300).
 
-"Published code" is BBBBchan/CorrMatch: ``corrmatch.py``, ``model/semseg/deeplabv3plus.py`` and ``util/thresh_helper.py``.
+"Published code" is BBBBchan/CorrMatch: ``corrmatch.py`` and ``model/semseg/deeplabv3plus.py``.
 """
 
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Batch, LossTerm, Network, Progress, StepOutput, SumCount
 from semiseg.declare import Ge, Le, record
-from semiseg.distributed import over_ranks
+from semiseg.engine.moving_threshold import MovingThreshold
 from semiseg.losses import confident_divergence
 from semiseg.methods.confidence import Guess
 from semiseg.methods.weak_strong import LabelingLearner, Teacher, WeakStrongSettings
@@ -21,7 +21,6 @@ from semiseg.models.heads import CorrelationHead
 from semiseg.pseudo import (
     box_maps,
     channel_masks,
-    class_peaks,
     correlated_regions,
     correlation_map,
     mixed,
@@ -126,20 +125,21 @@ class CorrMatchLearner(LabelingLearner):
         super().__init__(model, method)
         self.method = method
         self.threshold = MovingThreshold(
-            method.threshold, 1 if method.threshold_update == "fixed" else method.threshold_momentum ** (1 / parts)
+            method.threshold,
+            1 if method.threshold_update == "fixed" else method.threshold_momentum ** (1 / parts),
         )
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute the loss of labeled images, weak views and a mixed strong view."""
         known, own, partner = batch["labeled"]["image"], batch["unlabeled"], batch.get("partner")
-        size, count = own["image"].shape[-2:], len(known)
+        size, count = _size(own["image"]), len(known)
         other = None if partner is None else self.answer(partner["image"])
         # Published code: one pass of the labeled images with the weak views, one of the mixed strong views.
         maps = self.model.encode(torch.cat([known, own["image"]]))
         clean, perturbed = self._clean_and_perturbed(maps, size, progress)
         spread, correlation = self._spread(maps, clean)
         rows = self.region_rows(correlation.shape[1], progress)
-        regions = correlated_regions(correlation[count:], rows, maps[-1].shape[-2:], size)
+        regions = correlated_regions(correlation[count:], rows, _size(maps[-1]), size)
         weak = clean[count:].detach() if self.method.teacher == "student_train" else self.answer(own["image"])
         strong = own["strong_1"]
         other_strong = reversed_within(strong, self.method.groups) if partner is None else partner["strong_1"]
@@ -201,7 +201,7 @@ class CorrMatchLearner(LabelingLearner):
         target = guess.mixed(other, inside)
         counted = (target if method.threshold_mask == "mixed" else guess).valid
         # Published code: the threshold moves before it is used.
-        threshold = self.threshold(guess, counted, self.model.num_classes)
+        threshold = self.threshold(guess.confidence, guess.label, counted, self.model.num_classes)
         guess = guess._replace(keep=guess.confidence >= threshold)
         target = target._replace(keep=(target.confidence >= threshold) & target.valid)
         wanted = mixed(found.weak, logits, inside) if method.kl_target == "mixed" else found.weak
@@ -243,31 +243,8 @@ class CorrMatchLearner(LabelingLearner):
         return torch.randint(0, limit, shape, generator=generator, device=device)
 
 
-class MovingThreshold(nn.Module):
-    """A threshold that follows the confidence of the weak views, as a buffer: a checkpoint holds it.
-
-    Args:
-        start: threshold before the first step.
-        momentum: share that a step keeps; 1 for a fixed threshold.
-    """
-
-    value: Tensor
-
-    def __init__(self, start: float, momentum: float) -> None:
-        super().__init__()
-        # A step moves it by less than what float32 tells apart at 1.
-        self.register_buffer("value", torch.tensor(start, dtype=torch.float64))
-        self.momentum = momentum
-
-    @torch.no_grad()
-    def forward(self, guess: Guess, counted: Tensor, num_classes: int) -> Tensor:
-        """Move the threshold to the mean, over predicted classes, of their largest confidence, and return it."""
-        # Published code: util/thresh_helper.py; over the images of all ranks.
-        peaks = over_ranks(class_peaks(guess.confidence, guess.label, counted, num_classes)[None]).amax(0)
-        classes = (peaks > 0).sum()
-        moved = self.momentum * self.value + (1 - self.momentum) * peaks.sum() / classes
-        self.value.copy_(torch.where(classes > 0, moved, self.value))
-        return self.value
+def _size(maps: Tensor) -> tuple[int, int]:
+    return maps.shape[-2], maps.shape[-1]
 
 
 def attach(model: Network) -> None:

@@ -11,11 +11,13 @@ from semiseg.pseudo.correlation import (
 )
 from semiseg.pseudo.cutmix import box_masks
 from semiseg.pseudo.draws import own_rows, step_generator, torch_generator
+from semiseg.pseudo.injection import Injection, cut_boxes, draw_injection, image_confidence
 from semiseg.pseudo.mixing import box_maps, mixed, reversed_within
 from semiseg.pseudo.perturbation import channel_masks, complementary_masks, undropped_images
 from semiseg.pseudo.stability import stability_score
 
 __all__ = [
+    "Injection",
     "PseudoLabels",
     "PseudoWriter",
     "above_thresholds",
@@ -28,6 +30,9 @@ __all__ = [
     "confident_labels",
     "correlated_regions",
     "correlation_map",
+    "cut_boxes",
+    "draw_injection",
+    "image_confidence",
     "label_image",
     "mixed",
     "own_rows",

@@ -44,7 +44,9 @@ def propagated(logits: Tensor, correlation: Tensor, rule: Propagation = "scatter
 
 
 @torch.no_grad()
-def correlated_regions(correlation: Tensor, rows: Tensor, shape: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def correlated_regions(
+    correlation: Tensor, rows: Tensor, shape: tuple[int, int], size: tuple[int, int]
+) -> Tensor:
     """Return the region of each of R positions: where its correlation lies in the upper half of its span.
 
     Args:
@@ -56,7 +58,7 @@ def correlated_regions(correlation: Tensor, rows: Tensor, shape: tuple[int, int]
     Returns:
         ``(N, R, H, W) bool``; nothing for a position that correlates equally with all.
     """
-    chosen = correlation.index_select(1, rows).unflatten(2, shape)
+    chosen = correlation.index_select(1, rows).view(len(correlation), len(rows), *shape)
     # One image at a time: R maps of full size are large as long as they are numbers.
     return torch.stack([_region(each, size) for each in chosen])
 
@@ -102,7 +104,9 @@ def region_votes(
         votes.scatter_add_(1, flat, voter.long())
         most = votes.amax(1, keepdim=True)
         # Not argmax, which may return any of several largest.
-        winner = torch.where(votes == most, torch.arange(num_classes, device=flat.device), num_classes).amin(1)
+        winner = torch.where(votes == most, torch.arange(num_classes, device=flat.device), num_classes).amin(
+            1
+        )
         won = area & (admitted & (most[:, 0] / total > threshold))[:, None]
         flat = torch.where(won, winner[:, None], flat)
         kept = kept | won
