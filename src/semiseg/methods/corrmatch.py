@@ -39,10 +39,10 @@ HEAD = "correlation"
 
 @record
 class CorrMatch(WeakStrongSettings):
-    """CorrMatch, L = (labeled + weight * unlabeled) / 2, both halved between plain and spread predictions.
+    """CorrMatch, L = ((L_x + L_x,corr) / 2 + weight * (L_s + L_kl + L_fp + (L_us + L_uw) / 2) / 4) / 2.
 
-    Labeled: L_x / 2 + L_x,corr / 2. Unlabeled: (L_s + L_kl + L_fp + (L_us + L_uw) / 2) / 4. The published code has
-    ``partner=same_images pairing=frozen list_rule=shuffled_once threshold_mask=mixed kl_target=unmixed``.
+    The published code has ``partner=same_images pairing=frozen list_rule=shuffled_once threshold_mask=mixed
+    kl_target=unmixed``.
     """
 
     teacher: Teacher = "student_train"
@@ -65,7 +65,7 @@ class CorrMatch(WeakStrongSettings):
     propagate: Propagation = "scatter"
     """Way in which logits follow the correlation M: "scatter" sums z_i M[i, j] over i, as published (the default: the
     others have no published numbers); "normalized" divides this by the sum of M[i, j]; "gather" sums over j."""
-    regions: Annotated[int, Ge(0)] = 128
+    regions: Annotated[int, Ge(1)] = 128
     """Number of positions, the same in all images of a batch, whose regions vote. Published: 128."""
 
     needs_unlabeled: ClassVar[bool] = True
@@ -124,10 +124,8 @@ class CorrMatchLearner(LabelingLearner):
     def __init__(self, model: Network, method: CorrMatch, parts: int = 1) -> None:
         super().__init__(model, method)
         self.method = method
-        self.threshold = MovingThreshold(
-            method.threshold,
-            1 if method.threshold_update == "fixed" else method.threshold_momentum ** (1 / parts),
-        )
+        kept = 1.0 if method.threshold_update == "fixed" else method.threshold_momentum ** (1 / parts)
+        self.threshold = MovingThreshold(method.threshold, kept)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute the loss of labeled images, weak views and a mixed strong view."""
@@ -236,11 +234,10 @@ class CorrMatchLearner(LabelingLearner):
 
     def region_rows(self, positions: int, progress: Progress) -> Tensor:
         """Draw the positions of the regions, ``(R,) int64``."""
-        device = self.threshold.value.device
+        device, shape = self.threshold.value.device, (self.method.regions,)
         generator = torch_generator(progress, "regions", device)
         # Published code: the last position is never drawn.
-        shape, limit = (self.method.regions,), max(positions - 1, 1)
-        return torch.randint(0, limit, shape, generator=generator, device=device)
+        return torch.randint(0, max(positions - 1, 1), shape, generator=generator, device=device)
 
 
 def _size(maps: Tensor) -> tuple[int, int]:
