@@ -189,7 +189,7 @@ def test_the_threshold_learns_from_pixels_that_are_no_padding(
     for mask, own in (("mixed", False), ("unmixed", False), ("mixed", True)):
         if own:
             batch["partner"]["valid"] = batch["unlabeled"]["valid"]
-        learner = make_learner(threshold_mask=mask, partner="same_images", threshold_momentum=0.5)
+        learner = make_learner(threshold_mask=mask, partner="same_images", threshold_decay=0.5)
         step(learner, batch)
         found.append(float(learner.threshold.value))
     # Two rows of the weak views are no padding, and nearly all of the mixed ones.
@@ -288,9 +288,9 @@ def test_padding_alone_teaches_nothing(make_learner: Make, batch: dict[str, Any]
 
 
 def test_a_resumed_step_equals_an_uninterrupted_one(make_learner: Make, batch: dict[str, Any]) -> None:
-    first = make_learner(threshold_momentum=0.9)
+    first = make_learner(threshold_decay=0.9)
     step(first, batch)
-    second = make_learner(threshold_momentum=0.9)
+    second = make_learner(threshold_decay=0.9)
     second.load_state_dict(first.state_dict())
     assert torch.equal(first.threshold.value, second.threshold.value)
     assert means(step(first, batch)) == means(step(second, batch))

@@ -54,7 +54,7 @@ class CorrMatch(WeakStrongSettings):
     threshold_update: Literal["ema", "fixed"] = "ema"
     """Threshold of later steps: an "ema" of the largest confidence of each predicted class, averaged over the classes
     (as published, the default), or "fixed" (published for Cityscapes, where the published code can't do it)."""
-    threshold_momentum: Annotated[float, Ge(0), Le(1)] = 0.999
+    threshold_decay: Annotated[float, Ge(0), Le(1)] = 0.999
     """Share of the threshold that a step keeps. Published: 0.999."""
     threshold_mask: Literal["mixed", "unmixed"] = "unmixed"
     """Pixels that the threshold learns from: those that are no padding in the "mixed" image, although their confidence
@@ -124,7 +124,7 @@ class CorrMatchLearner(LabelingLearner):
     def __init__(self, model: Network, method: CorrMatch, parts: int = 1) -> None:
         super().__init__(model, method)
         self.method = method
-        kept = 1.0 if method.threshold_update == "fixed" else method.threshold_momentum ** (1 / parts)
+        kept = 1.0 if method.threshold_update == "fixed" else method.threshold_decay ** (1 / parts)
         self.threshold = MovingThreshold(method.threshold, kept)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
