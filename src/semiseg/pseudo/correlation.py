@@ -74,7 +74,7 @@ def _region(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 @torch.no_grad()
 def region_votes(
-    regions: Tensor, label: Tensor, sure: Tensor, threshold: Tensor, num_classes: int
+    regions: Tensor, label: Tensor, sure: Tensor, threshold: Tensor | float, num_classes: int
 ) -> tuple[Tensor, Tensor]:
     """Give whole regions the class that most of their confident pixels have, one region after the other.
 
@@ -86,7 +86,7 @@ def region_votes(
         regions: ``(N, R, H, W) bool``, in the order of the votes.
         label: pseudo-labels ``(N, H, W) int64``.
         sure: ``(N, H, W) bool``, the confident pixels.
-        threshold: scalar.
+        threshold: number or scalar.
         num_classes: number of classes K.
 
     Returns:
