@@ -67,6 +67,14 @@ CHECKS = {
     "AugSeg network": "logits, loss and gradients, also for images of even sizes",
     "CutMix-Seg networks": "logits, losses and gradients of DeepLabV2 and DeepLabV3+",
     "SegFormer network": "maps and logits of MiT-B0 with the linear decoder",
+    "CorrMatch threshold": "adaptive threshold after three batches",
+    "CorrMatch correlation": "propagated logits, regions and gradients of made-up features",
+    "CorrMatch step": "pseudo-labels after the votes of regions, six losses and their gradients, three steps",
+    "CorrMatch network": "logits, propagated logits, regions and gradients of DeepLabV3+ at output stride 8",
+    "CorrMatch training": "losses, threshold and weights over five steps",
+    "AugSeg confidence": "confidence of two images",
+    "AugSeg loss": "unlabeled loss with three thresholds",
+    "AugSeg training": "losses and teacher over three epochs, with and without the pass of weak views",
 }
 """Every check and what it compares."""
 

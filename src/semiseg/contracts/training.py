@@ -144,6 +144,11 @@ class Network(nn.Module):
         raise NotImplementedError
 
     @property
+    def map_channels(self) -> tuple[int, ...]:
+        """Channels of the backbone's maps c1, c2, ..."""
+        raise NotImplementedError
+
+    @property
     def coarsest_stride(self) -> int:
         """Pixels of an image from one position of the coarsest map to the next."""
         raise NotImplementedError

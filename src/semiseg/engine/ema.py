@@ -58,11 +58,16 @@ class EMA(nn.Module):
         self._count: int | None = None
 
     @torch.no_grad()
-    def update(self, student: nn.Module) -> None:
-        """Move the teacher towards the student."""
+    def update(self, student: nn.Module, *, copied: bool = False) -> None:
+        """Move the teacher towards the student.
+
+        Args:
+            student: network to follow.
+            copied: whether this update makes the teacher a copy, whatever its decay; it is counted like any other.
+        """
         if self._count is None:
             self._count = int(self.updates)
-        weight = 1 - self._decay(self._count)
+        weight = 1.0 if copied else 1 - self._decay(self._count)
         self._count += 1
         self.updates += 1
         # One kernel for all parameters: hundreds of small ones would take longer than the sums.

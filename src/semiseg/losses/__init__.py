@@ -16,6 +16,7 @@ from semiseg.losses.cross_entropy import (
     weighted_image_loss,
 )
 from semiseg.losses.directional import directional_contrast
+from semiseg.losses.divergence import confident_divergence
 from semiseg.losses.mutual import MutualStatistics, dynamic_mutual_loss
 from semiseg.losses.pixel_contrast import pixel_contrast
 from semiseg.losses.region import class_weighted, dice_loss, focal_loss
@@ -25,6 +26,7 @@ __all__ = [
     "SumCount",
     "class_weighted",
     "confident_cross_entropy",
+    "confident_divergence",
     "consistency_loss",
     "cross_entropy",
     "cross_pseudo_loss",

@@ -243,6 +243,11 @@ class SegModel(Network):
         return self.decoder.out_channels
 
     @property
+    def map_channels(self) -> tuple[int, ...]:
+        """Channels of the backbone's maps c1, c2, ..."""
+        return tuple(stage.channels for stage in self.backbone.stages)
+
+    @property
     def coarsest_stride(self) -> int:
         """Pixels of an image from one position of the coarsest map to the next."""
         # A decoder of one's own need not say it.
