@@ -15,9 +15,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from semiseg.config.faults import Fault
 from semiseg.declare import accepts, choices, declared, fits, open_ended
 from semiseg.errors import listed, nearest, shown
+from semiseg.settings import NETWORK_PARTS, OTHER_NETWORKS
 
 PACKAGES = ("semiseg", "torch", "torchvision", "albumentations", "timm")
 SPECIAL = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
+
+OTHER_PARTS = tuple(f"method.{role}.{part}" for role in OTHER_NETWORKS for part in NETWORK_PARTS)
+"""Keys of the parts of other networks than that of the run, which are options of config groups too."""
 
 
 class BadTarget(Exception):  # noqa: N818 - turned into a fault where the key is known
@@ -113,7 +117,8 @@ def _check_call(node: dict[str, Any], key: str, supplied: Sequence[str]) -> list
 
 def supplied_name(key: str, found: Callable[..., Any]) -> bool:
     """Whether the ``name`` of a node is an argument; the name of an option need not be one."""
-    return "." in key or "[" in key or accepts(found, "name")
+    is_option = key in OTHER_PARTS or not ("." in key or "[" in key)
+    return not is_option or accepts(found, "name")
 
 
 def _admit(target: str) -> None:

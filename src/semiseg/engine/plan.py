@@ -91,9 +91,16 @@ class PlanLab(SessionLab):
         self._held = 0
         self._step_seconds: dict[Any, float] = {}
 
-    def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
+    def network(
+        self,
+        tag: str,
+        weights: str | None = None,
+        *,
+        differs_from: str | None = None,
+        role: str | None = None,
+    ) -> Network:
         """Build a network as ``RunLab`` does, but without its seed, since the weights do not matter for a plan."""
-        return self.networks.fresh(tag, weights, differs_from)
+        return self.networks.fresh(tag, weights, differs_from, role)
 
     def take(self, name: str, given: ReusedFit) -> FitResult:
         """Return the networks that would be copied."""
@@ -101,7 +108,7 @@ class PlanLab(SessionLab):
         size = sum((fit.directory / file).stat().st_size for file in fit.files)
         self._add(name, f"take '{fit.step}' of {given.run}", 0.0, kept=size)
         load = self.networks.restored
-        return FitResult(lambda file: load(fit.directory / file), self.trainer.select, fit.snapshots)
+        return FitResult(lambda file: load(fit.directory / file, given), self.trainer.select, fit.snapshots)
 
     def fit(
         self,
@@ -212,7 +219,7 @@ class PlanLab(SessionLab):
         """Return fresh networks with the heads of a trained one, which later steps of the recipe may need."""
 
         def fresh(file: str) -> Network:
-            network = self.networks.build("none")
+            network = self.networks.build("none", model.role)
             restore_heads_and_input(network, network_state(model))
             return network
 
