@@ -31,7 +31,7 @@ from semiseg.config.other_networks import (
 )
 from semiseg.config.split_keys import require_lists
 from semiseg.config.stored import Config, plain
-from semiseg.config.targets import BadTarget, check_node, locate
+from semiseg.config.targets import OTHER_PARTS, BadTarget, check_node, locate
 from semiseg.errors import UserError
 from semiseg.runs.read import StoredRun
 from semiseg.settings import COMPONENTS, TrainerSettings
@@ -137,7 +137,9 @@ class Checker:
         parts = [place(part, cfg, role) for part in ("backbone", "model")]
         if not set(parts) <= nodes.keys() or not set(parts) & set(sound):
             return []
-        if role is not None and parts == ["backbone", "model"] or any(_any_below(key, wrong) for key in parts):
+        if (role is not None and parts == ["backbone", "model"]) or any(
+            _any_below(key, wrong) for key in parts
+        ):
             return []
         weights = nodes[parts[0]].get("weights")
         # The network of init_from replaces weights where it fits, which that of another kind need not.
@@ -197,7 +199,11 @@ def _nodes(values: dict[str, Any], wrong: set[str]) -> dict[str, Any]:
     nodes = {key: values[key] for key in COMPONENTS if key in values} | other_parts(values)
     if isinstance(nodes.get("method"), dict):
         nodes["method"] = named(nodes["method"])
-    return {key: node for key, node in nodes.items() if not _any_below(key, wrong)}
+    # A fault of another network says nothing of the other settings of the method.
+    own = {key for key in wrong if not any(_any_below(part, [key]) for part in OTHER_PARTS)}
+    return {
+        key: node for key, node in nodes.items() if not _any_below(key, own if key == "method" else wrong)
+    }
 
 
 def _tried(part: str, cfg: DictConfig, role: str | None) -> None:

@@ -16,6 +16,7 @@ SPLIT_KEYS = tuple(
 )
 """Keys that choose the labeled, unlabeled and validation images."""
 
+
 def mark_of(key: str, config: Mapping[str, Any]) -> Mark:
     """Return the mark of a dotted key.
 

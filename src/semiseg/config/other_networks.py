@@ -17,7 +17,7 @@ from semiseg.config.layers import Layer
 from semiseg.config.overrides import choice_fault
 from semiseg.config.searchpath import option_file, options
 from semiseg.errors import UserError, UserErrors, listed
-from semiseg.settings import NETWORK_PARTS, OTHER_NETWORKS, OtherNetwork
+from semiseg.settings import MISSING, NETWORK_PARTS, OTHER_NETWORKS, OtherNetwork
 
 TARGET = f"{OtherNetwork.__module__}.{OtherNetwork.__name__}"
 Config = Mapping[str, Any]
@@ -135,7 +135,7 @@ def settle_networks(cfg: DictConfig, layers: Sequence[Layer]) -> list[Fault]:
     return faults
 
 
-class _WrongOption(Exception):
+class _WrongOption(Exception):  # noqa: N818 - carries a fault to where all are collected
     def __init__(self, fault: Fault) -> None:
         super().__init__(str(fault))
         self.fault = fault
@@ -188,7 +188,7 @@ def _choice(key: str, layers: Sequence[Layer]) -> Choice:
 
 
 def _of_run(cfg: DictConfig, part: str, run_backbone: str, backbone: str) -> DictConfig:
-    """Return a copy of the run's node, with the values in ``pairs/`` for another backbone in place of those for its own."""
+    """Return a copy of the node of the run, with the values that ``pairs/`` has for another backbone."""
     node = OmegaConf.create(OmegaConf.to_container(cfg[part], resolve=False))
     assert isinstance(node, DictConfig)
     if part == "backbone" or backbone == run_backbone:
@@ -239,9 +239,9 @@ def _name(node: Any) -> str:
     """Return the name of an option, or of the class of a node without one."""
     if not isinstance(node, Mapping | DictConfig):
         return str(node)
-    if isinstance(node, DictConfig) and OmegaConf.is_missing(node, "name"):
-        return str(node.get("_target_"))
-    return str(node.get("name") or node.get("_target_"))
+    missing = isinstance(node, DictConfig) and OmegaConf.is_missing(node, "name")
+    name = None if missing else node.get("name")
+    return str(node.get("_target_") if name in (None, MISSING) else name)
 
 
 def roles(config: Config) -> Iterator[str | None]:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from semiseg.config.faults import Fault
 from semiseg.declare import accepts, choices, declared, fits, open_ended
-from semiseg.errors import listed, nearest, shown
+from semiseg.errors import NOT_GIVEN, listed, nearest, shown
 from semiseg.settings import NETWORK_PARTS, OTHER_NETWORKS
 
 PACKAGES = ("semiseg", "torch", "torchvision", "albumentations", "timm")
@@ -105,7 +105,9 @@ def _check_call(node: dict[str, Any], key: str, supplied: Sequence[str]) -> list
         if name not in allowed:
             if not open_ended(found):
                 takes = f"{_short(target)} takes no {name}.\nIt takes: {listed(allowed)}."
-                faults.append(Fault(f"{key}.{name}", takes, value, nearest(name, allowed)))
+                # A node would fill the screen.
+                given_value = NOT_GIVEN if isinstance(value, dict) else value
+                faults.append(Fault(f"{key}.{name}", takes, given_value, nearest(name, allowed)))
         elif not fits(value, known[name].hint):
             near = nearest(shown(value), choices(known[name].hint))
             faults.append(Fault(f"{key}.{name}", f"expected {known[name].expected}.", value, near))

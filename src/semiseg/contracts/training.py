@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
-import torch
 from torch import Tensor, nn
 
 StreamBatch = dict[str, Any]

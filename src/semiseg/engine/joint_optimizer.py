@@ -24,7 +24,7 @@ class OptimizerByRole:
 
     def groups(self, model: Network) -> list[dict[str, Any]]:
         """Parameter groups of one network; ``partner_head`` is the name of one with settings of its own."""
-        if model.role not in self.by_role:
+        if model.role is None or model.role not in self.by_role:
             return self.own.groups(model)
         groups = self.by_role[model.role].groups(model)
         return [{**each, "name": f"{model.role}_{each['name']}", ROLE: model.role} for each in groups]

@@ -107,13 +107,13 @@ class DMT(LabeledLossSettings):
             for key, given, what in (
                 ("difference", self.difference == "data", "two baselines differ"),
                 ("weights_b", self.weights_b is not None, "of the second network"),
-                ("partner", self.partner is not None, "the second network"),
                 ("report", self.report == "b", "the second network"),
             ):
                 if given:
                     expected = f"{what}; needs method.partners=2."
-                    value = "given" if key == "partner" else getattr(self, key)
-                    yield UserError(expected, key=f"method.{key}", value=value)
+                    yield UserError(expected, key=f"method.{key}", value=getattr(self, key))
+            if self.partner is not None:
+                yield UserError("is the second network; needs method.partners=2.", key="method.partner")
         elif self.variant == "online":
             yield UserError(
                 "a network that labels for itself; give method.partners=1.",

@@ -36,7 +36,8 @@ class Identity:
         tags: words to filter by: chosen options, ``tags`` of the config, and "sweep:NAME" for a job of a sweep.
         config: the resolved config, and as plain columns with unique names ``method_name``,
             ``dataset_name``, ``backbone_name``, ``model_name``, for other networks of the method ones such as
-            ``partner_backbone_name``, ``split_fraction`` (labeled share, 0-1), ``labeled_images``, ``split_sha``, ``sweep``, ``env`` and ``git``.
+            ``partner_backbone_name``, ``split_fraction`` (labeled share, 0-1), ``labeled_images``, ``split_sha``,
+            ``sweep``, ``env`` and ``git``.
     """
 
     group: str
