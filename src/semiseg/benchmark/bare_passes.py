@@ -13,8 +13,8 @@ from semiseg.contracts.feeding import BatchSource
 from semiseg.contracts.recipe import FitResult
 from semiseg.contracts.training import Learner, Network
 from semiseg.engine.plan import PlanLab, PlannedLabels
-from semiseg.engine.step_memory import networks_of
 from semiseg.engine.session import Networks, Session
+from semiseg.engine.step_memory import networks_of
 from semiseg.models.strides import safe_convolutions
 
 SIDE = 64

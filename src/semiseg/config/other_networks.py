@@ -24,7 +24,7 @@ Config = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Choice:
+class PartChoice:
     """What the sources say about one part of a network.
 
     Args:
@@ -166,7 +166,7 @@ def _settled(cfg: DictConfig, role: str, part: str, layers: Sequence[Layer]) -> 
     return None if node == cfg.get(part) else node
 
 
-def _choice(key: str, layers: Sequence[Layer]) -> Choice:
+def _choice(key: str, layers: Sequence[Layer]) -> PartChoice:
     """Find what the sources say about a part, from the strongest to the one that says what it is as a whole."""
     keys: dict[str, Any] = {}
     part = key.rpartition(".")[2]
@@ -176,15 +176,15 @@ def _choice(key: str, layers: Sequence[Layer]) -> Choice:
                 keys.setdefault(name.removeprefix(f"{key}."), value)
         whole = layer.values.get(key)
         if isinstance(whole, str):
-            return Choice(whole, keys)
+            return PartChoice(whole, keys)
         if key in layer.values or "_target_" in keys:
             break
         # In a file, {name: resnet18, output_stride: 8} is a choice and a key.
         if layer.values.get(f"{key}.name") in options(part):
-            return Choice(str(keys.pop("name")), keys)
+            return PartChoice(str(keys.pop("name")), keys)
         if any(key.startswith(f"{name}.") for name in layer.values):
             break
-    return Choice(None, keys)
+    return PartChoice(None, keys)
 
 
 def _of_run(cfg: DictConfig, part: str, run_backbone: str, backbone: str) -> DictConfig:
