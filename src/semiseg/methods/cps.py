@@ -99,12 +99,7 @@ class CPS(LabeledLossSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train both networks together and return the first, or the better one."""
-        # They teach each other only as long as they differ.
-        branches = (
-            lab.network("branch_1"),
-            lab.network("branch_2", differs_from="branch_1", role="partner"),
-        )
-        learner = CPSLearner(*branches, self)
+        learner = CPSLearner(lab.network("branch_1"), self._second(lab), self)
         ids, view = lab.split.unlabeled, lab.augment.weak
         unlabeled = {"unlabeled": Unlabeled(ids, view)}
         if self.cutmix:
@@ -120,6 +115,12 @@ class CPS(LabeledLossSettings):
             nominal_lengths=self.nominal_lengths,
         )
         return lab.fit("train", learner, streams).selected
+
+    def _second(self, lab: Lab) -> Network:
+        # The networks teach each other only as long as they differ.
+        if self.partner is None:
+            return lab.network("branch_2", differs_from="branch_1")
+        return lab.network("branch_2", differs_from="branch_1", role="partner")
 
 
 class CPSLearner(Learner):

@@ -201,7 +201,9 @@ class DMT(LabeledLossSettings):
         weights = {"a": self.weights_a, "b": self.weights_b}[tag]
         # Partners that learn different data may begin with equal weights, as published with two networks of COCO.
         partner = "a" if tag == "b" and self.difference == "initialization" else None
-        return lab.network(tag, weights, differs_from=partner, role=self._role(tag))
+        if (role := self._role(tag)) is not None:
+            return lab.network(tag, weights, differs_from=partner, role=role)
+        return lab.network(tag, weights, differs_from=partner)
 
     def learner(self, network: Network, kind: Kind) -> "MutualLearner":
         """Return the learner of one kind of fit."""

@@ -130,7 +130,7 @@ class SelfTraining(LabeledLossSettings):
         streams = labeled(
             lab.split.labeled, view, _batch_size(lab), lab.budget, double_below=self.double_below
         )
-        return lab.fit("teacher", self._learner(lab, "teacher", None), streams, snapshots)
+        return lab.fit("teacher", self._learner(lab, lab.network("teacher")), streams, snapshots)
 
     def _label(self, lab: Lab, step: str, by: FitResult, ids: Sequence[str]) -> StoredLabels:
         return lab.label(step, by.selected, ids, self.label_image, keep_confidence=False)
@@ -139,10 +139,10 @@ class SelfTraining(LabeledLossSettings):
         streams = mixed(
             lab.split.labeled, pseudo, lab.augment.weak, lab.augment.strong, _batch_size(lab), lab.budget
         )
-        return lab.fit(step, self._learner(lab, step, "student"), streams)
+        network = lab.network(step) if self.student is None else lab.network(step, role="student")
+        return lab.fit(step, self._learner(lab, network), streams)
 
-    def _learner(self, lab: Lab, tag: str, role: str | None) -> SupervisedLearner:
-        network = lab.network(tag, role=role)
+    def _learner(self, lab: Lab, network: Network) -> SupervisedLearner:
         NormGroups(self.bn_group_size).apply(network, _batch_size(lab), lab.trainer)
         return SupervisedLearner(network, self.labeled_loss)
 
