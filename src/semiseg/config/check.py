@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import build
 from semiseg.config.check_keys import check_settings, plain_values
+from semiseg.config.check_networks import build_on_meta, check_batches, check_sizes
 from semiseg.config.compose import Draft
 from semiseg.config.faults import Fault, faults_of_error
 from semiseg.config.marks import SPLIT_KEYS, mark_of
@@ -34,7 +33,7 @@ from semiseg.config.stored import Config, plain
 from semiseg.config.targets import OTHER_PARTS, BadTarget, check_node, locate
 from semiseg.errors import UserError
 from semiseg.runs.read import StoredRun
-from semiseg.settings import COMPONENTS, TrainerSettings
+from semiseg.settings import COMPONENTS
 
 if TYPE_CHECKING:
     from semiseg.contracts.dataset import Split
@@ -96,9 +95,9 @@ class Checker:
             faults += _lengths_without_epochs(draft.cfg)
         if not (known or faults or elsewhere):
             trainer = [values["trainer"], values["method"], nodes["model"]]
-            faults += self._once(trainer, partial(_trial, "method", partial(_check_batches, draft.cfg)))
+            faults += self._once(trainer, partial(_trial, "method", partial(check_batches, draft.cfg)))
             sizes = [values["trainer"], values["evaluator"], nodes["backbone"], other_parts(values)]
-            faults += self._once(sizes, partial(_trial, "backbone", partial(_check_sizes, draft.cfg)))
+            faults += self._once(sizes, partial(_trial, "backbone", partial(check_sizes, draft.cfg)))
         if not (known or faults or elsewhere):
             faults += _trial("method", partial(_check_split, draft.cfg))
         if not (known or faults or elsewhere):
@@ -147,7 +146,7 @@ class Checker:
         loaded = used and (fetch or weights not in PUBLISHED_WEIGHTS)
         key = f"{parts[0]}.weights" if loaded else parts[0]
         network = [*parts, nodes[parts[0]], nodes[parts[1]], loaded]
-        return self._once(network, partial(_trial, key, partial(_on_meta, cfg, role, loaded)))
+        return self._once(network, partial(_trial, key, partial(build_on_meta, cfg, role, loaded)))
 
     def _device(self, values: dict[str, Any], wrong: set[str]) -> list[Fault]:
         name = values["trainer"].get("device") if isinstance(values.get("trainer"), dict) else None
@@ -212,66 +211,6 @@ def _tried(part: str, cfg: DictConfig, role: str | None) -> None:
         TRIED[part](config_of(cfg, role))
     except UserError as error:
         raise placed(error, cfg, role) from error
-
-
-def _on_meta(cfg: DictConfig, role: str | None, loaded: bool) -> None:
-    """Build a network without memory; where it is ``loaded``, its weights file is read and compared with it."""
-    import torch
-
-    own = config_of(cfg, role)
-    with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch remarks that nothing is copied to this device
-        try:
-            backbone = build.backbone(own, None if loaded else "none")
-            build.decoder_factory(own)(backbone.stages)
-        except UserError as error:
-            raise placed(error, cfg, role) from error
-
-
-def _check_batches(cfg: DictConfig) -> None:
-    """Find batches that can't be accumulated or are too small for the decoder."""
-    from semiseg.contracts.recipe import ChecksBatches
-
-    method = build.method(cfg)
-    if not isinstance(method, ChecksBatches):
-        return
-    parts = int(cfg.trainer.accumulate)
-    decoders = {role: config_of(cfg, role)["model"] for role in roles(cfg)}
-    needed = {
-        role: getattr(locate(str(node["_target_"])), "smallest_batch", 1) for role, node in decoders.items()
-    }
-    most = max(needed, key=lambda role: needed[role])
-    smallest, model = needed[most], f"{place('model', cfg, most)}={decoders[most]['name']}"
-    trainer = build.settings(TrainerSettings, cfg.trainer)
-    for key, size in method.batch_sizes(trainer).items():
-        if size % parts:
-            raise UserError(
-                f"cannot divide {key}={size} into equal parts.", key="trainer.accumulate", value=parts
-            )
-        if size // parts < smallest:
-            too_few = (
-                f"too few images go through the network at once: {model} pools whole images, and its "
-                f"batch norm needs {smallest} of them."
-            )
-            if parts > 1:
-                raise UserError(f"with {key}={size} {too_few}", key="trainer.accumulate", value=parts)
-            raise UserError(too_few, key=key, value=size)
-
-
-def _check_sizes(cfg: DictConfig) -> None:
-    """Find crops and windows whose sides a backbone can't take; whole images are padded for it."""
-    import torch
-
-    from semiseg.models.segmodel import require_multiple
-
-    with torch.device("meta"):
-        # Of all networks together: a size that suits one alone would be refused by the next.
-        multiples = [build.backbone(config_of(cfg, role), "none").size_multiple for role in roles(cfg)]
-    multiple = math.lcm(*multiples)
-    crop = cfg.trainer.crop_size
-    require_multiple("trainer.crop_size", [crop] if isinstance(crop, int) else list(crop), multiple)
-    if cfg.evaluator.mode == "slide":
-        require_multiple("evaluator.window", [cfg.evaluator.window], multiple)
 
 
 def _split(cfg: DictConfig) -> Split:
