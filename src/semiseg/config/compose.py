@@ -250,7 +250,7 @@ def _names_of_others(cfg: Config) -> Iterator[str]:
     """Yield a word for each part in which another network of the method differs: ``partner_resnet18``."""
     for role, node in others(cfg).items():
         parts = [node[part] for part in NETWORK_PARTS if node.get(part) is not None]
-        yield "_".join([role, *(str(part.get("name")) for part in parts)])
+        yield "_".join([role, *(str(part.get("name") or part.get("_target_")) for part in parts)])
 
 
 def _slug(text: Any) -> str:
