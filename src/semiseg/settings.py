@@ -173,6 +173,34 @@ class TrackerSettings:
 
 
 @record
+class OtherNetwork:
+    """A second network of a method, with another structure or another optimizer than that of the run.
+
+    Each part is an option of its config group, with the values in ``pairs/`` for its own backbone.
+    """
+
+    backbone: Annotated[Any, Mark(role="network", expected="an option of backbone, or null")] = None
+    """Backbone: an option such as resnet18, whose keys follow below it (``.backbone.output_stride=8``); ``null`` takes
+    that of the run."""
+    model: Annotated[Any, Mark(role="network", expected="an option of model, or null")] = None
+    """Decoder: an option such as pspnet, whose keys follow below it; ``null`` takes that of the run."""
+    optimizer: Annotated[Any, Mark(role="label", expected="an option of optimizer, or null")] = None
+    """Optimizer: an option such as adamw, whose keys follow below it (``.optimizer.lr=1e-4``); ``null`` takes that of
+    the run."""
+
+
+OTHER_NETWORKS = ("partner", "student")
+"""Keys of a method that describe an ``OtherNetwork``; also the role of such a network."""
+
+NETWORK_PARTS = ("backbone", "model", "optimizer")
+"""Config groups that make up a network and its training, in the order in which they depend on each other."""
+
+Other = Annotated[
+    OtherNetwork | None, Mark(expected="keys backbone, model and optimizer below it, or null for none")
+]
+
+
+@record
 class RunSettings:
     """The whole config of ``semiseg train``."""
 

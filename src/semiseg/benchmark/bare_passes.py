@@ -14,6 +14,7 @@ from semiseg.contracts.recipe import FitResult
 from semiseg.contracts.training import Learner, Network
 from semiseg.engine.plan import PlanLab, PlannedLabels
 from semiseg.engine.session import Networks, Session
+from semiseg.engine.step_memory import networks_of
 from semiseg.models.strides import safe_convolutions
 
 Maps = Tensor | Sequence[Tensor]
@@ -58,12 +59,20 @@ class FitRecorder(PlanLab):
         for fit in self.fits:
             trained = sum(each.numel() for each in fit.learner.parameters() if each.requires_grad)
             parts = [(name, size) for name, size, _ in fit.streams.parts]
-            kinds.setdefault((type(fit.learner).__name__, trained, *parts), fit)
+            roles = tuple(network.role for network in networks_of(fit.learner))
+            kinds.setdefault((type(fit.learner).__name__, trained, roles, *parts), fit)
         return list(kinds.values())
 
-    def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
+    def network(
+        self,
+        tag: str,
+        weights: str | None = None,
+        *,
+        differs_from: str | None = None,
+        role: str | None = None,
+    ) -> Network:
         """Build a network without pretrained weights."""
-        return self.networks.build("none")
+        return self.networks.build("none", role)
 
     def fit(
         self,

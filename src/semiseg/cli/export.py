@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from semiseg import __version__
 from semiseg.cli.arguments import Parser, positive, run_parser
 from semiseg.cli.network_options import add_network_options, chosen_settings
+from semiseg.config.other_networks import config_of
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.data.class_identity import placeholder_remark
 from semiseg.errors import UserError
@@ -134,7 +135,8 @@ def metadata(
     size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Return the metadata of an exported file as plain values, without any path of this machine."""
-    config, names = run.config, ScoreNames.of(run.summary)
+    names = ScoreNames.of(run.summary)
+    config = config_of(run.config, bundle.get("role"))
     return {
         "version": VERSION,
         "classes": bundle["classes"],

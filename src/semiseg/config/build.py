@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from semiseg.config.check_keys import wrong_device
+from semiseg.config.other_networks import config_of, named, others, placed
 from semiseg.config.schema import structured
 from semiseg.config.stored import Config, plain
 from semiseg.config.targets import BadTarget, locate
@@ -63,8 +64,8 @@ def augment(cfg: Config) -> Augment:
 
 
 def method(cfg: Config) -> Method:
-    """Build the training method."""
-    result: Method = _built(cfg, "method")
+    """Build the training method; of its other networks it gets the names of their options."""
+    result: Method = _built({"method": named(plain(cfg["method"]))}, "method")
     return result
 
 
@@ -72,6 +73,18 @@ def optimizer(cfg: Config) -> OptimizerSpec:
     """Build the settings of parameter groups and optimizer."""
     result: OptimizerSpec = _built(cfg, "optimizer")
     return result
+
+
+def optimizers(cfg: Config) -> OptimizerSpec:
+    """Build the settings of the optimizers of all networks that a run may train."""
+    from semiseg.engine.joint_optimizer import OptimizerByRole
+
+    own = {
+        role: optimizer(config_of(cfg, role))
+        for role, node in others(cfg).items()
+        if node.get("optimizer") is not None
+    }
+    return OptimizerByRole(optimizer(cfg), own) if own else optimizer(cfg)
 
 
 def schedule(cfg: Config) -> Schedule:
@@ -84,12 +97,21 @@ def network_factory(cfg: Config, info: DatasetInfo) -> NetworkFactory:
     """Return a function that builds a network for the classes of a dataset.
 
     Its argument ``weights`` replaces ``backbone.weights``; ``None`` keeps that, and "none" is right for every backbone.
+    Its argument ``role`` chooses another network that the method describes, where it does.
     """
 
-    def build(weights: str | None = None) -> SegModel:
+    def build(weights: str | None = None, role: str | None = None) -> SegModel:
         from semiseg.models.bundle import segmentation_model
 
-        return segmentation_model(backbone(cfg, weights), decoder_factory(cfg), info.num_classes, info.bands)
+        own = config_of(cfg, role)
+        try:
+            made = segmentation_model(
+                backbone(own, weights), decoder_factory(own), info.num_classes, info.bands
+            )
+        except UserError as error:
+            raise placed(error, cfg, role) from error
+        made.role = role if role in others(cfg) else None
+        return made
 
     return build
 

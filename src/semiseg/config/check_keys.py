@@ -91,14 +91,11 @@ def _unresolved(path: str, error: OmegaConfBaseException) -> list[Fault]:
 
 
 def _missing(path: str) -> str:
-    if path == "backbone.name":
+    if path.endswith("backbone.name"):
+        return f"has to be given: the name of a network of timm, for example {path}=tf_efficientnet_lite0."
+    if path.endswith("backbone.network"):
         return (
-            "has to be given: the name of a network of timm, for example backbone.name=tf_efficientnet_lite0."
-        )
-    if path == "backbone.network":
-        return (
-            "has to be given: timm's name of a plain transformer, for example "
-            "backbone.network=vit_base_patch16_224."
+            f"has to be given: timm's name of a plain transformer, for example {path}=vit_base_patch16_224."
         )
     group = path if path in GROUPS else None
     return f"has to be given; choose one of: {listed(options(group))}." if group else "has to be given."

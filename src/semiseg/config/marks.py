@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from semiseg.config.targets import BadTarget, locate
+from semiseg.config.targets import OTHER_PARTS, BadTarget, locate
 from semiseg.declare import Mark, Setting, as_node, declared
 from semiseg.settings import COMPONENTS, RECORDS, RunSettings
 
@@ -37,6 +37,8 @@ def mark_of(key: str, config: Mapping[str, Any]) -> Mark:
         return _below(mark, known.mark if known else Mark())
     if below == ["name"]:
         return mark
+    if len(below) > 1 and below[-1] == "name" and key.removesuffix(".name") in OTHER_PARTS:
+        return mark_of(key.removesuffix(".name"), config)
     node = config.get(group) if group in COMPONENTS else None
     for name in below:
         known = _declaration(node, name)

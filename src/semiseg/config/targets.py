@@ -14,10 +14,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from semiseg.config.faults import Fault
 from semiseg.declare import Setting, accepts, as_node, choices, declared, fits, open_ended, record_of
-from semiseg.errors import listed, nearest, shown
+from semiseg.errors import NOT_GIVEN, listed, nearest, shown
+from semiseg.settings import NETWORK_PARTS, OTHER_NETWORKS
 
 PACKAGES = ("semiseg", "torch", "torchvision", "albumentations", "timm")
 SPECIAL = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
+
+OTHER_PARTS = tuple(f"method.{role}.{part}" for role in OTHER_NETWORKS for part in NETWORK_PARTS)
+"""Keys of the parts of other networks than that of the run, which are options of config groups too."""
 
 
 class BadTarget(Exception):  # noqa: N818 - turned into a fault where the key is known
@@ -101,7 +105,9 @@ def _check_call(node: dict[str, Any], key: str, supplied: Sequence[str]) -> list
         if name not in allowed:
             if not open_ended(found):
                 takes = f"{_short(target)} takes no {name}.\nIt takes: {listed(allowed)}."
-                faults.append(Fault(f"{key}.{name}", takes, value, nearest(name, allowed)))
+                # A node would fill the screen.
+                given_value = NOT_GIVEN if isinstance(value, dict) else value
+                faults.append(Fault(f"{key}.{name}", takes, given_value, nearest(name, allowed)))
         elif not fits(value, known[name].hint):
             near = nearest(shown(value), choices(known[name].hint))
             faults.append(Fault(f"{key}.{name}", f"expected {known[name].expected}.", value, near))
@@ -115,7 +121,8 @@ def _check_call(node: dict[str, Any], key: str, supplied: Sequence[str]) -> list
 
 def supplied_name(key: str, found: Callable[..., Any]) -> bool:
     """Whether the ``name`` of a node is an argument; the name of an option need not be one."""
-    return "." in key or "[" in key or accepts(found, "name")
+    is_option = key in OTHER_PARTS or not ("." in key or "[" in key)
+    return not is_option or accepts(found, "name")
 
 
 def _admit(target: str) -> None:

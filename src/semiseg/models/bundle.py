@@ -74,8 +74,9 @@ def bundle(model: Network, info: DatasetInfo, config: Mapping[str, Any], **extra
         "classes": list(info.classes),
         "palette": [list(color) for color in info.palette],
         "config": {part: _plain(config[part]) for part in ("backbone", "model")},
-        # Left out for RGB: checkpoints of versions without bands stay equal.
+        # Left out for RGB and for networks of the run's own kind: checkpoints of versions without them stay equal.
         **({} if info.bands is None else {"bands": info.bands.as_dict()}),
+        **({} if model.role is None else {"role": model.role}),
     }
 
 
