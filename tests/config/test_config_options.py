@@ -26,6 +26,21 @@ EXTRA = {
         for name in ("18", "34", "50", "101", "50s", "101s", "101_caffe")
     },
     ("backbone", "timm"): ("backbone.name=resnet18", "backbone.weights=none"),
+    **{
+        ("backbone", f"dinov2_{size}"): ("backbone.weights=none", "model=dpt", "trainer.crop_size=98")
+        for size in ("small", "base", "large", "giant")
+    },
+    **{
+        ("backbone", option): ("backbone.weights=none", "model=dpt")
+        for option in ("dinov3_small", "dinov3_base", "dinov3_large", "clip_vit_base", "mae_vit_base")
+    },
+    ("backbone", "vit"): ("backbone.network=vit_small_patch16_224", "backbone.weights=none", "model=linear"),
+    ("backbone", "tiny_vit"): ("model=dpt",),
+    **{
+        ("backbone", f"dinov3_convnext_{size}"): ("backbone.weights=none",)
+        for size in ("tiny", "small", "base", "large")
+    },
+    ("model", "dpt"): ("backbone=tiny_vit",),
     ("dataset", "folder"): ("dataset.classes=[a,b]", "dataset.root=data"),
     ("dataset", "camvid"): ("dataset.root=data",),
     ("dataset", "voc"): ("dataset.root=voc",),
@@ -98,7 +113,8 @@ def test_option(group: str, option: str) -> None:
     if group in ("backbone", "model"):
         with torch.device("meta"):
             model = build.network_factory(cfg, INFO)("none")
-            assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 3, 64, 64)
+            side = 64 // model.size_multiple * model.size_multiple
+            assert model(torch.zeros(2, 3, side, side)).shape == (2, 3, side, side)
 
 
 @pytest.mark.parametrize(("group", "option"), [each for each in OPTIONS if each[0] == "debug"])

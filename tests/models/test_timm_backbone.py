@@ -180,11 +180,39 @@ def test_offline_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         ("tf_efficientnet_lite9", 16, "Did you mean tf_efficientnet_lite"),
         ("swin_tiny_patch4_window7_224", 16, "output_stride=32"),
         ("vit_tiny_patch16_224", 32, "strides 16, 16, 16, 16"),
+        ("levit_128", 16, r"timm gives no four feature maps of it \(.* backbone=vit is for plain"),
     ],
 )
 def test_unsuitable_networks(name: str, output_stride: int, named: str) -> None:
     with torch.device("meta"), pytest.raises(UserError, match=named):
         Timm(name, output_stride=output_stride)
+
+
+@pytest.mark.parametrize(
+    ("name", "output_stride", "size"),
+    [
+        ("maxvit_nano_rw_256", 32, (96, 96)),
+        ("efficientformer_l1", 32, (96, 128)),
+        ("beit_base_patch16_224", 16, (96, 96)),
+    ],
+)
+def test_networks_for_one_size_are_refused_others(
+    name: str, output_stride: int, size: tuple[int, int]
+) -> None:
+    with torch.device("meta"):
+        backbone = Timm(name, output_stride=output_stride)
+    with pytest.raises(
+        UserError, match=rf"^trainer.crop_size=.*{name} cannot take images of {size[0]}x{size[1]}"
+    ):
+        backbone.require_size("trainer.crop_size", size)
+    side = timm.get_pretrained_cfg(name).input_size[-1]
+    backbone.require_size("trainer.crop_size", (side, side))
+
+
+def test_any_size_is_taken() -> None:
+    backbone = Timm("resnet10t")
+    backbone.require_size("trainer.crop_size", (64, 97))
+    assert not any(value.is_meta for value in backbone.parameters())
 
 
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,11 +207,18 @@ def _check_sizes(cfg: DictConfig) -> None:
     from semiseg.models.segmodel import require_multiple
 
     with torch.device("meta"):
-        multiple = build.backbone(cfg, "none").size_multiple
+        backbone = build.backbone(cfg, "none")
+    multiple = backbone.size_multiple
     crop = cfg.trainer.crop_size
+    height, width = [crop, crop] if isinstance(crop, int) else list(crop)
     require_multiple("trainer.crop_size", [crop] if isinstance(crop, int) else list(crop), multiple)
-    if cfg.evaluator.mode == "slide":
-        require_multiple("evaluator.window", [cfg.evaluator.window], multiple)
+    backbone.require_size("trainer.crop_size", (height, width))
+    if cfg.evaluator.mode == "slide" and cfg.evaluator.window_edge == "shift":
+        window = cfg.evaluator.window
+        require_multiple("evaluator.window", [window], multiple)
+        backbone.require_size("evaluator.window", (window, window))
+    if cfg.evaluator.fit_to is not None:
+        require_multiple("evaluator.fit_to", [cfg.evaluator.fit_to], multiple)
 
 
 def _split(cfg: DictConfig) -> Split:

@@ -145,7 +145,7 @@ class Network(nn.Module):
 
     @property
     def coarsest_stride(self) -> int:
-        """Pixels of an image from one position of the backbone's last map to the next."""
+        """Pixels of an image from one position of the coarsest map to the next."""
         raise NotImplementedError
 
     @property

@@ -7,6 +7,7 @@ for callers that add up batches or ranks before dividing.
 """
 
 from semiseg.contracts.training import SumCount
+from semiseg.losses.consistency import consistency_loss, pixel_distance, ramp_up
 from semiseg.losses.cross_entropy import (
     confident_cross_entropy,
     cross_entropy,
@@ -24,6 +25,7 @@ __all__ = [
     "SumCount",
     "class_weighted",
     "confident_cross_entropy",
+    "consistency_loss",
     "cross_entropy",
     "cross_pseudo_loss",
     "dice_loss",
@@ -32,5 +34,7 @@ __all__ = [
     "focal_loss",
     "ohem_cross_entropy",
     "pixel_contrast",
+    "pixel_distance",
+    "ramp_up",
     "weighted_image_loss",
 ]

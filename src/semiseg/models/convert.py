@@ -15,6 +15,8 @@ from semiseg.models.weights import State, load_state, misfits, read_content, som
 
 PARTS = ("backbone", "decoder", "classifier")
 OWN = "semiseg"
+AVERAGE = "model_ema"
+"""Entry of a checkpoint with the average of the weights over the training."""
 
 log = logging.getLogger(__name__)
 _logged: set[str] = set()
@@ -24,8 +26,9 @@ def convert(state: Mapping[str, Tensor], *, branch: int = 1) -> Converted:
     """Find the format of a state dict by its names, and translate them.
 
     Known are ResNets of torchvision and with the deep stem of v1c or of timm's ``resnet50s``, UniMatch's Xception-65,
-    the mix transformers of SegFormer, the DeepLabV2 of AdvSemiSeg that was trained on COCO, the checkpoints of
-    DST-CBC (DMT), DMTC, ST++, CPS, CAC, UniMatch, CorrMatch and SegFormer, and those of semiseg. The prefix
+    plain vision transformers of DINOv2 and timm, the mix transformers of SegFormer, the DeepLabV2 of AdvSemiSeg that
+    was trained on COCO, the checkpoints of DST-CBC (DMT), DMTC, ST++, CPS, CAC, UniMatch, UniMatch V2, CorrMatch and
+    SegFormer, and those of semiseg. The prefix
     ``module.`` of data-parallel training is removed.
 
     Args:
@@ -48,15 +51,20 @@ def convert(state: Mapping[str, Tensor], *, branch: int = 1) -> Converted:
     return _translate(found, state, left_out)
 
 
-def read_converted(path: str | Path) -> Converted:
+def read_converted(path: str | Path, *, ema: bool = False) -> Converted:
     """Read a weights file of any known format; nothing but tensors and plain values is unpickled.
+
+    Args:
+        path: weights file.
+        ema: whether ``model_ema`` is read where the file holds it and ``model``.
 
     Raises:
         UserError: the file is missing, damaged, holds something else, or is of no known format.
     """
     content = read_content(path)
-    state = state_of(content, path)
-    source = str(path)
+    averaged = ema and isinstance(content, Mapping) and isinstance(content.get(AVERAGE), Mapping)
+    state = state_of(content[AVERAGE] if averaged else content, path)
+    source = f"{path}, its {AVERAGE}" if averaged else str(path)
     if isinstance(content, Mapping) and {"convention", "config"} <= content.keys():
         return replace(
             _translate(_own_format(state), state, {}),

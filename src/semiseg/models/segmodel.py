@@ -106,6 +106,17 @@ class Backbone(nn.Module):
         """Return its modules by the stage that they belong to ("stem", "c1", ...), in order of registration."""
         return {}
 
+    def require_size(self, key: str, size: tuple[int, int]) -> None:
+        """Refuse a size of images that it can't take for another reason than ``size_multiple``.
+
+        Args:
+            key: key that the size was given with, for the message.
+            size: height and width.
+
+        Raises:
+            UserError: it can't.
+        """
+
     def read_weights(self) -> Converted | None:
         """Return all entries of the file of its initial weights; ``None`` where that holds no decoder's."""
         return None
@@ -128,6 +139,9 @@ class Decoder(nn.Module):
     smallest_batch: ClassVar[int] = 1
     """Images of a training batch that it needs."""
 
+    reduction: ClassVar[int] = 1
+    """Factor by which its coarsest map is smaller than the backbone's last one."""
+
     align_logits: bool = True
     """``align_corners`` of the last bilinear resize, that of the logits to the size of the images."""
 
@@ -143,7 +157,7 @@ class Decoder(nn.Module):
             raise UserError(
                 f"needs a map of stride {lacking[0]}, and those of the backbone have {shown}. Choose a backbone with "
                 "a pyramid, such as resnet50 or timm's convnext_tiny, or a model that reads the last map alone, "
-                "such as pspnet.",
+                f"such as pspnet{' or linear, or dpt' if len(set(strides)) == 1 else ''}.",
                 key="model",
                 value=name or type(self).__name__,
             )
@@ -206,8 +220,9 @@ class SegModel(Network):
 
     @property
     def coarsest_stride(self) -> int:
-        """Pixels of an image from one position of the backbone's last map to the next."""
-        return self.backbone.stages[-1].stride
+        """Pixels of an image from one position of the coarsest map to the next."""
+        # A decoder of one's own need not say it.
+        return self.backbone.stages[-1].stride * int(getattr(self.decoder, "reduction", 1))
 
     @property
     def size_multiple(self) -> int:
