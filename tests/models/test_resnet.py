@@ -177,8 +177,12 @@ class TestDeepImageNetWeights:
             torch.save(timm.create_model("resnet50s").state_dict(), tmp_path / "file")
             return str(tmp_path / "file")
 
+        monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
         monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
         backbone = ResNet(50, stem="deep", weights="imagenet")
+        monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(tmp_path / "file"))
+        again = ResNet(50, stem="deep", weights="imagenet")
+        assert torch.equal(again.conv1[0].weight, backbone.conv1[0].weight)
         assert asked == [("timm/resnet50s.gluon_in1k", "model.safetensors")]
         state = torch.load(tmp_path / "file")
         assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
@@ -200,6 +204,7 @@ class TestDeepImageNetWeights:
         def offline(*_: object) -> str:
             raise OSError("no network")
 
+        monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
         monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
         with pytest.raises(
             UserError, match=r"resnet101s \(timm/resnet101s.*no network.*backbone\.weights=PATH"

@@ -199,7 +199,7 @@ def timm_file(name: str) -> Path:
     """
     try:
         import timm
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
     except ImportError as error:
         raise UserError(
             f'the ImageNet weights of {name} are fetched with the package timm: pip install "semiseg[timm]"; or give '
@@ -207,6 +207,9 @@ def timm_file(name: str) -> Path:
         ) from error
     known: Any = timm.get_pretrained_cfg(name)
     origin = known.hf_hub_id
+    # Without a look at the server, which would be asked for every network that is built.
+    if isinstance(cached := try_to_load_from_cache(origin, "model.safetensors"), str):
+        return Path(cached)
     try:
         return Path(hf_hub_download(origin, "model.safetensors"))
     except Exception as error:  # the client of the hub raises its own types, and those of its transport
