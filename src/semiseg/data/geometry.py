@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
-from semiseg.data.resize import MEAN_COLOR, Color, Interpolation, Pixel, padded
+from semiseg.data.resize import MEAN_COLOR, OF_LIBRARY, Color, Interpolation, NearestRule, Pixel, padded
 from semiseg.data.window import Window, mirrored, resized_window
 from semiseg.declare import Ge, Gt, Len, Mark, check_fields
 from semiseg.errors import UserError
@@ -34,6 +34,14 @@ class Resize(Protocol):
         ...
 
 
+def map_interpolation(resize: Resize | None) -> Interpolation:
+    """Return the rule by which labels and other maps are resized; a ``Resize`` may leave ``label_interpolation`` out."""
+    if resize is None:
+        return "opencv"
+    chosen: NearestRule | None = getattr(resize, "label_interpolation", None)
+    return resize.interpolation if chosen is None else OF_LIBRARY[chosen]
+
+
 def _check_order(low: float, high: float) -> None:
     if low > high:
         raise UserError(f"is larger than high={high}.", key="low", value=low)
@@ -49,6 +57,8 @@ class ScaleUniform:
         low: smallest factor.
         high: largest factor.
         interpolation: rule of a library, see ``resized``.
+        label_interpolation: library whose rule says which pixel of labels and other maps is nearest; ``None`` takes
+            that of ``interpolation``. CAC resizes images by Pillow and labels by "opencv".
 
     Raises:
         UserError: a value out of range, or ``low`` above ``high``.
@@ -57,6 +67,7 @@ class ScaleUniform:
     low: Factor = 0.5
     high: Factor = 2.0
     interpolation: Interpolation = "opencv"
+    label_interpolation: NearestRule | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -77,6 +88,8 @@ class ScaleChoice:
     Args:
         values: factors to choose from.
         interpolation: rule of a library, see ``resized``.
+        label_interpolation: library whose rule says which pixel of labels and other maps is nearest; ``None`` takes
+            that of ``interpolation``. CAC resizes images by Pillow and labels by "opencv".
 
     Raises:
         UserError: no value, or one out of range.
@@ -84,6 +97,7 @@ class ScaleChoice:
 
     values: Annotated[Sequence[float], Len(1), Gt(0), Mark(expected="factors above 0")]
     interpolation: Interpolation = "opencv"
+    label_interpolation: NearestRule | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -107,6 +121,8 @@ class LongSide:
         low: smallest factor.
         high: largest factor.
         interpolation: rule of a library, see ``resized``.
+        label_interpolation: library whose rule says which pixel of labels and other maps is nearest; ``None`` takes
+            that of ``interpolation``. CAC resizes images by Pillow and labels by "opencv".
 
     Raises:
         UserError: a value out of range, or ``low`` above ``high``.
@@ -116,6 +132,7 @@ class LongSide:
     low: Factor = 0.5
     high: Factor = 2.0
     interpolation: Interpolation = "pil_bilinear"
+    label_interpolation: NearestRule | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -259,11 +276,12 @@ class Placement:
 
     def image(self, image: NDArray[Pixel]) -> NDArray[Pixel]:
         """Return the crop of the image ``(H, W, C)``, of the same number type."""
-        return self._applied(image, self.rule.padding)
+        interpolation = "opencv" if self.rule.resize is None else self.rule.resize.interpolation
+        return self._applied(image, interpolation, self.rule.padding)
 
     def map(self, values: NDArray[Pixel], fill: float) -> NDArray[Pixel]:
         """Return the crop of a map ``(H, W)`` of the image by nearest pixels, padded with ``fill``."""
-        return self._applied(values, fill)
+        return self._applied(values, map_interpolation(self.rule.resize), fill)
 
     def valid(self) -> NDArray[np.bool_]:
         """Return which pixels of the crop ``(H, W)`` come from the image; the others are padding."""
@@ -274,13 +292,15 @@ class Placement:
         ]
         return self._placed(np.ones(shape, np.uint8), 0).view(np.bool_)
 
-    def _applied(self, image: NDArray[Pixel], fill: float | Sequence[float]) -> NDArray[Pixel]:
+    def _applied(
+        self, image: NDArray[Pixel], interpolation: Interpolation, fill: float | Sequence[float]
+    ) -> NDArray[Pixel]:
         rule = self.rule
         height, width = rule.size
         window = resized_window(
             image,
             self.size,
-            "opencv" if rule.resize is None else rule.resize.interpolation,
+            interpolation,
             Window(self.top, self.left, self.top + height, self.left + width),
             mirror=self.flip and rule.flip == "first",
         )
