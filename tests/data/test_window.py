@@ -106,13 +106,14 @@ def test_an_empty_window() -> None:
 @pytest.mark.parametrize("rule", get_args(NearestRule))
 @pytest.mark.parametrize("flip", ["first", "last", "none"])
 def test_labels_take_the_nearest_pixel_of_the_library_that_is_named(rule: NearestRule, flip: Any) -> None:
-    """Labels and other maps of a crop, whatever the image is interpolated by; windows are cut before they are resized."""
+    """Labels and other maps of a crop, whatever the image is interpolated by; windows are cut first."""
     rng, differing = random.Random(f"{rule} {flip}"), 0
     for old, new in sizes(rng, 100):
         label = picture(rng, *old)[..., 0].copy()
         crop = RandomCrop((rng.randint(1, 90), rng.randint(1, 90)), None, flip)
-        resizes = LongSide(None, interpolation="pil_bicubic", label_interpolation=rule), ScaleUniform(
-            label_interpolation=rule
+        resizes = (
+            LongSide(None, interpolation="pil_bicubic", label_interpolation=rule),
+            ScaleUniform(label_interpolation=rule),
         )
         crop = replace(crop, resize=rng.choice(resizes))
         mirror, top, left = rng.random() < 0.5, rng.randint(0, new[0] - 1), rng.randint(0, new[1] - 1)

@@ -44,6 +44,9 @@ CHECKS = {
     "ST++ networks": "logits of DeepLabV3+, PSPNet and DeepLabV2, test-time augmentation, five training steps",
     "ST++ lists and epochs": "published label lists and iterations of an epoch",
     "UniMatch views": "weak crop of an unlabeled image, and which of its pixels are padding",
+    "UniMatch lists": "published lists of all four datasets, and the rule that divides ADE20K",
+    "UniMatch classes": "hashes of class names and colors of ADE20K and COCO",
+    "CutMix-Seg splits": "label lists of Cityscapes by the published seeds",
 }
 """Every check and what it compares."""
 

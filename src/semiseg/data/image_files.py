@@ -90,6 +90,7 @@ class FileDataset:
         masks: mask file of each id that should have one, whether it exists or not.
         void: values in masks other than 255 that mean "not labeled"; they become 255.
         values: label of each other value in masks; with ``None`` the values are the labels.
+        refused: values that no mask may hold, such as 255 where another value means "not labeled".
         colors: label of each color of color-coded masks, 255 for "not labeled"; empty for masks read by their values.
         transparent: label of fully transparent pixels; ``None`` counts them as not labeled, with a warning.
         mask_format: format that each mask has to have; ``None`` compares them with each other in the check of files.
@@ -111,6 +112,7 @@ class FileDataset:
         masks: Mapping[str, Path],
         void: tuple[int, ...] = (),
         values: Mapping[int, int] | None = None,
+        refused: tuple[int, ...] = (),
         colors: Mapping[Color, int] | None = None,
         transparent: int | None = None,
         mask_format: MaskFormat | None = None,
@@ -130,7 +132,9 @@ class FileDataset:
         if exif not in get_args(Exif):
             raise UserError(f"expected one of {', '.join(get_args(Exif))}", key="dataset.exif", value=exif)
         self.exif: Exif = exif
-        labels = MaskLabels(None if values is None else dict(values), void, dict(colors or {}), transparent)
+        labels = MaskLabels(
+            None if values is None else dict(values), void, dict(colors or {}), transparent, refused
+        )
         self.mask_reader = MaskReader(info, labels, mask_format, exif)
 
     def ids(self, part: Part) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """``semiseg splits import``: published lists from a clone of their repository, verified and in one form."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -79,6 +80,10 @@ def _read(root: Path, partition: Partition) -> ListFiles:
     rest: tuple[str, ...] = ()
     if partition.unlabeled.count > 0 or file.is_file():
         rest = without(_ids(file, partition, partition.published or partition.unlabeled), labeled)
+        if partition.blob is not None and (found := _git_blob(file)) != partition.blob:
+            raise UserError(
+                f"{file} is not the published file: git's id of it is {found}, expected {partition.blob}"
+            )
     if not partition.unlabeled.fits(rest):
         raise UserError(
             f"{file}: {len(rest)} ids are left without those that are labeled too, "
@@ -99,6 +104,12 @@ def _ids(file: Path, partition: Partition, expected: IdList) -> tuple[str, ...]:
             + (" with another SHA-256" if len(stems) == expected.count else "")
         )
     return stems
+
+
+def _git_blob(file: Path) -> str:
+    """Id under which git keeps the content of a file."""
+    data = file.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _import(found: dict[Partition, ListFiles], family: Family, target: Path) -> list[str]:
