@@ -191,7 +191,9 @@ def test_labels_of_the_wrong_kind_are_refused(coco):
         Coco(str(coco))
     save(coco / "masks" / "000000000000.png", holding(0, 80))
     save(mask, holding(11, 170))
-    with pytest.raises(UserError, match=r"dataset.labels=stuff: .*holds the value 11.*labels=stuff_train_ids"):
+    with pytest.raises(
+        UserError, match=r"dataset.labels=stuff: .*holds the value 11.*labels=stuff_train_ids"
+    ):
         Coco(str(coco), labels="stuff")
     assert Coco(str(coco), labels="stuff_train_ids").mask("000000000001")[0, 0] == 11
 

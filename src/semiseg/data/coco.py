@@ -43,8 +43,8 @@ class Coco(FileDataset):
 
     Args:
         root: folder of the images and masks; ``None`` takes the folder ``coco`` in $SEMISEG_DATA.
-        labels: values of the masks: "things", the 81 classes of UniMatch, of which 0 ("void", everything else) counts as
-            a class; "stuff", the 171 classes of COCO-Stuff as downloaded, with values to 181; "stuff_train_ids", the
+        labels: values of the masks: "things", the 81 classes of UniMatch, of which 0 ("void", everything else) counts
+            as a class; "stuff", the 171 classes of COCO-Stuff as downloaded, with values to 181; "stuff_train_ids", the
             same classes numbered from 0 to 170.
         masks: folder of the masks in ``root`` or elsewhere; ``None`` takes the first of masks and stuffthingmaps.
         unlabeled2017: whether the images of the folder unlabeled2017 are added to the unlabeled ones.

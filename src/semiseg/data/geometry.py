@@ -35,7 +35,7 @@ class Resize(Protocol):
 
 
 def map_interpolation(resize: Resize | None) -> Interpolation:
-    """Return the rule by which labels and other maps are resized; a ``Resize`` may leave ``label_interpolation`` out."""
+    """Return the rule by which maps are resized; a ``Resize`` may leave ``label_interpolation`` out."""
     if resize is None:
         return "opencv"
     chosen: NearestRule | None = getattr(resize, "label_interpolation", None)

@@ -40,8 +40,8 @@ def make_split(
         sbd: VOC's own train list is labeled, the other training images are unlabeled, in their order.
         list: ``labeled.txt`` in ``lists_root``, or in its subfolder for this split and id (``1of8``, ``1_8``,
             or either with ``/0`` or ``/split_0``); optional ``unlabeled.txt`` and ``val.txt`` beside it.
-        others: published partitions of VOC, Cityscapes, ADE20K and COCO, see ``semiseg.splits.manifest``; those that no rule
-            gives are read from the lists that ``semiseg splits import`` wrote.
+        others: published partitions of VOC, Cityscapes, ADE20K and COCO, see ``semiseg.splits.manifest``; those that no
+            rule gives are read from the lists that ``semiseg splits import`` wrote.
 
     Images of the part "unlabeled" always join the unlabeled ones, except where a list names them.
 
