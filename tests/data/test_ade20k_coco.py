@@ -199,7 +199,7 @@ def test_labels_of_the_wrong_kind_are_refused(coco):
 
 
 def test_unlabeled2017_has_no_masks(coco):
-    with pytest.raises(UserError, match="dataset.unlabeled2017"):
+    with pytest.raises(UserError, match=r"dataset.unlabeled2017"):
         Coco(str(coco), unlabeled2017=True)
     picture(coco / "unlabeled2017" / "000000000008.jpg")
     dataset = Coco(str(coco), unlabeled2017=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
-from semiseg.data.file_tree import files_below
+from semiseg.data.file_tree import files_below, named_below
+from semiseg.data.garbage import without_collection
 from semiseg.data.mask_format import MaskFormat
 from semiseg.data.mask_labels import MaskLabels
 from semiseg.data.mask_reader import MaskReader
@@ -59,6 +60,7 @@ def image_files(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[
     return [path for path in files_below(folder) if path.suffix.lower() in suffixes]
 
 
+@without_collection()
 def images_by_stem(folder: Path, files: Iterable[Path] | None = None) -> dict[str, Path]:
     """Map the names without extension of all ``image_files`` of a folder to these files.
 
@@ -72,12 +74,20 @@ def images_by_stem(folder: Path, files: Iterable[Path] | None = None) -> dict[st
         UserError: two images differ only in the extension.
     """
     found: dict[str, Path] = {}
-    for path in image_files(folder) if files is None else files:
-        stem = path.relative_to(folder).with_suffix("").as_posix()
+    for name, path in _named_images(folder) if files is None else _named(folder, files):
+        stem = name[: -len(path.suffix)] if path.suffix else name
         if stem in found:
             raise UserError(f"{found[stem]} and {path} have the same name: rename or remove one")
         found[stem] = path
     return found
+
+
+def _named_images(folder: Path) -> list[tuple[str, Path]]:
+    return [(name, path) for name, path in named_below(folder) if name.lower().endswith(IMAGE_SUFFIXES)]
+
+
+def _named(folder: Path, files: Iterable[Path]) -> list[tuple[str, Path]]:
+    return [(path.relative_to(folder).as_posix(), path) for path in files]
 
 
 class FileDataset:
