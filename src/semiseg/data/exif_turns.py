@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from semiseg.data.file_index import NOTHING_KNOWN, FileIndex, each_read
-from semiseg.data.index_file import Frame
+from semiseg.data.index_file import PictureFrame
 from semiseg.data.picture_files import Exif, size_and_orientation
 
 WORDS = {
@@ -22,9 +22,9 @@ OTHER: dict[Exif, Exif] = {"apply": "ignore", "ignore": "apply"}
 DRAWN: dict[Exif, str] = {"apply": "the upright image", "ignore": "the stored pixels"}
 
 
-def frame_of(path: Path, exif: Exif) -> Frame:
+def frame_of(path: Path, exif: Exif) -> PictureFrame:
     """Read size and orientation from the header of a picture; see ``size_and_orientation``."""
-    return Frame(*size_and_orientation(path, exif))
+    return PictureFrame(*size_and_orientation(path, exif))
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def find_turns(files: Mapping[str, tuple[Path, Path]], exif: Exif, index: FileIn
 
 def _frames(
     files: Mapping[str, tuple[Path, Path]], exif: Exif, index: FileIndex
-) -> dict[str, tuple[Frame, Frame]]:
+) -> dict[str, tuple[PictureFrame, PictureFrame]]:
     """Frames of images and masks, without those that cannot be read, which are reported elsewhere."""
 
-    def frames(pair: tuple[Path, Path]) -> tuple[Frame, Frame] | None:
+    def frames(pair: tuple[Path, Path]) -> tuple[PictureFrame, PictureFrame] | None:
         image, mask = pair
         try:
             return (
@@ -90,7 +90,7 @@ def _frames(
         except Exception:  # a decoder may raise anything
             return None
 
-    def known(pair: tuple[Path, Path]) -> tuple[Frame, Frame] | None:
+    def known(pair: tuple[Path, Path]) -> tuple[PictureFrame, PictureFrame] | None:
         image, mask = index.known("images", pair[0], "frame"), index.known("masks", pair[1], "frame")
         return None if image is None or mask is None else (image, mask)
 

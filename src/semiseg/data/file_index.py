@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 from semiseg.contracts.dataset import DatasetInfo, Part
 from semiseg.data.garbage import without_collection
-from semiseg.data.index_file import ROLES, Entries, Frame, Known, Role, read_entries, write_entries
+from semiseg.data.index_file import ROLES, Entries, PictureFrame, Known, Role, read_entries, write_entries
 from semiseg.data.store_files import cache_folder
 
 SAMPLES = 16
@@ -130,7 +130,7 @@ class FileIndex:
             self._changed = True
         return found
 
-    def confirms(self, role: Role, path: Path, pixels: Any, frame: Frame) -> bool:
+    def confirms(self, role: Role, path: Path, pixels: Any, frame: PictureFrame) -> bool:
         """Whether a file that was read again is as the index says."""
         entry = self._known[role][str(path)]
         return entry.pixels == pixels and entry.frame in (None, frame)

@@ -149,7 +149,17 @@ def inspect_files(
             progress(done, len(pairs))
     finally:
         pool.shutdown(cancel_futures=True)
-    seen = {image_id: seen[image_id] for image_id in pairs}
+    return _found(dataset, pairs, {image_id: seen[image_id] for image_id in pairs}, index)
+
+
+@without_collection()
+def _found(
+    dataset: FileBacked,
+    pairs: Mapping[str, tuple[Path, Path | None]],
+    seen: Mapping[str, _Seen],
+    index: FileIndex,
+) -> FilesFound:
+    """Compare what was read of all files, keep it in the index, and gather faults and facts."""
     comparable = {
         image_id: each.mask for image_id, each in seen.items() if each.mask is not None and not each.faults
     }

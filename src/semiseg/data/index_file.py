@@ -26,7 +26,7 @@ FileStamp = tuple[int, int, int]
 """Facts by which a changed file is recognized: bytes, time of change, time of the status, in nanoseconds."""
 
 
-class Frame(NamedTuple):
+class PictureFrame(NamedTuple):
     """Height and width of a picture as it is read, and its orientation by EXIF."""
 
     size: tuple[int, int]
@@ -47,7 +47,7 @@ class Known:
 
     stamp: FileStamp
     pixels: ImageFacts | MaskFacts | None = None
-    frame: Frame | None = None
+    frame: PictureFrame | None = None
     format: MaskFormat | None = None
     indices: frozenset[int] | None = None
 
@@ -120,7 +120,7 @@ def _entries(columns: Columns, formats: list[MaskFormat]) -> dict[str, Known]:
     stamps = zip(*columns["stamps"].T.tolist(), strict=True)
     drawn = list(zip(*columns["frames"].T.tolist(), strict=True))
     # Few of them differ.
-    made = {row: Frame((row[0], row[1]), row[2]) if row[2] else None for row in set(drawn)}
+    made = {row: PictureFrame((row[0], row[1]), row[2]) if row[2] else None for row in set(drawn)}
     frames = (made[row] for row in drawn)
     kinds = (formats[place] if place >= 0 else None for place in columns["formats"].tolist())
     indices = (
@@ -159,7 +159,7 @@ def _kind(pixels: ImageFacts | MaskFacts | None) -> int:
     return 0 if pixels is None else 1 if isinstance(pixels, ImageFacts) else 2
 
 
-def _frame_row(frame: Frame | None) -> tuple[int, int, int]:
+def _frame_row(frame: PictureFrame | None) -> tuple[int, int, int]:
     """Height, width, orientation, which is 0 where nothing is known."""
     return (0, 0, 0) if frame is None else (*frame.size, frame.orientation)
 
