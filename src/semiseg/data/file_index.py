@@ -11,11 +11,14 @@ from typing import Any, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
 from semiseg.contracts.dataset import DatasetInfo, Part
 from semiseg.data.garbage import without_collection
-from semiseg.data.index_file import ROLES, Entries, PictureFrame, Known, Role, read_entries, write_entries
+from semiseg.data.index_file import ROLES, Entries, Known, PictureFrame, Role, read_entries, write_entries
 from semiseg.data.store_files import cache_folder
 
 SAMPLES = 16
 """Number of images that each start opens again with their masks, to see that the index is right about them."""
+
+CHECKED = "checked"
+"""Folder of the indexes in the cache."""
 
 MAX_THREADS = 16
 Fact = Literal["pixels", "frame", "format", "indices"]
@@ -92,7 +95,7 @@ class FileIndex:
         """
         if not isinstance(dataset, Identified) or dataset.info.bands is not None:
             return cls(None, files)
-        return cls(place_of(dataset, "checked").with_suffix(".npz"), files)
+        return cls(place_of(dataset, CHECKED).with_suffix(".npz"), files)
 
     def _match(self, role: Role, files: Iterable[Path]) -> None:
         """Take over what is known of files that have not changed; of the others nothing is known yet."""
