@@ -1,8 +1,10 @@
 """Lists of UniMatch and CutMix-Seg: computed, imported, and equal to those of families that were known before."""
 
 import hashlib
+import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from id_dataset import Ids, stems
 
@@ -13,6 +15,7 @@ from semiseg.splits import importing
 from semiseg.splits import split as splitting
 from semiseg.splits.importing import import_family
 from semiseg.splits.manifest import IdList, manifest
+from semiseg.splits.pickled_order import read_order
 from semiseg.splits.rules import first_of_order
 from semiseg.splits.split import make_split
 
@@ -162,3 +165,72 @@ def test_the_lists_are_shown(capsys):
     shown = capsys.readouterr().out
     assert "dataset=ade20k split_family=unimatch" in shown
     assert "1/64          0      316     19,894  rule" in shown
+
+
+def test_voc_of_cutmix_seg_is_known_by_the_hash_of_its_order():
+    rows = KNOWN.of("voc", "cutmix_seg")
+    assert [each.labeled.count for each in rows] == [106, 212, 529, 1323, 2646]
+    assert {each.order for each in rows} == {
+        "5265c2c281cd3fc56d7c0fa3ab58031234f8e5e74d3da234316c1055550b9c8e"
+    }
+    assert [each.clean for each in rows] == [13, 28, 86, 207, 392]
+    assert not any(each.rule for each in rows)
+
+
+class Harmful:
+    """A pickle that would make a file if it were run."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+@pytest.mark.parametrize("kind", ["list", "int64", "int32"])
+def test_a_pickled_order_is_read_without_running_it(tmp_path, kind, protocol):
+    order = np.random.RandomState(3).permutation(700)
+    values = order.tolist() if kind == "list" else order.astype(kind)
+    (tmp_path / "order.pkl").write_bytes(pickle.dumps(values, protocol=protocol))
+    assert read_order(tmp_path / "order.pkl", 700) == order.tolist()
+    with pytest.raises(UserError, match="does not hold the numbers 0 to 700, each once"):
+        read_order(tmp_path / "order.pkl", 701)
+    (tmp_path / "harm.pkl").write_bytes(pickle.dumps([Harmful(tmp_path / "made"), values], protocol=protocol))
+    read_order(tmp_path / "harm.pkl", 700)
+    assert not (tmp_path / "made").exists()
+
+
+def test_what_is_no_order_is_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot read"):
+        read_order(tmp_path / "none.pkl", 3)
+    (tmp_path / "text.pkl").write_bytes(b"hello")
+    with pytest.raises(UserError, match="is no pickle"):
+        read_order(tmp_path / "text.pkl", 3)
+    (tmp_path / "twice.pkl").write_bytes(pickle.dumps([0, 1, 1]))
+    with pytest.raises(UserError, match="does not hold the numbers 0 to 2"):
+        read_order(tmp_path / "twice.pkl", 3)
+
+
+def test_an_imported_order_divides_the_sorted_ids(tmp_path, monkeypatch):
+    pool = [f"i{number:02d}" for number in range(20)]
+    places = np.random.RandomState(5).permutation(20)
+    order = [pool[place] for place in places]
+    row = replace(
+        KNOWN.find("voc", "cutmix_seg", "1/100", "0"),
+        labeled=IdList(6, ids_sha256(order[:6])), unlabeled=IdList(14, None), order=ids_sha256(order),
+    )  # fmt: skip
+    known = replace(KNOWN, partitions=(row,))
+    for module in (importing, splitting):
+        monkeypatch.setattr(module, "manifest", lambda: known)
+    file = tmp_path / "clone/data/splits/pascal_aug/split_0.pkl"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(pickle.dumps(places))
+    text = import_family("cutmix_seg", tmp_path / "clone", tmp_path / "to", "voc")
+    assert "1 partitions written" in text
+    assert "no hash is known" not in text
+    made = make_split(Ids(pool[::-1], name="voc"), "1/100", "cutmix_seg", lists_root=tmp_path / "to")
+    assert list(made.labeled) == order[:6]
+    assert list(made.unlabeled) == order[6:]
+    with pytest.raises(UserError, match=r"of the 19 of this dataset it does not give the published lists"):
+        make_split(Ids(pool[1:], name="voc"), "1/100", "cutmix_seg", lists_root=tmp_path / "to")

@@ -9,6 +9,7 @@ from semiseg.errors import UserError
 from semiseg.files import write_text, writes
 from semiseg.splits.lists import LABELED, UNLABELED, read_stems, refuse_other_lists, shown, write_lists
 from semiseg.splits.manifest import Family, IdList, Partition, manifest
+from semiseg.splits.pickled_order import read_order
 from semiseg.splits.published_lists import folder_of
 from semiseg.splits.rules import without
 
@@ -74,7 +75,11 @@ def _root_of(source: Path, family: Family, wanted: Sequence[Partition]) -> Path:
 
 
 def _read(root: Path, partition: Partition) -> ListFiles:
-    """Read the two lists of a partition; ids that are in both stay labeled."""
+    """Read the two lists of a partition; ids that are in both stay labeled. An order gives places of sorted ids."""
+    if partition.order is not None:
+        count = partition.labeled.count
+        places = list(map(str, read_order(root / str(partition.file), count + partition.unlabeled.count)))
+        return {UNLABELED: places[count:], LABELED: places[:count]}
     labeled = _ids(root / str(partition.file), partition, partition.labeled)
     file = root / str(partition.unlabeled_file)
     rest: tuple[str, ...] = ()
@@ -123,7 +128,7 @@ def _import(found: dict[Partition, ListFiles], family: Family, target: Path) -> 
         if not (origin := folders[each].parents[1] / ORIGIN).is_file():
             with writes(origin, "Choose another folder by --to, or make room."):
                 write_text(origin, f"{family.repository}\ncommit {family.commit}\nlicense {family.license}\n")
-    unverified = [each for each in found if each.labeled.sha256 is None]
+    unverified = [each for each in found if each.labeled.sha256 is None and each.order is None]
     lines = (
         (unverified, f"only the counts were verified, no hash is known: {_names(unverified)}"),
         (new, f"{len(new)} partitions written to {target}"),

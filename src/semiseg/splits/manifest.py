@@ -25,7 +25,7 @@ OWN_LISTS = "list"
 
 TOP_KEYS = ("version", "origins", "pools", "subsets", "families", "dms", "lists")
 FAMILY_KEYS = ("about", "rule", "origin", "root", "rename", "pool", "defects")
-ROW_KEYS = ("labeled", "unlabeled", "rule", "file", "blob", "clean", "alias", "published", "shared")
+ROW_KEYS = ("labeled", "unlabeled", "rule", "file", "blob", "order", "clean", "alias", "published", "shared")
 
 PartitionKey = tuple[str, str, str]
 """Family, split and split_id of a partition."""
@@ -72,6 +72,8 @@ class Partition:
         published: the unlabeled list as published, where that differs from ``unlabeled``.
         clean: number of labeled images among the 1,464 of VOC's train list; ``None`` for other datasets.
         blob: git's id of the published file of the unlabeled images, where no hash of its ids is known.
+        order: hash of the labeled ids followed by the unlabeled ones, where the published file is the order of the
+            sorted ids as pickled numbers.
     """
 
     dataset: str
@@ -87,6 +89,7 @@ class Partition:
     published: IdList | None
     clean: int | None
     blob: str | None = None
+    order: str | None = None
 
     @property
     def key(self) -> PartitionKey:
@@ -278,6 +281,7 @@ def _partition(families: Node, dataset: str, name: str, pool: IdList) -> Partiti
         published=_id_list(row["published"]) if "published" in row else None,
         clean=facts.get("clean"),
         blob=row.get("blob"),
+        order=row.get("order"),
     )
 
 

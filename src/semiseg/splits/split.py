@@ -10,7 +10,7 @@ from semiseg.contracts.dataset import Part, SegDataset, Split
 from semiseg.errors import UserError
 from semiseg.splits.lists import LABELED, UNLABELED, read_ids, require_disjoint, shown
 from semiseg.splits.manifest import OWN_LISTS, Partition, family_names, manifest
-from semiseg.splits.published_lists import read_imported
+from semiseg.splits.published_lists import read_imported, read_imported_order
 from semiseg.splits.rules import ANY_DATASET, ORDERS, Divided, every, first_of_order, shuffled, without
 
 
@@ -90,6 +90,8 @@ def _from_family(
         split = partition.split
         if partition.rule:
             labeled, rest = _by_partition(dataset, partition)
+        elif partition.order:
+            labeled, rest = read_imported_order(partition, dataset.ids("train"), lists_root)
         else:
             labeled, rest = read_imported(partition, _all_ids(dataset), lists_root)
     rest = (*rest, *dataset.ids("unlabeled"))
