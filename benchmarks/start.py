@@ -22,6 +22,7 @@ from semiseg.cli.arguments import Parser
 from semiseg.data.coco import Coco
 from semiseg.data.file_faults import check_files
 from semiseg.data.fingerprint import fingerprint
+from semiseg.data.garbage import without_collection
 from semiseg.data.store import stored
 from semiseg.data.trust import weigh
 from semiseg.output import text_table
@@ -86,7 +87,7 @@ def _start(root: Path, split: str, cache: bool) -> dict[str, tuple[float, float]
         seconds[part] = time.perf_counter() - began[0], time.process_time() - began[1]
 
     with timed("all"):
-        with timed("dataset"):
+        with timed("dataset"), without_collection():
             dataset = Coco(str(root), cache=cache)
         with timed("split"):
             made = make_split(dataset, split)
