@@ -127,6 +127,7 @@ def inspect_files(
         progress: function that gets the numbers of ids done and of all.
         seed: seed of the sample.
     """
+    images, masks = dict.fromkeys(images), dict.fromkeys(masks)
     pairs = {image_id: dataset.files(image_id) for image_id in (*images, *masks)}
     index = open_index(dataset, pairs, images, masks)
     seen = _recalled(pairs, images, masks, index)
