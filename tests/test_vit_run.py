@@ -28,7 +28,7 @@ SMALL = (
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vit") / "run"
     choice = ("backbone=tiny_vit", "model=dpt", "optimizer=adamw", "evaluator=unimatch_v2")
-    saving = ("backbone.gradient_checkpointing=true", "backbone.drop_path=0.1")
+    saving = ("backbone.checkpoint=true", "backbone.drop_path=0.1")
     assert main(["train", *SMALL, *choice, *saving, f"run_dir={folder}"]) == 0
     return folder
 

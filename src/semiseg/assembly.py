@@ -71,7 +71,7 @@ def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> Opene
     if unlike := unlike_published(dataset.info.name, name, split.labeled):
         log.warning("split_family=%s split=%s split_id=%s is %s.", *name, unlike)
     read = stored(dataset, split, stop.check, filled=filled)
-    report = check_files(read, split, lambda done, total: stop.check())
+    report = check_files(read, split, lambda done, total: stop.check(), seed=cfg.seed)
     stop.check()
     trust = weigh(dataset, report, evaluator)
     warnings = (*trust.warnings, *trust.unmeasured)

@@ -49,7 +49,7 @@ SETTINGS = [
     ("~seed", "~seed (from command line) cannot be deleted"),
     ("+experiments=cps_voc", "leave out the +. Did you mean experiments=cps_voc?"),
     ("~method", "method (from command line) has to be given; choose one of: cac, cps,"),
-    ("dataset=null", "choose one of: camvid, cityscapes, folder, shapes, voc."),
+    ("dataset=null", "choose one of: ade20k, camvid, cityscapes, coco, folder, shapes, voc."),
     ("dataset=shapes dataset=camvid", "dataset is chosen twice."),
     ("seed=abc", "seed=abc (from command line) expected a whole number of at least 0."),
     ("seed=-1", "seed=-1 (from command line) expected a whole number of at least 0."),

@@ -45,6 +45,8 @@ EXTRA = {
     ("dataset", "camvid"): ("dataset.root=data",),
     ("dataset", "voc"): ("dataset.root=voc",),
     ("dataset", "cityscapes"): ("dataset.root=cityscapes",),
+    ("dataset", "ade20k"): ("dataset.root=ade20k",),
+    ("dataset", "coco"): ("dataset.root=coco",),
     ("experiments", "camvid_cpu"): ("dataset.root=data", "backbone.weights=none"),
 }
 GROUPS = (*COMPONENTS, *RECORDS, *PRESETS)
@@ -71,6 +73,9 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             f"voc/SegmentationClassAug/{number}.png",
             f"cityscapes/leftImg8bit/train/a/a_{number}_leftImg8bit.png",
             f"cityscapes/gtFine/train/a/a_{number}_gtFine_labelIds.png",
+            f"ade20k/images/training/{number}.jpg",
+            f"coco/train2017/{number}.jpg",
+            f"coco/masks/{number}.png",
         ):
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / file).touch()

@@ -75,6 +75,9 @@ CHECKS = {
     "AugSeg confidence": "confidence of two images",
     "AugSeg loss": "unlabeled loss with three thresholds",
     "AugSeg training": "losses and teacher over three epochs, with and without the pass of weak views",
+    "UniMatch lists": "published lists of all four datasets, and the rule that divides ADE20K",
+    "UniMatch classes": "hashes of class names and colors of ADE20K and COCO",
+    "CutMix-Seg splits": "label lists of Cityscapes by the published seeds",
 }
 """Every check and what it compares."""
 

@@ -19,6 +19,7 @@ from semiseg.models.positions import PositionResize, _by_products, resized_posit
 from semiseg.models.segmodel import SegModel
 from semiseg.models.timm_backbone import Timm
 from semiseg.models.tiny import Tiny
+from semiseg.models.tuning import Tuning
 from semiseg.models.vit import ViT, usual_levels
 from semiseg.settings import EvaluatorSettings
 from semiseg.tasks.inference import predict
@@ -184,7 +185,7 @@ def test_chosen_levels_and_norm() -> None:
 @pytest.mark.parametrize("network", ["vit_small_patch14_dinov2", "vit_small_patch16_dinov3"])
 def test_checkpointed_gradients_are_equal(network: str) -> None:
     plain = small(network, drop_path=0.3).train()
-    saving = small(network, drop_path=0.3, gradient_checkpointing=True).train()
+    saving = small(network, drop_path=0.3).tune(Tuning(checkpoint=True)).train()
     side = 2 * plain.size_multiple
     x = torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(3))
     results = []

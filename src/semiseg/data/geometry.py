@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
-from semiseg.data.resize import MEAN_COLOR, Color, Interpolation, Pixel, padded, resized
+from semiseg.data.resize import (
+    MEAN_COLOR,
+    OF_LIBRARY,
+    Color,
+    Interpolation,
+    NearestRule,
+    Pixel,
+    padded,
+    resized,
+)
 from semiseg.data.window import Window, mirrored, resized_window
 from semiseg.declare import Ge, Gt, Len, Mark, check_fields
 from semiseg.errors import UserError
@@ -34,6 +43,14 @@ class Resize(Protocol):
         ...
 
 
+def map_interpolation(resize: Resize | None) -> Interpolation:
+    """Return the rule by which maps are resized; a ``Resize`` may leave ``label_interpolation`` out."""
+    if resize is None:
+        return "opencv"
+    chosen: NearestRule | None = getattr(resize, "label_interpolation", None)
+    return resize.interpolation if chosen is None else OF_LIBRARY[chosen]
+
+
 def _check_order(low: float, high: float) -> None:
     if low > high:
         raise UserError(f"is larger than high={high}.", key="low", value=low)
@@ -49,6 +66,8 @@ class ScaleUniform:
         low: smallest factor.
         high: largest factor.
         interpolation: rule of a library, see ``resized``.
+        label_interpolation: library whose rule says which pixel of labels and other maps is nearest; ``None`` takes
+            that of ``interpolation``. CAC resizes images by Pillow and labels by "opencv".
 
     Raises:
         UserError: a value out of range, or ``low`` above ``high``.
@@ -57,6 +76,7 @@ class ScaleUniform:
     low: Factor = 0.5
     high: Factor = 2.0
     interpolation: Interpolation = "opencv"
+    label_interpolation: NearestRule | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -81,6 +101,8 @@ class ScaleChoice:
     Args:
         values: factors to choose from.
         interpolation: rule of a library, see ``resized``.
+        label_interpolation: library whose rule says which pixel of labels and other maps is nearest; ``None`` takes
+            that of ``interpolation``. CAC resizes images by Pillow and labels by "opencv".
 
     Raises:
         UserError: no value, or one out of range.
@@ -88,6 +110,7 @@ class ScaleChoice:
 
     values: Annotated[Sequence[float], Len(1), Gt(0), Mark(expected="factors above 0")]
     interpolation: Interpolation = "opencv"
+    label_interpolation: NearestRule | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -115,6 +138,8 @@ class LongSide:
         low: smallest factor.
         high: largest factor.
         interpolation: rule of a library, see ``resized``.
+        label_interpolation: library whose rule says which pixel of labels and other maps is nearest; ``None`` takes
+            that of ``interpolation``. CAC resizes images by Pillow and labels by "opencv".
 
     Raises:
         UserError: a value out of range, or ``low`` above ``high``.
@@ -124,6 +149,7 @@ class LongSide:
     low: Factor = 0.5
     high: Factor = 2.0
     interpolation: Interpolation = "pil_bilinear"
+    label_interpolation: NearestRule | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -286,11 +312,12 @@ class Placement:
 
     def image(self, image: NDArray[Pixel]) -> NDArray[Pixel]:
         """Return the crop of the image ``(H, W, C)``, of the same number type."""
-        return self._applied(image, self.rule.padding)
+        interpolation = "opencv" if self.rule.resize is None else self.rule.resize.interpolation
+        return self._applied(image, interpolation, self.rule.padding)
 
     def map(self, values: NDArray[Pixel], fill: float) -> NDArray[Pixel]:
         """Return the crop of a map ``(H, W)`` of the image by nearest pixels, padded with ``fill``."""
-        return self._applied(values, fill)
+        return self._applied(values, map_interpolation(self.rule.resize), fill)
 
     def valid(self) -> NDArray[np.bool_]:
         """Return which pixels of the crop ``(H, W)`` come from the image; the others are padding."""
@@ -301,13 +328,15 @@ class Placement:
         ]
         return self._placed(np.ones(shape, np.uint8), 0).view(np.bool_)
 
-    def _applied(self, image: NDArray[Pixel], fill: float | Sequence[float]) -> NDArray[Pixel]:
+    def _applied(
+        self, image: NDArray[Pixel], interpolation: Interpolation, fill: float | Sequence[float]
+    ) -> NDArray[Pixel]:
         rule = self.rule
         height, width = rule.size
         window = resized_window(
             image,
             self.size,
-            "opencv" if rule.resize is None else rule.resize.interpolation,
+            interpolation,
             Window(self.top, self.left, self.top + height, self.left + width),
             mirror=self.flip and rule.flip == "first",
         )
@@ -341,14 +370,15 @@ class SourcePlacement(Placement):
         """Return which pixels of the crop ``(H, W)`` come from the image, by nearest pixels as labels do."""
         return self.map(np.ones(self.size, np.uint8), 0).view(np.bool_)
 
-    def _applied(self, image: NDArray[Pixel], fill: float | Sequence[float]) -> NDArray[Pixel]:
+    def _applied(
+        self, image: NDArray[Pixel], interpolation: Interpolation, fill: float | Sequence[float]
+    ) -> NDArray[Pixel]:
         rule, (height, width) = self.rule, self.window
-        assert rule.resize is not None
         last = rule.flip == "last"
         source = mirrored(image) if self.flip and not last else image
         part = source[self.top : self.top + height, self.left : self.left + width]
         centered = rule.pad == "centered"
         top = (height - part.shape[0]) // 2 if centered else 0
         left = (width - part.shape[1]) // 2 if centered else 0
-        result = resized(padded(part, self.window, top, left, fill), rule.size, rule.resize.interpolation)
+        result = resized(padded(part, self.window, top, left, fill), rule.size, interpolation)
         return np.ascontiguousarray(mirrored(result) if self.flip and last else result)

@@ -107,7 +107,8 @@ class Timm(Backbone):
 
         Empty for networks whose maps are not those of modules, such as HRNet.
         """
-        return stage_modules(self.net, self.net.feature_info.module_name(), self.size_multiple > 1)
+        one_stride = len({stage.stride for stage in self.stages}) == 1
+        return stage_modules(self.net, self.net.feature_info.module_name(), one_stride)
 
 
 def _is_one_of(name: str, modules: Sequence[str]) -> bool:

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from semiseg.declare import Ge, Len, Lt, Mark, checked
 from semiseg.errors import UserError
@@ -48,8 +47,6 @@ class ViT(Backbone):
             network was published with.
         drop_path: probability of leaving out the last block's branches in training (stochastic depth), growing
             linearly from 0 at the first block; UniMatch V2 has 0.
-        gradient_checkpointing: whether blocks are computed again in the backward pass, which saves memory and takes
-            about a third more time; results are equal.
         image_size: side of the images that the position table is for; ``null`` takes timm's, 518 for DINOv2.
         patch_size: side of a patch; ``null`` takes timm's. This and the next three are for small random networks.
         embed_dim: channels of the tokens; ``null`` takes timm's.
@@ -73,7 +70,6 @@ class ViT(Backbone):
         final_norm: bool = True,
         position_resize: PositionResize | None = None,
         drop_path: Annotated[float, Ge(0), Lt(1)] = 0.0,
-        gradient_checkpointing: bool = False,
         image_size: Count | None = None,
         patch_size: Count | None = None,
         embed_dim: Count | None = None,
@@ -97,7 +93,6 @@ class ViT(Backbone):
         self.size_multiple = int(self.net.patch_embed.patch_size[0])
         self.levels = _chosen(levels, len(self.net.blocks))
         self.position_resize = _rule(network, position_resize, self.net)
-        self.gradient_checkpointing = gradient_checkpointing
         self._leave_out_unused(final_norm)
         self.stages = (Stage(self.net.embed_dim, self.size_multiple),) * len(self.levels)
         known = timm_library(OPTION).get_pretrained_cfg(network)
@@ -187,10 +182,7 @@ class ViT(Backbone):
 
     def _passed(self, block: nn.Module, tokens: Tensor, turns: Tensor | None) -> Tensor:
         extra: dict[str, Any] = {} if turns is None else {"rope": turns}
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            result: Tensor = checkpoint(block, tokens, use_reentrant=False, **extra)
-        else:
-            result = block(tokens, **extra)
+        result: Tensor = block(tokens, **extra)
         return result
 
     def _map(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
