@@ -44,6 +44,13 @@ CHECKS = {
     "ST++ networks": "logits of DeepLabV3+, PSPNet and DeepLabV2, test-time augmentation, five training steps",
     "ST++ lists and epochs": "published label lists and iterations of an epoch",
     "UniMatch views": "weak crop of an unlabeled image, and which of its pixels are padding",
+    "U2PL unlabeled loss": "reliable pixels by a percentile of entropy, with ties, and nothing left",
+    "U2PL masks": "percentiles of entropy, masks at stride 4, one-hot labels right and as published",
+    "U2PL contrast": "three steps of the contrast with its memory, with and without the published faults",
+    "U2PL hard pixels": "OHEM cross entropy of two heads",
+    "U2PL boxes": "boxes of half of an image, of four seeds",
+    "U2PL crops": "two-sided scale, flip, crop and padding of four seeds; crop in the middle",
+    "U2PL training": "losses, weights and memory over three epochs, with and without the published faults",
 }
 """Every check and what it compares."""
 

@@ -7,6 +7,7 @@ for callers that add up batches or ranks before dividing.
 """
 
 from semiseg.contracts.training import SumCount
+from semiseg.losses.bank_contrast import ClassBank, bank_contrast
 from semiseg.losses.cross_entropy import (
     confident_cross_entropy,
     cross_entropy,
@@ -16,10 +17,13 @@ from semiseg.losses.cross_entropy import (
 from semiseg.losses.directional import directional_contrast
 from semiseg.losses.mutual import MutualStatistics, dynamic_mutual_loss
 from semiseg.losses.pixel_contrast import pixel_contrast
+from semiseg.losses.reliable import reliable_cross_entropy
 
 __all__ = [
+    "ClassBank",
     "MutualStatistics",
     "SumCount",
+    "bank_contrast",
     "confident_cross_entropy",
     "cross_entropy",
     "cross_pseudo_loss",
@@ -27,4 +31,5 @@ __all__ = [
     "dynamic_mutual_loss",
     "ohem_cross_entropy",
     "pixel_contrast",
+    "reliable_cross_entropy",
 ]

@@ -98,6 +98,51 @@ class RepresentationHead(ConvHead):
         super().__init__(in_channels, hidden, out_channels, *layers)
 
 
+class ConvStack(ConvHead):
+    """3x3 convs with bias, batch norm, ReLU and channel dropout, and a 1x1 conv.
+
+    With two 3x3 convs the classifier and the representation head of U2PL (Haochen-Wang409/U2PL,
+    ``u2pl/models/decoder.py``), with one its auxiliary head (``u2pl/models/base.py``). Its result is not normalized.
+    Weights and biases start as PyTorch's default.
+
+    Args:
+        in_channels: channels of the map that it reads.
+        hidden: channels between the convs.
+        out_channels: channels of the result.
+        convs: number of 3x3 convs.
+        dropout: probability of dropping a whole channel after each of them.
+
+    Raises:
+        ValueError: a number of channels or convs below 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden: int = 256,
+        out_channels: int = 256,
+        convs: int = 2,
+        dropout: float = 0.1,
+    ) -> None:
+        _check(in_channels, hidden, out_channels)
+        if convs < 1:
+            raise ValueError(f"convs {convs}: give a number of at least 1")
+        layers: list[nn.Module] = []
+        for number in range(convs):
+            layers += [
+                nn.Conv2d(hidden if number else in_channels, hidden, 3, padding=1),
+                nn.BatchNorm2d(hidden),
+                nn.ReLU(inplace=True),
+                nn.Dropout2d(dropout),
+            ]
+        super().__init__(in_channels, hidden, out_channels, *layers, nn.Conv2d(hidden, out_channels, 1))
+        self.convs, self.dropout = convs, dropout
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments that build it again, and its class as ``_target_``."""
+        return {**super().config(), "convs": self.convs, "dropout": self.dropout}
+
+
 def _check(*channels: int) -> None:
     if min(channels) < 1:
         raise ValueError(f"channels {channels}: give numbers of at least 1")

@@ -2,8 +2,11 @@
 
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter, above_thresholds
 from semiseg.pseudo.class_balanced import class_balanced_thresholds, confident_labels, label_image
+from semiseg.pseudo.class_pixels import class_pixels, one_hot
 from semiseg.pseudo.cutmix import box_masks
 from semiseg.pseudo.draws import own_rows, step_generator, torch_generator
+from semiseg.pseudo.entropy import entropy, masked_percentiles
+from semiseg.pseudo.halves import half_boxes, half_of_classes
 from semiseg.pseudo.mixing import box_maps, mixed, reversed_within
 from semiseg.pseudo.perturbation import channel_masks, complementary_masks, undropped_images
 from semiseg.pseudo.stability import stability_score
@@ -16,10 +19,16 @@ __all__ = [
     "box_masks",
     "channel_masks",
     "class_balanced_thresholds",
+    "class_pixels",
     "complementary_masks",
     "confident_labels",
+    "entropy",
+    "half_boxes",
+    "half_of_classes",
     "label_image",
+    "masked_percentiles",
     "mixed",
+    "one_hot",
     "own_rows",
     "reversed_within",
     "stability_score",
