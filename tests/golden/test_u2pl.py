@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from u2pl_inputs import fill, grid, images, labels, logits, replayed, sha
+from semiseg.data.geometry import RandomCrop
+from semiseg.data.two_sided_scale import ScaleTwoSided
 from semiseg.losses import ClassBank, bank_contrast, ohem_cross_entropy, reliable_cross_entropy
 from semiseg.pseudo import class_pixels, entropy, half_boxes, masked_percentiles, one_hot
 
@@ -265,3 +267,36 @@ def test_boxes(size: tuple[int, int], corners: list[tuple[int, ...]]) -> None:
     for seed, expected in enumerate(corners):
         top, left, height, width = half_boxes(np.random.RandomState(seed), 1, size)[0].tolist()
         assert (top, left, top + height, left + width) == expected
+
+
+CROPS = [
+    (0, (131, 175), True, "38bce604cbb8c30c", 0),
+    (1, (69, 92), False, "8a9d55d72d1141b9", 81),
+    (2, (146, 194), True, "9c7780142b8ae9b5", 0),
+    (3, (57, 77), True, "53e51a7417e45edf", 601),
+]
+
+
+def picture(width: int, height: int) -> tuple[Any, Any]:
+    y, x = np.mgrid[:height, :width]
+    image = np.stack([(3 * x + 5 * y) % 256, (7 * x + 2 * y + 40) % 256, x * y % 256], -1)
+    mask = np.where(x % 37 == 0, 255, (x // 13 + y // 11) % 21)
+    return image.astype(np.uint8), mask.astype(np.uint8)
+
+
+@pytest.mark.golden("U2PL crops")
+@pytest.mark.parametrize(("seed", "size", "flipped", "digest", "zeros"), CROPS)
+def test_crops(seed: int, size: tuple[int, int], flipped: bool, digest: str, zeros: int) -> None:
+    rule = RandomCrop(
+        65,
+        ScaleTwoSided(interpolation="torch"),
+        flip="second",
+        pad="centered",
+        pad_label=0,
+    )
+    placement = rule.draw(75, 100, random.Random(seed))
+    assert (placement.size, placement.flip) == (size, flipped)
+    _, label = rule(*picture(100, 75), random.Random(seed))
+    assert label is not None
+    assert (label == 0).sum() == zeros
+    assert sha(torch.from_numpy(label)) == digest

@@ -147,19 +147,22 @@ class RandomCrop:
     CPS       ScaleChoice([...])   first   centered      MEAN_COLOR    yx          longer
     CAC       LongSide(400)        last    bottom_right  MEAN_COLOR    yx          always
     DMT       ScaleUniform(.5,1.5) last    bottom_right  black         yx          unfitting
+    U2PL      ScaleTwoSided()      second  centered      MEAN_COLOR    yx          always
     ========  ===================  ======  ============  ============  ==========  =========
 
-    CPS and CAC pad with zero after normalizing or with the mean; here both are ``MEAN_COLOR``, because
+    CPS, CAC and U2PL pad with zero after normalizing or with the mean; here both are ``MEAN_COLOR``, because
     images stay 8-bit until the network normalizes them.
 
     Args:
         crop_size: side, or (height, width), of the result in pixels.
         resize: size rule; ``None`` keeps the size.
         flip: time of the mirroring, which has probability 1/2: before everything else ("first", where the draw is
-            0.5 or more, as CPS does), at the end ("last", where it is below 0.5), or never ("none").
+            0.5 or more, as CPS does), between resize and crop ("second", where it is below 0.5), at the end ("last",
+            likewise), or never ("none").
         pad: place of an image that is smaller than the crop: top left ("bottom_right" is padded) or
             in the middle ("centered", the odd pixel goes to bottom and right).
-        pad_color: RGB (0-255) of the padding; its label is 255.
+        pad_color: RGB (0-255) of the padding.
+        pad_label: label of the padding: class 0, as published in U2PL, or 255, which no loss counts (the default).
         draw_order: order of the draws of the two offsets.
         draw_when: condition of the draws of offsets: "always"; only that of a side that is "longer" than the crop;
             or both unless the image, padded, fits exactly ("unfitting"). Only matters for replaying a
@@ -173,12 +176,13 @@ class RandomCrop:
 
     crop_size: CropSize
     resize: Resize | None = None
-    flip: Literal["last", "first", "none"] = "last"
+    flip: Literal["last", "first", "second", "none"] = "last"
     pad: Literal["bottom_right", "centered"] = "bottom_right"
     pad_color: Color = MEAN_COLOR
     draw_order: Literal["xy", "yx"] = "yx"
     draw_when: Literal["always", "longer", "unfitting"] = "always"
     crop_off_by_one: bool = False
+    pad_label: Literal[0, 255] = IGNORE_INDEX
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -195,7 +199,7 @@ class RandomCrop:
     ) -> tuple[NDArray[Pixel], Array | None]:
         """Apply one draw to the image ``(H, W, C)`` and its label map ``(H, W) uint8``, if any."""
         placement = self.draw(image.shape[0], image.shape[1], rng)
-        return placement.image(image), None if label is None else placement.map(label, IGNORE_INDEX)
+        return placement.image(image), None if label is None else placement.map(label, self.pad_label)
 
     @property
     def padding(self) -> tuple[float, ...]:
@@ -206,6 +210,7 @@ class RandomCrop:
         """Draw what is done to an image of this size and to all maps that belong to it."""
         flip = self.flip == "first" and rng.random() >= 0.5
         size = (height, width) if self.resize is None else self.resize.size(height, width, rng)
+        flip = flip or (self.flip == "second" and rng.random() < 0.5)
         top, left = self._offset(*size, rng)
         flip = flip or (self.flip == "last" and rng.random() < 0.5)
         return Placement(self, size, top, left, flip)
@@ -248,7 +253,7 @@ class Placement:
         size: (height, width) that the image is resized to.
         top: first row of the window in the resized image.
         left: first column of the window.
-        flip: whether the image is mirrored, first or last as the rule says.
+        flip: whether the image is mirrored, when the rule says.
     """
 
     rule: RandomCrop
@@ -277,14 +282,17 @@ class Placement:
     def _applied(self, image: NDArray[Pixel], fill: float | Sequence[float]) -> NDArray[Pixel]:
         rule = self.rule
         height, width = rule.size
+        between = self.flip and rule.flip == "second"
+        # Of a resized image that is mirrored then, the window lies on the other side before.
+        left = max(0, self.size[1] - self.left - width) if between else self.left
         window = resized_window(
             image,
             self.size,
             "opencv" if rule.resize is None else rule.resize.interpolation,
-            Window(self.top, self.left, self.top + height, self.left + width),
+            Window(self.top, left, self.top + height, left + width),
             mirror=self.flip and rule.flip == "first",
         )
-        return self._placed(window, fill)
+        return self._placed(mirrored(window) if between else window, fill)
 
     def _placed(self, window: NDArray[Pixel], fill: float | Sequence[float]) -> NDArray[Pixel]:
         """Pad the window to the size of the crop, then mirror the crop if that comes last."""
