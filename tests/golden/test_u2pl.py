@@ -1,5 +1,6 @@
 """U2PL against numbers recorded from its published code: losses, masks, memory, boxes, crops, and a training."""
 
+import copy
 import random
 from typing import Any
 
@@ -7,12 +8,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
+from torch import Tensor, nn
 from u2pl_inputs import fill, grid, images, labels, logits, replayed, sha
+
+from semiseg.contracts.training import Progress
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.two_sided_scale import ScaleTwoSided
+from semiseg.engine.optim import SGD
 from semiseg.losses import ClassBank, bank_contrast, ohem_cross_entropy, reliable_cross_entropy
+from semiseg.methods.u2pl import U2PL, U2PLLearner
+from semiseg.models.heads import ConvHead
+from semiseg.models.segmodel import Backbone, Decoder, InputConvention, SegModel, Stage
 from semiseg.pseudo import class_pixels, entropy, half_boxes, masked_percentiles, one_hot
 
 CLOSE = {"rel": 1e-8, "abs": 1e-12}
@@ -121,9 +127,12 @@ INDEX = ONE_HOT | {"anchor_class": "class"}
 PAPER = INDEX | {"negatives": "paper"}
 
 
-def contrast_step(case: str, step: int, bank: ClassBank, variant: dict[str, Any]) -> tuple[Tensor, Tensor, Any]:
+def contrast_step(
+    case: str, step: int, bank: ClassBank, variant: dict[str, Any]
+) -> tuple[Tensor, Tensor, Any]:
     """One recorded step: loss, student features, and pixels of each class."""
     phase = 0.6 * step
+    method = U2PL(low_rank=2, high_rank=6, num_anchors=12, num_negatives=5, **variant)
     known = labels(2, 7, 9, 6, step)
     guessed = logits(2, 6, 7, 9, 1.65 + phase, 1.5).argmax(1)
     n, y, x = (values.long() for values in grid(2, 7, 9))
@@ -141,17 +150,13 @@ def contrast_step(case: str, step: int, bank: ClassBank, variant: dict[str, Any]
         torch.cat([known != 255, high]),
         probabilities,
         2,
-        ranks=(2, 6),
-        onehot=variant["onehot"],
-        negatives=variant["negatives"],
+        method,
     )
     student = logits(4, 7, 7, 9, 0.9 + phase, 1).requires_grad_()
     teacher = logits(4, 7, 7, 9, 0.7 + phase, 1)
     features, keys = (each.permute(0, 2, 3, 1).flatten(0, 2) for each in (student, teacher))
     bank.append(keys, pixels.negatives)
-    loss = bank_contrast(
-        features, keys, pixels.own, pixels.anchors, bank, replayed(), 12, 5, anchor_class=variant["anchor_class"]
-    )
+    loss = bank_contrast(features, keys, pixels.own, pixels.anchors, bank, replayed(), method)
     return loss, student, pixels
 
 
@@ -245,7 +250,9 @@ def test_hard_pixels_of_both_heads() -> None:
     easy = ((x + 2 * y + n) % 3 != 0) & (target != 255)
     target = torch.where(easy, main.detach().argmax(1), target)
     for least, expected in ((60, 3.503166656), (1000, 3.196342520)):
-        parts = [ohem_cross_entropy(each, target, 0.7, least, reduction="sum_count") for each in (main, auxiliary)]
+        parts = [
+            ohem_cross_entropy(each, target, 0.7, least, reduction="sum_count") for each in (main, auxiliary)
+        ]
         loss = parts[0].mean + 0.4 * parts[1].mean
         assert loss.item() == pytest.approx(expected, **CLOSE)
         if least == 60:
@@ -300,3 +307,129 @@ def test_crops(seed: int, size: tuple[int, int], flipped: bool, digest: str, zer
     assert label is not None
     assert (label == 0).sum() == zeros
     assert sha(torch.from_numpy(label)) == digest
+
+
+class Stem(Backbone):
+    """One convolution of stride 2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = (Stage(8, 2),)
+        self.convention = InputConvention(scale=1, mean=(0, 0, 0), std=(1, 1, 1))
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.layers(x)]
+
+
+class Same(Decoder):
+    """Hands on the last map."""
+
+    out_channels = 8
+
+    def forward(self, maps: Any) -> Tensor:
+        last: Tensor = maps[-1]
+        return last
+
+
+class Replayed(U2PLLearner):
+    """A learner with the recorded draws."""
+
+    def draws(self, progress: Progress, device: torch.device) -> Any:
+        return replayed()
+
+
+def make_learner(method: U2PL, kind: type[U2PLLearner] = Replayed) -> U2PLLearner:
+    """A student with recorded weights, and a teacher with -1/2 of them."""
+    backbone = Stem()
+    model = SegModel(backbone, Same(backbone.stages), nn.Conv2d(8, 4, 1), 4)
+    model.attach("representation", ConvHead(8, 8, 6, nn.Conv2d(8, 6, 1)))
+    model.double()
+    model.set_convention(backbone.convention)
+    fill(model)
+    teacher = copy.deepcopy(model)
+    model.classifier.weight.data *= 6
+    for parameter in teacher.parameters():
+        parameter.data *= -0.5
+    return kind(model, method, 4, teacher).double().train()
+
+
+def recorded_batch(step: int) -> dict[str, Any]:
+    known = {"image": images(2, 15, 19, 3 * step), "label": labels(2, 15, 19, 4, step)}
+    unlabeled = {"image": images(2, 15, 19, 3 * step + 11), "valid": torch.ones(2, 15, 19, dtype=torch.bool)}
+    return {"labeled": known, "unlabeled": unlabeled}
+
+
+def size_of(network: nn.Module) -> float:
+    return sum(parameter.abs().sum().item() for parameter in network.parameters())
+
+
+TRACES = {
+    "shipped": {
+        "supervised": [5.992153216, 4.380349012, 4.568063127, 3.037986513, 2.236345725, 1.973975772],
+        "unlabeled": [0.5560580696, 2.302356878, 1.218201867, 0.9909297390],
+        "contrast": [0.5174191108, 0.7364424506, 0.6371502631, 0.6390069966],
+        "student": [183.0879179, 182.0727037, 181.8518785],
+        "teacher": [51.48206272, 182.0727037, 181.8847347],
+        "mean": [-0.1709967875, -0.06634635967, 0.009003067614],
+        "bank": [9, 2, 0, 8],
+    },
+    "paper": {
+        "supervised": [5.992153216, 4.380349012, 4.568063127, 3.057223663, 2.224320061, 2.006366832],
+        "unlabeled": [0.5560580696, 2.448761678, 1.292662700, 0.9523089072],
+        "contrast": [1.492994410, 1.487127990, 1.483379211, 1.534720142],
+        "student": [183.0879179, 181.9315354, 181.4523217],
+        "teacher": [51.48206272, 181.9315354, 181.6753422],
+        "mean": [-0.1709967875, -0.06693352416, 0.008338899919],
+        "bank": [50, 30, 30, 30],
+    },
+}
+
+
+@pytest.mark.golden("U2PL training")
+@pytest.mark.parametrize("variant", ["shipped", "paper"])
+def test_training(variant: str) -> None:
+    method = U2PL(
+        low_rank=1,
+        high_rank=3,
+        num_anchors=8,
+        num_negatives=4,
+        channels=6,
+        bank_size=30,
+        bank_size_0=50,
+        warmup_decay=True,
+        teacher_init="random",
+        mix="none",
+        **(SHIPPED if variant == "shipped" else PAPER),
+    )
+    learner = make_learner(method)
+    expected = TRACES[variant]
+    groups = SGD(lr=0.02, weight_decay=0.01, head_multiplier=10).groups(learner.model)
+    optimizer = torch.optim.SGD(groups, momentum=0.9)
+    found: dict[str, list[float]] = {name: [] for name in expected}
+    for step in range(6):
+        progress = Progress(step, 8, step // 2, 0)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * (1 - step / 8) ** 0.9
+        output = learner(recorded_batch(step % 2), progress)
+        optimizer.zero_grad()
+        output.total.backward()
+        optimizer.step()
+        learner.after_step(progress)
+        for name in ("supervised", "unlabeled", "contrast"):
+            if name in output.losses and (step >= 2 or name == "supervised"):
+                found[name].append(output.losses[name].mean.item())
+        if step % 2:
+            found["student"].append(size_of(learner.model))
+            found["teacher"].append(size_of(learner.teacher))
+            found["mean"].append(
+                sum(
+                    v.sum().item()
+                    for n, v in learner.teacher.named_buffers()
+                    if "mean" in n and v.numel() == 8
+                )
+            )
+    assert learner.bank is not None
+    found["bank"] = learner.bank.filled.tolist()
+    for name, values in expected.items():
+        assert found[name] == pytest.approx(values, **CLOSE), name

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semiseg.contracts.dataset import IGNORE_INDEX, Array
+from semiseg.contracts.dataset import Array
 from semiseg.data.resize import MEAN_COLOR, Color, Interpolation, Pixel, padded
 from semiseg.data.window import Window, mirrored, resized_window
 from semiseg.declare import Ge, Gt, Len, Mark, check_fields
@@ -182,7 +182,7 @@ class RandomCrop:
     draw_order: Literal["xy", "yx"] = "yx"
     draw_when: Literal["always", "longer", "unfitting"] = "always"
     crop_off_by_one: bool = False
-    pad_label: Literal[0, 255] = IGNORE_INDEX
+    pad_label: Literal[0, 255] = 255
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,14 +1,16 @@
 """Contrast of pixels with the mean of their class and with a memory of pixels that are not of it (U2PL)."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.contracts.training import SumCount
+from semiseg.declare import Gt, record
 from semiseg.losses.reduction import Reduction, reduced, reducible
+from semiseg.settings import Count
 
 AnchorClass = Literal["position", "class"]
 
@@ -17,6 +19,32 @@ Draw = Callable[[Tensor, int], Tensor]
 
 MIN_LENGTH = 1e-8
 """Length below which vectors are not stretched to unit length, as in ``torch.cosine_similarity``."""
+
+
+@record
+class BankContrastSettings:
+    """Settings of ``bank_contrast``, for methods to inherit."""
+
+    num_anchors: Count = 256
+    """Anchors of each class in each step. Published: 256."""
+    num_negatives: Count = 50
+    """Negatives of each anchor. Published: 50."""
+    temperature: Annotated[float, Gt(0)] = 0.5
+    """Divisor of the cosine similarities. Published: 0.5."""
+    anchor_class: AnchorClass = "class"
+    """Anchors of the i-th class that is present: by mistake those of class i of all ("position"), as published, or
+    those of its own "class" (the default)."""
+    channels: Count = 256
+    """Channels of the representation, and between its convs. Published: 256."""
+    bank_size: Count = 30_000
+    """Stored negatives of each class. Published: 30000, which with 256 channels are 31 MB for each class, on the device
+    and in the training state."""
+    bank_size_0: Count = 50_000
+    """Stored negatives of class 0, the background of VOC. Published: 50000."""
+
+    def bank(self, num_classes: int) -> "ClassBank":
+        """Return an empty memory."""
+        return ClassBank([self.bank_size_0, *[self.bank_size] * (num_classes - 1)], self.channels)
 
 
 class ClassBank(nn.Module):
@@ -89,10 +117,7 @@ def bank_contrast(
     anchors: Tensor,
     bank: ClassBank,
     draw: Draw,
-    num_anchors: int = 256,
-    num_negatives: int = 50,
-    temperature: float = 0.5,
-    anchor_class: AnchorClass = "class",
+    settings: BankContrastSettings,
     *,
     reduction: Reduction = "mean",
 ) -> Tensor | SumCount:
@@ -110,11 +135,7 @@ def bank_contrast(
         anchors: ``(K, P) bool``, pixels that may be drawn.
         bank: negatives of each class.
         draw: source of the draws; called for the anchors, then for the entries. Rows that are left out have bound 0.
-        num_anchors: number of anchors of each class.
-        num_negatives: number of entries that each anchor is compared with.
-        temperature: divisor of the similarities.
-        anchor_class: whose anchors and positive the i-th of the V classes gets: its own ("class"), or those of class i
-            of all ("position"), as U2PL's code does by mistake.
+        settings: numbers, temperature and rule of the anchors.
         reduction: ``"mean"`` or ``"sum_count"``; the count is V, 0 where it is 1.
     """
     with torch.autocast(features.device.type, enabled=False):
@@ -124,20 +145,20 @@ def bank_contrast(
         positives = own.to(features.dtype) @ keys.detach().to(features.dtype) / sizes.clamp_min(1)[:, None]
         present = (sizes > 0).sum()
         banks, exists = torch.arange(len(own), device=own.device), sizes > 0
-        if anchor_class == "position":
+        if settings.anchor_class == "position":
             exists, banks = banks < present, (~exists).byte().argsort(dim=0, stable=True)
-        order = anchors.cumsum(1)
+        order, number = anchors.cumsum(1), settings.num_anchors
         available, stored = order[:, -1], bank.filled[banks]
         counted = exists & (available > 0) & (stored > 0) & (present > 1)
-        drawn = draw(available * counted, num_anchors)
+        drawn = draw(available * counted, number)
         places = torch.searchsorted(order, drawn + 1).clamp_max(order.shape[1] - 1)
-        entries = draw(stored * counted, num_anchors * num_negatives)
-        negatives = bank.at(banks, entries).to(features.dtype).unflatten(1, (num_anchors, num_negatives))
+        entries = draw(stored * counted, number * settings.num_negatives)
+        negatives = bank.at(banks, entries).to(features.dtype).view(*drawn.shape, -1, features.shape[1])
         # By an index: its gradient is summed in a fixed order on CUDA, unlike that of index_select.
         query = F.normalize(features[places], dim=2, eps=MIN_LENGTH)
         positive = torch.einsum("kqd,kd->kq", query, F.normalize(positives, dim=1, eps=MIN_LENGTH))
         negative = torch.einsum("kqd,kqmd->kqm", query, F.normalize(negatives, dim=3, eps=MIN_LENGTH))
-        energy = torch.cat([positive[..., None], negative], 2) / temperature
+        energy = torch.cat([positive[..., None], negative], 2) / settings.temperature
         losses = (energy.logsumexp(2) - energy[..., 0]).mean(1)
         total = torch.where(counted, losses, 0.0).sum()
     return reduced(SumCount(total, present * (present > 1)), reduction)

@@ -6,7 +6,7 @@ from semiseg.pseudo.class_pixels import class_pixels, one_hot
 from semiseg.pseudo.cutmix import box_masks
 from semiseg.pseudo.draws import own_rows, step_generator, torch_generator
 from semiseg.pseudo.entropy import entropy, masked_percentiles
-from semiseg.pseudo.halves import half_boxes, half_of_classes
+from semiseg.pseudo.halves import half_boxes, half_masks, half_mixture, half_of_classes
 from semiseg.pseudo.mixing import box_maps, mixed, reversed_within
 from semiseg.pseudo.perturbation import channel_masks, complementary_masks, undropped_images
 from semiseg.pseudo.stability import stability_score
@@ -24,6 +24,8 @@ __all__ = [
     "confident_labels",
     "entropy",
     "half_boxes",
+    "half_masks",
+    "half_mixture",
     "half_of_classes",
     "label_image",
     "masked_percentiles",

@@ -1,9 +1,44 @@
 """Entropy of predictions, and percentiles of the pixels that count, computed without waiting for the device."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
+
+from semiseg.contracts.dataset import IGNORE_INDEX
+from semiseg.declare import Ge, Le, record
+
+Percent = Annotated[float, Ge(0), Le(100)]
+
+
+@record
+class EntropySettings:
+    """Settings of reliable and unreliable pixels, for methods to inherit (U2PL, arXiv 2203.03884, eq. (6))."""
+
+    unreliable_percent: Percent = 20.0
+    """Percent of the pseudo-labels, those of highest entropy, that L_u leaves out at first; falls to 0 linearly."""
+    entropy_percent: Percent = 20.0
+    """Percent of the pixels that have low, and that have high entropy for L_c at first; falls to 0 linearly."""
+
+    def reliability(self, amount: Tensor, label: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return which pixels have low entropy, high entropy, and too much for L_u; all of them among the labeled ones.
+
+        Args:
+            amount: entropy ``(N, H, W)``.
+            label: pseudo-labels ``(N, H, W) int64``, classes or 255.
+            share: factor of both percents, 1 at first and 0 at the end.
+        """
+        counted, percent = label != IGNORE_INDEX, self.entropy_percent * share
+        bounds = masked_percentiles(
+            amount, counted, [percent, 100 - percent, 100 - self.unreliable_percent * share]
+        )
+        # Bounds belong to what they bound, so that at the end the one surest and the one unsurest pixel are left.
+        return (
+            (amount <= bounds[0]) & counted,
+            (amount >= bounds[1]) & counted,
+            (amount >= bounds[2]) & counted,
+        )
 
 
 def entropy(probabilities: Tensor) -> Tensor:
