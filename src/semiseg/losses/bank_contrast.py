@@ -106,7 +106,7 @@ class ClassBank(nn.Module):
         """Return entries ``(R, M, D)`` of classes ``(R,)`` at positions ``(R, M)``, 0 for the oldest."""
         oldest = self.following - self.filled
         place = (oldest[classes, None] + positions) % self.room[classes, None] + self.first[classes, None]
-        return self.features.index_select(0, place.flatten()).view(*place.shape, -1)
+        return self.features.index_select(0, place.flatten()).view(*place.shape, self.features.shape[1])
 
 
 @reducible(Tensor, SumCount)
