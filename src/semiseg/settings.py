@@ -117,6 +117,9 @@ class EvaluatorSettings:
     """Size or divisor of the padding in pixels."""
     pad_value: Literal["zero", "reflect"] = "zero"
     """Content of the padding: "zero" (black, before normalization, as DMT pads) or "reflect"."""
+    center_crop: Count | None = None
+    """Side of the square in the middle that scores are measured on, as UniMatch V1 could; ``null`` measures whole
+    images."""
     absent: Literal["true_only", "skip", "zero"] = "true_only"
     """Classes that the means leave out: all without a pixel in the masks, predicted or not ("true_only"); those in
     neither masks nor predictions, so that one predicted by mistake counts 0 ("skip"); or none, so that they count 0
@@ -135,6 +138,9 @@ class EvaluatorSettings:
     """Width of the contours of the boundary IoU as a share of the diagonal of the image."""
     calibration_bins: Count = 15
     """Bins of confidence, equally wide, of the expected calibration error."""
+    crop_margin: Literal["class_0", "none"] = "none"
+    """What an image that is smaller than ``center_crop`` gets on all sides: the mean color that counts as "class_0" in
+    the scores, as U2PL measures, or nothing."""
     decimals: Count | None = None
     """Digits that mIoU, a share, is rounded to before it is compared and logged (CAC: 3); ``null`` keeps all."""
     batch_size: Annotated[Count, Mark("machine")] = 8

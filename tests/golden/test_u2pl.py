@@ -2,6 +2,7 @@
 
 import copy
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from u2pl_inputs import fill, grid, images, labels, logits, replayed, sha
 
+from semiseg.contracts.dataset import DatasetInfo
 from semiseg.contracts.training import Progress
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.two_sided_scale import ScaleTwoSided
@@ -20,6 +22,8 @@ from semiseg.methods.u2pl import U2PL, U2PLLearner
 from semiseg.models.heads import ConvHead
 from semiseg.models.segmodel import Backbone, Decoder, InputConvention, SegModel, Stage
 from semiseg.pseudo import class_pixels, entropy, half_boxes, masked_percentiles, one_hot
+from semiseg.settings import EvaluatorSettings
+from semiseg.tasks.evaluate import evaluate
 
 CLOSE = {"rel": 1e-8, "abs": 1e-12}
 
@@ -307,6 +311,19 @@ def test_crops(seed: int, size: tuple[int, int], flipped: bool, digest: str, zer
     assert label is not None
     assert (label == 0).sum() == zeros
     assert sha(torch.from_numpy(label)) == digest
+
+
+@pytest.mark.golden("U2PL crops")
+def test_crop_in_the_middle() -> None:
+    image, mask = picture(40, 50)
+    info = DatasetInfo("one", tuple(map(str, range(21))), ((0, 0, 0),) * 21)
+    dataset: Any = SimpleNamespace(info=info, image=lambda _: image, mask=lambda _: mask)
+    network = SegModel(Stem(), Same(Stem().stages), nn.Conv2d(8, 21, 1), 21)
+    seen: list[Tensor] = []
+    rule = EvaluatorSettings(center_crop=65, crop_margin="class_0")
+    evaluate(network, dataset, ["a"], rule, torch.device("cpu"), watch=lambda _, truth: seen.append(truth[0]))
+    assert ((seen[0] == 0).sum(), (seen[0] == 255).sum()) == (2357, 100)
+    assert sha(seen[0]) == "d7c3d17ffb5ab758"
 
 
 class Stem(Backbone):
