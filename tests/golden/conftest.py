@@ -50,6 +50,7 @@ CHECKS = {
     "U2PL hard pixels": "OHEM cross entropy of two heads",
     "U2PL boxes": "boxes of half of an image, of four seeds",
     "U2PL crops": "two-sided scale, flip, crop and padding of four seeds; crop in the middle",
+    "U2PL schedule and windows": "learning rates at five steps, places of the windows on Cityscapes",
     "U2PL training": "losses, weights and memory over three epochs, with and without the published faults",
 }
 """Every check and what it compares."""

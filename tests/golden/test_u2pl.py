@@ -17,6 +17,7 @@ from semiseg.contracts.training import Progress
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.two_sided_scale import ScaleTwoSided
 from semiseg.engine.optim import SGD
+from semiseg.engine.schedule import Poly
 from semiseg.losses import ClassBank, bank_contrast, ohem_cross_entropy, reliable_cross_entropy
 from semiseg.methods.u2pl import U2PL, U2PLLearner
 from semiseg.models.heads import ConvHead
@@ -24,6 +25,7 @@ from semiseg.models.segmodel import Backbone, Decoder, InputConvention, SegModel
 from semiseg.pseudo import class_pixels, entropy, half_boxes, masked_percentiles, one_hot
 from semiseg.settings import EvaluatorSettings
 from semiseg.tasks.evaluate import evaluate
+from semiseg.tasks.inference import window_spans
 
 CLOSE = {"rel": 1e-8, "abs": 1e-12}
 
@@ -324,6 +326,25 @@ def test_crop_in_the_middle() -> None:
     evaluate(network, dataset, ["a"], rule, torch.device("cpu"), watch=lambda _, truth: seen.append(truth[0]))
     assert ((seen[0] == 0).sum(), (seen[0] == 255).sum()) == (2357, 100)
     assert sha(seen[0]) == "d7c3d17ffb5ab758"
+
+
+@pytest.mark.golden("U2PL schedule and windows")
+def test_schedule() -> None:
+    rates = {
+        1: 9.999802631e-4,
+        2: 9.999605262e-4,
+        570: 9.887429363e-4,
+        22800: 5.358867313e-4,
+        45599: 6.411086575e-8,
+    }
+    for step, rate in rates.items():
+        assert 0.001 * Poly().factor(step, 570 * 80) == pytest.approx(rate, rel=1e-8)
+
+
+@pytest.mark.golden("U2PL schedule and windows")
+def test_windows() -> None:
+    spans = [window_spans(length, 769, EvaluatorSettings().stride) for length in (1024, 2048)]
+    assert [[first for first, _ in each] for each in spans] == [[0, 255], [0, 513, 1026, 1279]]
 
 
 class Stem(Backbone):

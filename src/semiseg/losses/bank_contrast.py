@@ -157,7 +157,9 @@ def bank_contrast(
         # By an index: its gradient is summed in a fixed order on CUDA, unlike that of index_select.
         query = F.normalize(features[places], dim=2, eps=MIN_LENGTH)
         positive = torch.einsum("kqd,kd->kq", query, F.normalize(positives, dim=1, eps=MIN_LENGTH))
-        negative = torch.einsum("kqd,kqmd->kqm", query, F.normalize(negatives, dim=3, eps=MIN_LENGTH))
+        # Not normalized before: they are by far the largest tensor, and a second one of their size is saved.
+        lengths = torch.linalg.vector_norm(negatives, dim=3).clamp_min(MIN_LENGTH)
+        negative = torch.einsum("kqd,kqmd->kqm", query, negatives) / lengths
         energy = torch.cat([positive[..., None], negative], 2) / settings.temperature
         losses = (energy.logsumexp(2) - energy[..., 0]).mean(1)
         total = torch.where(counted, losses, 0.0).sum()
