@@ -208,7 +208,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
             torch.manual_seed(epoch)
             found = train(learner, batch, at(epoch, 5, seed))
         again = resumed.state_dict()
-        assert [name for name, value in whole.state_dict().items() if not torch.equal(value, again[name])] == []
+        assert [
+            name for name, value in whole.state_dict().items() if not torch.equal(value, again[name])
+        ] == []
         assert torch.isfinite(found.total)
 
 

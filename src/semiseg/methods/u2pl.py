@@ -25,7 +25,7 @@ from semiseg.errors import UserError
 from semiseg.losses import ClassBank, bank_contrast, reliable_cross_entropy
 from semiseg.losses.bank_contrast import BankContrastSettings, Draw, uniform_draw
 from semiseg.methods.supervised import LabeledLossSettings
-from semiseg.models.head_outputs import Outputs, enlarged, head_outputs
+from semiseg.models.head_outputs import LOGITS, Outputs, enlarged, head_outputs
 from semiseg.models.heads import ConvStack
 from semiseg.pseudo import class_pixels, entropy, half_masks, half_mixture, torch_generator
 from semiseg.pseudo.class_pixels import ClassPixelSettings
@@ -77,8 +77,7 @@ class U2PL(
     auxiliary_weight: Annotated[float, Ge(0)] = 0.0
     """Weight of a second classifier on the last but one map of the backbone. Published: Cityscapes 0.4; 0 for none."""
     pairing: Literal["frozen", "independent"] = "independent"
-    """Order of labeled and unlabeled images: "frozen" in pairs that meet in every epoch, as published, or
-    "independent" (the default: the pairs have no purpose)."""
+    """Labeled and unlabeled images: "frozen" pairs that meet in every epoch, as published, or "independent" orders."""
 
     needs_unlabeled: ClassVar[bool] = True
 
@@ -117,8 +116,7 @@ class U2PL(
     def streams(self, lab: Lab) -> BatchSource:
         """Return the batches: streams ``labeled`` and ``unlabeled``, both of weak views."""
         known, weak, size, budget = lab.split.labeled, lab.augment.weak, lab.trainer.batch_size, lab.budget
-        view = Weak(lab.augment.geometry, valid=True)
-        unlabeled = {"unlabeled": Unlabeled(lab.split.unlabeled, view)}
+        unlabeled = {"unlabeled": Unlabeled(lab.split.unlabeled, Weak(lab.augment.geometry, valid=True))}
         if self.pairing == "frozen":
             pairs = partial(paired, rule="sampled_once", seed=lab.seed)  # u2pl/dataset/pascal_voc.py
         else:
@@ -174,28 +172,26 @@ class U2PLLearner(Learner):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = L_sup + weight * L_u + contrast_weight * gradient_scale * L_c."""
-        method, known = self.method, batch["labeled"]
+        method, known, target = self.method, batch["labeled"], batch["labeled"]["label"]
         if progress.epoch < method.warmup_epochs:
             return self._warmup_step(known)
         self._copy_student(progress)
         image, label, confidence = self.guess(batch["unlabeled"], progress)
-        images, count = torch.cat([known["image"], image]), len(known["image"])
+        images, count = torch.cat([known["image"], image]), len(target)
         student = head_outputs(self.model, images)
         with torch.no_grad():
             # In training mode, unlike for the labels: published, and what its own running statistics come from.
             teacher = head_outputs(self.teacher, images)
-            amount = entropy(enlarged(teacher["logits"][count:], label).softmax(1))
+            amount = entropy(enlarged(teacher[LOGITS][count:], label).softmax(1))
             share = max(1 - progress.epoch / self.epochs, 0.0)
             low, high, unreliable = method.reliability(amount, label, share)
-        losses = self._labeled_losses(student, known["label"])
-        logits = enlarged(student["logits"][count:], label)
+        losses = self._labeled_losses(student, target)
+        logits = enlarged(student[LOGITS][count:], label)
         unlabeled = reliable_cross_entropy(logits, label, unreliable, reduction="sum_count")
         losses["unlabeled"] = LossTerm(*unlabeled, method.weight)
         scalars = {"unlabeled_used": unlabeled.counted / label.numel(), "unlabeled_confidence": confidence}
         if self.bank is not None:
-            losses["contrast"] = self._contrast(
-                student, teacher, known["label"], (label, low, high), progress
-            )
+            losses["contrast"] = self._contrast(student, teacher, target, (label, low, high), progress)
             scalars["bank_fill"] = self.bank.filled.sum() / len(self.bank.features)
         return StepOutput(losses, scalars)
 
@@ -232,31 +228,28 @@ class U2PLLearner(Learner):
     def _labeled_losses(self, student: Outputs, target: Tensor) -> dict[str, LossTerm]:
         """Return L_sup, of the classifier and of the auxiliary one."""
         found = {}
-        for name, output, weight in (
-            ("supervised", "logits", 1.0),
-            ("auxiliary", AUXILIARY, self.method.auxiliary_weight),
-        ):
+        terms = [("supervised", LOGITS, 1.0), ("auxiliary", AUXILIARY, self.method.auxiliary_weight)]
+        for name, output, weight in terms:
             if output in student:
                 logits = enlarged(student[output][: len(target)], target)
                 found[name] = LossTerm(*self.method.labeled_loss(logits, target), weight)
         return found
 
     def _contrast(
-        self, student: Outputs, teacher: Outputs, known: Tensor, maps: Sequence[Tensor], progress: Progress
+        self, student: Outputs, teacher: Outputs, known: Tensor, guessed: Sequence[Tensor], progress: Progress
     ) -> LossTerm:
         """Return L_c of true labels, and of pseudo-labels with low and high entropy; fill the memory first."""
-        method, bank, logits = self.method, cast(ClassBank, self.bank), teacher["logits"]
+        method, bank, logits = self.method, cast(ClassBank, self.bank), teacher[LOGITS]
         certain = known != IGNORE_INDEX
-        pairs = zip((known, certain, certain), maps, strict=True)
+        pairs = zip((known, certain, certain), guessed, strict=True)
         whole = torch.stack([torch.cat(pair).float() for pair in pairs], 1)
         label, low, high = F.interpolate(whole, logits.shape[-2:]).unbind(1)
-        pixels = class_pixels(label.long(), low > 0, high > 0, logits.softmax(1), len(known), method)
-        features, keys = (
-            each[REPRESENTATION].permute(0, 2, 3, 1).flatten(0, 2) for each in (student, teacher)
+        own, anchors, negatives = class_pixels(
+            label.long(), low > 0, high > 0, logits.softmax(1), len(known), method
         )
-        bank.append(over_ranks(keys), over_ranks(pixels.negatives.T).T)
+        maps = student[REPRESENTATION], teacher[REPRESENTATION]
+        features, keys = (each.permute(0, 2, 3, 1).flatten(0, 2) for each in maps)
+        bank.append(over_ranks(keys), over_ranks(negatives.T).T)
         draw = self.draws(progress, keys.device)
-        loss = bank_contrast(
-            features, keys, pixels.own, pixels.anchors, bank, draw, method, reduction="sum_count"
-        )
+        loss = bank_contrast(features, keys, own, anchors, bank, draw, method, reduction="sum_count")
         return LossTerm(*loss, method.contrast_weight * method.gradient_scale)
