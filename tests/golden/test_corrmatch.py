@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-import corrmatch_inputs as inputs
 import pytest
 import torch
 import torch.nn.functional as F
+import wave_inputs as inputs
 from torch import Tensor
 
 from semiseg.contracts.training import Progress, StepOutput
