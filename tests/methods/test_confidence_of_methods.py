@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from semiseg.contracts.dataset import Split
 from semiseg.contracts.training import Progress
 from semiseg.data.augment import Augment
 from semiseg.data.geometry import RandomCrop
@@ -82,3 +83,12 @@ def test_alignment_knows_the_labeled_classes(name: str, make_model: Make, make_b
 def test_corrmatch_refuses_rules_beside_its_own_threshold(settings: Any, key: str) -> None:
     with pytest.raises(UserError, match=key):
         CorrMatch(**settings)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_better_network_needs_validation_images(name: str) -> None:
+    split = Split(labeled=("a",), unlabeled=("b",), val=(), name="1/2")
+    method = METHODS[name][0]
+    method().check_split(split)
+    with pytest.raises(UserError, match="report=better"):
+        method(report="better").check_split(split)

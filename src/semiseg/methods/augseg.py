@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, cast
 import torch
 from torch import Tensor
 
-from semiseg.contracts.dataset import IGNORE_INDEX
+from semiseg.contracts.dataset import IGNORE_INDEX, Split
 from semiseg.contracts.feeding import BatchSource
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import (
@@ -25,7 +25,7 @@ from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.paired_lists import ListRule, paired
 from semiseg.data.views import WeakStrong
 from semiseg.declare import Ge, record
-from semiseg.engine.ema import EMASettings
+from semiseg.engine.ema import EMASettings, require_validation
 from semiseg.errors import UserError
 from semiseg.losses import confident_cross_entropy
 from semiseg.methods.confidence import ConfidenceSettings, Guess, PseudoLabeler
@@ -67,6 +67,10 @@ class AugSeg(ConfidenceSettings, LabeledLossSettings, EMASettings):
     "sampled_once"."""
 
     needs_unlabeled: ClassVar[bool] = True
+
+    def check_split(self, split: Split) -> None:
+        """Require validation images where the better network is asked for; raises as ``require_validation`` does."""
+        require_validation(self.report, split, "ema")
 
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
         """Return the numbers of labeled and unlabeled images.

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, cast
 import torch
 from torch import Tensor
 
+from semiseg.contracts.dataset import Split
 from semiseg.contracts.feeding import BatchSource
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Batch, Learner, Network, Progress, StreamBatch, SumCount
@@ -14,7 +15,7 @@ from semiseg.data.mix_box import MixBox
 from semiseg.data.paired_lists import ListRule, paired
 from semiseg.data.views import WeakStrong
 from semiseg.declare import Ge, Gt, Le, Len, Mark, record
-from semiseg.engine.ema import EMASettings
+from semiseg.engine.ema import EMASettings, require_validation
 from semiseg.errors import UserError
 from semiseg.losses import confident_cross_entropy
 from semiseg.methods.confidence import ConfidenceSettings, Guess, PseudoLabeler
@@ -70,6 +71,10 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
         """Find values that are wrong together."""
         if self.box_area[0] > self.box_area[1]:
             yield UserError("give the smaller share first.", key="method.box_area", value=list(self.box_area))
+
+    def check_split(self, split: Split) -> None:
+        """Require validation images where the better network is asked for; raises as ``require_validation`` does."""
+        require_validation(self.report, split, "ema")
 
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
         """Return the numbers of labeled and unlabeled images.
