@@ -24,7 +24,9 @@ from semiseg.config.compose import Request, compose
 from semiseg.contracts.dataset import SegDataset
 from semiseg.contracts.feeding import View
 from semiseg.data.cityscapes import LABEL_IDS
+from semiseg.data.mix_box import MixBox
 from semiseg.data.pseudo import PseudoLabels
+from semiseg.data.views import WeakStrong
 from semiseg.errors import UserError
 from semiseg.splits.split import make_split
 
@@ -44,21 +46,26 @@ class Pipeline:
         options: Augmentation and crop, as on the command line.
         view: View of that augmentation.
         original: One item by the published operations, by its position in the dataset.
-        recorded: Images/s of the published code itself, run on another machine (see docs/results/data.md).
+        recorded: Images/s of the published code itself, run on another machine (see docs/results/data.md); ``None``
+            where it was not run.
     """
 
     name: str
     tree: str
     labels: Literal["true", "pseudo"] | None
     options: Sequence[str]
-    view: Literal["weak", "strong", "pair"]
+    view: Literal["weak", "strong", "pair", "weak and strong"]
     original: Callable[[Tree], Work]
-    recorded: float
+    recorded: float | None
 
     def ours(self, dataset: SegDataset, pseudo: PseudoLabels) -> Work:
         """A batch of semiseg, up to the tensors that a training step gets."""
         augment = build.augment(compose(Request((*self.options, "dataset=shapes"))))
-        view: View = getattr(augment, self.view)
+        view: View
+        if self.view == "weak and strong":
+            view = WeakStrong(augment.geometry, augment.photometric, k=2, valid=True, box=MixBox())
+        else:
+            view = getattr(augment, self.view)
         labels = pseudo if self.labels == "pseudo" else self.labels
         return batches(dataset, dataset.ids("train"), labels, view, BATCH)
 
@@ -79,7 +86,7 @@ class PipelineRates:
     original: float
     files: float
     store: float
-    recorded: float
+    recorded: float | None
 
     @property
     def gain(self) -> float:
@@ -104,7 +111,7 @@ def main(arguments: Sequence[str]) -> None:
     ]
     lines += [
         f"| {each.name} | {each.original:.3g} | {each.files:.3g} | {each.store:.4g} | **{each.gain:.1f}** "
-        f"| {each.recorded:g} |"
+        f"| {'' if each.recorded is None else f'{each.recorded:g}'} |"
         for each in rates
     ]
     publish(["python benchmarks/data.py", *arguments], [*lines, "", *fill_table(fills)], options.output)
@@ -242,6 +249,13 @@ def pipelines() -> list[Pipeline]:
          _each(lambda i, m: originals.cac(i, m, 720, 2048, True)), 9.1),
         ("CAC Cityscapes pair 720", "cityscapes", None, cac[1], "pair",
          _each(lambda i, m: originals.cac_pair(i, m, 720, 2048)), 9.3),
+        ("UniMatch VOC unlabeled 321", "voc", None, ("augment=unimatch", "trainer.crop_size=321"),
+         "weak and strong", _each(lambda i, m: originals.unimatch(i, m, 321)), None),
+        ("UniMatch V2 VOC unlabeled 518", "voc", None, ("augment=unimatch", "trainer.crop_size=518"),
+         "weak and strong", _each(lambda i, m: originals.unimatch(i, m, 518)), None),
+        ("UniMatch V2 Cityscapes unlabeled 798", "cityscapes", None,
+         ("augment=unimatch", "trainer.crop_size=798"), "weak and strong",
+         _each(lambda i, m: originals.unimatch(i, m, 798)), None),
     ]  # fmt: skip
     return [Pipeline(*row) for row in rows]
 

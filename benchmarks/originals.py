@@ -7,6 +7,7 @@ that has no effect. Random numbers are drawn alike, but not from the same stream
 
 import random
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -146,24 +147,73 @@ def stpp(image: Path, mask: Path, crop: int, base: int, known: Sequence[str], st
 
 
 def _stpp_strong(picture: Image.Image, label: Image.Image) -> tuple[Image.Image, Image.Image]:
+    picture = _strong_colors(picture)
+    if random.random() >= 0.5:
+        return picture, label
+    pixels, labels = np.array(picture), np.array(label)
+    left, top, width, height = _box(pixels.shape[0])
+    pixels[top : top + height, left : left + width] = np.random.uniform(0, 255, (height, width, 3))
+    labels[top : top + height, left : left + width] = 255
+    return Image.fromarray(pixels), Image.fromarray(labels)
+
+
+def _strong_colors(picture: Image.Image) -> Image.Image:
+    """Color changes and blur of the strong views of ST++ and UniMatch."""
     if random.random() < 0.8:
         picture = transforms.ColorJitter(0.5, 0.5, 0.5, 0.25)(picture)
     picture = transforms.RandomGrayscale(p=0.2)(picture)
     if random.random() < 0.5:
         picture = picture.filter(ImageFilter.GaussianBlur(radius=np.random.uniform(0.1, 2.0)))
-    if random.random() >= 0.5:
-        return picture, label
-    pixels, labels = np.array(picture), np.array(label)
-    side = pixels.shape[0]
+    return picture
+
+
+def _box(side: int) -> tuple[int, int, int, int]:
+    """Left, top, width and height of a box within a square."""
     while True:
         area, ratio = np.random.uniform(0.02, 0.4) * side * side, np.random.uniform(0.3, 1 / 0.3)
         width, height = int(np.sqrt(area / ratio)), int(np.sqrt(area * ratio))
         left, top = np.random.randint(0, side), np.random.randint(0, side)
         if left + width <= side and top + height <= side:
-            break
-    pixels[top : top + height, left : left + width] = np.random.uniform(0, 255, (height, width, 3))
-    labels[top : top + height, left : left + width] = 255
-    return Image.fromarray(pixels), Image.fromarray(labels)
+            return left, top, width, height
+
+
+def unimatch(image: Path, mask: Path, crop: int) -> Arrays:
+    """UniMatch, unlabeled: one crop as a weak and two strong views, their boxes, and the map of the padding.
+
+    Args:
+        image: Image file.
+        mask: File of a mask, which the first version opens for its size.
+        crop: Side of the crop in pixels.
+    """
+    picture: Image.Image = Image.open(image).convert("RGB")
+    label: Image.Image = Image.fromarray(np.array(Image.open(mask)))
+    longer = max(picture.size)
+    long = random.randint(int(longer * 0.5), int(longer * 2.0))
+    scale = long / longer
+    size = int(picture.width * scale + 0.5), int(picture.height * scale + 0.5)
+    picture = picture.resize(size, Image.Resampling.BILINEAR)
+    label = label.resize(size, Image.Resampling.NEAREST)
+    border = (0, 0, max(0, crop - size[0]), max(0, crop - size[1]))
+    picture, label = ImageOps.expand(picture, border, fill=0), ImageOps.expand(label, border, fill=254)
+    left, top = random.randint(0, picture.width - crop), random.randint(0, picture.height - crop)
+    place = (left, top, left + crop, top + crop)
+    picture, label = picture.crop(place), label.crop(place)
+    if random.random() < 0.5:
+        flip = Image.Transpose.FLIP_LEFT_RIGHT
+        picture, label = picture.transpose(flip), label.transpose(flip)
+    normalize = transforms.Compose([transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    views = [picture, deepcopy(picture), deepcopy(picture)]
+    found: list[Tensor] = [normalize(views[0])]
+    for view in views[1:]:
+        view = _strong_colors(view)
+        box = torch.zeros(crop, crop)
+        if random.random() <= 0.5:
+            left, top, width, height = _box(crop)
+            box[top : top + height, left : left + width] = 1
+        found += [normalize(view), box]
+    ignored = torch.from_numpy(np.array(label)).long()
+    found.append(torch.where(ignored == 254, 255, torch.zeros_like(ignored)))
+    return tuple(found)
 
 
 def cac(image: Path, mask: Path, crop: int, base: int, jitter: bool) -> Arrays:

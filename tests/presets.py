@@ -53,7 +53,14 @@ class RecordingLab:
         self.weights: list[str | None] = []
         self.labelings: list[tuple[str, int]] = []
 
-    def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Any:
+    def network(
+        self,
+        tag: str,
+        weights: str | None = None,
+        *,
+        differs_from: str | None = None,
+        role: str | None = None,
+    ) -> Any:
         self.weights.append(weights)
         with torch.device("meta"):
             return self.factory("none")

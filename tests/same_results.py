@@ -65,6 +65,7 @@ BASE = (
     "evaluator.absent=skip",
 )
 WIDE = "backbone.width=8 trainer.channels_last=true"
+PILLOW_LABELS = "augment.weak.resize.label_interpolation=null"
 STARTED = "init_from={start} optimizer.lr=0.01"
 CAC = (
     f"method=cac {STARTED} method.iterations_per_epoch=2 method.warmup_epochs=1 method.positive_threshold=0.2"
@@ -155,10 +156,9 @@ def cases() -> list[Case]:
         ("supervised-slide", f"{supervised} evaluator=slide evaluator.window=24 evaluator.flip=true", False),
         ("supervised-scales", f"{supervised} evaluator.scales=[0.75,1.0] evaluator.flip=true", False),
         ("supervised-padded", f"{supervised} evaluator=cac evaluator.pad_to=20", False),
-        *(
-            (f"augment-{name}", f"{supervised} augment={name}", False)
-            for name in ("none", "cac", "cps", "dmt")
-        ),
+        *((f"augment-{name}", f"{supervised} augment={name}", False) for name in ("none", "cps", "dmt")),
+        # Recorded before labels were resized by OpenCV, as CAC does.
+        ("augment-cac", f"{supervised} augment=cac {PILLOW_LABELS}", False),
         (
             "augment-stpp",
             f"{supervised} augment=stpp augment.weak.resize.base=40 method.augment=strong",
@@ -212,7 +212,11 @@ def cases() -> list[Case]:
         ),
         ("cac-sizes", f"{CAC} method.downsample=false method.projection=16 method.weight=0.3", False),
         ("cac-accumulate", f"{CAC} trainer.accumulate=2 trainer.unlabeled_batch_size=4", False),
-        ("cac-model", "method=cac model=deeplabv3plus_cac augment=cac method.warmup_epochs=0", False),
+        (
+            "cac-model",
+            f"method=cac model=deeplabv3plus_cac augment=cac method.warmup_epochs=0 {PILLOW_LABELS}",
+            False,
+        ),
         ("st", f"method=st {ST}", False),
         ("st-seed-1", f"method=st {ST} seed=1", False),
         ("st-groups", f"method=st {ST} method.bn_group_size=2 method.flip=false", True),

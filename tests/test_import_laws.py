@@ -57,6 +57,7 @@ METHODS_OF_METHODS = {
     "semiseg.methods.unimatch",
     "semiseg.methods.confidence",
     "semiseg.methods.weak_strong",
+    "semiseg.methods.averaged_teacher",
 }
 """Methods that other methods build on, and the settings that several share."""
 

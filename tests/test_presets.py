@@ -78,6 +78,18 @@ def test_supervised_baselines_of_cps(overrides: str, labeled: int, iterations: i
     assert cfg.method.loss == ("ohem" if "cityscapes" in overrides else "ce")
 
 
+def test_mean_teacher_preset_is_as_published() -> None:
+    cfg, lab = walk("experiments=mean_teacher_voc split=1/8", 1323)
+    (fit,) = lab.fits
+    assert (fit.per_epoch, fit.iterations) == (1157, 39338)
+    assert fit.batch == {"labeled": 8, "unlabeled": 8}
+    assert fit.lr[0] * cfg.method.gradient_scale == pytest.approx(0.0025)
+    # Of ResNet-50 and its decoder 66 convolutions, the classifier among them; the teacher is not trained.
+    decayed = [group for group in fit.groups if group["weight_decay"] > 0]
+    assert sum(len(group["params"]) for group in decayed) == 66
+    assert {group["lr"] for group in fit.groups} == {0.01}
+
+
 STPP_ROWS = [
     # dataset, split, labeled, iterations an epoch of the teacher, of the first student, of the last one
     ("voc", "92", 92, 11, 661, 1316),

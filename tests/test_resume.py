@@ -45,6 +45,8 @@ SHORTER = {
         "method.selected=20",
         "method.replay=true",
     ),
+    "mean_teacher": ("method.ema_when=before_step", "method.threshold=0.2", "method.report=better"),
+    "cutmix_seg": ("method.threshold=0.2", "method.iterations_per_epoch=4", "method.rampup_epochs=2"),
     "dmt": (
         *("method.ratios=[0.5,1]", "method.difference=data", "method.phase_lr=0.02"),
         *("trainer.eval_early=true", "trainer.iterations=6"),
@@ -161,6 +163,8 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         ("cac", [after_lines(1), saved_twice("train"), after_lines(4)]),
         ("prevmatch", [after_lines(2), saved_twice("train"), after_lines(4)]),
         ("unimatch_v2", [after_lines(1), saved_twice("train"), after_lines(4)]),
+        ("mean_teacher", [after_lines(1), saved_twice("train"), after_lines(4)]),
+        ("cutmix_seg", [after_lines(1), saved_twice("train"), after_lines(4)]),
         (
             "stpp",
             [

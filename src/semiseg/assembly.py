@@ -4,12 +4,14 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from semiseg.config import build
 from semiseg.config.compose import Composed
-from semiseg.config.stored import plain, settings_that_matter
+from semiseg.config.other_networks import config_of, others
+from semiseg.config.stored import Config, plain, settings_that_matter
 from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.contracts.task import Task
 from semiseg.data.band_augment import for_bands
@@ -69,7 +71,7 @@ def open_data(cfg: Composed, stop: StopRequest, *, filled: bool = True) -> Opene
     if unlike := unlike_published(dataset.info.name, name, split.labeled):
         log.warning("split_family=%s split=%s split_id=%s is %s.", *name, unlike)
     read = stored(dataset, split, stop.check, filled=filled)
-    report = check_files(read, split, lambda done, total: stop.check())
+    report = check_files(read, split, lambda done, total: stop.check(), seed=cfg.seed)
     stop.check()
     trust = weigh(dataset, report, evaluator)
     warnings = (*trust.warnings, *trust.unmeasured)
@@ -100,7 +102,8 @@ def open_session(
         run_dir=place.path,
         tracker=nowhere,
         journal=nowhere,
-        network_config={key: config[key] for key in ("backbone", "model")},
+        network_config=_structure(config),
+        other_configs={role: _structure(config_of(config, role)) for role in others(config)},
         fingerprint=fingerprint(settings_that_matter(begun)),
         keep_pseudo_labels=cfg.keep_pseudo_labels,
     )
@@ -114,7 +117,7 @@ def open_session(
     training = Training(
         trainer=trainer,
         evaluator=build.settings(EvaluatorSettings, cfg.evaluator),
-        optimizer=build.optimizer(cfg),
+        optimizer=build.optimizers(cfg),
         schedule=build.schedule(cfg),
         seed=cfg.seed,
     )
@@ -122,6 +125,11 @@ def open_session(
         build.network_factory(cfg, dataset.info), initial, lambda wanted: find_fit(wanted, here)
     )
     return Session(task, data, _compute(trainer), training, output, stop), networks
+
+
+def _structure(config: Config) -> dict[str, Any]:
+    """Return the nodes that a stored network holds, to be built again."""
+    return {key: config[key] for key in ("backbone", "model")}
 
 
 def _compute(trainer: TrainerSettings) -> Compute:

@@ -31,6 +31,7 @@ __all__ = [
     "Mark",
     "Setting",
     "accepts",
+    "as_node",
     "check_fields",
     "checked",
     "choices",
@@ -40,6 +41,8 @@ __all__ = [
     "fits",
     "open_ended",
     "record",
+    "record_of",
+    "split_shared",
 ]
 
 Affects = Literal["nothing", "machine", "data", "training", "result"]
@@ -54,7 +57,12 @@ Role = Literal[
     "network",
     "of method",
     "extra",
+    "tuning",
 ]
+SHARED = "shared_settings"
+"""Attribute of a class that names a record: keys that its config node may have too, which are not arguments of its
+constructor. Whoever builds the class takes them apart with ``split_shared``."""
+
 Record = TypeVar("Record", bound=type)
 Found = TypeVar("Found", bound=Callable[..., Any])
 NAMES: Mapping[Any, str] = {
@@ -81,7 +89,8 @@ class Mark:
             iterations that were done. "file": file of weights, compared by its name. "run": another run, which belongs
             to one repetition. "place": folder of data. "identity": name or place of the run itself. "network": group
             of settings that make up the network. "of method": setting that a method brings along, in which it may
-            differ from its baseline. "extra": further measurements, which change no other score.
+            differ from its baseline. "extra": further measurements, which change no other score. "tuning": way in which
+            a network is trained, which those of other runs that this one begins with may differ in.
         same_as: name that other methods have for the same setting of their first fit.
         expected: type and range in words, where those made from the annotation are clumsy.
         first_fit: whether it is a setting of the fit that other runs may reuse, which may differ with a word about it.
@@ -125,11 +134,22 @@ class Setting:
 
 @functools.cache
 def declared(target: Callable[..., Any]) -> Mapping[str, Setting]:
-    """Return the settings of a record, a class or a function, in the order of its arguments.
+    """Return the settings of a record, a class or a function, in the order of its arguments; shared ones come last.
 
     Raises:
         ValueError: a builtin without a signature.
     """
+    own = _own_settings(target)
+    shared = getattr(target, SHARED, None)
+    # A constructor that has an argument of the same name keeps it.
+    if shared is None:
+        return own
+    more = {name: setting for name, setting in declared(shared).items() if name not in own}
+    return types.MappingProxyType({**own, **more})
+
+
+@functools.cache
+def _own_settings(target: Callable[..., Any]) -> Mapping[str, Setting]:
     hints, texts, factories = _hints(target), _texts(target), _factories(target)
     found = {}
     for name, parameter in inspect.signature(target).parameters.items():
@@ -141,6 +161,37 @@ def declared(target: Callable[..., Any]) -> Mapping[str, Setting]:
         hint = hints.get(name, Any)
         found[name] = Setting(name, hint, default, texts.get(name, ""), _mark(hint) or Mark())
     return types.MappingProxyType(found)
+
+
+def split_shared(
+    target: Callable[..., Any], values: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Divide the values of a config node into arguments of its class and settings that classes of its kind share."""
+    shared = declared(target).keys() - _own_settings(target).keys()
+    own = {name: value for name, value in values.items() if name not in shared}
+    return own, {name: value for name, value in values.items() if name in shared}
+
+
+def as_node(value: Any, hint: Any) -> Any:
+    """Return the value of a setting that is a record as a config node, which names its class; others as they are.
+
+    Args:
+        value: record, or plain values by name as a config gives them.
+        hint: annotated type of the setting.
+    """
+    kind = record_of(hint)
+    if kind is None:
+        return value
+    target = {"_target_": f"{kind.__module__}.{kind.__qualname__}"}
+    if isinstance(value, kind):
+        return target | {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    return target | dict(value) if isinstance(value, Mapping) and "_target_" not in value else value
+
+
+def record_of(hint: Any) -> type[Any] | None:
+    """Return the record that an annotated type is; ``None`` for any other type."""
+    inner = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+    return inner if inspect.isclass(inner) and dataclasses.is_dataclass(inner) else None
 
 
 def accepts(target: Callable[..., Any], name: str) -> bool:
@@ -233,7 +284,7 @@ def fits(value: Any, hint: Any) -> bool:
     if hint in (None, type(None)):
         return value is None
     if inspect.isclass(origin) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping)
+        return isinstance(value, Mapping) and all(fits(item, arguments[1]) for item in value.values())
     if inspect.isclass(origin) and issubclass(origin, Iterable):
         return isinstance(value, list | tuple) and _items_fit(value, origin, arguments)
     own_class = inspect.isclass(hint) and hint.__module__.startswith("semiseg.")

@@ -104,6 +104,13 @@ class EvaluatorSettings:
     """Side of the sliding window in pixels."""
     stride: Annotated[float, Gt(0)] = 2 / 3
     """Step of the window: a share of it up to 1, or pixels."""
+    stride_rounding: Literal["up", "down"] = "up"
+    """Rounding of a share to pixels: "up" as in CPS, "down" as in UniMatch."""
+    window_edge: Literal["shift", "shrink"] = "shift"
+    """Windows that would reach beyond the image: the last one is moved inside ("shift", CPS and UniMatch V2), or all
+    are cut off at the border ("shrink", UniMatch V1)."""
+    window_sum: Literal["logits", "probabilities"] = "logits"
+    """What windows that share a pixel add up: "logits" as in CPS, or "probabilities" as in UniMatch."""
     scales: Annotated[list[Annotated[float, Gt(0)]], Len(1), Mark(expected="numbers above 0")] = field(
         default_factory=lambda: [1.0]
     )
@@ -117,6 +124,14 @@ class EvaluatorSettings:
     """Size or divisor of the padding in pixels."""
     pad_value: Literal["zero", "reflect"] = "zero"
     """Content of the padding: "zero" (black, before normalization, as DMT pads) or "reflect"."""
+    fit: Literal["pad", "resize"] = "pad"
+    """How a whole image gets sides that the network takes: "pad" at the bottom and right to the next multiple, or
+    "resize" to the nearest one and its logits back (bilinear, aligned corners), as UniMatch V2 does."""
+    fit_to: Count | None = None
+    """Multiple of pixels for ``fit=resize``; ``null`` takes what the network needs, the side of a patch."""
+    center_crop: Count | None = None
+    """Side of the square in the middle that scores are measured on, as UniMatch V1 could; ``null`` measures whole
+    images."""
     absent: Literal["true_only", "skip", "zero"] = "true_only"
     """Classes that the means leave out: all without a pixel in the masks, predicted or not ("true_only"); those in
     neither masks nor predictions, so that one predicted by mistake counts 0 ("skip"); or none, so that they count 0
@@ -155,6 +170,34 @@ class TrackerSettings:
     """User or team in wandb."""
     samples: Annotated[int, Ge(0)] = 8
     """Validation images shown with their predictions."""
+
+
+@record
+class OtherNetwork:
+    """A second network of a method, with another structure or another optimizer than that of the run.
+
+    Each part is an option of its config group, with the values in ``pairs/`` for its own backbone.
+    """
+
+    backbone: Annotated[Any, Mark(role="network", expected="an option of backbone, or null")] = None
+    """Backbone: an option such as resnet18, whose keys follow below it (``.backbone.output_stride=8``); ``null`` takes
+    that of the run."""
+    model: Annotated[Any, Mark(role="network", expected="an option of model, or null")] = None
+    """Decoder: an option such as pspnet, whose keys follow below it; ``null`` takes that of the run."""
+    optimizer: Annotated[Any, Mark(role="label", expected="an option of optimizer, or null")] = None
+    """Optimizer: an option such as adamw, whose keys follow below it (``.optimizer.lr=1e-4``); ``null`` takes that of
+    the run."""
+
+
+OTHER_NETWORKS = ("partner", "student")
+"""Keys of a method that describe an ``OtherNetwork``; also the role of such a network."""
+
+NETWORK_PARTS = ("backbone", "model", "optimizer")
+"""Config groups that make up a network and its training, in the order in which they depend on each other."""
+
+Other = Annotated[
+    OtherNetwork | None, Mark(expected="keys backbone, model and optimizer below it, or null for none")
+]
 
 
 @record

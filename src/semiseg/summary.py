@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from semiseg.config.other_networks import config_of
 from semiseg.config.stored import Config
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.contracts.training import Network
@@ -32,6 +33,7 @@ def summarize(config: Config, lab: RunLab, network: Network, wall_seconds: float
     network = session.compute.place(network)
     origin = lab.origins.get(network)
     record = lab.fits.get(origin.step) if origin else None
+    own = config_of(config, network.role)
     best, last = (record["best"], record["last"]) if record else (None, None)
     reported = _reported(session, network, origin.file if origin else None, best, last)
     test = _evaluated(session, network, split.test)
@@ -46,7 +48,9 @@ def summarize(config: Config, lab: RunLab, network: Network, wall_seconds: float
         "split_sha256": split.sha256,
         **_beginnings(lab),
         "seed": session.training.seed,
-        **{key: config[key]["name"] for key in ("method", "dataset", "model", "backbone")},
+        **{key: own[key]["name"] for key in ("method", "dataset", "model", "backbone")},
+        # Left out for a network of the run's own kind, as by versions without others.
+        **({} if network.role is None else {"network": network.role}),
         **_work(lab, wall_seconds),
         "device": str(session.compute.device),
         "threads": session.training.trainer.threads,
@@ -109,7 +113,7 @@ def keep_reported(lab: RunLab, network: Network, summary: Mapping[str, Any]) -> 
         values = bundle(
             network,
             session.data.info,
-            session.output.network_config,
+            session.output.config_of(network),
             step="run",
             iteration=lab.iterations,
             **{names.primary.key: names.value(summary)},

@@ -72,15 +72,17 @@ def test_the_passes_of_a_step_are_found_and_repeated() -> None:
         (each.kind, each.network is learner.student, each.grad, each.source, each.ends) for each in passes
     ]
     assert found == [
-        ("features", False, False, None, True),
-        ("classify", False, False, 0, True),
-        ("features", True, True, None, False),
-        ("classify", True, True, 2, True),
+        ("encode", False, False, None, True),
+        ("decode", False, False, 0, True),
+        ("classify", False, False, 1, True),
+        ("encode", True, True, None, False),
+        ("decode", True, True, 3, False),
+        ("classify", True, True, 4, True),
         ("side", True, True, None, True),
     ]
-    assert [each.training for each in passes] == [False, False, True, True, True]
+    assert [each.training for each in passes] == [False] * 3 + [True] * 4
     assert describe_passes(passes) == "1 with gradient, 1 without"
-    assert "features" not in vars(learner.student)
+    assert "encode" not in vars(learner.student)
     before = learner.student.decoder.norm.num_batches_tracked.clone()  # type: ignore[union-attr,operator]
     sizes: list[tuple[int, ...]] = []
     learner.student.classifier.register_full_backward_hook(lambda m, i, o: sizes.append(tuple(o[0].shape)))

@@ -20,6 +20,8 @@ PASSES = {
     ("cps", "method.cutmix=true"): ["4 with gradient, 4 without"],
     ("cps", "method.cutmix=false"): ["4 with gradient"],
     ("stpp",): ["1 with gradient", "1 with gradient"],
+    ("mean_teacher",): ["2 with gradient, 1 without"],
+    ("cutmix_seg",): ["2 with gradient, 2 without"],
     ("dmt",): ["1 with gradient", "1 with gradient"],
 }
 

@@ -49,7 +49,7 @@ SETTINGS = [
     ("~seed", "~seed (from command line) cannot be deleted"),
     ("+experiments=cps_voc", "leave out the +. Did you mean experiments=cps_voc?"),
     ("~method", "method (from command line) has to be given; choose one of: cac, cps,"),
-    ("dataset=null", "choose one of: camvid, cityscapes, folder, shapes, voc."),
+    ("dataset=null", "choose one of: ade20k, camvid, cityscapes, coco, folder, shapes, voc."),
     ("dataset=shapes dataset=camvid", "dataset is chosen twice."),
     ("seed=abc", "seed=abc (from command line) expected a whole number of at least 0."),
     ("seed=-1", "seed=-1 (from command line) expected a whole number of at least 0."),
@@ -120,6 +120,23 @@ SETTINGS = [
     ("seed", "not of the form key=value"),
     ("hydra.nothing=1", "hydra.nothing"),
     ("backbone=timm", "backbone.name has to be given: the name of a network of timm"),
+    ("backbone=vit", "backbone.network has to be given: timm's name of a plain transformer"),
+    (
+        "evaluator.fit=resize evaluator.mode=slide",
+        "evaluator.fit=resize (from command line) is for whole images and has no effect with evaluator.mode=slide.",
+    ),
+    (
+        "evaluator.fit=resize evaluator.pad=multiple evaluator.pad_to=8",
+        "evaluator.fit=resize (from command line) resizes images, so that nothing is padded",
+    ),
+    (
+        "evaluator.fit_to=14",
+        "evaluator.fit_to=14 (from command line) has no effect with evaluator.fit=pad",
+    ),
+    (
+        "evaluator.window_edge=shrink",
+        "evaluator.window_edge=shrink (from command line) has no effect without windows",
+    ),
     ("dataset=folder", "dataset.classes has to be given."),
     ("run_dir=${nowhere}", "run_dir (from command line) cannot be resolved"),
     (

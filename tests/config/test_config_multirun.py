@@ -184,3 +184,16 @@ def test_job_name_does_not_depend_on_order_or_place() -> None:
     cfg = compose(Request())
     assert job_name(cfg, ["seed=1", "method=cps", "sweep_dir=a"]) == job_name(cfg, ["method=cps", "seed=1"])
     assert job_name(cfg, ["seed=1"]) != job_name(cfg, ["seed=2"])
+
+
+@pytest.mark.slow
+def test_a_launcher_in_this_process_gets_whole_networks() -> None:
+    recorder = Recorder()
+    words = ("method=cps", "method.partner.model=pspnet,deeplabv3plus", "method.partner.backbone.width=8")
+    assert swept(recorder, *words, "sweep_dir=networks") == 0
+    first, second = (cfg.method.partner for cfg in recorder.configs)
+    assert (first.model.name, first.model.channels, first.backbone.width) == ("pspnet", 64, 8)
+    assert (second.model, second.backbone.name) == (None, "tiny")
+    assert len({Path(cfg.run_dir).name for cfg in recorder.configs}) == 2
+    assert swept(recorder, *words, "sweep_dir=networks") == 0
+    assert len(recorder.configs) == 2

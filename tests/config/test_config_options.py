@@ -21,12 +21,32 @@ from semiseg.declare import declared, fits
 from semiseg.settings import COMPONENTS, PRESETS, RECORDS
 
 EXTRA = {
-    **{("backbone", f"resnet{depth}"): ("backbone.weights=none",) for depth in (18, 34, 50, 101)},
+    **{
+        ("backbone", f"resnet{name}"): ("backbone.weights=none",)
+        for name in ("18", "34", "50", "101", "50s", "101s", "101_caffe")
+    },
     ("backbone", "timm"): ("backbone.name=resnet18", "backbone.weights=none"),
+    **{
+        ("backbone", f"dinov2_{size}"): ("backbone.weights=none", "model=dpt", "trainer.crop_size=98")
+        for size in ("small", "base", "large", "giant")
+    },
+    **{
+        ("backbone", option): ("backbone.weights=none", "model=dpt")
+        for option in ("dinov3_small", "dinov3_base", "dinov3_large", "clip_vit_base", "mae_vit_base")
+    },
+    ("backbone", "vit"): ("backbone.network=vit_small_patch16_224", "backbone.weights=none", "model=linear"),
+    ("backbone", "tiny_vit"): ("model=dpt",),
+    **{
+        ("backbone", f"dinov3_convnext_{size}"): ("backbone.weights=none",)
+        for size in ("tiny", "small", "base", "large")
+    },
+    ("model", "dpt"): ("backbone=tiny_vit",),
     ("dataset", "folder"): ("dataset.classes=[a,b]", "dataset.root=data"),
     ("dataset", "camvid"): ("dataset.root=data",),
     ("dataset", "voc"): ("dataset.root=voc",),
     ("dataset", "cityscapes"): ("dataset.root=cityscapes",),
+    ("dataset", "ade20k"): ("dataset.root=ade20k",),
+    ("dataset", "coco"): ("dataset.root=coco",),
     ("experiments", "camvid_cpu"): ("dataset.root=data", "backbone.weights=none"),
 }
 GROUPS = (*COMPONENTS, *RECORDS, *PRESETS)
@@ -53,6 +73,9 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             f"voc/SegmentationClassAug/{number}.png",
             f"cityscapes/leftImg8bit/train/a/a_{number}_leftImg8bit.png",
             f"cityscapes/gtFine/train/a/a_{number}_gtFine_labelIds.png",
+            f"ade20k/images/training/{number}.jpg",
+            f"coco/train2017/{number}.jpg",
+            f"coco/masks/{number}.png",
         ):
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / file).touch()
@@ -95,7 +118,8 @@ def test_option(group: str, option: str) -> None:
     if group in ("backbone", "model"):
         with torch.device("meta"):
             model = build.network_factory(cfg, INFO)("none")
-            assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 3, 64, 64)
+            side = 64 // model.size_multiple * model.size_multiple
+            assert model(torch.zeros(2, 3, side, side)).shape == (2, 3, side, side)
 
 
 @pytest.mark.parametrize(("group", "option"), [each for each in OPTIONS if each[0] == "debug"])

@@ -167,3 +167,21 @@ def test_real_counts_and_order(real_tree):
     assert ids_sha256((*dataset.ids("train"), "")).startswith("5be898907a337d99")
     assert make_split(dataset, "1/8").counts["labeled"] == 372
     assert dataset.mask(dataset.ids("test")[0]) is None
+
+
+def test_train_extra_joins_the_unlabeled_images(tree):
+    with pytest.raises(UserError, match=r"dataset.train_extra=.*no images in .*train_extra"):
+        Cityscapes(str(tree), train_extra=True)
+    write(tree, "train_extra", "augsburg", 7)
+    coarse = tree / "gtCoarse" / "train_extra" / "augsburg"
+    coarse.mkdir(parents=True)
+    (coarse / "augsburg_000007_000019_gtCoarse_labelIds.png").write_bytes(b"never read")
+    extra = ("augsburg/augsburg_000007_000019",)
+    for half_size in (False, True):
+        dataset = Cityscapes(str(tree), train_extra=True, half_size=half_size)
+        assert dataset.ids("unlabeled") == extra
+        assert dataset.mask(extra[0]) is None
+        split = make_split(dataset, "1/2")
+        assert split.unlabeled[-1:] == extra
+        assert check_files(dataset, split).split.unlabeled == split.unlabeled
+    assert Cityscapes(str(tree)).ids("unlabeled") == ()

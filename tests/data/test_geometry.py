@@ -128,6 +128,38 @@ def test_crop_off_by_one_loses_a_row() -> None:
     assert all((faithful(image, None, random.Random(seed))[0][..., 2] == 7).all() for seed in range(50))
 
 
+@pytest.mark.parametrize("flip", ["first", "last"])
+@pytest.mark.parametrize("pad", ["centered", "bottom_right"])
+def test_a_window_of_the_source_is_resized_alone(flip: Any, pad: Any) -> None:
+    image, label = coded(20, 30)
+    rule = RandomCrop((16, 24), ScaleUniform(0.5, 2.0), flip=flip, pad=pad, window="source")
+    sizes, flips = set(), set()
+    for seed in range(200):
+        placed: Any = rule.draw(20, 30, random.Random(seed))
+        sizes.add(placed.window)
+        flips.add(placed.flip)
+        crop, valid, known = placed.image(image), placed.valid(), placed.map(label, 255)
+        assert crop.shape == (16, 24, 3)
+        assert valid.shape == known.shape == (16, 24)
+        assert valid.dtype == np.bool_
+        assert np.array_equal(valid, known != 255)
+        inside = placed.window[0] <= 20 and placed.window[1] <= 30
+        assert valid.all() or not inside
+        assert not valid.all() or placed.window[0] <= 24
+        # The first channel tells the row, the second the column: no pixel outside of the window is seen.
+        if inside:
+            rows, columns = crop[..., 0] - 1, crop[..., 1] - 1
+            if placed.flip and flip == "first":
+                columns = 29 - columns
+            for values, start, length in ((rows, placed.top, 0), (columns, placed.left, 1)):
+                assert start <= values.min() <= values.max() < start + placed.window[length]
+            assert (int(crop[0, 0, 1]) > int(crop[0, -1, 1])) == placed.flip
+    heights = {height for height, _ in sizes}
+    assert min(heights) == 8
+    assert max(heights) >= 31
+    assert flips == {False, True}
+
+
 def test_long_side_is_relative_to_the_image_where_no_base_is_given() -> None:
     rule = LongSide(None, 0.5, 2.0)
     sizes = {rule.size(30, 60, random.Random(seed)) for seed in range(500)}
@@ -160,6 +192,8 @@ def test_rules_can_be_pickled() -> None:
         (lambda: RandomCrop(8, pad="middle"), "pad"),
         (lambda: RandomCrop(8, draw_order="zz"), "draw_order"),
         (lambda: RandomCrop(8, draw_when="never"), "draw_when"),
+        (lambda: RandomCrop(8, window="source"), "window=source: needs a resize by a factor"),
+        (lambda: RandomCrop(8, LongSide(400), window="source"), "ScaleChoice or ScaleUniform"),
         (lambda: ScaleUniform(2, 1), "low=2"),
         (lambda: ScaleUniform(0, 1), "low=0"),
         (lambda: ScaleUniform(1, 2, "nearest"), "interpolation"),

@@ -1,14 +1,18 @@
 """A window of a resized image equals that part of the whole, bit for bit."""
 
 import random
+from dataclasses import replace
 from typing import Any, get_args
 
 import cv2
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
-from semiseg.data.resize import Interpolation, nearest_sources, resized
+from semiseg.data.geometry import LongSide, Placement, RandomCrop, ScaleUniform
+from semiseg.data.resize import Interpolation, NearestRule, nearest_sources, resized
 from semiseg.data.window import Window, _opencv_span, _rows_first, mirrored, resized_window
 
 SHAPES = ((375, 500), (500, 333), (128, 256), (96, 96), (61, 47))
@@ -97,3 +101,51 @@ def test_mirrored() -> None:
 def test_an_empty_window() -> None:
     image = picture(random.Random(0), 7, 9)
     assert resized_window(image, (14, 18), "opencv", Window(14, 0, 15, 5)).size == 0
+
+
+@pytest.mark.parametrize("rule", get_args(NearestRule))
+@pytest.mark.parametrize("flip", ["first", "last", "none"])
+def test_labels_take_the_nearest_pixel_of_the_library_that_is_named(rule: NearestRule, flip: Any) -> None:
+    """Labels and other maps of a crop, whatever the image is interpolated by; windows are cut first."""
+    rng, differing = random.Random(f"{rule} {flip}"), 0
+    for old, new in sizes(rng, 100):
+        label = picture(rng, *old)[..., 0].copy()
+        crop = RandomCrop((rng.randint(1, 90), rng.randint(1, 90)), None, flip)
+        resizes = (
+            LongSide(None, interpolation="pil_bicubic", label_interpolation=rule),
+            ScaleUniform(label_interpolation=rule),
+        )
+        crop = replace(crop, resize=rng.choice(resizes))
+        mirror, top, left = rng.random() < 0.5, rng.randint(0, new[0] - 1), rng.randint(0, new[1] - 1)
+        mirror = mirror and flip != "none"
+        placement = Placement(crop, new, top, left, mirror)
+        before = label[:, ::-1] if mirror and flip == "first" else label
+        whole = libraries_nearest(np.ascontiguousarray(before), new, rule)
+        window = whole[top : top + crop.size[0], left : left + crop.size[1]]
+        expected = np.full(crop.size, 255, np.uint8)
+        expected[: window.shape[0], : window.shape[1]] = window
+        if mirror and flip == "last":
+            expected = expected[:, ::-1]
+        np.testing.assert_array_equal(placement.map(label, 255), expected, err_msg=f"{old} {new}")
+        confidence = placement.map(label.astype(np.float32), 255)
+        np.testing.assert_array_equal(confidence, expected)
+        differing += not np.array_equal(resized(label, new, "pil_bilinear"), resized(label, new, "opencv"))
+    assert differing > 20
+
+
+def libraries_nearest(label: np.ndarray[Any, Any], new: tuple[int, int], rule: NearestRule) -> Any:
+    """Resize with the library itself."""
+    if rule == "opencv":
+        return cv2.resize(label, new[::-1], interpolation=cv2.INTER_NEAREST)
+    if rule == "pillow":
+        return np.asarray(Image.fromarray(label).resize(new[::-1], Image.Resampling.NEAREST))
+    return F.interpolate(torch.from_numpy(label)[None, None].float(), new, mode="nearest")[0, 0].numpy()
+
+
+def test_without_a_rule_of_their_own_labels_follow_the_image() -> None:
+    label = picture(random.Random(3), 33, 47)[..., 0].copy()
+    for interpolation in get_args(Interpolation):
+        placement = Placement(
+            RandomCrop((20, 61), LongSide(interpolation=interpolation)), (20, 61), 0, 0, False
+        )
+        np.testing.assert_array_equal(placement.map(label, 255), resized(label, (20, 61), interpolation))

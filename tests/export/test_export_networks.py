@@ -115,7 +115,7 @@ def test_smallest_images(changes: dict[str, object], smallest: int) -> None:
 def test_padding_in_whole_numbers_is_that_of_timm() -> None:
     padding = pytest.importorskip("timm.layers.padding")
     former = padding.get_same_padding
-    with export_network._whole_numbers():
+    with export_network._open_sizes():
         for kernel, stride, dilation in ((3, 2, 1), (5, 2, 2), (1, 2, 1), (2, 3, 1), (3, 1, 2)):
             for side in range(1, 70):
                 reach = (kernel - 1) * dilation + 1

@@ -186,7 +186,14 @@ class NotebookLab:
         self.memos: dict[str, Any] = {}
         self.released: list[MemoryLabels] = []
 
-    def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> SegModel:
+    def network(
+        self,
+        tag: str,
+        weights: str | None = None,
+        *,
+        differs_from: str | None = None,
+        role: str | None = None,
+    ) -> SegModel:
         self.networks.append(tag)
         self.differs_from[tag] = differs_from
         self.weights[tag] = weights

@@ -34,6 +34,25 @@ def test_one_box_has_the_area_that_was_asked_for() -> None:
     assert share.max() < 0.42
 
 
+def test_boxes_outside_keep_their_visible_part_by_switch_alone() -> None:
+    def share(place: Any) -> torch.Tensor:
+        generator = np.random.default_rng(0)
+        masks = box_masks(generator, 500, (40, 40), boxes=1, area_range=(0.3, 0.3), place=place)
+        return masks.float().mean((1, 2, 3))
+
+    inside, published, clipped = share("inside"), share("outside"), share("outside_clipped")
+    assert inside.min() > 0.28
+    assert clipped.min() > 0.05
+    assert clipped.max() <= inside.max()
+    # Rows and columns before the first are taken from the end: nothing is left of most such boxes.
+    assert (published <= clipped).all()
+    assert 0.3 < (published == 0).float().mean() < 0.9
+
+
+def test_boxes_without_area_are_empty() -> None:
+    assert not box_masks(np.random.default_rng(0), 3, (8, 9), area_range=(0, 0)).any()
+
+
 def test_stability_skips_absent_classes_and_counts_the_background() -> None:
     last = torch.tensor([[0, 0], [7, 7]])
     assert stability_score([last, last]) == 1

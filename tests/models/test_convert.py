@@ -26,6 +26,7 @@ from semiseg.models.pspnet import PSPNet
 from semiseg.models.resnet import ResNet, pyramid
 from semiseg.models.segmodel import InputConvention, SegModel
 from semiseg.models.weights import misfits
+from semiseg.models.xception import Xception
 
 COCO = InputConvention("BGR", 1.0, (104.008, 116.669, 122.675), (1.0, 1.0, 1.0))
 Shapes = dict[str, tuple[int, ...]]
@@ -61,6 +62,26 @@ def bottlenecks(*counts: int, deep: bool = False) -> Shapes:
                 shapes |= conv(f"{place}.downsample.0", inputs, 4 * width)
                 shapes |= norm(f"{place}.downsample.1", 4 * width)
             inputs = 4 * width
+    return shapes
+
+
+def xception() -> Shapes:
+    """The names of UniMatch's file."""
+
+    def separable(name: str, inputs: int, outputs: int) -> Shapes:
+        depthwise = {f"{name}.depthwise.weight": (inputs, 1, 3, 3)} | norm(f"{name}.bn1", inputs)
+        return depthwise | conv(f"{name}.pointwise", inputs, outputs) | norm(f"{name}.bn2", outputs)
+
+    shapes = conv("conv1", 3, 32, 3) | norm("bn1", 32) | conv("conv2", 32, 64, 3) | norm("bn2", 64)
+    widths = [(64, 128, 128), (128, 256, 256), (256, 728, 728), *[(728, 728, 728)] * 16, (728, 728, 1024)]
+    for number, (inputs, hidden, outputs) in enumerate(widths, 1):
+        shapes |= separable(f"block{number}.sepconv1", inputs, hidden)
+        shapes |= separable(f"block{number}.sepconv2", hidden, outputs)
+        shapes |= separable(f"block{number}.sepconv3", outputs, outputs)
+        if inputs != outputs:
+            shapes |= conv(f"block{number}.skip", inputs, outputs) | norm(f"block{number}.skipbn", outputs)
+    for number, (inputs, outputs) in enumerate(((1024, 1536), (1536, 1536), (1536, 2048)), 3):
+        shapes |= separable(f"conv{number}", inputs, outputs)
     return shapes
 
 
@@ -158,7 +179,7 @@ FILES |= {
         DeepLabV2,
         None,
     ),
-    "ST++ with DeepLabV3+": (
+    "ST++, UniMatch or CorrMatch with DeepLabV3+": (
         prefixed("backbone.", bottlenecks(*R50)) | stpp_v3plus_head(),
         plain50,
         DeepLabV3Plus,
@@ -192,7 +213,7 @@ FILES |= {
 ENTRIES = {
     "AdvSemiSeg (DeepLabV2 trained on COCO)": 528,
     "DST-CBC or DMTC": 632,
-    "ST++ with DeepLabV3+": 374,
+    "ST++, UniMatch or CorrMatch with DeepLabV3+": 374,
     "ST++ with PSPNet": 350,
     "ST++ with DeepLabV2": 632,
 }
@@ -223,6 +244,36 @@ def test_names_and_shapes_of_the_originals(name: str, prefix: str) -> None:
     kept = len(found.backbone) + len(found.decoder) + len(found.classifier)
     assert kept + sum(found.left_out.values()) == len(shapes)
     assert set(found.left_out) == {"CPS": {"branch2"}, "CAC": {"project"}}.get(name, set())
+
+
+UNIMATCH: dict[str, tuple[Shapes, int]] = {
+    "resnet50s": (bottlenecks(*R50, deep=True), 386),
+    "resnet101s": (bottlenecks(*R101, deep=True), 692),
+    "xception65": (xception(), 848),
+}
+CORRELATION = (
+    conv("proj.0", 2048, 256, 3, True)
+    | norm("proj.1", 256)
+    | {key: shape for n in (1, 2) for key, shape in conv(f"corr.conv{n}", 256, 21, 1, True).items()}
+)
+
+
+@pytest.mark.parametrize("branch", [False, True], ids=["UniMatch", "CorrMatch"])
+@pytest.mark.parametrize("name", UNIMATCH)
+def test_checkpoints_of_unimatch_and_corrmatch(name: str, branch: bool) -> None:
+    shapes, entries = UNIMATCH[name]
+    shapes = prefixed("backbone.", shapes) | stpp_v3plus_head()
+    assert len(shapes) == entries
+    found = convert(empty(prefixed("module.", shapes | (CORRELATION if branch else {}))))
+    assert found.convention == InputConvention()
+    assert found.left_out == ({"proj": 7, "corr": 4} if branch else {})
+    decoder = partial(DeepLabV3Plus, aspp_dropout=0.0, dropout=0.0)
+    with torch.device("meta"):
+        backbone = Xception() if name == "xception65" else ResNet(int(name[6:-1]), stem="deep")
+        model = segmentation_model(backbone, decoder, 21)
+    assert misfits(backbone.state_dict(), found.backbone) == []
+    assert misfits(model.decoder.state_dict(), found.decoder) == []
+    assert misfits(model.classifier.state_dict(), found.classifier) == []
 
 
 def random(shapes: Shapes, seed: int = 0) -> State:
@@ -546,6 +597,33 @@ class TestLoading:
         assert (
             "classifier keeps its first weights (the file has none); not used: fc (1 entries)." in caplog.text
         )
+
+    def unimatch(self, folder: Path) -> Path:
+        """What UniMatch stores, with ResNet-18 as backbone."""
+        torch.manual_seed(3)
+        state = {
+            f"module.backbone.{key}": value for key, value in ResNet(18, stem="deep").state_dict().items()
+        }
+        head = random(prefixed("module.", stpp_v3plus_head(64, 512, 8, 4)))
+        state |= {key: value.float() if value.ndim else value for key, value in head.items()}
+        values = {"model": state, "optimizer": {"state": {}}, "epoch": 3, "previous_best": 71.2}
+        torch.save(values, folder / "latest.pth")
+        return folder / "latest.pth"
+
+    def test_a_checkpoint_of_unimatch(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        path = str(self.unimatch(tmp_path))
+        decoder = partial(DeepLabV3Plus, channels=8, low_channels=4, aspp_dropout=0.0, dropout=0.0)
+        with caplog.at_level(logging.INFO):
+            model = self.model(decoder=decoder, stem="deep", weights=path)
+        state = torch.load(path)["model"]
+        assert torch.equal(model.backbone.conv1[6].weight, state["module.backbone.conv1.6.weight"])
+        assert torch.equal(model.decoder.fuse[1][0].weight, state["module.fuse.3.weight"])
+        assert torch.equal(model.classifier.bias, state["module.classifier.bias"])
+        assert "decoder loaded (54 entries); classifier loaded (2 entries)." in caplog.text
+        with pytest.raises(
+            UserError, match=r"does not fit ResNet-18 with a plain stem(?s:.*)stem=plain\|deep"
+        ):
+            self.model(decoder=decoder, weights=path)
 
     def test_unknown_conventions_are_refused(self) -> None:
         with torch.device("meta"), pytest.raises(UserError, match="imagenet, coco or null"):

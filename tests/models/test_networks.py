@@ -15,9 +15,11 @@ from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.deeplabv3plus_cac import DeepLabV3PlusCAC
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
-from semiseg.models.heads import Projector, RepresentationHead
+from semiseg.models.deeplabv3plus_u2pl import DeepLabV3PlusU2PL
+from semiseg.models.heads import ConvStack, Projector, RepresentationHead
 from semiseg.models.pspnet import PSPNet, region_means
 from semiseg.models.resnet import ResNet, pyramid
+from semiseg.models.segformer import SegFormer
 from semiseg.models.segmodel import InputConvention, SegModel
 from semiseg.models.tiny import Tiny
 
@@ -26,15 +28,20 @@ DECODERS: dict[str, Callable[..., nn.Module]] = {
     "deeplabv3plus": DeepLabV3Plus,
     "deeplabv3plus_cac": DeepLabV3PlusCAC,
     "deeplabv3plus_cps": DeepLabV3PlusCPS,
+    "deeplabv3plus_augseg": partial(DeepLabV3Plus, low_bias=True, pool_place="first"),
+    "deeplabv3plus_u2pl": DeepLabV3PlusU2PL,
     "pspnet": PSPNet,
+    "segformer": SegFormer,
 }
 SMALL_DECODERS: dict[str, Callable[..., nn.Module]] = {
     "deeplabv2": partial(DeepLabV2, branches=4, rates=(1, 2, 3, 4)),
     **{
         name: partial(DECODERS[name], channels=32, low_channels=8, rates=(1, 2, 3))
-        for name in ("deeplabv3plus", "deeplabv3plus_cac", "deeplabv3plus_cps")
+        for name in DECODERS
+        if name.startswith("deeplabv3plus")
     },
     "pspnet": partial(PSPNet, pool_channels=8, channels=32),
+    "segformer": partial(SegFormer, channels=32),
 }
 BACKBONES: dict[str, Callable[[int], nn.Module]] = {
     **{
@@ -70,7 +77,7 @@ def test_shapes(backbone: str, decoder: str, output_stride: int) -> None:
             assert maps[0].shape[-2:] == (-(-height // 4), -(-width // 4))
             assert maps[-1].shape[-2:] == (-(-height // output_stride), -(-width // output_stride))
             features = model.decoder(maps)
-            refined = maps[0] if decoder.startswith("deeplabv3plus") else maps[-1]
+            refined = maps[0] if decoder.startswith(("deeplabv3plus", "segformer")) else maps[-1]
             assert features.shape == (2, model.feature_channels, *refined.shape[-2:])
             assert model.classify(features, batch.shape[-2:]).shape == (2, 7, height, width)
 
@@ -222,7 +229,7 @@ def test_usual_rates_follow_the_output_stride() -> None:
         assert all(conv.padding == conv.dilation for conv in classifier.convs)
 
 
-@pytest.mark.parametrize("decoder", [DECODERS[name] for name in DECODERS if name != "pspnet"])
+@pytest.mark.parametrize("decoder", [DECODERS[name] for name in DECODERS if name.startswith("deeplab")])
 @pytest.mark.parametrize(("stride", "rates"), [(4, None), (8, [0]), (8, [])])
 def test_bad_rates(decoder: Callable[..., nn.Module], stride: int, rates: list[int] | None) -> None:
     with pytest.raises(UserError, match=r"^rates"):
@@ -294,6 +301,8 @@ def test_the_pyramid_of_cac_is_resized_without_aligned_corners() -> None:
 HEADS: dict[str, Callable[[int], nn.Module]] = {
     "projector": lambda channels: Projector(channels, 6, 7),
     "representation": lambda channels: RepresentationHead(channels, 6, 7),
+    "stack": lambda channels: ConvStack(channels, 6, 7),
+    "shallow stack": lambda channels: ConvStack(channels, 6, 7, convs=1, dropout=0.0),
 }
 
 
@@ -301,7 +310,8 @@ HEADS: dict[str, Callable[[int], nn.Module]] = {
 def test_an_attached_head_is_part_of_the_network(name: str) -> None:
     model = small().train()
     before = model.eval()(images(33, 33))
-    model.attach(name, HEADS[name](model.feature_channels))
+    model.attach(name.split()[-1], HEADS[name](model.feature_channels))
+    name = name.split()[-1]
     assert torch.equal(model(images(33, 33)), before)
     assert {key for key in model.state_dict() if key.startswith(f"heads.{name}.")}
     features = model.train().features(images(33, 33))
@@ -325,3 +335,41 @@ def test_heads_that_do_not_fit_are_refused() -> None:
         model.attach("plain", nn.Conv2d(32, 4, 1))
     with pytest.raises(ValueError, match="at least 1"):
         Projector(32, 0)
+    with pytest.raises(ValueError, match="convs 0"):
+        ConvStack(32, convs=0)
+
+
+@pytest.mark.parametrize("head", [ConvStack(8, 6, 7, convs=1, dropout=0.25), ConvStack(8), Projector(8)])
+def test_heads_can_be_built_again_from_their_config(head: nn.Module) -> None:
+    arguments = dict(head.config())
+    assert arguments.pop("_target_") == f"{type(head).__module__}.{type(head).__qualname__}"
+    again = type(head)(**arguments)
+    assert again.config() == head.config()
+    assert str(again) == str(head)
+    again.load_state_dict(head.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("decoder", "aligned"),
+    [(SMALL, True), (partial(SMALL, align_corners=False), False), (partial(SegFormer, channels=8), False)],
+)
+def test_the_decoder_says_how_logits_are_resized(decoder: Callable[..., nn.Module], aligned: bool) -> None:
+    model = small(decoder=decoder).eval()
+    with torch.inference_mode():
+        coarse = model.classifier(model.features(images(33, 49)))
+        expected = F.interpolate(coarse, (33, 49), mode="bilinear", align_corners=aligned)
+        assert torch.equal(model(images(33, 49)), expected)
+
+
+def test_dropout_of_the_pyramid_drops_channels_or_elements() -> None:
+    kinds = {"channels": nn.Dropout2d, "elements": nn.Dropout}
+    for drops, kind in kinds.items():
+        assert type(small(decoder=partial(SMALL, aspp_drops=drops)).decoder.project[1]) is kind
+
+
+def test_kaiming_initialization_draws_decoder_and_classifier() -> None:
+    plain, drawn = small(decoder=SMALL), small(decoder=partial(SMALL, init="kaiming"))
+    for model, gain in ((plain, 1 / 3), (drawn, 2)):
+        for conv in (model.decoder.fuse[0][0], model.classifier):
+            fan = conv.weight[0].numel()
+            assert conv.weight.std().item() == pytest.approx((gain / fan) ** 0.5, rel=0.15)

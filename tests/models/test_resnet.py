@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -94,6 +95,64 @@ def test_dilations(
     assert dilations(backbone.layer4) == fourth
 
 
+def test_first_blocks_may_be_dilated_like_the_others() -> None:
+    with torch.device("meta"):
+        backbone = ResNet(50, output_stride=8, dilate_first=True)
+        coarse = ResNet(50, output_stride=32, dilate_first=True)
+    assert dilations(backbone.layer3) == [[2]] * 6
+    assert dilations(backbone.layer4) == [[4]] * 3
+    assert dilations(backbone.layer2) == [[1]] * 4
+    assert dilations(coarse.layer4) == [[1]] * 3
+
+
+def test_the_stride_may_be_in_the_first_conv() -> None:
+    with torch.device("meta"):
+        plain, caffe = ResNet(50, output_stride=32), ResNet(50, output_stride=32, stride_in="1x1")
+    for number, stride in ((1, 1), (2, 2), (3, 2), (4, 2)):
+        first, usual = caffe.get_submodule(f"layer{number}.0"), plain.get_submodule(f"layer{number}.0")
+        assert (first.conv1.stride[0], first.conv2.stride[0]) == (stride, 1)
+        assert (usual.conv1.stride[0], usual.conv2.stride[0]) == (1, stride)
+        assert first.downsample[0].stride[0] == stride
+    assert {each.stride for each in caffe.layer2[1].children() if isinstance(each, nn.Conv2d)} == {(1, 1)}
+    assert caffe.state_dict().keys() == plain.state_dict().keys()
+
+
+@pytest.mark.parametrize("backbone", [{}, {"stem": "deep"}])
+@pytest.mark.parametrize(
+    ("side", "down", "up"),
+    [
+        (321, 81, 81),
+        (513, 129, 129),
+        (769, 193, 193),
+        (801, 201, 201),
+        (320, 80, 81),
+        (800, 200, 201),
+        (322, 81, 81),
+    ],
+)
+def test_rounding_up_in_the_pooling(backbone: dict[str, str], side: int, down: int, up: int) -> None:
+    with torch.device("meta"):
+        for ceil_pool, expected in ((False, down), (True, up)):
+            made = ResNet(18, ceil_pool=ceil_pool, **backbone)
+            assert made(torch.empty(1, 3, side, side))[0].shape[-1] == expected
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_blocks_may_begin_as_identities(depth: int) -> None:
+    torch.manual_seed(0)
+    plain = ResNet(depth)
+    torch.manual_seed(0)
+    backbone = ResNet(depth, zero_init=True)
+    last = "bn3" if depth == 50 else "bn2"
+    for name, value in backbone.state_dict().items():
+        if name.endswith(f".{last}.weight"):
+            assert value.eq(0).all()
+        else:
+            assert torch.equal(value, plain.state_dict()[name])
+    x = torch.rand(1, backbone.stages[1].channels, 5, 5)
+    assert torch.equal(backbone.eval().layer2[1](x), x)
+
+
 def test_deep_stem() -> None:
     with torch.device("meta"):
         backbone = ResNet(50, stem="deep")
@@ -104,6 +163,53 @@ def test_deep_stem() -> None:
     shapes = [tuple(backbone.state_dict()[f"conv1.{number}.weight"].shape[:2]) for number in (0, 3, 6)]
     assert shapes == [(64, 3), (64, 64), (128, 64)]
     assert backbone.layer1[0].conv1.in_channels == 128
+
+
+class TestDeepImageNetWeights:
+    """timm publishes those of resnet50s and resnet101s, in the same names."""
+
+    def test_they_come_from_timms_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        timm = pytest.importorskip("timm")
+        asked = []
+
+        def fetch(repository: str, file: str) -> str:
+            asked.append((repository, file))
+            torch.save(timm.create_model("resnet50s").state_dict(), tmp_path / "file")
+            return str(tmp_path / "file")
+
+        monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+        backbone = ResNet(50, stem="deep", weights="imagenet")
+        monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: str(tmp_path / "file"))
+        again = ResNet(50, stem="deep", weights="imagenet")
+        assert torch.equal(again.conv1[0].weight, backbone.conv1[0].weight)
+        assert asked == [("timm/resnet50s.gluon_in1k", "model.safetensors")]
+        state = torch.load(tmp_path / "file")
+        assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
+
+    def test_they_compute_what_timms_network_computes(self) -> None:
+        timm = pytest.importorskip("timm")
+        torch.manual_seed(0)
+        theirs = timm.create_model("resnet50s", features_only=True, output_stride=16).double().eval()
+        own = ResNet(50, stem="deep").double().eval()
+        own.load_state_dict(theirs.state_dict())
+        x = torch.randn(1, 3, 65, 81, dtype=torch.float64)
+        with torch.inference_mode():
+            for expected, observed in zip(theirs(x)[1:], own(x), strict=True):
+                assert torch.allclose(observed, expected, rtol=1e-9, atol=1e-12)
+
+    def test_without_a_connection(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("timm")
+
+        def offline(*_: object) -> str:
+            raise OSError("no network")
+
+        monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+        with pytest.raises(
+            UserError, match=r"resnet101s \(timm/resnet101s.*no network.*backbone\.weights=PATH"
+        ):
+            ResNet(101, stem="deep", weights="imagenet")
 
 
 def test_initialization() -> None:
@@ -122,7 +228,9 @@ def test_initialization() -> None:
         ({"depth": 50, "stem": "deeep"}, "plain, deep"),
         ({"depth": 18, "multi_grid": (1, 2, 4)}, "2 blocks"),
         ({"depth": 50, "multi_grid": (1, 0, 4)}, "at least 1"),
-        ({"depth": 50, "stem": "deep", "weights": "imagenet"}, "backbone.stem=plain"),
+        ({"depth": 18, "stem": "deep", "weights": "imagenet"}, "backbone.stem=plain"),
+        ({"depth": 50, "stride_in": "2x2"}, "3x3, 1x1"),
+        ({"depth": 34, "stride_in": "1x1"}, "depth 50 or 101"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, object], named: str) -> None:

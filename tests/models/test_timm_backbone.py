@@ -11,6 +11,7 @@ from semiseg.errors import UserError
 from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.pspnet import PSPNet
+from semiseg.models.segformer import SegFormer
 from semiseg.models.timm_backbone import Timm
 
 timm = pytest.importorskip("timm")
@@ -53,6 +54,52 @@ def test_a_plain_transformer_takes_multiples_of_its_patches(name: str, patch: in
         model = segmentation_model(backbone, partial(PSPNet, pool_channels=8, channels=16), 3)
         batch = torch.empty(2, 3, 3 * patch, 5 * patch, dtype=torch.uint8)
         assert model(batch).shape == (2, 3, 3 * patch, 5 * patch)
+
+
+SWIN = ("swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256")
+
+
+@pytest.mark.parametrize("decoder", [SMALL, partial(SegFormer, channels=32)], ids=["v3+", "segformer"])
+@pytest.mark.parametrize(
+    ("name", "output_stride"),
+    [("convnext_atto", 32), ("convnext_atto", 16), ("convnextv2_atto", 32), *((name, 32) for name in SWIN)],
+)
+def test_hierarchical_networks(name: str, output_stride: int, decoder: Any) -> None:
+    with torch.device("meta"):
+        model = segmentation_model(Timm(name, output_stride=output_stride), decoder, 3)
+        assert model.backbone.stages[0].stride == 4
+        for size in ((64, 96), (100, 132)):
+            assert model(torch.empty(2, 3, *size, dtype=torch.uint8)).shape == (2, 3, *size)
+
+
+@pytest.mark.parametrize("name", SWIN)
+def test_a_swin_transformer_takes_multiples_of_its_patches(name: str) -> None:
+    with torch.device("meta"):
+        backbone = Timm(name, output_stride=32)
+        assert backbone.size_multiple == 4
+        maps = backbone(torch.empty(1, 3, 100, 132))
+    assert [tuple(each.shape[-2:]) for each in maps] == [(25, 33), (13, 17), (7, 9), (4, 5)]
+
+
+def test_a_swin_transformer_computes_what_timms_does_at_its_own_size() -> None:
+    torch.manual_seed(0)
+    whole = timm.create_model(SWIN[0], features_only=True).eval()
+    backbone = Timm(SWIN[0], output_stride=32).eval()
+    backbone.net.load_state_dict(whole.state_dict())
+    x = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        for observed, expected in zip(backbone(x), whole(x), strict=True):
+            assert torch.equal(observed, expected.permute(0, 3, 1, 2))
+
+
+def test_a_swin_transformer_learns_from_images_of_another_size() -> None:
+    torch.manual_seed(0)
+    model = segmentation_model(Timm(SWIN[0], output_stride=32), partial(SegFormer, channels=16), 3).train()
+    logits = model(torch.randint(0, 256, (2, 3, 36, 68), dtype=torch.uint8))
+    (logits * torch.randn_like(logits)).sum().backward()
+    # Blocks that are skipped at random have gradients of zero.
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    assert model.backbone.net.patch_embed.proj.weight.grad.abs().sum() > 0
 
 
 def test_odd_size_and_gradient() -> None:
@@ -133,11 +180,39 @@ def test_offline_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         ("tf_efficientnet_lite9", 16, "Did you mean tf_efficientnet_lite"),
         ("swin_tiny_patch4_window7_224", 16, "output_stride=32"),
         ("vit_tiny_patch16_224", 32, "strides 16, 16, 16, 16"),
+        ("levit_128", 16, r"timm gives no four feature maps of it \(.* backbone=vit is for plain"),
     ],
 )
 def test_unsuitable_networks(name: str, output_stride: int, named: str) -> None:
     with torch.device("meta"), pytest.raises(UserError, match=named):
         Timm(name, output_stride=output_stride)
+
+
+@pytest.mark.parametrize(
+    ("name", "output_stride", "size"),
+    [
+        ("maxvit_nano_rw_256", 32, (96, 96)),
+        ("efficientformer_l1", 32, (96, 128)),
+        ("beit_base_patch16_224", 16, (96, 96)),
+    ],
+)
+def test_networks_for_one_size_are_refused_others(
+    name: str, output_stride: int, size: tuple[int, int]
+) -> None:
+    with torch.device("meta"):
+        backbone = Timm(name, output_stride=output_stride)
+    with pytest.raises(
+        UserError, match=rf"^trainer.crop_size=.*{name} cannot take images of {size[0]}x{size[1]}"
+    ):
+        backbone.require_size("trainer.crop_size", size)
+    side = timm.get_pretrained_cfg(name).input_size[-1]
+    backbone.require_size("trainer.crop_size", (side, side))
+
+
+def test_any_size_is_taken() -> None:
+    backbone = Timm("resnet10t")
+    backbone.require_size("trainer.crop_size", (64, 97))
+    assert not any(value.is_meta for value in backbone.parameters())
 
 
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:

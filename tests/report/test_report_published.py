@@ -52,6 +52,17 @@ def test_a_number_of_other_settings_is_not_shown(tmp_path: Path, other: dict[str
     assert cell.published == ()
 
 
+def test_a_run_of_two_different_networks_is_not_what_was_published(tmp_path: Path) -> None:
+    partner = {"method.partner.backbone": {"name": "resnet18"}}
+    write_run(tmp_path / "run", method="cps", config={**partner, "published": [ROW]})
+    (cell,) = study(collect([tmp_path])).cells
+    assert cell.published == ()
+    named = {**ROW, "for": {**ROW["for"], "method.partner.backbone": "resnet18"}}
+    write_run(tmp_path / "named" / "run", method="cps", config={**partner, "published": [named]})
+    (cell,) = study(collect([tmp_path / "named"])).cells
+    assert [each.value for each in cell.published] == [0.7125]
+
+
 def test_splits_named_by_a_number_are_found(tmp_path: Path) -> None:
     write_run(tmp_path / "run", method="cps", split="732", config={"published": [ROW]})
     (cell,) = study(collect([tmp_path])).cells

@@ -6,7 +6,7 @@ from id_dataset import Ids, stems
 
 @pytest.fixture(scope="session")
 def published(shared_data):
-    """Folder of the lists that the repositories cac, cps, stpp and u2pl publish."""
+    """Folder of the lists that the repositories cac, cps, stpp, u2pl and unimatch publish."""
     return shared_data("published_splits")
 
 
@@ -27,3 +27,10 @@ def cityscapes(published):
     parts = (sorted(stems(folder / f"{part}.txt")) for part in ("train", "val", "test"))
     train, val, test = ([f"{stem.split('_')[0]}/{stem}" for stem in part] for part in parts)
     return Ids(train, val=val, test=test, name="cityscapes")
+
+
+@pytest.fixture(scope="session")
+def ade20k(published):
+    """ADE20K by its ids: sorted."""
+    folder = published / "unimatch/ade20k"
+    return Ids(sorted(stems(folder / "all/labeled.txt")), val=stems(folder / "val.txt"), name="ade20k")

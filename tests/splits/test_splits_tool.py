@@ -88,7 +88,7 @@ def test_list_shows_counts_state_and_equal_partitions(capsys):
     code, out, _ = run(capsys, "list", "--dataset", "voc")
     assert code == 0
     lines = [line.split() for line in out.splitlines()]
-    assert ["1/8", "0", "1,323", "9,259", "193", "rule", "cps", "1/8", "0"] in lines
+    assert ["1/8", "0", "1,323", "9,259", "193", "rule", "cps", "1/8", "0,", "unimatch", "1/8", "0"] in lines
     assert ["1/8", "2", "1,323", "9,259", "205", "to", "import", "stpp", "1/8", "2"] in lines
     assert "split_family=u2pl" in out
     assert "known fault: Each pair of files shares one id" in out

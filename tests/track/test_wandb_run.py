@@ -67,6 +67,16 @@ def test_names_and_tags(tmp_path):
     assert identity(config(name="mine"), SPLIT, tmp_path).name == "mine"
 
 
+def test_a_second_network_has_columns_and_a_group_of_its_own(tmp_path):
+    partner = {"backbone": {"name": "resnet18", "depth": 18}, "model": None, "optimizer": {"name": "adamw"}}
+    found = identity(config(method={"name": "method-x", "partner": partner}), SPLIT, tmp_path)
+    assert found.config["partner_backbone_name"] == "resnet18"
+    assert found.config["partner_optimizer_name"] == "adamw"
+    assert "partner_model_name" not in found.config
+    assert {"partner.backbone:resnet18", "partner.optimizer:adamw"} <= set(found.tags)
+    assert found.group.startswith("dataset-x-1of4-every0-backbone-x-model-x-method-x-partner_resnet18_adamw-")
+
+
 def test_jobs_of_a_sweep_name_it(tmp_path):
     folder = tmp_path / ("study-" + "x" * 80)
     folder.mkdir()

@@ -14,7 +14,11 @@ from semiseg.contracts.recipe import FitResult
 from semiseg.contracts.training import Learner, Network
 from semiseg.engine.plan import PlanLab, PlannedLabels
 from semiseg.engine.session import Networks, Session
+from semiseg.engine.step_memory import networks_of
 from semiseg.models.strides import safe_convolutions
+
+Maps = Tensor | Sequence[Tensor]
+"""Input or output of a part of a network: images, features, logits, or the maps of a backbone."""
 
 SIDE = 64
 """Largest side of the images that a recipe looks at, as their content does not matter."""
@@ -55,12 +59,20 @@ class FitRecorder(PlanLab):
         for fit in self.fits:
             trained = sum(each.numel() for each in fit.learner.parameters() if each.requires_grad)
             parts = [(name, size) for name, size, _ in fit.streams.parts]
-            kinds.setdefault((type(fit.learner).__name__, trained, *parts), fit)
+            roles = tuple(network.role for network in networks_of(fit.learner))
+            kinds.setdefault((type(fit.learner).__name__, trained, roles, *parts), fit)
         return list(kinds.values())
 
-    def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
+    def network(
+        self,
+        tag: str,
+        weights: str | None = None,
+        *,
+        differs_from: str | None = None,
+        role: str | None = None,
+    ) -> Network:
         """Build a network without pretrained weights."""
-        return self.networks.build("none")
+        return self.networks.build("none", role)
 
     def fit(
         self,
@@ -91,7 +103,7 @@ class NetworkPass:
     """One call of a part of a network.
 
     Args:
-        kind: "features", "classify" or the name of a head.
+        kind: "encode", "decode", "classify" or the name of a head.
         network: Network that has the part.
         call: The part, from its input to its output.
         training: Whether the network was in training mode.
@@ -103,14 +115,14 @@ class NetworkPass:
 
     kind: str
     network: Network
-    call: Callable[[Tensor], Tensor]
+    call: Callable[[Any], Maps]
     training: bool
     grad: bool
     source: int | None
-    example: Tensor | None
+    example: Maps | None
     ends: bool = True
 
-    def run(self, outputs: Mapping[int, Tensor]) -> Tensor:
+    def run(self, outputs: Mapping[int, Maps]) -> Maps:
         """Call it on an earlier output, or on its example."""
         if self.source is not None:
             return self.call(outputs[self.source])
@@ -121,18 +133,15 @@ class NetworkPass:
 def record_passes(learner: Learner, step: Callable[[], object]) -> list[NetworkPass]:
     """Return the passes that a step makes of the networks of a learner, in their order."""
     passes: list[NetworkPass] = []
-    outputs: list[Tensor] = []
+    outputs: list[Maps] = []
 
-    def note(
-        kind: str, network: Network, call: Callable[[Tensor], Tensor], given: Tensor, made: Tensor
-    ) -> None:
+    def note(kind: str, network: Network, call: Callable[[Any], Maps], given: Maps, made: Maps) -> None:
         source = next((number for number, each in enumerate(outputs) if each is given), None)
-        example = given.detach() if source is None else None
-        if example is not None and given.requires_grad:
-            example.requires_grad_()
-        if source is not None and made.requires_grad:
+        grad = any(each.requires_grad for each in _tensors(made))
+        if source is not None and grad:
             passes[source].ends = False
-        passes.append(NetworkPass(kind, network, call, network.training, made.requires_grad, source, example))
+        example = None if source is not None else _detached(given)
+        passes.append(NetworkPass(kind, network, call, network.training, grad, source, example))
         outputs.append(made)
 
     with _watched(learner, note):
@@ -140,18 +149,33 @@ def record_passes(learner: Learner, step: Callable[[], object]) -> list[NetworkP
     return passes
 
 
+def _tensors(maps: Maps) -> list[Tensor]:
+    return [maps] if isinstance(maps, Tensor) else list(maps)
+
+
+def _detached(maps: Maps) -> Maps:
+    """Return the same values without history; where gradients were asked for, they still are."""
+    found = [each.detach().requires_grad_(each.requires_grad) for each in _tensors(maps)]
+    return found[0] if isinstance(maps, Tensor) else found
+
+
 @contextmanager
 def _watched(learner: Learner, note: Callable[..., None]) -> Iterator[None]:
-    """Report all calls of ``features``, ``classify`` and the heads of all networks."""
+    """Report all calls of ``encode``, ``decode``, ``classify`` and the heads of all networks."""
     networks = [module for module in learner.modules() if isinstance(module, Network)]
     handles = []
 
     def watch(network: Network) -> None:
-        features, classify = network.features, network.classify
+        encode, decode, classify = network.encode, network.decode, network.classify
 
-        def noted_features(images: Tensor) -> Tensor:
-            made = features(images)
-            note("features", network, features, images, made)
+        def noted_encode(images: Tensor) -> list[Tensor]:
+            made = encode(images)
+            note("encode", network, encode, images, made)
+            return made
+
+        def noted_decode(maps: Sequence[Tensor]) -> Tensor:
+            made = decode(maps)
+            note("decode", network, decode, maps, made)
             return made
 
         def noted_classify(given: Tensor, size: Sequence[int]) -> Tensor:
@@ -159,7 +183,7 @@ def _watched(learner: Learner, note: Callable[..., None]) -> Iterator[None]:
             note("classify", network, lambda maps: classify(maps, size), given, made)
             return made
 
-        vars(network).update(features=noted_features, classify=noted_classify)
+        vars(network).update(encode=noted_encode, decode=noted_decode, classify=noted_classify)
         for name, head in network.heads.items():
             handles.append(head.register_forward_hook(_noted_head(name, network, note)))
 
@@ -169,7 +193,7 @@ def _watched(learner: Learner, note: Callable[..., None]) -> Iterator[None]:
         yield
     finally:
         for network in networks:
-            del network.features, network.classify
+            del network.encode, network.decode, network.classify
         for handle in handles:
             handle.remove()
 
@@ -186,7 +210,7 @@ def run_passes(
 ) -> None:
     """Repeat passes, with a backward pass from ones at every output that ends a chain, and nothing else."""
     last_use = {each.source: number for number, each in enumerate(passes)}
-    outputs: dict[int, Tensor] = {}
+    outputs: dict[int, Maps] = {}
     ends: list[Tensor] = []
     for number, each in enumerate(passes):
         if each.network.training != each.training:
@@ -195,7 +219,7 @@ def run_passes(
         with torch.set_grad_enabled(each.grad), autocast(), safe_convolutions(device):
             made = each.run(outputs)
         if each.grad and each.ends:
-            ends.append(made)
+            ends += [out for out in _tensors(made) if out.requires_grad]
         # Like a learner, keep nothing longer than it is needed: memory that is used again costs less.
         outputs = {kept: out for kept, out in outputs.items() if last_use.get(kept, 0) > number}
         outputs[number] = made
@@ -209,6 +233,6 @@ def run_passes(
 
 def describe_passes(passes: Sequence[NetworkPass]) -> str:
     """Number of passes of networks, and how many of them without gradient."""
-    counts = Counter(each.grad for each in passes if each.kind == "features")
+    counts = Counter(each.grad for each in passes if each.kind == "encode")
     text = f"{counts[True]} with gradient"
     return f"{text}, {counts[False]} without" if counts[False] else text

@@ -10,6 +10,7 @@ from semiseg.config import build
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request
 from semiseg.config.prepare import checked
+from semiseg.data.file_index import CHECKED, place_of
 from semiseg.data.store import Storable, store_folder, stored, wanted_files, writing
 from semiseg.data.store_fill import Wanted, differing, fill, sized
 from semiseg.errors import UserError
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UserError(f"dataset {dataset.info.name} is not stored: {why}.")
     folder = store_folder(dataset)
     if options.clear:
+        place_of(dataset, CHECKED).with_suffix(".npz").unlink(missing_ok=True)
         return _clear(folder)
     split = build.split(cfg, dataset)
     if options.verify:
@@ -85,5 +87,5 @@ def _parser() -> Parser:
     action.add_argument(
         "--verify", action="store_true", help="decode the files again and compare them with what is stored"
     )
-    action.add_argument("--clear", action="store_true", help="remove the store of this dataset")
+    action.add_argument("--clear", action="store_true", help="remove the store and the index of this dataset")
     return parser

@@ -83,11 +83,11 @@ def main(arguments: Sequence[str]) -> int:
     found = evaluate_run(run, options.checkpoint, options.part, settings, device, options.root, options.data)
     result = found.result
     print(f"{options.part} images: {result['images']}, network: {result['checkpoint']}, {describe(settings)}")
-    print(score_table(result, found.names, {}))
-    if remark := absent_remark(result, found.names, "validation" if options.part == "val" else options.part):
-        print(f"Note: {remark}.")
     folder = run.path if options.output is None else options.output.expanduser()
     path = folder / f"{file_stem(result, run.evaluator())}.json"
+    print(score_table(result, found.names, {}, str(path)))
+    if remark := absent_remark(result, found.names, "validation" if options.part == "val" else options.part):
+        print(f"Note: {remark}.")
     try:
         with writes(path, "-o chooses another folder."):
             folder.mkdir(parents=True, exist_ok=True)

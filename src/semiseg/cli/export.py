@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiseg import __version__
-from semiseg.cli.arguments import Parser, run_parser
+from semiseg.cli.arguments import Parser, positive, run_parser
 from semiseg.cli.network_options import add_network_options, chosen_settings
+from semiseg.config.other_networks import config_of
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.data.class_identity import placeholder_remark
 from semiseg.errors import UserError
@@ -39,6 +40,7 @@ examples:
   semiseg export RUN
   semiseg export RUN --format torch -o roads.pt2
   semiseg export RUN --mode whole                        a run that evaluated by a sliding window
+  semiseg export RUN --size 512 1024                     for images of 512 rows and 1024 columns only
   semiseg export RUN --scales 0.75,1,1.25 --flip         slower, a little better
 """
 
@@ -60,7 +62,8 @@ def main(arguments: Sequence[str]) -> int:
 
     if options.format == "onnx":
         export_network.require_onnx()
-    agreements, size = export(run, options.checkpoint, settings, options.format, target)
+    given = None if options.size is None else (options.size[0], options.size[1])
+    agreements, size = export(run, options.checkpoint, settings, options.format, target, given)
     print(f"{describe(settings)}; compared with PyTorch's predictions:")
     for each in agreements:
         print(
@@ -76,7 +79,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def export(
-    run: FinishedRun, checkpoint: str, settings: EvaluatorSettings, form: ExportFormat, target: Path
+    run: FinishedRun,
+    checkpoint: str,
+    settings: EvaluatorSettings,
+    form: ExportFormat,
+    target: Path,
+    size: tuple[int, int] | None = None,
 ) -> tuple[list[Agreement], int]:
     """Write a network as a file after comparing it with its origin.
 
@@ -86,6 +94,7 @@ def export(
         settings: settings of the evaluation.
         form: format, "onnx", or "torch" for a file of ``torch.export``.
         target: file in a folder that exists; an existing file is replaced.
+        size: height and width of all images; ``None`` for images of any size.
 
     Returns:
         The agreement at each size, and the number of bytes of the file.
@@ -104,21 +113,30 @@ def export(
     network.to(memory_format=torch.contiguous_format)
     network.heads.clear()
     smallest = export_network.smallest_side(network, settings)
-    facts = metadata(run, checkpoint, settings, bundle, smallest)
-    program = export_network.trace(network, settings)
-    write = export_network.as_onnx if form == "onnx" else export_network.as_torch
-    content = write(program, facts)
-    agreements = compare_predictions(export_network.opened(content, form), network, settings, smallest)
+    facts = metadata(run, checkpoint, settings, bundle, smallest, size)
+    program = export_network.trace(network, settings, size)
+    if form == "onnx":
+        content = export_network.as_onnx(program, facts, size)
+    else:
+        content = export_network.as_torch(program, facts)
+    opened = export_network.opened(content, form)
+    agreements = compare_predictions(opened, network, settings, smallest, size)
     with writes(target, OTHER_FILE), replacing(target) as file:
         file.write(content)
     return agreements, len(content)
 
 
 def metadata(
-    run: FinishedRun, checkpoint: str, settings: EvaluatorSettings, bundle: dict[str, Any], smallest: int
+    run: FinishedRun,
+    checkpoint: str,
+    settings: EvaluatorSettings,
+    bundle: dict[str, Any],
+    smallest: int,
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """Return the metadata of an exported file as plain values, without any path of this machine."""
-    config, names = run.config, ScoreNames.of(run.summary)
+    names = ScoreNames.of(run.summary)
+    config = config_of(run.config, bundle.get("role"))
     return {
         "version": VERSION,
         "classes": bundle["classes"],
@@ -132,6 +150,7 @@ def metadata(
             "probabilities": "(N, K, H, W) float32, probabilities of all classes",
         },
         "smallest_side": smallest,
+        **({} if size is None else {"height": size[0], "width": size[1]}),
         "inside": describe(settings),
         "outside": outside(run),
         "evaluator": dataclasses.asdict(settings),
@@ -206,6 +225,14 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="file to write (default: in the run directory)"
+    )
+    parser.add_argument(
+        "--size",
+        type=positive(int),
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="images of one size only, for programs that take no other; a sliding window is possible then "
+        "(default: any size)",
     )
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
     add_network_options(parser)

@@ -13,10 +13,10 @@ from semiseg.config.marks import mark_of
 from semiseg.config.overrides import GROUPS
 from semiseg.config.searchpath import option_file, options
 from semiseg.config.stored import as_written
-from semiseg.config.targets import BadTarget, complete, locate
+from semiseg.config.targets import OTHER_PARTS, BadTarget, complete, locate
 from semiseg.declare import Setting, declared
 from semiseg.errors import UserError, nearest, shown
-from semiseg.settings import COMPONENTS, MISSING, PRESETS, RECORDS, RunSettings
+from semiseg.settings import COMPONENTS, MISSING, PRESETS, RECORDS, OtherNetwork, RunSettings
 
 TOP = "keys"
 """Word for the keys that are in no group."""
@@ -141,6 +141,8 @@ def _setting(key: str, config: Mapping[str, Any]) -> Setting | None:
         return declared(RunSettings).get(group)
     if group in RECORDS:
         return declared(RECORDS[group]).get(below[0]) if len(below) == 1 else None
+    if key in OTHER_PARTS:  # also where the method has no other network yet
+        return declared(OtherNetwork)[below[-1]]
     node: Any = config.get(group)
     for name in below[:-1]:
         node = node.get(name) if isinstance(node, Mapping) else None

@@ -11,10 +11,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from semiseg.config.check_keys import wrong_device
+from semiseg.config.other_networks import config_of, named, others, placed
 from semiseg.config.schema import structured
 from semiseg.config.stored import Config, plain
 from semiseg.config.targets import BadTarget, locate
-from semiseg.declare import accepts
+from semiseg.declare import accepts, split_shared
 from semiseg.errors import Interrupted, UserError, UserErrors
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ DECODER_ARGUMENTS = ("stages",)
 
 def dataset(cfg: Config) -> SegDataset:
     """Build the dataset; raises ``UserError`` where its files are missing."""
-    result: SegDataset = _built(cfg, "dataset")
+    from semiseg.data.garbage import without_collection
+
+    with without_collection():
+        result: SegDataset = _built(cfg, "dataset")
     return result
 
 
@@ -63,8 +67,8 @@ def augment(cfg: Config) -> Augment:
 
 
 def method(cfg: Config) -> Method:
-    """Build the training method."""
-    result: Method = _built(cfg, "method")
+    """Build the training method; of its other networks it gets the names of their options."""
+    result: Method = _built({"method": named(plain(cfg["method"]))}, "method")
     return result
 
 
@@ -72,6 +76,18 @@ def optimizer(cfg: Config) -> OptimizerSpec:
     """Build the settings of parameter groups and optimizer."""
     result: OptimizerSpec = _built(cfg, "optimizer")
     return result
+
+
+def optimizers(cfg: Config) -> OptimizerSpec:
+    """Build the settings of the optimizers of all networks that a run may train."""
+    from semiseg.engine.joint_optimizer import OptimizerByRole
+
+    own = {
+        role: optimizer(config_of(cfg, role))
+        for role, node in others(cfg).items()
+        if node.get("optimizer") is not None
+    }
+    return OptimizerByRole(optimizer(cfg), own) if own else optimizer(cfg)
 
 
 def schedule(cfg: Config) -> Schedule:
@@ -84,19 +100,29 @@ def network_factory(cfg: Config, info: DatasetInfo) -> NetworkFactory:
     """Return a function that builds a network for the classes of a dataset.
 
     Its argument ``weights`` replaces ``backbone.weights``; ``None`` keeps that, and "none" is right for every backbone.
+    Its argument ``role`` chooses another network that the method describes, where it does.
     """
 
-    def build(weights: str | None = None) -> SegModel:
+    def build(weights: str | None = None, role: str | None = None) -> SegModel:
         from semiseg.models.bundle import segmentation_model
 
-        return segmentation_model(backbone(cfg, weights), decoder_factory(cfg), info.num_classes, info.bands)
+        own = config_of(cfg, role)
+        try:
+            made = segmentation_model(
+                backbone(own, weights), decoder_factory(own), info.num_classes, info.bands
+            )
+        except UserError as error:
+            raise placed(error, cfg, role) from error
+        made.role = role if role in others(cfg) else None
+        return made
 
     return build
 
 
 def backbone(cfg: Config, weights: str | None = None) -> Backbone:
-    """Build the backbone; ``weights`` replaces ``backbone.weights``."""
+    """Build the backbone and tune it; ``weights`` replaces ``backbone.weights``."""
     from semiseg.models.segmodel import Backbone
+    from semiseg.models.tuning import tuning_of
 
     made = _built(cfg, "backbone", **_weights(cfg, weights))
     if not isinstance(made, Backbone):
@@ -105,7 +131,12 @@ def backbone(cfg: Config, weights: str | None = None) -> Backbone:
             key="backbone._target_",
             value=cfg["backbone"]["_target_"],
         )
-    return made
+    node = plain(cfg["backbone"])
+    _, shared = split_shared(locate(node["_target_"]), node)
+    try:
+        return made.tune(tuning_of(shared))
+    except UserError as error:
+        raise _reason(error, "backbone") from error
 
 
 def decoder_factory(cfg: Config) -> Callable[[Sequence[Stage]], Decoder]:
@@ -170,9 +201,11 @@ def _built(cfg: Config, key: str, **arguments: Any) -> Any:
     """Build the node ``key``; nested nodes first. Constructors get plain lists and dicts."""
     node = plain(cfg[key])
     try:
+        target = locate(node["_target_"])
         # The option has a name in any case; a constructor that does not take it would refuse.
-        if not accepts(locate(node["_target_"]), "name"):
+        if not accepts(target, "name"):
             node.pop("name", None)
+        node, _ = split_shared(target, node)
         return _instantiated(node, arguments)
     except BadTarget as error:
         raise UserError(f"{key}._target_={node['_target_']}: {error.reason}") from error

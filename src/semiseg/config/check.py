@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -15,22 +14,33 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import build
 from semiseg.config.check_keys import check_settings, plain_values
+from semiseg.config.check_networks import build_on_meta, check_batches, check_sizes
 from semiseg.config.compose import Draft
 from semiseg.config.faults import Fault, faults_of_error
 from semiseg.config.marks import SPLIT_KEYS, mark_of
+from semiseg.config.other_networks import (
+    config_of,
+    named,
+    other_parts,
+    part_of,
+    place,
+    placed,
+    role_of,
+    roles,
+)
 from semiseg.config.split_keys import require_lists
-from semiseg.config.stored import plain
-from semiseg.config.targets import BadTarget, check_node, locate
+from semiseg.config.stored import Config, plain
+from semiseg.config.targets import OTHER_PARTS, BadTarget, check_node, locate
 from semiseg.errors import UserError
 from semiseg.runs.read import StoredRun
-from semiseg.settings import COMPONENTS, TrainerSettings
+from semiseg.settings import COMPONENTS
 
 if TYPE_CHECKING:
     from semiseg.contracts.dataset import Split
     from semiseg.runs.differences import CurrentRun
 
 PUBLISHED_WEIGHTS = ("imagenet", "pretrained")
-TRIED: dict[str, Callable[[DictConfig], Any]] = {
+TRIED: dict[str, Callable[[Config], Any]] = {
     "method": build.method,
     "augment": build.augment,
     "optimizer": build.optimizer,
@@ -71,7 +81,7 @@ class Checker:
             return []
         values, _ = plain_values(draft.cfg)
         wrong = {fault.key for fault in known}
-        nodes = {key: values[key] for key in COMPONENTS if key in values and not _any_below(key, wrong)}
+        nodes = _nodes(values, wrong)
         touched = [key for key in nodes if any(layer.sets(key) for layer in draft.layers)]
         faults = [*self._components(draft.cfg, nodes, touched), *self._device(values, wrong)]
         wrong |= {fault.key for fault in faults}
@@ -84,10 +94,10 @@ class Checker:
         if not (known or faults or elsewhere) and draft.usual_length:
             faults += _lengths_without_epochs(draft.cfg)
         if not (known or faults or elsewhere):
-            trainer = [values["trainer"], nodes["method"], nodes["model"]]
-            faults += self._once(trainer, partial(_trial, "method", partial(_check_batches, draft.cfg)))
-            sizes = [values["trainer"], values["evaluator"], nodes["backbone"]]
-            faults += self._once(sizes, partial(_trial, "backbone", partial(_check_sizes, draft.cfg)))
+            trainer = [values["trainer"], values["method"], nodes["model"]]
+            faults += self._once(trainer, partial(_trial, "method", partial(check_batches, draft.cfg)))
+            sizes = [values["trainer"], values["evaluator"], nodes["backbone"], other_parts(values)]
+            faults += self._once(sizes, partial(_trial, "backbone", partial(check_sizes, draft.cfg)))
         if not (known or faults or elsewhere):
             faults += _trial("method", partial(_check_split, draft.cfg))
         if not (known or faults or elsewhere):
@@ -101,24 +111,42 @@ class Checker:
         """Check and build components; ``fetch`` also reads published weights, and fetches them as a run would."""
         faults: list[Fault] = []
         for key in chosen:
-            supplied = build.DECODER_ARGUMENTS if key == "model" else ()
+            supplied = build.DECODER_ARGUMENTS if part_of(key) == "model" else ()
             faults += self._once([key, nodes[key]], partial(check_node, nodes[key], key, supplied))
         wrong = {fault.key for fault in faults}
         sound = [key for key in chosen if not _any_below(key, wrong)]
         for key in sound:
-            if key in TRIED:
-                faults += self._once(
-                    [key, nodes[key], "built"], partial(_trial, key, partial(TRIED[key], cfg))
-                )
-        if {"backbone", "model"} <= nodes.keys() and {"backbone", "model"} & set(sound):
-            weights = cfg.backbone.get("weights")
-            used = weights not in (None, "none") and cfg.get("init_from") is None
-            loaded = used and (fetch or weights not in PUBLISHED_WEIGHTS)
-            network = [nodes["backbone"], nodes["model"], loaded]
-            key = "backbone.weights" if loaded else "backbone"
-            if not any(_any_below(part, wrong) for part in ("backbone", "model")):
-                faults += self._once(network, partial(_trial, key, partial(_on_meta, cfg, loaded)))
+            if part_of(key) in TRIED:
+                attempt = partial(_tried, part_of(key), cfg, role_of(key))
+                faults += self._once([key, nodes[key], "built"], partial(_trial, key, attempt))
+        for role in roles(cfg):
+            faults += self._network(cfg, role, nodes, sound, wrong, fetch)
         return faults
+
+    def _network(
+        self,
+        cfg: DictConfig,
+        role: str | None,
+        nodes: dict[str, Any],
+        sound: list[str],
+        wrong: set[str],
+        fetch: bool,
+    ) -> list[Fault]:
+        """Build a network without memory, where its own nodes are sound."""
+        parts = [place(part, cfg, role) for part in ("backbone", "model")]
+        if not set(parts) <= nodes.keys() or not set(parts) & set(sound):
+            return []
+        if (role is not None and parts == ["backbone", "model"]) or any(
+            _any_below(key, wrong) for key in parts
+        ):
+            return []
+        weights = nodes[parts[0]].get("weights")
+        # The network of init_from replaces weights where it fits, which that of another kind need not.
+        used = weights not in (None, "none") and (role is not None or cfg.get("init_from") is None)
+        loaded = used and (fetch or weights not in PUBLISHED_WEIGHTS)
+        key = f"{parts[0]}.weights" if loaded else parts[0]
+        network = [*parts, nodes[parts[0]], nodes[parts[1]], loaded]
+        return self._once(network, partial(_trial, key, partial(build_on_meta, cfg, role, loaded)))
 
     def _device(self, values: dict[str, Any], wrong: set[str]) -> list[Fault]:
         name = values["trainer"].get("device") if isinstance(values.get("trainer"), dict) else None
@@ -165,53 +193,24 @@ def _lengths_without_epochs(cfg: DictConfig) -> list[Fault]:
     ]
 
 
-def _on_meta(cfg: DictConfig, loaded: bool) -> None:
-    """Build the network without memory; where it is ``loaded``, its weights file is read and compared with it."""
-    import torch
-
-    with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch remarks that nothing is copied to this device
-        backbone = build.backbone(cfg, None if loaded else "none")
-        build.decoder_factory(cfg)(backbone.stages)
-
-
-def _check_batches(cfg: DictConfig) -> None:
-    """Find batches that can't be accumulated or are too small for the decoder."""
-    from semiseg.contracts.recipe import ChecksBatches
-
-    method = build.method(cfg)
-    if not isinstance(method, ChecksBatches):
-        return
-    parts = int(cfg.trainer.accumulate)
-    smallest = getattr(locate(str(cfg.model["_target_"])), "smallest_batch", 1)
-    trainer = build.settings(TrainerSettings, cfg.trainer)
-    for key, size in method.batch_sizes(trainer).items():
-        if size % parts:
-            raise UserError(
-                f"cannot divide {key}={size} into equal parts.", key="trainer.accumulate", value=parts
-            )
-        if size // parts < smallest:
-            too_few = (
-                f"too few images go through the network at once: model={cfg.model.name} pools whole images, and its "
-                f"batch norm needs {smallest} of them."
-            )
-            if parts > 1:
-                raise UserError(f"with {key}={size} {too_few}", key="trainer.accumulate", value=parts)
-            raise UserError(too_few, key=key, value=size)
+def _nodes(values: dict[str, Any], wrong: set[str]) -> dict[str, Any]:
+    """Return the nodes of all components that no fault is known of, those of other networks by themselves."""
+    nodes = {key: values[key] for key in COMPONENTS if key in values} | other_parts(values)
+    if isinstance(nodes.get("method"), dict):
+        nodes["method"] = named(nodes["method"])
+    # A fault of another network says nothing of the other settings of the method.
+    own = {key for key in wrong if not any(_any_below(part, [key]) for part in OTHER_PARTS)}
+    return {
+        key: node for key, node in nodes.items() if not _any_below(key, own if key == "method" else wrong)
+    }
 
 
-def _check_sizes(cfg: DictConfig) -> None:
-    """Find crops and windows whose sides the backbone can't take; whole images are padded for it."""
-    import torch
-
-    from semiseg.models.segmodel import require_multiple
-
-    with torch.device("meta"):
-        multiple = build.backbone(cfg, "none").size_multiple
-    crop = cfg.trainer.crop_size
-    require_multiple("trainer.crop_size", [crop] if isinstance(crop, int) else list(crop), multiple)
-    if cfg.evaluator.mode == "slide":
-        require_multiple("evaluator.window", [cfg.evaluator.window], multiple)
+def _tried(part: str, cfg: DictConfig, role: str | None) -> None:
+    """Build a component that is cheap to build, of the run or of another network."""
+    try:
+        TRIED[part](config_of(cfg, role))
+    except UserError as error:
+        raise placed(error, cfg, role) from error
 
 
 def _split(cfg: DictConfig) -> Split:

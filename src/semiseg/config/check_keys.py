@@ -91,9 +91,11 @@ def _unresolved(path: str, error: OmegaConfBaseException) -> list[Fault]:
 
 
 def _missing(path: str) -> str:
-    if path == "backbone.name":
+    if path.endswith("backbone.name"):
+        return f"has to be given: the name of a network of timm, for example {path}=tf_efficientnet_lite0."
+    if path.endswith("backbone.network"):
         return (
-            "has to be given: the name of a network of timm, for example backbone.name=tf_efficientnet_lite0."
+            f"has to be given: timm's name of a plain transformer, for example {path}=vit_base_patch16_224."
         )
     group = path if path in GROUPS else None
     return f"has to be given; choose one of: {listed(options(group))}." if group else "has to be given."
@@ -196,10 +198,32 @@ def _evaluator_faults(evaluator: Mapping[str, Any], broken: Collection[str]) -> 
             if (value := evaluator.get(key, usual)) != usual:
                 unused = "has no effect with evaluator.pad=none; choose size, multiple or center."
                 yield Fault(f"evaluator.{key}", unused, value)
+    yield from _without_effect(evaluator)
     yield from _unmeasured(evaluator, broken)
     stride, window = evaluator.get("stride"), evaluator.get("window")
     if isinstance(stride, int | float) and isinstance(window, int) and stride > window:
         yield Fault("evaluator.stride", f"larger than the window ({window}) would leave gaps.", stride)
+
+
+def _without_effect(evaluator: Mapping[str, Any]) -> Iterator[Fault]:
+    """Find settings of windows for whole images, and settings of whole images that exclude each other."""
+    mode, fit = evaluator.get("mode", "whole"), evaluator.get("fit", "pad")
+    if fit == "resize" and mode == "slide":
+        yield Fault("evaluator.fit", "is for whole images and has no effect with evaluator.mode=slide.", fit)
+    elif fit == "resize" and evaluator.get("pad", "none") != "none":
+        yield Fault(
+            "evaluator.fit", "resizes images, so that nothing is padded: give evaluator.pad=none.", fit
+        )
+    if fit == "pad" and (value := evaluator.get("fit_to")) is not None:
+        yield Fault(
+            "evaluator.fit_to", "has no effect with evaluator.fit=pad; choose evaluator.fit=resize.", value
+        )
+    usual = (("stride_rounding", "up"), ("window_edge", "shift"), ("window_sum", "logits"))
+    for key, first in usual if mode == "whole" else ():
+        if (value := evaluator.get(key, first)) != first:
+            yield Fault(
+                f"evaluator.{key}", "has no effect without windows; give evaluator.mode=slide.", value
+            )
 
 
 def _unmeasured(evaluator: Mapping[str, Any], broken: Collection[str]) -> Iterator[Fault]:

@@ -25,10 +25,11 @@ from semiseg.config.layers import (
     own_files,
     register_local,
 )
+from semiseg.config.other_networks import others, settle_networks
 from semiseg.config.overrides import COMMAND_LINE, Given, parse
 from semiseg.config.stored import Config, plain, renew
 from semiseg.config.targets import complete
-from semiseg.settings import COMPONENTS, DEFAULT_ITERATIONS, RunSettings
+from semiseg.settings import COMPONENTS, DEFAULT_ITERATIONS, NETWORK_PARTS, RunSettings
 
 HYDRA_VERSION_BASE = "1.3"
 
@@ -108,6 +109,8 @@ def draft(request: Request) -> Draft:
             Fault("sweep_dir", "is for -m; a single run takes run_dir.", layers[0].values["sweep_dir"])
         )
     usual = cfg is not None and settle_budget(cfg, layers[0], faults)
+    if cfg is not None:
+        faults += settle_networks(cfg, layers)
     return Draft(cfg, given, layers, faults, usual)
 
 
@@ -118,9 +121,23 @@ def compose(request: Request) -> DictConfig:
     schema.register(typed=True)
     with hydra_at(request.primary_dir):
         cfg = _composed(request, given)
-    settle_budget(cfg, command_layer(given))
+    settle_given(cfg, request, given)
     complete_components(cfg)
     return cfg
+
+
+def settle_given(cfg: DictConfig, request: Request, given: list[Given]) -> None:
+    """Settle what overrides and files leave open: the length of a run, and the networks of its method.
+
+    Args:
+        cfg: config without faults, changed in place.
+        request: request that it was composed for.
+        given: overrides that it was composed from.
+    """
+    files = own_files(given, request.primary if request.config_dir else None)
+    layers = [command_layer(given), *file_layers(files)]
+    settle_budget(cfg, layers[0])
+    settle_networks(cfg, layers)
 
 
 def typed(found: Draft) -> DictConfig:
@@ -192,6 +209,7 @@ def run_name(cfg: Config) -> str:
         cfg["split"].replace("/", "of"),
         f"{cfg['split_family']}{cfg['split_id']}",
         *(cfg[group]["name"] for group in ("backbone", "model", "method")),
+        *_names_of_others(cfg),
         f"s{cfg['seed']}",
     )
     return "-".join(_slug(part) for part in parts)
@@ -226,6 +244,13 @@ def render_run_yaml(cfg: DictConfig) -> str:
 def as_yaml(cfg: DictConfig, resolve: bool = True) -> str:
     """Return a config as YAML."""
     return OmegaConf.to_yaml(cfg, resolve=resolve)
+
+
+def _names_of_others(cfg: Config) -> Iterator[str]:
+    """Yield a word for each part in which another network of the method differs: ``partner_resnet18``."""
+    for role, node in others(cfg).items():
+        parts = [node[part] for part in NETWORK_PARTS if node.get(part) is not None]
+        yield "_".join([role, *(str(part.get("name") or part.get("_target_")) for part in parts)])
 
 
 def _slug(text: Any) -> str:

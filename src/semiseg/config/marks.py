@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from semiseg.config.targets import BadTarget, locate
-from semiseg.declare import Mark, Setting, declared
+from semiseg.config.targets import OTHER_PARTS, BadTarget, locate
+from semiseg.declare import Mark, Setting, as_node, declared
 from semiseg.settings import COMPONENTS, RECORDS, RunSettings
 
 SPLIT_KEYS = tuple(
@@ -37,10 +37,15 @@ def mark_of(key: str, config: Mapping[str, Any]) -> Mark:
         return _below(mark, known.mark if known else Mark())
     if below == ["name"]:
         return mark
+    if len(below) > 1 and below[-1] == "name" and key.removesuffix(".name") in OTHER_PARTS:
+        return mark_of(key.removesuffix(".name"), config)
     node = config.get(group) if group in COMPONENTS else None
     for name in below:
-        mark = _below(mark, _own_mark(node, name))
-        node = node.get(name) if isinstance(node, Mapping) and name in node else None
+        known = _declaration(node, name)
+        mark = _below(mark, known.mark if known else Mark())
+        value = node.get(name) if isinstance(node, Mapping) else None
+        # A node may leave out a setting that is a node itself.
+        node = as_node(known.default if value is None else value, known.hint) if known else value
     return mark
 
 
@@ -80,8 +85,7 @@ def _below(outer: Mark, inner: Mark) -> Mark:
     return replace(inner, affects=inner.affects or outer.affects)
 
 
-def _own_mark(node: Any, name: str) -> Mark:
+def _declaration(node: Any, name: str) -> Setting | None:
     if not isinstance(node, Mapping) or "_target_" not in node:
-        return Mark()
-    known = _settings_of(str(node["_target_"])).get(name)
-    return known.mark if known else Mark()
+        return None
+    return _settings_of(str(node["_target_"])).get(name)

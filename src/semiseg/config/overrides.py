@@ -125,7 +125,8 @@ def _as_named(text: str, sweep: bool) -> str:
     """Quote the name of a file or folder that exists as typed, whatever characters it has."""
     key, _, value = text.partition("=")
     name = key.lstrip("+")
-    if not (name in PLACES or name.startswith("data_roots.")) or (sweep and "," in value):
+    weights = name.startswith("method.") and name.endswith(".backbone.weights")
+    if not (name in PLACES or weights or name.startswith("data_roots.")) or (sweep and "," in value):
         return text
     try:
         exists = value not in ("", "null") and Path(value).expanduser().exists()

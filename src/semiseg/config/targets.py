@@ -13,11 +13,15 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from semiseg.config.faults import Fault
-from semiseg.declare import accepts, choices, declared, fits, open_ended
-from semiseg.errors import listed, nearest, shown
+from semiseg.declare import Setting, accepts, as_node, choices, declared, fits, open_ended, record_of
+from semiseg.errors import NOT_GIVEN, listed, nearest, shown
+from semiseg.settings import NETWORK_PARTS, OTHER_NETWORKS
 
 PACKAGES = ("semiseg", "torch", "torchvision", "albumentations", "timm")
 SPECIAL = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
+
+OTHER_PARTS = tuple(f"method.{role}.{part}" for role in OTHER_NETWORKS for part in NETWORK_PARTS)
+"""Keys of the parts of other networks than that of the run, which are options of config groups too."""
 
 
 class BadTarget(Exception):  # noqa: N818 - turned into a fault where the key is known
@@ -101,10 +105,14 @@ def _check_call(node: dict[str, Any], key: str, supplied: Sequence[str]) -> list
         if name not in allowed:
             if not open_ended(found):
                 takes = f"{_short(target)} takes no {name}.\nIt takes: {listed(allowed)}."
-                faults.append(Fault(f"{key}.{name}", takes, value, nearest(name, allowed)))
+                # A node would fill the screen.
+                given_value = NOT_GIVEN if isinstance(value, dict) else value
+                faults.append(Fault(f"{key}.{name}", takes, given_value, nearest(name, allowed)))
         elif not fits(value, known[name].hint):
             near = nearest(shown(value), choices(known[name].hint))
             faults.append(Fault(f"{key}.{name}", f"expected {known[name].expected}.", value, near))
+        elif isinstance(value, dict) and "_target_" not in value and record_of(known[name].hint):
+            faults += _check_call(as_node(value, known[name].hint), f"{key}.{name}", ())
     for name in allowed:
         if known[name].required and not node.get("_partial_") and name not in given:
             faults.append(Fault(f"{key}.{name}", f"missing; {_short(target)} needs it."))
@@ -113,7 +121,8 @@ def _check_call(node: dict[str, Any], key: str, supplied: Sequence[str]) -> list
 
 def supplied_name(key: str, found: Callable[..., Any]) -> bool:
     """Whether the ``name`` of a node is an argument; the name of an option need not be one."""
-    return "." in key or "[" in key or accepts(found, "name")
+    is_option = key in OTHER_PARTS or not ("." in key or "[" in key)
+    return not is_option or accepts(found, "name")
 
 
 def _admit(target: str) -> None:
@@ -178,6 +187,10 @@ def complete(node: Any, key: str = "") -> None:
             complete(_raw(node, index), f"{key}[{index}]")
     if not isinstance(node, DictConfig | dict):
         return
+    if "_target_" in node:
+        for name, kind in _records(node).items():
+            if isinstance(given := _raw(node, name), DictConfig | dict) and "_target_" not in given:
+                given["_target_"] = f"{kind.__module__}.{kind.__qualname__}"
     for name in list(node):
         complete(_raw(node, name), f"{key}.{name}")
     if "_target_" in node:
@@ -186,18 +199,33 @@ def complete(node: Any, key: str = "") -> None:
 
 
 def _left_out(node: Mapping[Any, Any]) -> dict[str, Any]:
+    defaults = {
+        name: as_node(setting.default, setting.hint)
+        for name, setting in _known(node).items()
+        if name not in node and name != "name"
+    }
+    return {
+        name: list(default) if isinstance(default, tuple) else default
+        for name, default in defaults.items()
+        if is_plain(default)
+    }
+
+
+def _records(node: Mapping[Any, Any]) -> dict[str, type[Any]]:
+    """Return the settings of a node that are records, and so nodes themselves."""
+    kinds = {name: record_of(setting.hint) for name, setting in _known(node).items() if name in node}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+def _known(node: Mapping[Any, Any]) -> Mapping[str, Setting]:
+    """Return the settings that the class of a node declares; none where it is of another package or unknown."""
     target = str(node["_target_"])
     if target.split(".")[0] in PACKAGES[1:]:
         return {}
     try:
-        known = declared(locate(target))
+        return declared(locate(target))
     except (BadTarget, TypeError, ValueError):
         return {}
-    return {
-        name: list(setting.default) if isinstance(setting.default, tuple) else setting.default
-        for name, setting in known.items()
-        if name not in node and name != "name" and is_plain(setting.default)
-    }
 
 
 def _raw(node: Any, key: Any) -> Any:
@@ -211,4 +239,6 @@ def is_plain(value: Any) -> bool:
     """Whether YAML can hold a value."""
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
+    if isinstance(value, dict):
+        return all(map(is_plain, value.values()))
     return value is None or isinstance(value, bool | int | float | str)

@@ -90,6 +90,7 @@ class ReusedFit:
         supervised: whether the fit of a run of ``supervised`` is accepted too.
         must_match: keys of the method that must agree, except with ``supervised``.
         snapshots: fractions of the fit at which it must have kept its network.
+        role: key of the method that describes its network, such as "partner"; ``None`` for that of the run.
     """
 
     run: str
@@ -98,6 +99,7 @@ class ReusedFit:
     supervised: bool
     must_match: Sequence[str] = ()
     snapshots: Sequence[float] = ()
+    role: str | None = None
 
 
 class Lab(Protocol):
@@ -143,7 +145,14 @@ class Lab(Protocol):
         """Seed of the run."""
         ...
 
-    def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
+    def network(
+        self,
+        tag: str,
+        weights: str | None = None,
+        *,
+        differs_from: str | None = None,
+        role: str | None = None,
+    ) -> Network:
         """Build a network whose random weights depend on (seed, tag) alone.
 
         Args:
@@ -151,6 +160,8 @@ class Lab(Protocol):
             weights: initial backbone weights; ``None`` takes the configured ones.
             differs_from: tag of a network that this one learns with and has to differ from, which matters where both
                 begin as the network of ``init_from``; ``None`` for no such network.
+            role: key of the method that may describe another network (``semiseg.settings.OTHER_NETWORKS``): its
+                backbone, decoder and optimizer are used where it does. ``None`` for a network of the run's own kind.
         """
         ...
 

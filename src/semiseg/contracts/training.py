@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
-import torch
 from torch import Tensor, nn
 
 StreamBatch = dict[str, Any]
@@ -132,6 +131,9 @@ class Network(nn.Module):
     """Map that each head reads, see ``attach``."""
     convention: Any
     """Input that the weights expect; ``semiseg.models.segmodel.InputConvention``."""
+    role: str | None = None
+    """Key of the method that describes it, such as "partner"; ``None`` for a network of the run's own kind. Copies of
+    the network have it too."""
 
     @property
     def channels(self) -> int:
@@ -144,8 +146,13 @@ class Network(nn.Module):
         raise NotImplementedError
 
     @property
+    def map_channels(self) -> tuple[int, ...]:
+        """Channels of the backbone's maps c1, c2, ..."""
+        raise NotImplementedError
+
+    @property
     def coarsest_stride(self) -> int:
-        """Pixels of an image from one position of the backbone's last map to the next."""
+        """Pixels of an image from one position of the coarsest map to the next."""
         raise NotImplementedError
 
     @property
@@ -196,14 +203,47 @@ class Network(nn.Module):
         raise NotImplementedError
 
 
+class Optimizer(Protocol):
+    """What the loop asks of an optimizer; those of torch are such ones."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Groups of parameters with their settings, among them "lr"."""
+        ...
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients of all parameters."""
+        ...
+
+    def step(self) -> Any:
+        """Change the parameters by their gradients."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return state and settings, plain values and tensors."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        ...
+
+
 class OptimizerSpec(Protocol):
-    """Settings of the optimizer, which make the groups of one network and the optimizer over all groups."""
+    """Settings of the optimizer, which make the groups of one network and the optimizer over all groups.
+
+    Networks of another ``role`` may have settings of their own.
+    """
+
+    @property
+    def lr(self) -> float:
+        """Base learning rate."""
+        ...
 
     def groups(self, model: Network) -> list[dict[str, Any]]:
         """Return the parameter groups of one network; frozen parameters are left out."""
         ...
 
-    def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    def build(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Build the optimizer over groups of all networks."""
         ...
 

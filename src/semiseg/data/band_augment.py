@@ -17,6 +17,7 @@ from semiseg.data.cutout import Cutout
 from semiseg.data.display import from_shown, to_shown
 from semiseg.data.geometry import BandCrop, RandomCrop
 from semiseg.data.overlap import BandPair, OverlapPair
+from semiseg.data.rand_intensity import RandIntensity
 from semiseg.data.resize import as_type
 from semiseg.data.views import OverlapCrops, PhotometricChange
 from semiseg.errors import UserError
@@ -154,6 +155,8 @@ def for_bands(augment: Augment, bands: Bands | None) -> Augment:
 
 
 def _photometric(given: PhotometricChange | None, bands: Bands) -> PhotometricChange | None:
+    if isinstance(given, RandIntensity):
+        raise given.refusal(f"{bands.channels} bands")
     return BandPhotometric(given, bands) if isinstance(given, Photometric) else given
 
 

@@ -46,10 +46,12 @@ LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 3
 """Value of each class in the files labelIds; the others of 0 to 33 are not evaluated."""
 
 PARTS: tuple[Part, ...] = ("train", "val", "test")
+EXTRA = "train_extra"
 IMAGE_END = "_leftImg8bit"
 TREE = """\
   ROOT/
     leftImg8bit/{train,val,test}/CITY/  aachen_000000_000019_leftImg8bit.png ...
+    leftImg8bit/train_extra/CITY/       further images (dataset.train_extra=true)
     gtFine/{train,val}/CITY/            aachen_000000_000019_gtFine_labelIds.png ...
                                         or ..._gtFine_labelTrainIds.png (values 0-18 and 255)"""
 
@@ -66,6 +68,8 @@ class Cityscapes(FileDataset):
             takes labelTrainIds where the training and validation images have them, else labelIds.
         half_size: whether height and width are halved, to 512x1024 pixels (DMT): images by the mean of 2x2 pixels,
             rounded to whole numbers, masks by every second row and column from the first on.
+        train_extra: whether the 19,998 images of train_extra are added to the unlabeled ones; their coarse labels are
+            never read.
         skip_bad, cache, cache_dir: see ``FileDataset``.
         name: name of the dataset.
 
@@ -80,6 +84,7 @@ class Cityscapes(FileDataset):
         *,
         labels: Labels | None = None,
         half_size: bool = False,
+        train_extra: bool = False,
         skip_bad: bool = False,
         cache: Cache = True,
         cache_dir: CacheDir = None,
@@ -92,6 +97,14 @@ class Cityscapes(FileDataset):
                 f"dataset {name} has no training images in {folder / 'leftImg8bit' / 'train'}. Expected:\n"
                 f"{TREE}"
             )
+        if train_extra:
+            images["unlabeled"] = _images(folder / "leftImg8bit" / EXTRA)
+            if not images["unlabeled"]:
+                raise UserError(
+                    f"there are no images in {folder / 'leftImg8bit' / EXTRA}",
+                    key="dataset.train_extra",
+                    value=True,
+                )
         masks = folder / "gtFine"
         part_of = {image_id: part for part in PARTS[:2] for image_id in images[part]}
         chosen = _kind(part_of, masks, labels)

@@ -1,15 +1,13 @@
 """Pictures that EXIF turns or mirrors, and whether sizes prove that their masks were drawn on what is read."""
 
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
+from semiseg.data.file_index import NOTHING_KNOWN, FileIndex, each_read
+from semiseg.data.index_file import PictureFrame
 from semiseg.data.picture_files import Exif, size_and_orientation
 
-MAX_THREADS = 16
 WORDS = {
     1: "upright",
     2: "mirrored",
@@ -24,11 +22,9 @@ OTHER: dict[Exif, Exif] = {"apply": "ignore", "ignore": "apply"}
 DRAWN: dict[Exif, str] = {"apply": "the upright image", "ignore": "the stored pixels"}
 
 
-class _Frame(NamedTuple):
-    """Size of a picture as it is read, and its orientation by EXIF."""
-
-    size: tuple[int, int]
-    orientation: int
+def frame_of(path: Path, exif: Exif) -> PictureFrame:
+    """Read size and orientation from the header of a picture; see ``size_and_orientation``."""
+    return PictureFrame(*size_and_orientation(path, exif))
 
 
 @dataclass(frozen=True)
@@ -52,16 +48,17 @@ class Turns:
     note: str | None = None
 
 
-def find_turns(files: Mapping[str, tuple[Path, Path]], exif: Exif) -> Turns:
+def find_turns(files: Mapping[str, tuple[Path, Path]], exif: Exif, index: FileIndex = NOTHING_KNOWN) -> Turns:
     """Compare the EXIF orientations and the sizes of images and of their masks; only headers are read.
 
     Args:
         files: image and mask of each id.
         exif: whether the dataset applies the orientation.
+        index: headers that are known already.
     """
     turned: dict[str, int] = {}
     found: dict[str, list[str]] = {"proven": [], "against": [], "unproven": []}
-    for image_id, (image, mask) in _frames(files, exif).items():
+    for image_id, (image, mask) in _frames(files, exif, index).items():
         if image.orientation == mask.orientation:
             continue
         turned[image_id] = image.orientation if image.orientation != 1 else mask.orientation
@@ -78,19 +75,26 @@ def find_turns(files: Mapping[str, tuple[Path, Path]], exif: Exif) -> Turns:
     return Turns(turned, proven, against, unproven, faults, _note(counts, example, exif))
 
 
-def _frames(files: Mapping[str, tuple[Path, Path]], exif: Exif) -> dict[str, tuple[_Frame, _Frame]]:
+def _frames(
+    files: Mapping[str, tuple[Path, Path]], exif: Exif, index: FileIndex
+) -> dict[str, tuple[PictureFrame, PictureFrame]]:
     """Frames of images and masks, without those that cannot be read, which are reported elsewhere."""
 
-    def frames(pair: tuple[Path, Path]) -> tuple[_Frame, _Frame] | None:
+    def frames(pair: tuple[Path, Path]) -> tuple[PictureFrame, PictureFrame] | None:
+        image, mask = pair
         try:
-            image, mask = (_Frame(*size_and_orientation(path, exif)) for path in pair)
+            return (
+                index.recall("images", image, "frame", lambda: frame_of(image, exif)),
+                index.recall("masks", mask, "frame", lambda: frame_of(mask, exif)),
+            )
         except Exception:  # a decoder may raise anything
             return None
-        return image, mask
 
-    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        found = zip(files, pool.map(frames, files.values()), strict=True)
-        return {image_id: pair for image_id, pair in found if pair is not None}
+    def known(pair: tuple[Path, Path]) -> tuple[PictureFrame, PictureFrame] | None:
+        image, mask = index.known("images", pair[0], "frame"), index.known("masks", pair[1], "frame")
+        return None if image is None or mask is None else (image, mask)
+
+    return each_read(frames, files, known)
 
 
 def _unsafe(orientation: int, against: int, exif: Exif) -> str:

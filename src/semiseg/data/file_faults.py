@@ -82,9 +82,11 @@ class CheckReport:
 
 
 def check_files(
-    dataset: SegDataset, split: Split, progress: Callable[[int, int], None] | None = None
+    dataset: SegDataset, split: Split, progress: Callable[[int, int], None] | None = None, *, seed: int = 0
 ) -> CheckReport:
     """Read all images of a split and the masks of its labeled, val and test ids; others' masks stay closed.
+
+    Files that were found sound before and have not changed since are not opened again, see ``inspect_files``.
 
     A dataset that is not ``FileBacked`` draws its images; of it only labeled and validation images are looked
     at. Test images leave the split as ``measurable`` says.
@@ -93,6 +95,7 @@ def check_files(
         dataset: source of the images; its ``skip_bad`` chooses between refusing bad files and leaving them out.
         split: the ids.
         progress: function that gets the numbers of images done and of all; ``None`` reports nothing.
+        seed: seed of the sample of unchanged files that are opened all the same.
 
     Raises:
         BadFilesError: naming all bad files, unless ``skip_bad`` is set and labeled and validation images are left.
@@ -104,7 +107,7 @@ def check_files(
     split = measurable(dataset, split)
     masked = dict.fromkeys((*split.labeled, *split.val, *split.test))
     images = dict.fromkeys((*split.labeled, *split.unlabeled, *split.val, *split.test))
-    found = inspect_files(dataset, images, masked, progress or (lambda done, total: None))
+    found = inspect_files(dataset, images, masked, progress or (lambda done, total: None), seed)
     if found.faults and not dataset.skip_bad:
         raise BadFilesError(found.faults, notes=found.notes)
     bad = {fault.id for fault in found.faults}

@@ -1,6 +1,8 @@
 """Inspection of files: each by itself, and the masks beside each other and their images."""
 
+import logging
 import os
+import random
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +11,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from semiseg.contracts.dataset import SegDataset
+from semiseg.data.exif_turns import frame_of
+from semiseg.data.file_index import MAX_THREADS, SAMPLES, FileIndex
+from semiseg.data.garbage import without_collection
+from semiseg.data.index_file import Role
 from semiseg.data.mask_comparison import compare_masks
 from semiseg.data.mask_reader import OutsideClassesError
 from semiseg.data.picture_facts import ImageFacts, MaskFacts, PictureFacts, image_facts, mask_facts
@@ -16,7 +22,8 @@ from semiseg.data.picture_files import BadFileError, exif_of
 from semiseg.splits.lists import shown
 
 SHOWN_VALUES = 10
-MAX_THREADS = 16
+
+logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -40,6 +47,20 @@ class Indexed(FileBacked, Protocol):
 
     def mask_facts(self, image_id: str) -> MaskFacts | None:
         """Facts about a mask; ``None`` where there is none; raises as ``mask`` does."""
+        ...
+
+
+@runtime_checkable
+class Stored(Indexed, Protocol):
+    """A dataset whose pixels were decoded before, as ``StoredDataset`` has them."""
+
+    @property
+    def source(self) -> FileBacked:
+        """The dataset that reads the files."""
+        ...
+
+    def compare(self, tick: Callable[[], None]) -> None:
+        """Decode the files again and give up what differs; ``tick`` is called before each and may raise."""
         ...
 
 
@@ -88,31 +109,67 @@ class _Seen(NamedTuple):
 
 
 def inspect_files(
-    dataset: FileBacked, images: Collection[str], masks: Collection[str], progress: Callable[[int, int], None]
+    dataset: FileBacked,
+    images: Collection[str],
+    masks: Collection[str],
+    progress: Callable[[int, int], None],
+    seed: int = 0,
 ) -> FilesFound:
     """Read images and masks in threads, since PIL decodes outside of Python's global lock, and compare the masks.
+
+    Files that earlier calls have found sound, and that have not changed since, are not opened but for a sample, see
+    ``FileIndex``. If the sample shows other contents than were found then, all are opened.
 
     Args:
         dataset: dataset that reads the files.
         images: ids whose images are read.
         masks: ids whose masks are read.
         progress: function that gets the numbers of ids done and of all.
+        seed: seed of the sample.
     """
-    ids = list(dict.fromkeys((*images, *masks)))
-    seen: dict[str, _Seen] = {}
+    images, masks = dict.fromkeys(images), dict.fromkeys(masks)
+    pairs = {image_id: dataset.files(image_id) for image_id in (*images, *masks)}
+    index = open_index(dataset, pairs, images, masks)
+    seen = _recalled(pairs, images, masks, index)
+    if wrong := outdated(dataset, seen, index, seed):
+        logger.warning(
+            "%s has other contents than an earlier start found, though its size and times are the same: all files "
+            "of dataset %s are opened again.",
+            *(wrong, dataset.info.name),
+        )
+        index.forget()
+        seen = {}
+        if isinstance(dataset, Stored):
+            dataset.compare(lambda: progress(0, len(pairs)))
     pool = ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1))
     try:
-        results = pool.map(lambda each: _inspect(dataset, each, each in images, each in masks), ids)
-        for done, (image_id, result) in enumerate(zip(ids, results, strict=True), start=1):
+        new = [image_id for image_id in pairs if image_id not in seen]
+        results = pool.map(lambda each: _inspect(dataset, each, each in images, each in masks, index), new)
+        for done, (image_id, result) in enumerate(zip(new, results, strict=True), start=len(seen) + 1):
             seen[image_id] = result
-            progress(done, len(ids))
+            progress(done, len(pairs))
     finally:
         pool.shutdown(cancel_futures=True)
+    return _found(dataset, pairs, {image_id: seen[image_id] for image_id in pairs}, index)
+
+
+@without_collection()
+def _found(
+    dataset: FileBacked,
+    pairs: Mapping[str, tuple[Path, Path | None]],
+    seen: Mapping[str, _Seen],
+    index: FileIndex,
+) -> FilesFound:
+    """Compare what was read of all files, keep it in the index, and gather faults and facts."""
     comparable = {
         image_id: each.mask for image_id, each in seen.items() if each.mask is not None and not each.faults
     }
-    files = {image_id: _both(dataset, image_id) for image_id in comparable}
-    compared = compare_masks(dataset, files, {image_id: mask.counts for image_id, mask in comparable.items()})
+    files = {
+        image_id: (pairs[image_id][0], pairs[image_id][1] or pairs[image_id][0]) for image_id in comparable
+    }
+    counts = {image_id: mask.counts for image_id, mask in comparable.items()}
+    compared = compare_masks(dataset, files, counts, index)
+    index.save()
     for image_id, each in seen.items():
         turned = image_id in compared.against
         if reason := _size_mismatch(dataset, each, turned) or compared.faults.get(image_id):
@@ -135,18 +192,78 @@ def facts_of(dataset: SegDataset, ids: Sequence[str]) -> dict[str, PictureFacts]
     return {each: joined(image, found.masks.get(each)) for each, image in found.images.items()}
 
 
-def _inspect(dataset: FileBacked, image_id: str, with_image: bool, with_mask: bool) -> _Seen:
+def open_index(
+    dataset: FileBacked,
+    pairs: Mapping[str, tuple[Path, Path | None]],
+    images: Collection[str],
+    masks: Collection[str],
+) -> FileIndex:
+    """Open the index of the files of some images and masks."""
+    files: dict[Role, list[Path]] = {
+        "images": [pairs[each][0] for each in images],
+        "masks": [mask for each in masks if (mask := pairs[each][1]) is not None],
+    }
+    return FileIndex.of(dataset.source if isinstance(dataset, Stored) else dataset, files)
+
+
+@without_collection()
+def _recalled(
+    pairs: Mapping[str, tuple[Path, Path | None]],
+    images: Collection[str],
+    masks: Collection[str],
+    index: FileIndex,
+) -> dict[str, _Seen]:
+    """What the index knows of images and masks, without those of which something has to be read."""
+    found: dict[str, _Seen] = {}
+    for image_id, (image_file, mask_file) in pairs.items():
+        image = index.known("images", image_file, "pixels") if image_id in images else None
+        mask = None
+        if image_id in masks:
+            mask = None if mask_file is None else index.known("masks", mask_file, "pixels")
+            if mask is None:
+                continue
+        if image is not None or image_id not in images:
+            found[image_id] = _Seen([], image, mask)
+    return found
+
+
+def outdated(dataset: FileBacked, seen: Mapping[str, _Seen], index: FileIndex, seed: int) -> Path | None:
+    """Read a sample of the files that an index knows; return one that is not as it says, if there is any."""
+    source = dataset.source if isinstance(dataset, Stored) else dataset
+    exif = exif_of(source)
+    for image_id in random.Random(seed).sample(list(seen), min(SAMPLES, len(seen))):
+        each = seen[image_id]
+        image, mask = source.files(image_id)
+        try:
+            if each.image is not None:
+                found = facts_of_image(source, image_id)
+                if not index.confirms("images", image, found, frame_of(image, exif)):
+                    return image
+            if each.mask is not None and mask is not None:
+                drawn = facts_of_mask(source, image_id)
+                if not index.confirms("masks", mask, drawn, frame_of(mask, exif)):
+                    return mask
+        except Exception:  # a file that was sound before cannot be read
+            return image
+    return None
+
+
+def _inspect(
+    dataset: FileBacked, image_id: str, with_image: bool, with_mask: bool, index: FileIndex
+) -> _Seen:
     image_file, mask_file = dataset.files(image_id)
     faults: list[FileFault] = []
     image, mask = None, None
     if with_image:
         try:
-            image = facts_of_image(dataset, image_id)
+            image = index.recall("images", image_file, "pixels", lambda: facts_of_image(dataset, image_id))
         except Exception as error:
             faults.append(_fault(image_id, image_file, error))
     if with_mask:
         try:
-            mask = facts_of_mask(dataset, image_id)
+            mask = index.recall(
+                "masks", mask_file or image_file, "pixels", lambda: facts_of_mask(dataset, image_id)
+            )
             if mask is None:
                 faults.append(FileFault(image_id, str(mask_file or image_file), "mask missing"))
         except Exception as error:

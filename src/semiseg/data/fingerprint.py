@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from semiseg.contracts.dataset import Split
+from semiseg.data.garbage import without_collection
 from semiseg.splits.lists import shown
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def fingerprint(split: Split, facts: Mapping[str, PictureFacts]) -> Fingerprint:
     return of_parts({part: getattr(split, part) for part in PARTS}, facts)
 
 
+@without_collection()
 def of_parts(parts: Mapping[str, Iterable[str]], facts: Mapping[str, PictureFacts]) -> Fingerprint:
     """Return the fingerprint of some ids by part; an image without facts is known by its id alone."""
     # Imports decoders, which a look at a stored run need not.

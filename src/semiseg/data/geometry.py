@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array
-from semiseg.data.resize import MEAN_COLOR, Color, Interpolation, Pixel, padded
+from semiseg.data.resize import (
+    MEAN_COLOR,
+    OF_LIBRARY,
+    Color,
+    Interpolation,
+    NearestRule,
+    Pixel,
+    padded,
+    resized,
+)
 from semiseg.data.window import Window, mirrored, resized_window
 from semiseg.declare import Ge, Gt, Len, Mark, check_fields
 from semiseg.errors import UserError
@@ -34,6 +43,14 @@ class Resize(Protocol):
         ...
 
 
+def map_interpolation(resize: Resize | None) -> Interpolation:
+    """Return the rule by which maps are resized; a ``Resize`` may leave ``label_interpolation`` out."""
+    if resize is None:
+        return "opencv"
+    chosen: NearestRule | None = getattr(resize, "label_interpolation", None)
+    return resize.interpolation if chosen is None else OF_LIBRARY[chosen]
+
+
 def _check_order(low: float, high: float) -> None:
     if low > high:
         raise UserError(f"is larger than high={high}.", key="low", value=low)
@@ -49,6 +66,8 @@ class ScaleUniform:
         low: smallest factor.
         high: largest factor.
         interpolation: rule of a library, see ``resized``.
+        label_interpolation: library whose rule says which pixel of labels and other maps is nearest; ``None`` takes
+            that of ``interpolation``. CAC resizes images by Pillow and labels by "opencv".
 
     Raises:
         UserError: a value out of range, or ``low`` above ``high``.
@@ -57,14 +76,19 @@ class ScaleUniform:
     low: Factor = 0.5
     high: Factor = 2.0
     interpolation: Interpolation = "opencv"
+    label_interpolation: NearestRule | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
         _check_order(self.low, self.high)
 
+    def factor(self, rng: random.Random) -> float:
+        """Draw the factor."""
+        return rng.uniform(self.low, self.high)
+
     def size(self, height: int, width: int, rng: random.Random) -> tuple[int, int]:
         """Draw the factor, return the new (height, width)."""
-        scale = rng.uniform(self.low, self.high)
+        scale = self.factor(rng)
         return max(1, int(scale * height)), max(1, int(scale * width))
 
 
@@ -77,6 +101,8 @@ class ScaleChoice:
     Args:
         values: factors to choose from.
         interpolation: rule of a library, see ``resized``.
+        label_interpolation: library whose rule says which pixel of labels and other maps is nearest; ``None`` takes
+            that of ``interpolation``. CAC resizes images by Pillow and labels by "opencv".
 
     Raises:
         UserError: no value, or one out of range.
@@ -84,14 +110,19 @@ class ScaleChoice:
 
     values: Annotated[Sequence[float], Len(1), Gt(0), Mark(expected="factors above 0")]
     interpolation: Interpolation = "opencv"
+    label_interpolation: NearestRule | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "values", tuple(self.values))
 
+    def factor(self, rng: random.Random) -> float:
+        """Draw the factor."""
+        return rng.choice(self.values)
+
     def size(self, height: int, width: int, rng: random.Random) -> tuple[int, int]:
         """Draw the factor, return the new (height, width)."""
-        scale = rng.choice(self.values)
+        scale = self.factor(rng)
         return max(1, int(height * scale)), max(1, int(width * scale))
 
 
@@ -107,6 +138,8 @@ class LongSide:
         low: smallest factor.
         high: largest factor.
         interpolation: rule of a library, see ``resized``.
+        label_interpolation: library whose rule says which pixel of labels and other maps is nearest; ``None`` takes
+            that of ``interpolation``. CAC resizes images by Pillow and labels by "opencv".
 
     Raises:
         UserError: a value out of range, or ``low`` above ``high``.
@@ -116,6 +149,7 @@ class LongSide:
     low: Factor = 0.5
     high: Factor = 2.0
     interpolation: Interpolation = "pil_bilinear"
+    label_interpolation: NearestRule | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -150,7 +184,8 @@ class RandomCrop:
     ========  ===================  ======  ============  ============  ==========  =========
 
     CPS and CAC pad with zero after normalizing or with the mean; here both are ``MEAN_COLOR``, because
-    images stay 8-bit until the network normalizes them.
+    images stay 8-bit until the network normalizes them. CutMix-Seg has ``window="source"``, a ``ScaleChoice`` of 0.5,
+    0.6, ..., 1.5, and centered padding.
 
     Args:
         crop_size: side, or (height, width), of the result in pixels.
@@ -166,6 +201,9 @@ class RandomCrop:
             published random stream.
         crop_off_by_one: whether the offset of a longer side may be one too large, so that the window lacks its
             last row or column, which is padded. What CPS does.
+        window: what the window is cut from: the "resized" image, or the "source", of which a window of the crop's size
+            over the factor is cut, padded where the image is smaller, and then resized to the crop's size; that takes
+            a ``ScaleChoice`` or ``ScaleUniform``.
 
     Raises:
         UserError: a value out of range.
@@ -179,11 +217,16 @@ class RandomCrop:
     draw_order: Literal["xy", "yx"] = "yx"
     draw_when: Literal["always", "longer", "unfitting"] = "always"
     crop_off_by_one: bool = False
+    window: Literal["resized", "source"] = "resized"
 
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "crop_size", _pair(self.crop_size))
         object.__setattr__(self, "pad_color", tuple(self.pad_color))
+        if self.window == "source" and not isinstance(self.resize, ScaleUniform | ScaleChoice):
+            raise UserError(
+                "needs a resize by a factor: ScaleChoice or ScaleUniform.", key="window", value="source"
+            )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -205,13 +248,23 @@ class RandomCrop:
     def draw(self, height: int, width: int, rng: random.Random) -> "Placement":
         """Draw what is done to an image of this size and to all maps that belong to it."""
         flip = self.flip == "first" and rng.random() >= 0.5
-        size = (height, width) if self.resize is None else self.resize.size(height, width, rng)
-        top, left = self._offset(*size, rng)
+        window = None
+        if self.window == "source" and isinstance(self.resize, ScaleUniform | ScaleChoice):
+            # Published code of CutMix-Seg: seg_transforms_cv.py, SegCVTransformRandomCropScaleHung
+            factor, size = self.resize.factor(rng), (height, width)
+            window = max(1, round(self.size[0] / factor)), max(1, round(self.size[1] / factor))
+        else:
+            size = (height, width) if self.resize is None else self.resize.size(height, width, rng)
+        top, left = self._offset(*size, rng, window or self.size)
         flip = flip or (self.flip == "last" and rng.random() < 0.5)
+        if window is not None:
+            return SourcePlacement(self, size, top, left, flip, window)
         return Placement(self, size, top, left, flip)
 
-    def _offset(self, height: int, width: int, rng: random.Random) -> tuple[int, int]:
-        crop_height, crop_width = self.size
+    def _offset(
+        self, height: int, width: int, rng: random.Random, window: tuple[int, int]
+    ) -> tuple[int, int]:
+        crop_height, crop_width = window
         spare = {"y": max(0, height - crop_height), "x": max(0, width - crop_width)}
         offset = {"y": 0, "x": 0}
         for axis in self.draw_order:
@@ -259,11 +312,12 @@ class Placement:
 
     def image(self, image: NDArray[Pixel]) -> NDArray[Pixel]:
         """Return the crop of the image ``(H, W, C)``, of the same number type."""
-        return self._applied(image, self.rule.padding)
+        interpolation = "opencv" if self.rule.resize is None else self.rule.resize.interpolation
+        return self._applied(image, interpolation, self.rule.padding)
 
     def map(self, values: NDArray[Pixel], fill: float) -> NDArray[Pixel]:
         """Return the crop of a map ``(H, W)`` of the image by nearest pixels, padded with ``fill``."""
-        return self._applied(values, fill)
+        return self._applied(values, map_interpolation(self.rule.resize), fill)
 
     def valid(self) -> NDArray[np.bool_]:
         """Return which pixels of the crop ``(H, W)`` come from the image; the others are padding."""
@@ -274,13 +328,15 @@ class Placement:
         ]
         return self._placed(np.ones(shape, np.uint8), 0).view(np.bool_)
 
-    def _applied(self, image: NDArray[Pixel], fill: float | Sequence[float]) -> NDArray[Pixel]:
+    def _applied(
+        self, image: NDArray[Pixel], interpolation: Interpolation, fill: float | Sequence[float]
+    ) -> NDArray[Pixel]:
         rule = self.rule
         height, width = rule.size
         window = resized_window(
             image,
             self.size,
-            "opencv" if rule.resize is None else rule.resize.interpolation,
+            interpolation,
             Window(self.top, self.left, self.top + height, self.left + width),
             mirror=self.flip and rule.flip == "first",
         )
@@ -297,3 +353,32 @@ class Placement:
         if self.flip and rule.flip == "last":
             image = mirrored(image)
         return np.ascontiguousarray(image)
+
+
+@dataclass(frozen=True)
+class SourcePlacement(Placement):
+    """The result of one draw whose window lies in the image before it is resized, see ``RandomCrop.window``.
+
+    Args:
+        window: (height, width) of the window; ``size`` is that of the image, and ``top`` and ``left`` are its place in
+            the image, padded where that is smaller.
+    """
+
+    window: tuple[int, int]
+
+    def valid(self) -> NDArray[np.bool_]:
+        """Return which pixels of the crop ``(H, W)`` come from the image, by nearest pixels as labels do."""
+        return self.map(np.ones(self.size, np.uint8), 0).view(np.bool_)
+
+    def _applied(
+        self, image: NDArray[Pixel], interpolation: Interpolation, fill: float | Sequence[float]
+    ) -> NDArray[Pixel]:
+        rule, (height, width) = self.rule, self.window
+        last = rule.flip == "last"
+        source = mirrored(image) if self.flip and not last else image
+        part = source[self.top : self.top + height, self.left : self.left + width]
+        centered = rule.pad == "centered"
+        top = (height - part.shape[0]) // 2 if centered else 0
+        left = (width - part.shape[1]) // 2 if centered else 0
+        result = resized(padded(part, self.window, top, left, fill), rule.size, interpolation)
+        return np.ascontiguousarray(mirrored(result) if self.flip and last else result)

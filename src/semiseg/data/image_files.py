@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part
-from semiseg.data.file_tree import files_below
+from semiseg.data.file_tree import files_below, named_below
+from semiseg.data.garbage import without_collection
 from semiseg.data.mask_format import MaskFormat
 from semiseg.data.mask_labels import MaskLabels
 from semiseg.data.mask_reader import MaskReader
@@ -59,6 +60,7 @@ def image_files(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[
     return [path for path in files_below(folder) if path.suffix.lower() in suffixes]
 
 
+@without_collection()
 def images_by_stem(folder: Path, files: Iterable[Path] | None = None) -> dict[str, Path]:
     """Map the names without extension of all ``image_files`` of a folder to these files.
 
@@ -72,12 +74,20 @@ def images_by_stem(folder: Path, files: Iterable[Path] | None = None) -> dict[st
         UserError: two images differ only in the extension.
     """
     found: dict[str, Path] = {}
-    for path in image_files(folder) if files is None else files:
-        stem = path.relative_to(folder).with_suffix("").as_posix()
+    for name, path in _named_images(folder) if files is None else _named(folder, files):
+        stem = name[: -len(path.suffix)] if path.suffix else name
         if stem in found:
             raise UserError(f"{found[stem]} and {path} have the same name: rename or remove one")
         found[stem] = path
     return found
+
+
+def _named_images(folder: Path) -> list[tuple[str, Path]]:
+    return [(name, path) for name, path in named_below(folder) if name.lower().endswith(IMAGE_SUFFIXES)]
+
+
+def _named(folder: Path, files: Iterable[Path]) -> list[tuple[str, Path]]:
+    return [(path.relative_to(folder).as_posix(), path) for path in files]
 
 
 class FileDataset:
@@ -90,6 +100,7 @@ class FileDataset:
         masks: mask file of each id that should have one, whether it exists or not.
         void: values in masks other than 255 that mean "not labeled"; they become 255.
         values: label of each other value in masks; with ``None`` the values are the labels.
+        refused: values that no mask may hold, such as 255 where another value means "not labeled".
         colors: label of each color of color-coded masks, 255 for "not labeled"; empty for masks read by their values.
         transparent: label of fully transparent pixels; ``None`` counts them as not labeled, with a warning.
         mask_format: format that each mask has to have; ``None`` compares them with each other in the check of files.
@@ -111,6 +122,7 @@ class FileDataset:
         masks: Mapping[str, Path],
         void: tuple[int, ...] = (),
         values: Mapping[int, int] | None = None,
+        refused: tuple[int, ...] = (),
         colors: Mapping[Color, int] | None = None,
         transparent: int | None = None,
         mask_format: MaskFormat | None = None,
@@ -130,7 +142,9 @@ class FileDataset:
         if exif not in get_args(Exif):
             raise UserError(f"expected one of {', '.join(get_args(Exif))}", key="dataset.exif", value=exif)
         self.exif: Exif = exif
-        labels = MaskLabels(None if values is None else dict(values), void, dict(colors or {}), transparent)
+        labels = MaskLabels(
+            None if values is None else dict(values), void, dict(colors or {}), transparent, refused
+        )
         self.mask_reader = MaskReader(info, labels, mask_format, exif)
 
     def ids(self, part: Part) -> tuple[str, ...]:

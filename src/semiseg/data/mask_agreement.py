@@ -1,8 +1,6 @@
 """Comparison of the formats of all masks of a split, where no format of the dataset was written down."""
 
-import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -10,14 +8,14 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from semiseg.contracts.dataset import IGNORE_INDEX
+from semiseg.data.file_index import NOTHING_KNOWN, Fact, FileIndex, each_read
 from semiseg.data.mask_format import CURE, WHITE, MaskFormat, agree, read_format
 from semiseg.data.mask_labels import TRANSPARENT
-from semiseg.data.mask_pixels import read_pixels
+from semiseg.data.mask_pixels import MaskPixels, read_pixels
 from semiseg.data.mask_reader import MaskReader
 from semiseg.data.picture_files import BadFileError
 from semiseg.splits.lists import spread
 
-MAX_THREADS = 16
 SAMPLES = 20
 """Number of masks with an alpha channel that are searched for transparent pixels."""
 
@@ -37,7 +35,10 @@ class DifferingMasks(NamedTuple):
 
 
 def disagreeing(
-    reader: MaskReader, masks: Mapping[str, Path], counts: Mapping[str, Mapping[int, int]]
+    reader: MaskReader,
+    masks: Mapping[str, Path],
+    counts: Mapping[str, Mapping[int, int]],
+    index: FileIndex = NOTHING_KNOWN,
 ) -> DifferingMasks:
     """Find the masks that are read by numbers and differ from the others in a way that changes what numbers mean.
 
@@ -48,10 +49,11 @@ def disagreeing(
             viewer shows, so nothing is compared then.
         masks: mask file of each id; those that cannot be read are left out.
         counts: number of pixels of each label in these masks.
+        index: headers and indices that are known already.
     """
     if reader.by_color or reader.format is not None:
         return DifferingMasks({}, "")
-    by_id = _readable(read_format, masks)
+    by_id = _formats(masks, index)
     white = reader.white or _white(by_id, counts)
     formats = {
         masks[image_id]: replace(each, white=white) if each.bits == 1 else each
@@ -62,8 +64,12 @@ def disagreeing(
     common, faults = agree(formats)
     palettes = {image_id: masks[image_id] for image_id, each in by_id.items() if each.kind == "palette"}
     if faults and palettes:
-        used = _readable(_indices, palettes)
-        restricted = {masks[i]: formats[masks[i]].with_indices(each) for i, each in used.items()}
+        used = each_read(
+            lambda path: _attempt(index, path, "indices", _indices),
+            palettes,
+            lambda path: index.known("masks", path, "indices"),
+        )
+        restricted = {masks[i]: formats[masks[i]].with_indices(set(each)) for i, each in used.items()}
         common, faults = agree(formats | restricted)
     found = {image_id: faults[path] for image_id, path in masks.items() if path in faults}
     undecided = any(each.bits == 1 and each.white is None for each in formats.values())
@@ -98,16 +104,18 @@ def _cure(reader: MaskReader, common: MaskFormat, undecided: bool, tied: bool) -
     )
 
 
-def transparent_note(reader: MaskReader, masks: Mapping[str, Path]) -> str | None:
+def transparent_note(
+    reader: MaskReader, masks: Mapping[str, Path], index: FileIndex = NOTHING_KNOWN
+) -> str | None:
     """Warning about fully transparent pixels that no setting names; ``None`` where there are none.
 
     Masks with an alpha channel are searched until one has such pixels, ``SAMPLES`` at most.
     """
     if reader.names_transparent or reader.format is not None:
         return None
-    alpha = sorted(image_id for image_id, each in _readable(read_format, masks).items() if each.alpha)
+    alpha = sorted(image_id for image_id, each in _formats(masks, index).items() if each.alpha)
     for image_id in spread(alpha, min(SAMPLES, len(alpha))):
-        pixels = _attempt(read_pixels, masks[image_id])
+        pixels = _pixels(masks[image_id])
         if pixels is not None and pixels.transparent is not None:
             return (
                 f"fully transparent pixels of masks count as not labeled ({pixels.transparent.mean():.2%} of "
@@ -123,20 +131,29 @@ def _white(formats: Mapping[str, MaskFormat], counts: Mapping[str, Mapping[int, 
     return None if any(counts.get(image_id, {}).get(WHITE) for image_id in deeper) else 1
 
 
-def _indices(path: Path) -> set[int]:
-    return set(np.unique(read_pixels(path).codes).tolist())
+def _indices(path: Path) -> frozenset[int]:
+    return frozenset(np.unique(read_pixels(path).codes).tolist())
 
 
-def _readable(read: Callable[[Path], Found], files: Mapping[str, Path]) -> dict[str, Found]:
-    """Apply a function to files in threads; those that cannot be read are left out."""
-    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        results = pool.map(lambda path: _attempt(read, path), files.values())
-        return {image_id: each for image_id, each in zip(files, results, strict=True) if each is not None}
+def _formats(masks: Mapping[str, Path], index: FileIndex) -> dict[str, MaskFormat]:
+    """Format of each mask that can be read."""
+    return each_read(
+        lambda path: _attempt(index, path, "format", read_format),
+        masks,
+        lambda path: index.known("masks", path, "format"),
+    )
 
 
-def _attempt(read: Callable[[Path], Found], path: Path) -> Found | None:
+def _attempt(index: FileIndex, path: Path, fact: Fact, read: Callable[[Path], Found]) -> Found | None:
     try:
-        return read(path)
+        return index.recall("masks", path, fact, lambda: read(path))
+    except BadFileError:
+        return None
+
+
+def _pixels(path: Path) -> MaskPixels | None:
+    try:
+        return read_pixels(path)
     except BadFileError:
         return None
 

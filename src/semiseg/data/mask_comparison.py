@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from semiseg.contracts.dataset import Array, SegDataset
 from semiseg.data.exif_turns import find_turns
+from semiseg.data.file_index import NOTHING_KNOWN, FileIndex
 from semiseg.data.mask_agreement import disagreeing, reader_of, transparent_note
 from semiseg.data.picture_files import exif_of
 from semiseg.data.raster import is_raster
@@ -34,7 +35,10 @@ class MaskComparison(NamedTuple):
 
 
 def compare_masks(
-    dataset: SegDataset, files: Mapping[str, tuple[Path, Path]], counts: Mapping[str, Mapping[int, int]]
+    dataset: SegDataset,
+    files: Mapping[str, tuple[Path, Path]],
+    counts: Mapping[str, Mapping[int, int]],
+    index: FileIndex = NOTHING_KNOWN,
 ) -> MaskComparison:
     """Compare formats of masks, the orientations of images and masks, and search masks that were resized wrongly.
 
@@ -42,6 +46,7 @@ def compare_masks(
         dataset: dataset that reads the files.
         files: image and mask of each id whose files can be read.
         counts: number of pixels of each label in these masks.
+        index: facts about the files that are known already.
     """
     faults: dict[str, str] = {}
     notes: list[str | None] = []
@@ -50,12 +55,12 @@ def compare_masks(
         files = {image_id: pair for image_id, pair in files.items() if not is_raster(pair[1])}
     masks = {image_id: mask for image_id, (_, mask) in files.items()}
     if (reader := reader_of(dataset)) is not None:
-        found = disagreeing(reader, masks, counts)
+        found = disagreeing(reader, masks, counts, index)
         faults |= found.faults
-        notes += [found.cure, transparent_note(reader, masks)]
+        notes += [found.cure, transparent_note(reader, masks, index)]
     against: frozenset[str] = frozenset()
     if dataset.info.label_of == "pixel" and dataset.info.bands is None:
-        turns = find_turns(files, exif_of(dataset))
+        turns = find_turns(files, exif_of(dataset), index)
         faults = {**turns.faults, **faults}
         against = frozenset(turns.against)
         notes += [turns.note, *thin_notes(dataset, masks)]

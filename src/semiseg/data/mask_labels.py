@@ -51,12 +51,14 @@ class MaskLabels:
         colors: label of each color of color-coded masks, 255 for "not labeled"; empty for other masks.
         transparent: label of fully transparent pixels; ``None`` where the settings do not name them, so that they are
             not labeled.
+        refused: numbers that no mask may hold, even 255.
     """
 
     numbers: dict[int, int] | None
     void: tuple[int, ...] = ()
     colors: dict[Color, int] = field(default_factory=dict)
     transparent: int | None = None
+    refused: tuple[int, ...] = ()
 
     def palette(self) -> list[Color] | None:
         """The first color of each class, a free one for what is transparent; ``None`` where masks have no colors."""

@@ -90,7 +90,7 @@ class MaskReader:
         self._table: _Table = (
             ColorTable(labels.colors)
             if self.by_color
-            else NumberTable(info, self.numbers, labels.void, self.white or 1)
+            else NumberTable(info, self.numbers, labels.void, self.white or 1, labels.refused)
         )
 
     def read(self, path: Path) -> Array:
@@ -131,11 +131,20 @@ class NumberTable:
         values: label of each number.
         void: numbers that mean "not labeled".
         white: number that white of a mask of one bit means, 1 or 255.
+        refused: numbers that no mask may hold, even 255.
     """
 
-    def __init__(self, info: DatasetInfo, values: Mapping[int, int], void: Sequence[int], white: int) -> None:
+    def __init__(
+        self,
+        info: DatasetInfo,
+        values: Mapping[int, int],
+        void: Sequence[int],
+        white: int,
+        refused: Sequence[int] = (),
+    ) -> None:
         self._values = values
         self._labels, self._outside = label_tables(info, void, values)
+        self._outside[list(refused)] = 1
         self._white = white
 
     def options(self) -> dict[str, Any]:

@@ -182,12 +182,14 @@ def _near(
     for start in range(0, len(columns), step):
         part = columns[start : start + step]
         distances = np.bitwise_count(second[part, None] ^ first[None, rows])
-        if len(rows) > CANDIDATES:
+        near = distances <= LARGEST_DISTANCE
+        # As a rule there are few, which need not be ranked.
+        if len(rows) > CANDIDATES and np.count_nonzero(near, axis=1).max() > CANDIDATES:
             nearest = np.argpartition(distances, CANDIDATES, axis=1)[:, :CANDIDATES]
             place, which = np.nonzero(np.take_along_axis(distances, nearest, 1) <= LARGEST_DISTANCE)
             which = nearest[place, which]
         else:
-            place, which = np.nonzero(distances <= LARGEST_DISTANCE)
+            place, which = np.nonzero(near)
         yield np.stack([rows[which], part[place]], 1)
 
 

@@ -11,12 +11,21 @@ from PIL import Image
 from semiseg.declare import Ge, Le
 
 Interpolation = Literal["opencv", "torch", "pil_bilinear", "pil_bicubic"]
+NearestRule = Literal["opencv", "torch", "pillow"]
+"""Library whose arithmetic says which pixel of a map is nearest."""
 Level = Annotated[int, Ge(0), Le(255)]
 Color = tuple[Level, Level, Level]
 Pixel = TypeVar("Pixel", np.uint8, np.uint16, np.float32)
 
 MEAN_COLOR: Color = (124, 116, 104)
 """ImageNet's mean color, rounded; it is (almost) zero once a network has normalized it."""
+
+OF_LIBRARY: dict[NearestRule, Interpolation] = {
+    "opencv": "opencv",
+    "torch": "torch",
+    "pillow": "pil_bilinear",
+}
+"""Interpolation of each library, of which a map takes the nearest pixel."""
 
 PIL_FILTERS = {"pil_bilinear": Image.Resampling.BILINEAR, "pil_bicubic": Image.Resampling.BICUBIC}
 

@@ -1,14 +1,13 @@
 """Store of decoded pixels: files are decoded once, for all runs, and then read through memory maps."""
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, get_args, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from semiseg.contracts.dataset import Array, DatasetInfo, Part, SegDataset, Split
+from semiseg.data.file_index import place_of
 from semiseg.data.file_inspection import FileBacked, facts_of_image, facts_of_mask
 from semiseg.data.mask_agreement import reader_of
 from semiseg.data.picture_facts import ImageFacts, MaskFacts
@@ -20,13 +19,12 @@ from semiseg.data.store_files import (
     PartReader,
     PixelEntry,
     Stamp,
-    cache_folder,
     complete,
     locked,
     stamp,
     stored_facts,
 )
-from semiseg.data.store_fill import Wanted, elsewhere, fill, stored_entries
+from semiseg.data.store_fill import Wanted, differing, elsewhere, fill, stored_entries
 from semiseg.errors import UserError
 
 
@@ -93,6 +91,28 @@ class StoredDataset:
         """Facts about a mask; no pixels of a stored one are read. ``None`` where the image has none."""
         found = self._stored_facts("masks", image_id)
         return found if isinstance(found, MaskFacts) else facts_of_mask(self._dataset, image_id)
+
+    @property
+    def source(self) -> FileBacked:
+        """The dataset that reads the files."""
+        return self._dataset
+
+    def compare(self, tick: Callable[[], None]) -> None:
+        """Decode all stored files again; those that differ are forgotten, and read from their files from now on.
+
+        Args:
+            tick: function called before each file; it may raise.
+
+        Raises:
+            UserError: the store cannot be written.
+        """
+        stamps: Wanted = {
+            kind: {image_id: key for image_id, key in found.items() if image_id in self._entries[kind]}
+            for kind, found in _all_stamps(self._dataset, self._entries).items()
+        }
+        with writing(self.folder, tick):
+            differing(self._dataset, self.folder, stamps, tick)
+        self._entries = stored_entries(self.folder, stamps)
 
     @property
     def nbytes(self) -> int:
@@ -181,16 +201,7 @@ def writing(folder: Path, tick: Callable[[], None]) -> Iterator[None]:
 
 def store_folder(dataset: Storable) -> Path:
     """Folder of a dataset's store: equal for the same files and the same settings that change pixels."""
-    ids = [image_id for part in get_args(Part) for image_id in dataset.ids(part)]
-    folders = {path.parent for image_id in ids for path in dataset.files(image_id) if path is not None}
-    key = {
-        "class": f"{type(dataset).__module__}.{type(dataset).__qualname__}",
-        "root": os.path.commonpath([folder.resolve() for folder in folders]),
-        "options": dict(dataset.pixel_options()),
-    }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
-    name = "".join(letter if letter.isalnum() else "_" for letter in dataset.info.name)
-    return cache_folder(dataset.cache_dir) / "decoded" / f"{name}-{digest}"
+    return place_of(dataset, "decoded")
 
 
 def wanted_files(dataset: FileBacked, split: Split) -> Wanted:
@@ -201,14 +212,23 @@ def wanted_files(dataset: FileBacked, split: Split) -> Wanted:
     return {"images": _stamps(images), "masks": _stamps(masks)}
 
 
+def _all_stamps(dataset: FileBacked, entries: Mapping[Kind, Mapping[str, PixelEntry]]) -> Wanted:
+    """Stamps of the files whose pixels are stored."""
+    images = {image_id: dataset.files(image_id)[0] for image_id in entries["images"]}
+    masks = {image_id: dataset.files(image_id)[1] for image_id in entries["masks"]}
+    return {"images": _stamps(images), "masks": _stamps(masks)}
+
+
 def _stamps(paths: Mapping[str, Path | None]) -> dict[str, Stamp]:
     """Stamps by real folder and name, so a file is the same through any link to its folder."""
-    folders: dict[Path, Path] = {}
+    folders: dict[str, str] = {}
     stamps = {}
     for image_id, path in paths.items():
         if path is not None:
-            folder = folders.get(path.parent) or folders.setdefault(path.parent, path.parent.resolve())
-            if (found := stamp(f"{folder}/{path.name}")) is not None:
+            folder, _, name = str(path).rpartition(os.sep)
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder or os.curdir)
+            if (found := stamp(f"{folders[folder]}/{name}")) is not None:
                 stamps[image_id] = found
     return stamps
 

@@ -8,6 +8,7 @@ from typing import Any
 from semiseg.contracts.dataset import DatasetInfo, Grouped, SegDataset, Split
 from semiseg.contracts.score_names import segmentation_scores
 from semiseg.data.file_faults import CheckReport
+from semiseg.data.garbage import without_collection
 from semiseg.data.hidden_class import setting_for_255
 from semiseg.data.label_content import (
     WORDS,
@@ -87,6 +88,7 @@ class Trust:
         return asdict(self)
 
 
+@without_collection()
 def weigh(dataset: SegDataset, report: CheckReport, evaluator: EvaluatorSettings = USUAL) -> Trust:
     """Find what limits the meaning of a result on checked data.
 

@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 
 from semiseg.config.stored import read_config
 from semiseg.contracts.dataset import Part
+from semiseg.data.ade20k import Ade20k
 from semiseg.data.camvid import CamVid
 from semiseg.data.cityscapes import Cityscapes
+from semiseg.data.coco import Coco
 from semiseg.data.image_files import ROOT_VARIABLE, FileDataset, NoFolderError
 from semiseg.data.store_files import cache_folder
 from semiseg.data.voc import Voc
@@ -40,6 +42,8 @@ KNOWN_DATASETS = {
     "camvid": KnownDataset(lambda root: CamVid(root), {"train": 367, "val": 101, "test": 233}),
     "voc": KnownDataset(lambda root: Voc(root), {"train": 10582, "val": 1449}),
     "cityscapes": KnownDataset(lambda root: Cityscapes(root), {"train": 2975, "val": 500}),
+    "ade20k": KnownDataset(lambda root: Ade20k(root), {"train": 20210, "val": 2000}),
+    "coco": KnownDataset(lambda root: Coco(root), {"train": 118287, "val": 5000}),
 }
 
 

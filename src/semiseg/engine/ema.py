@@ -49,18 +49,25 @@ class EMA(nn.Module):
         self, student: nn.Module, decay: float = 0.99, *, buffers: Buffers = "copy", first: First = "half"
     ) -> None:
         super().__init__()
-        self.teacher = copy.deepcopy(student).requires_grad_(False)
+        # Frozen weights never differ: the teacher holds those of the student itself.
+        frozen = {id(each): each for each in student.parameters() if not each.requires_grad}
+        self.teacher = copy.deepcopy(student, frozen).requires_grad_(False)
         self.decay, self.rule, self.first = decay, buffers, first
         # A buffer, so that checkpoints hold it; its copy on the host spares every step a wait for the device.
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self._count: int | None = None
 
     @torch.no_grad()
-    def update(self, student: nn.Module) -> None:
-        """Move the teacher towards the student."""
+    def update(self, student: nn.Module, *, copied: bool = False) -> None:
+        """Move the teacher towards the student.
+
+        Args:
+            student: network to follow.
+            copied: whether this update makes the teacher a copy, whatever its decay; it is counted like any other.
+        """
         if self._count is None:
             self._count = int(self.updates)
-        weight = 1 - self._decay(self._count)
+        weight = 1.0 if copied else 1 - self._decay(self._count)
         self._count += 1
         self.updates += 1
         # One kernel for all parameters: hundreds of small ones would take longer than the sums.

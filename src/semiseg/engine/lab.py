@@ -83,13 +83,21 @@ class RunLab(SessionLab):
         self._count = 0
         self._status = status
 
-    def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
-        """Build a network whose random weights depend on (seed, tag) alone."""
-        if self.networks.initial is not None and differs_from is not None:
-            log.warning(self.networks.initial.identical_start_warning(tag, differs_from))
+    def network(
+        self,
+        tag: str,
+        weights: str | None = None,
+        *,
+        differs_from: str | None = None,
+        role: str | None = None,
+    ) -> Network:
+        """Build a network whose random weights depend on (seed, tag) and its structure alone."""
+        initial = self.networks.initial
+        if initial is not None and differs_from is not None and initial.begins(role):
+            log.warning(initial.identical_start_warning(tag, differs_from))
         # Seeded anew for each: a network must not depend on how many were built or loaded before it.
         seed_everything(derive_seed(self.seed, "network", tag))
-        return self.networks.fresh(tag, weights, differs_from)
+        return self.networks.fresh(tag, weights, differs_from, role)
 
     def fit(
         self,
@@ -139,7 +147,7 @@ class RunLab(SessionLab):
                 log.warning(fit.remark)
             step.finish(fit.copy_to(step.directory))
         self.taken[name] = step.result
-        return self._networks(step)
+        return self._networks(step, given)
 
     def label(
         self,
@@ -221,13 +229,15 @@ class RunLab(SessionLab):
             self._status(name, self.iterations)
         return step
 
-    def _networks(self, step: Step) -> FitResult:
+    def _networks(self, step: Step, taken_as: ReusedFit | None = None) -> FitResult:
         select = self.trainer.select
         score = self.session.task.names.value(step.result[select])
-        return FitResult(lambda file: self._load(step, file), select, step.result["snapshots"], score)
+        return FitResult(
+            lambda file: self._load(step, file, taken_as), select, step.result["snapshots"], score
+        )
 
-    def _load(self, step: Step, file: str) -> Network:
+    def _load(self, step: Step, file: str, taken_as: ReusedFit | None) -> Network:
         path = step.directory / file
-        model = self.networks.restored(path)
+        model = self.networks.restored(path, taken_as)
         self.origins[model] = Origin(step.name, file, path)
         return model

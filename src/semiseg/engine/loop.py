@@ -210,7 +210,7 @@ class Trainer:
         values = bundle(
             self.predictor,
             self.data.info,
-            self.output.network_config,
+            self.output.config_of(self.predictor),
             step=self.name,
             iteration=self.record.completed,
             **{self.names.primary.key: score},

@@ -20,7 +20,9 @@ from semiseg.engine.lab import REPORT, SessionLab
 from semiseg.engine.loop import complete_groups
 from semiseg.engine.moments import evaluation_interval
 from semiseg.engine.session import Networks, Session
+from semiseg.engine.sizes import NetworkSize, render_sizes, trained_networks
 from semiseg.engine.step import LossNotFinite, forward_backward, to_device
+from semiseg.engine.step_memory import NetworkCost, SavedTensors, mebibytes, network_costs, networks_of
 from semiseg.errors import RunFailed
 from semiseg.models.bundle import network_state, restore_heads_and_input
 
@@ -39,6 +41,8 @@ class PlannedStep:
         bytes: disk space that it needs.
         held: disk space that the whole run takes up at most during the step: earlier steps keep their networks, and
             their pseudo-labels until they are released.
+        sizes: networks that it trains, with their numbers of parameters by part.
+        networks: networks that it trains, by kind; empty where it trains none.
     """
 
     name: str
@@ -47,6 +51,8 @@ class PlannedStep:
     seconds: float
     bytes: int
     held: int
+    sizes: tuple[NetworkSize, ...] = ()
+    networks: tuple[NetworkCost, ...] = ()
 
 
 class PlannedLabels(PseudoLabels):
@@ -90,10 +96,18 @@ class PlanLab(SessionLab):
         self._predicting = 0.0
         self._held = 0
         self._step_seconds: dict[Any, float] = {}
+        self._costs: dict[Any, tuple[NetworkCost, ...]] = {}
 
-    def network(self, tag: str, weights: str | None = None, *, differs_from: str | None = None) -> Network:
+    def network(
+        self,
+        tag: str,
+        weights: str | None = None,
+        *,
+        differs_from: str | None = None,
+        role: str | None = None,
+    ) -> Network:
         """Build a network as ``RunLab`` does, but without its seed, since the weights do not matter for a plan."""
-        return self.networks.fresh(tag, weights, differs_from)
+        return self.networks.fresh(tag, weights, differs_from, role)
 
     def take(self, name: str, given: ReusedFit) -> FitResult:
         """Return the networks that would be copied."""
@@ -101,7 +115,7 @@ class PlanLab(SessionLab):
         size = sum((fit.directory / file).stat().st_size for file in fit.files)
         self._add(name, f"take '{fit.step}' of {given.run}", 0.0, kept=size)
         load = self.networks.restored
-        return FitResult(lambda file: load(fit.directory / file), self.trainer.select, fit.snapshots)
+        return FitResult(lambda file: load(fit.directory / file, given), self.trainer.select, fit.snapshots)
 
     def fit(
         self,
@@ -136,7 +150,12 @@ class PlanLab(SessionLab):
         looks = _looks(learner, streams)
         # The faster of two: the first step of a kind also pays for choosing kernels and filling caches.
         if looks not in self._step_seconds:
-            self._step_seconds[looks] = min(self._timed(train, iteration) for iteration in late)
+            saved = SavedTensors(learner)
+            with saved.watching():
+                seconds = self._timed(train, late[0])
+            self._step_seconds[looks] = min([seconds, *(self._timed(train, each) for each in late[1:])])
+            costs = network_costs(saved, session.training.optimizer, session.output.config_of)
+            self._costs[looks] = tuple(costs)
         model = next(iter(learner.predictors().values()))
         every = evaluation_interval(trainer.eval_every, streams, trainer.iterations is None)
         evaluations = math.ceil(streams.iterations / every) if data.split.val else 0
@@ -152,6 +171,8 @@ class PlanLab(SessionLab):
             iterations=streams.iterations,
             kept=network * (2 + len(snapshots)),
             passing=2 * state + network,
+            sizes=trained_networks(learner),
+            networks=self._costs[looks],
         )
 
         return self._untrained(model, snapshots)
@@ -171,7 +192,7 @@ class PlanLab(SessionLab):
             next(self.predict(network, ids, policy))
             pixels = math.prod(_label_size(self.dataset, ids[0]))
         size = pixels * (5 if keep_confidence else 1) * len(ids)
-        work = f"label {len(ids)} images in {_mebibytes(size)}"
+        work = f"label {len(ids)} images in {mebibytes(size)}"
         self._add(name, work, self._taken(), kept=size)
         return PlannedLabels(ids, self.dataset, size)
 
@@ -212,18 +233,26 @@ class PlanLab(SessionLab):
         """Return fresh networks with the heads of a trained one, which later steps of the recipe may need."""
 
         def fresh(file: str) -> Network:
-            network = self.networks.build("none")
+            network = self.networks.build("none", model.role)
             restore_heads_and_input(network, network_state(model))
             return network
 
         return FitResult(fresh, "best", ["snapshot"] * len(snapshots))
 
     def _add(
-        self, name: str, work: str, seconds: float, iterations: int = 0, kept: int = 0, passing: int = 0
+        self,
+        name: str,
+        work: str,
+        seconds: float,
+        iterations: int = 0,
+        kept: int = 0,
+        passing: int = 0,
+        sizes: tuple[NetworkSize, ...] = (),
+        networks: tuple[NetworkCost, ...] = (),
     ) -> None:
         self._held += kept
         held = self._held + passing
-        self.steps.append(PlannedStep(name, work, iterations, seconds, kept + passing, held))
+        self.steps.append(PlannedStep(name, work, iterations, seconds, kept + passing, held, sizes, networks))
         self.session.stop.check()
 
     def _taken(self) -> float:
@@ -264,9 +293,12 @@ def _size(model: torch.nn.Module) -> int:
 
 
 def _looks(learner: Learner, streams: BatchSource) -> tuple[Any, ...]:
-    """Return a key by which fits share one measured time of a step: class and size of the learner, and its streams."""
+    """Return a key by which fits share one measured time of a step: class and size of the learner, its networks, and
+    its streams.
+    """
     trained = sum(parameter.numel() for parameter in learner.parameters() if parameter.requires_grad)
-    return type(learner).__name__, trained, *streams.parts
+    roles = tuple(network.role for network in networks_of(learner))
+    return type(learner).__name__, trained, roles, *streams.parts
 
 
 def make_plan(method: Method, session: Session, networks: Networks) -> list[PlannedStep]:
@@ -289,12 +321,11 @@ def render_plan(steps: Sequence[PlannedStep]) -> str:
     ]
     iterations = sum(step.iterations for step in steps)
     total = _duration(sum(step.seconds for step in steps))
-    disk = _mebibytes(max(step.held for step in steps))
-    return "\n".join([*lines, f"  in all {iterations} iterations, about {total}, up to {disk} on disk"])
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:.0f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"
+    disk = mebibytes(max(step.held for step in steps))
+    summed = f"  in all {iterations} iterations, about {total}, up to {disk} on disk"
+    parts = render_sizes(size for step in steps for size in step.sizes)
+    costs = dict.fromkeys(f"  {each}" for step in steps for each in step.networks)
+    return "\n".join([*lines, summed, *costs, *(f"  parameters of {line}" for line in parts)])
 
 
 def _duration(seconds: float) -> str:

@@ -18,7 +18,7 @@ from semiseg.data.augment import Augment
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.signals import StopRequest
 from semiseg.errors import UserError
-from semiseg.models.bundle import restore_heads_and_input
+from semiseg.models.bundle import fitted_state, restore_heads_and_input
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -109,6 +109,7 @@ class Output:
         tracker: receiver of all numbers and pictures; it passes them to the journal too.
         journal: record of the run, metrics.jsonl, which is cut back when a step resumes from a checkpoint.
         network_config: plain ``backbone`` and ``model`` nodes, stored in every network checkpoint.
+        other_configs: the same of networks of another kind, by their role.
         fingerprint: hash of all settings that a result depends on; a step is resumed only under the same one.
         keep_pseudo_labels: whether the files of released pseudo-labels are kept.
     """
@@ -117,8 +118,13 @@ class Output:
     tracker: Tracker
     journal: Journal
     network_config: Mapping[str, Any] = field(default_factory=dict)
+    other_configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fingerprint: str = ""
     keep_pseudo_labels: bool = False
+
+    def config_of(self, network: Network) -> Mapping[str, Any]:
+        """Return the nodes ``backbone`` and ``model`` of a network."""
+        return self.network_config if network.role is None else self.other_configs[network.role]
 
 
 @dataclass(frozen=True)
@@ -194,8 +200,8 @@ class Session:
 class NetworkFactory(Protocol):
     """Builds a network from the run's config."""
 
-    def __call__(self, weights: str | None = None) -> Network:
-        """Build with the configured initial weights, or with others."""
+    def __call__(self, weights: str | None = None, role: str | None = None) -> Network:
+        """Build with the configured initial weights, or with others; ``role`` names a network of another kind."""
         ...
 
 
@@ -205,6 +211,10 @@ class InitialNetwork(Protocol):
     @property
     def given(self) -> str:
         """The key and the value by which it was named, for messages."""
+        ...
+
+    def begins(self, role: str | None) -> bool:
+        """Whether a network of this role begins as this one, or has another structure."""
         ...
 
     def identical_start_warning(self, tag: str, other: str) -> str:
@@ -259,7 +269,8 @@ class Networks:
 
     Args:
         build: function that builds a network with the run's backbone and model, and with ``backbone.weights``.
-        initial: stored network that all networks begin as; ``None`` begins them as ``build`` makes them.
+        initial: stored network that all networks of its structure begin as; ``None`` begins them as ``build`` makes
+            them.
         find_fit: function that finds a finished fit of another run and checks that this run could have made it.
     """
 
@@ -267,36 +278,47 @@ class Networks:
     initial: InitialNetwork | None
     find_fit: Callable[[ReusedFit], FinishedFit]
 
-    def fresh(self, tag: str, weights: str | None = None, differs_from: str | None = None) -> Network:
+    def fresh(
+        self,
+        tag: str,
+        weights: str | None = None,
+        differs_from: str | None = None,
+        role: str | None = None,
+    ) -> Network:
         """Build a network with its first weights.
 
         Args:
             tag: name of the network in the recipe.
             weights: initial backbone weights; ``None`` takes the configured ones.
             differs_from: name of the network that it learns with and must differ from; ``None`` for no such network.
+            role: key of the method that may describe another network; ``None`` for one of the run's own kind.
 
         Raises:
             UserError: ``weights`` and ``initial`` are both given.
         """
-        if self.initial is None:
-            return self.build(weights)
+        if self.initial is None or not self.initial.begins(role):
+            return self.build(weights, role)
         if weights is not None:
             raise UserError(
                 f"{self.initial.given}: gives all weights of network '{tag}', and the method gives it "
                 f"backbone.weights={weights}. Leave one of them out."
             )
-        return self.initial.load(self.build("none"), whole=differs_from is None)
+        return self.initial.load(self.build("none", role), whole=differs_from is None)
 
-    def restored(self, path: Path) -> Network:
-        """Load a stored network of the run's structure, with its heads and its input convention.
+    def restored(self, path: Path, taken_as: ReusedFit | None = None) -> Network:
+        """Load a stored network of this run, with its heads and its input convention.
+
+        Args:
+            path: file of the network.
+            taken_as: description of the fit of another run that it is from; ``None`` for one of this run.
 
         Raises:
             UserError: the file is missing or damaged.
         """
         bundle = load_bundle(path)
         # "none": pretrained weights would be read, and replaced a moment later.
-        model = self.build("none")
+        model = self.build("none", bundle.get("role") if taken_as is None else taken_as.role)
         # Heads first: the stored weights name theirs, which a fresh network lacks.
         restore_heads_and_input(model, bundle)
-        model.load_state_dict(bundle["state_dict"])
+        model.load_state_dict(fitted_state(bundle, model))
         return model

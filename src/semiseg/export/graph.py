@@ -6,7 +6,7 @@ import io
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, Literal
@@ -18,10 +18,12 @@ from torch.fx import GraphModule
 
 from semiseg.contracts.training import Network
 from semiseg.errors import UserError
+from semiseg.models.lora import merge_low_rank
 from semiseg.settings import EvaluatorSettings
 from semiseg.tasks.inference import labels_and_probabilities
 
 ExportFormat = Literal["onnx", "torch"]
+Size = tuple[int, int]
 INPUT = "images"
 OUTPUTS = ("label", "confidence", "probabilities")
 METADATA = "metadata.json"
@@ -34,12 +36,14 @@ class Applied(nn.Module):
     """A network with all that a run does before and after it.
 
     Args:
-        network: network on the CPU; it is put into evaluation mode and learns no more.
+        network: network on the CPU; it is put into evaluation mode and learns no more, and its low-rank matrices
+            are merged into its weights.
         settings: settings of its evaluation, for whole images.
     """
 
     def __init__(self, network: Network, settings: EvaluatorSettings) -> None:
         super().__init__()
+        merge_low_rank(network)  # two more layers for each would only cost time
         self.network = network.eval().requires_grad_(False)
         self.settings = settings
 
@@ -72,28 +76,33 @@ def smallest_side(network: Network, settings: EvaluatorSettings) -> int:
     return next(side for side in itertools.count(2) if int(side * smallest) >= needed)
 
 
-def trace(network: Network, settings: EvaluatorSettings) -> ExportedProgram:
-    """Trace a network with all that it computes, for any number of images of any size.
+def trace(network: Network, settings: EvaluatorSettings, size: Size | None = None) -> ExportedProgram:
+    """Trace a network with all that it computes, for any number of images of any size, or of one.
 
     Args:
         network: network on the CPU.
-        settings: settings of its evaluation, for whole images.
+        settings: settings of its evaluation, for whole images; with a ``size`` windows are possible too.
+        size: height and width of all images; ``None`` leaves them open.
 
     Raises:
         UserError: windows, or a network that holds what ``torch.export`` cannot follow.
     """
-    if settings.mode == "slide":
+    if settings.mode == "slide" and size is None:
         raise UserError(
             f"evaluator.mode=slide: the run slides a window of {settings.window} pixels over an image, and how many "
             "there are depends on its size, which an exported network cannot count. Add --mode whole to export it "
-            "for whole images; `semiseg eval RUN --mode whole` measures what that changes."
+            "for whole images, or --size HEIGHT WIDTH for images of one size; `semiseg eval RUN --mode whole` measures "
+            "what whole images change."
         )
     smallest = smallest_side(network, settings)
-    example = torch.zeros(2, smallest + 30, smallest + 67, network.channels, dtype=input_type(network))
+    height, width = size or (smallest + 30, smallest + 67)
+    example = torch.zeros(2, height, width, network.channels, dtype=input_type(network))
     # Named sizes would have to be proven to fulfil every condition that tracing notes; these only have to fulfil it.
-    sizes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC(min=smallest), 2: Dim.DYNAMIC(min=smallest)}
+    sizes = {0: Dim.DYNAMIC}
+    if size is None:
+        sizes |= {1: Dim.DYNAMIC(min=smallest), 2: Dim.DYNAMIC(min=smallest)}
     try:
-        with torch.no_grad(), _whole_numbers():
+        with torch.no_grad(), _open_sizes():
             program = torch.export.export(Applied(network, settings), (example,), dynamic_shapes=(sizes,))
     except Exception as error:  # any layer of any library may refuse, each in its own way
         raise UserError(
@@ -123,14 +132,19 @@ def as_torch(program: ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def as_onnx(program: ExportedProgram, metadata: Mapping[str, Any]) -> bytes:
+def as_onnx(program: ExportedProgram, metadata: Mapping[str, Any], size: Size | None = None) -> bytes:
     """Return the content of an ONNX file; each of the metadata is a property of the model, as JSON.
+
+    Args:
+        program: result of ``trace``.
+        metadata: plain values.
+        size: size that it was traced for.
 
     Raises:
         UserError: the packages are missing, or the network holds an operation that ONNX has not.
     """
     require_onnx()
-    sizes = {0: "batch", 1: "height", 2: "width"}
+    sizes = {0: "batch"} if size else {0: "batch", 1: "height", 2: "width"}
     try:
         with torch.no_grad():
             written = torch.onnx.export(
@@ -184,22 +198,41 @@ def opened(content: bytes, form: ExportFormat) -> Callable[[Tensor], list[Tensor
 
 
 @contextmanager
-def _whole_numbers() -> Iterator[None]:
-    """Make timm compute the padding of TensorFlow's convolutions in whole numbers.
+def _open_sizes() -> Iterator[None]:
+    """Make timm compute with sizes that tracing leaves open; the results are the same.
 
-    The results are the same. Its own floating-point rule makes ``torch.export`` simplify nested rounding, which
-    takes minutes where this takes seconds.
+    Its own floating-point rule for the padding of TensorFlow's convolutions makes ``torch.export`` simplify nested
+    rounding, which takes minutes where this takes seconds; its own grid for the rotary positions of DINOv3 fixes the
+    size of the example.
     """
-    padding = sys.modules.get("timm.layers.padding")
-    original = getattr(padding, "get_same_padding", None)
-    if padding is None or original is None:
-        yield
-        return
-    padding.get_same_padding = _same_padding  # type: ignore[attr-defined]
+    changed = []
+    for module, name, make in (
+        ("timm.layers.padding", "get_same_padding", lambda _: _same_padding),
+        ("timm.layers.pos_embed_sincos", "_build_grid", _open_grid),
+    ):
+        place = sys.modules.get(module)
+        if place is not None and (original := getattr(place, name, None)) is not None:
+            changed.append((place, name, original))
+            setattr(place, name, make(original))
     try:
         yield
     finally:
-        padding.get_same_padding = original  # type: ignore[attr-defined]
+        for place, name, original in changed:
+            setattr(place, name, original)
+
+
+def _open_grid(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return timm's grid of coordinates; DINOv3's, from -1 to 1, for sides that may be open."""
+
+    def grid(shape: Sequence[int], grid_type: str = "index", **options: Any) -> Tensor:
+        usual = options.get("normalize_coords", "separate"), options.get("grid_indexing", "ij")
+        if grid_type != "centered" or usual != ("separate", "ij"):
+            return original(shape, grid_type, **options)
+        offset = 0.5 + options.get("grid_offset", 0.0)
+        axes = [(torch.arange(side, dtype=torch.float32) + offset) / torch.ones(side).sum() for side in shape]
+        return 2 * torch.stack(torch.meshgrid(axes, indexing="ij"), -1) - 1
+
+    return grid
 
 
 def _same_padding(side: int, kernel_size: int, stride: int, dilation: int) -> Any:

@@ -41,22 +41,28 @@ class Agreement:
 
 
 def compare_predictions(
-    run: Callable[[Tensor], list[Tensor]], network: Network, settings: EvaluatorSettings, smallest: int
+    run: Callable[[Tensor], list[Tensor]],
+    network: Network,
+    settings: EvaluatorSettings,
+    smallest: int,
+    size: tuple[int, int] | None = None,
 ) -> list[Agreement]:
-    """Compare a written network with its origin at three sizes that have nothing in common.
+    """Compare a written network with its origin at three sizes that have nothing in common, or at its only one.
 
     Args:
         run: forward pass of the written network; it maps ``(N, H, W, C)`` to label, confidence and probabilities.
         network: its origin, on the CPU.
         settings: settings of the origin's evaluation.
         smallest: side of the smallest image in pixels.
+        size: height and width of all images; ``None`` where the written network takes any.
 
     Raises:
         RunFailed: they differ by more than rounding, or the written one fails.
     """
+    sizes = [size, size] if size else [(smallest + rows, smallest + columns) for rows, columns in BEYOND]
     return [
-        _agreement(run, network, settings, 1 + number % 2, smallest + rows, smallest + columns)
-        for number, (rows, columns) in enumerate(BEYOND)
+        _agreement(run, network, settings, 1 + number % 2, height, width)
+        for number, (height, width) in enumerate(sizes)
     ]
 
 

@@ -7,6 +7,7 @@ for callers that add up batches or ranks before dividing.
 """
 
 from semiseg.contracts.training import SumCount
+from semiseg.losses.consistency import consistency_loss, pixel_distance, ramp_up
 from semiseg.losses.cross_entropy import (
     confident_cross_entropy,
     cross_entropy,
@@ -15,6 +16,7 @@ from semiseg.losses.cross_entropy import (
     weighted_image_loss,
 )
 from semiseg.losses.directional import directional_contrast
+from semiseg.losses.divergence import confident_divergence
 from semiseg.losses.mutual import MutualStatistics, dynamic_mutual_loss
 from semiseg.losses.pixel_contrast import pixel_contrast
 from semiseg.losses.region import class_weighted, dice_loss, focal_loss
@@ -24,6 +26,8 @@ __all__ = [
     "SumCount",
     "class_weighted",
     "confident_cross_entropy",
+    "confident_divergence",
+    "consistency_loss",
     "cross_entropy",
     "cross_pseudo_loss",
     "dice_loss",
@@ -32,5 +36,7 @@ __all__ = [
     "focal_loss",
     "ohem_cross_entropy",
     "pixel_contrast",
+    "pixel_distance",
+    "ramp_up",
     "weighted_image_loss",
 ]

@@ -21,7 +21,7 @@ from semiseg.losses import cross_entropy, cross_pseudo_loss
 from semiseg.methods.supervised import LabeledLossSettings
 from semiseg.models.grouped_norm import group_batch_norm
 from semiseg.pseudo import box_masks, own_rows, step_generator
-from semiseg.settings import TrainerSettings
+from semiseg.settings import Other, TrainerSettings
 
 STATISTICS_STRIDE = 4
 """Stride of the pixels that logged statistics look at, in both directions: a sixteenth of the cost."""
@@ -61,6 +61,9 @@ class CPS(LabeledLossSettings):
     teacher_mode: Literal["train", "eval"] = "train"
     """Mode of the networks while they label CutMix images: "train" as published updates running statistics too, "eval"
     uses them, without dropout."""
+    partner: Other = None
+    """Second network, where it has another structure or another optimizer; ``null`` takes that of the run, as
+    published."""
 
     needs_unlabeled: ClassVar[bool] = True
 
@@ -96,9 +99,7 @@ class CPS(LabeledLossSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train both networks together and return the first, or the better one."""
-        # They teach each other only as long as they differ.
-        branches = lab.network("branch_1"), lab.network("branch_2", differs_from="branch_1")
-        learner = CPSLearner(*branches, self)
+        learner = CPSLearner(lab.network("branch_1"), self._second(lab), self)
         ids, view = lab.split.unlabeled, lab.augment.weak
         unlabeled = {"unlabeled": Unlabeled(ids, view)}
         if self.cutmix:
@@ -114,6 +115,12 @@ class CPS(LabeledLossSettings):
             nominal_lengths=self.nominal_lengths,
         )
         return lab.fit("train", learner, streams).selected
+
+    def _second(self, lab: Lab) -> Network:
+        # The networks teach each other only as long as they differ.
+        if self.partner is None:
+            return lab.network("branch_2", differs_from="branch_1")
+        return lab.network("branch_2", differs_from="branch_1", role="partner")
 
 
 class CPSLearner(Learner):

@@ -20,7 +20,7 @@ from semiseg.errors import UserError
 from semiseg.losses import dynamic_mutual_loss
 from semiseg.methods.supervised import FirstFit, LabeledLossSettings
 from semiseg.pseudo import class_balanced_thresholds, confident_labels, label_image
-from semiseg.settings import Count, EvaluatorSettings, TrainerSettings
+from semiseg.settings import Count, EvaluatorSettings, Other, TrainerSettings
 from semiseg.splits.dms import difference_maximized
 from semiseg.tasks.inference import predict
 
@@ -90,6 +90,9 @@ class DMT(LabeledLossSettings):
     baseline: Annotated[str | Sequence[str] | None, Mark(role="run")] = None
     """Run of the same images and network whose baselines are taken, or a list of one for each partner; ``null`` trains
     them."""
+    partner: Other = None
+    """Partner b, where it has another structure or another optimizer; ``null`` takes those of the run, as published.
+    ``baseline_lr`` and ``phase_lr`` change its learning rate in the same ratio."""
 
     needs_unlabeled: ClassVar[bool] = True
     METHOD: ClassVar[str] = "dmt"
@@ -109,6 +112,8 @@ class DMT(LabeledLossSettings):
                 if given:
                     expected = f"{what}; needs method.partners=2."
                     yield UserError(expected, key=f"method.{key}", value=getattr(self, key))
+            if self.partner is not None:
+                yield UserError("is the second network; needs method.partners=2.", key="method.partner")
         elif self.variant == "online":
             yield UserError(
                 "a network that labels for itself; give method.partners=1.",
@@ -127,6 +132,10 @@ class DMT(LabeledLossSettings):
         """Names of the partners."""
         return ("a", "b")[: self.partners]
 
+    def _role(self, tag: str) -> str | None:
+        """Role of a partner's network: that of the run, or ``partner`` where b has another one."""
+        return "partner" if tag == "b" and self.partner is not None else None
+
     @property
     def _given_runs(self) -> list[str]:
         if self.baseline is None:
@@ -143,6 +152,7 @@ class DMT(LabeledLossSettings):
                 supervised=self.difference == "initialization",  # it has learned all labeled images
                 # Networks of dmtc have a head more.
                 must_match=("method.difference", "method.contrast"),
+                role=self._role(tag),
             )
             for tag, run in zip(self.tags, self._given_runs, strict=False)
         ]
@@ -191,6 +201,8 @@ class DMT(LabeledLossSettings):
         weights = {"a": self.weights_a, "b": self.weights_b}[tag]
         # Partners that learn different data may begin with equal weights, as published with two networks of COCO.
         partner = "a" if tag == "b" and self.difference == "initialization" else None
+        if (role := self._role(tag)) is not None:
+            return lab.network(tag, weights, differs_from=partner, role=role)
         return lab.network(tag, weights, differs_from=partner)
 
     def learner(self, network: Network, kind: Kind) -> "MutualLearner":

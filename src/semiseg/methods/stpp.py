@@ -15,7 +15,7 @@ from semiseg.declare import Gt, Le, Lt, Mark, record
 from semiseg.errors import UserError
 from semiseg.methods.supervised import FirstFit, GroupSize, LabeledLossSettings, NormGroups, SupervisedLearner
 from semiseg.pseudo import stability_score
-from semiseg.settings import EvaluatorSettings, TrainerSettings
+from semiseg.settings import EvaluatorSettings, Other, TrainerSettings
 from semiseg.tasks.inference import predict, predict_labels
 
 
@@ -49,6 +49,9 @@ class SelfTraining(LabeledLossSettings):
     baseline: Annotated[str | None, Mark(role="run")] = None
     """Run of the same images and network whose supervised fit is the teacher, kept at ``snapshots`` for ST++; ``null``
     trains a teacher."""
+    student: Other = None
+    """Network of the students, which is reported, where it has another structure or another optimizer than the teacher;
+    ``null`` takes those of the run, as published."""
 
     needs_unlabeled: ClassVar[bool] = True
 
@@ -127,7 +130,7 @@ class SelfTraining(LabeledLossSettings):
         streams = labeled(
             lab.split.labeled, view, _batch_size(lab), lab.budget, double_below=self.double_below
         )
-        return lab.fit("teacher", self._learner(lab, "teacher"), streams, snapshots)
+        return lab.fit("teacher", self._learner(lab, lab.network("teacher")), streams, snapshots)
 
     def _label(self, lab: Lab, step: str, by: FitResult, ids: Sequence[str]) -> StoredLabels:
         return lab.label(step, by.selected, ids, self.label_image, keep_confidence=False)
@@ -136,10 +139,11 @@ class SelfTraining(LabeledLossSettings):
         streams = mixed(
             lab.split.labeled, pseudo, lab.augment.weak, lab.augment.strong, _batch_size(lab), lab.budget
         )
-        return lab.fit(step, self._learner(lab, step), streams)
+        network = lab.network(step) if self.student is None else lab.network(step, role="student")
+        return lab.fit(step, self._learner(lab, network), streams)
 
-    def _learner(self, lab: Lab, tag: str) -> SupervisedLearner:
-        network = NormGroups(self.bn_group_size).apply(lab.network(tag), _batch_size(lab), lab.trainer)
+    def _learner(self, lab: Lab, network: Network) -> SupervisedLearner:
+        NormGroups(self.bn_group_size).apply(network, _batch_size(lab), lab.trainer)
         return SupervisedLearner(network, self.labeled_loss)
 
     def label_image(self, network: Network, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -166,11 +166,11 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
 
     def known_loss(self, logits: Tensor, target: Tensor) -> SumCount:
         """Return L_x of labeled images, see ``groups``."""
-        return self._by_group(self.labeled_loss, logits, target)
+        return self.by_group(self.labeled_loss, logits, target)
 
     def guessed_loss(self, logits: Tensor, guess: Guess) -> SumCount:
         """Return the cross entropy with confident pseudo-labels, see ``divisor``, ``empty_valid`` and ``groups``."""
-        return self._by_group(self._confident, logits, guess.label, guess.keep, guess.valid)
+        return self.by_group(self._confident, logits, guess.label, guess.keep, guess.valid)
 
     def _confident(self, logits: Tensor, label: Tensor, keep: Tensor, valid: Tensor) -> SumCount:
         total, count = confident_cross_entropy(
@@ -178,7 +178,8 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
         )
         return SumCount(total * (count / count) if self.empty_valid == "nan" else total, count)
 
-    def _by_group(self, loss: Callable[..., SumCount], *tensors: Tensor) -> SumCount:
+    def by_group(self, loss: Callable[..., SumCount], *tensors: Tensor) -> SumCount:
+        """Return the mean of a loss of tensors ``(N, ...)``, or the mean of those of the groups."""
         if self.groups == 1:
             return loss(*tensors)
         parts = zip(*(each.chunk(self.groups) for each in tensors), strict=True)
@@ -221,11 +222,11 @@ class LabelingLearner(Learner):
         """Note what thresholds and alignment need of labeled images; methods call it at the beginning of a step."""
         self.labeler.observe(batch["labeled"]["label"])
         if (held_out := batch.get("held_out")) is not None:
-            self.labeler.calibrate(self._teacher_logits(held_out["image"]), held_out["label"])
+            self.labeler.calibrate(self.answer(held_out["image"]), held_out["label"])
 
     @torch.no_grad()
-    def _teacher_logits(self, images: Tensor) -> Tensor:
-        """Return the logits of the EMA or the student, in evaluation mode."""
+    def answer(self, images: Tensor) -> Tensor:
+        """Return the logits of the EMA or the student for weak views, in evaluation mode."""
         teacher = self.model if self.average is None else self.average.teacher
         training = teacher.training
         teacher.eval()
@@ -235,7 +236,7 @@ class LabelingLearner(Learner):
 
     def label(self, images: Tensor, valid: Tensor, learn: bool = True) -> Guess:
         """Label weak views by the EMA or the student, in evaluation mode."""
-        guess: Guess = self.labeler(self._teacher_logits(images), valid, learn)
+        guess: Guess = self.labeler(self.answer(images), valid, learn)
         return guess
 
     def label_partner(self, batch: Batch) -> Guess | None:

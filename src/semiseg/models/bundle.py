@@ -11,12 +11,14 @@ from torch import nn
 
 from semiseg.contracts.dataset import Bands, DatasetInfo
 from semiseg.contracts.training import Network
-from semiseg.declare import accepts
+from semiseg.declare import accepts, split_shared
 from semiseg.errors import UserError
 from semiseg.models.convert import load_head
 from semiseg.models.input_channels import band_convention, extend_input
+from semiseg.models.lora import is_low_rank, merged_state
 from semiseg.models.segmodel import FEATURES, Backbone, Decoder, InputConvention, SegModel, Stage
-from semiseg.models.weights import load_state, require_finite
+from semiseg.models.tuning import Tuning, tuning_of
+from semiseg.models.weights import State, load_state, require_finite
 
 FORMAT = 1
 
@@ -43,7 +45,7 @@ def segmentation_model(
     if bands is not None:
         extend_input(backbone, bands.channels)
     head = decoder(backbone.stages)
-    model = SegModel(backbone, head, head.make_classifier(num_classes), num_classes)
+    model = SegModel(backbone, head, head.make_classifier(num_classes), num_classes, head.align_logits)
     if (initial := backbone.read_weights()) is not None:
         load_head(model, initial)
     if bands is not None:
@@ -72,8 +74,9 @@ def bundle(model: Network, info: DatasetInfo, config: Mapping[str, Any], **extra
         "classes": list(info.classes),
         "palette": [list(color) for color in info.palette],
         "config": {part: _plain(config[part]) for part in ("backbone", "model")},
-        # Left out for RGB: checkpoints of versions without bands stay equal.
+        # Left out for RGB and for networks of the run's own kind: checkpoints of versions without them stay equal.
         **({} if info.bands is None else {"bands": info.bands.as_dict()}),
+        **({} if model.role is None else {"role": model.role}),
     }
 
 
@@ -133,13 +136,38 @@ def from_bundle(values: Mapping[str, Any]) -> SegModel:
     decoder_type, decoder_options = _component(values["config"]["model"])
     if "weights" in options:
         options["weights"] = "none"
-    backbone = backbone_type(**options)
+    options, _ = split_shared(backbone_type, options)
+    backbone = backbone_type(**options).tune(_low_rank(values))
     decoder = partial(decoder_type, **decoder_options)
     model = segmentation_model(backbone, decoder, len(values["classes"]), bundled_bands(values))
     restore_heads_and_input(model, values)
     require_finite(values["state_dict"], "The checkpoint")
     load_state(model, values["state_dict"], "The checkpoint", "the network that its own config describes")
     return model.eval()
+
+
+def fitted_state(values: Mapping[str, Any], network: Network) -> State:
+    """Return the tensors of a bundle by the names that a network has, whose low-rank matrices may be others.
+
+    Where they are, those of the bundle are merged into its weights, and those of the network stay.
+
+    Args:
+        values: bundle.
+        network: network of the same structure apart from them.
+    """
+    state: State = values["state_dict"]
+    own = {key: value for key, value in network.state_dict().items() if is_low_rank(key)}
+    if not own and not any(map(is_low_rank, state)):
+        return state
+    if isinstance(network.backbone, Backbone) and network.backbone.tuning.structure == _low_rank(values):
+        return state
+    return {**merged_state(state, _low_rank(values).lora), **own}
+
+
+def _low_rank(values: Mapping[str, Any]) -> Tuning:
+    """Return the settings of the low-rank matrices in a bundle."""
+    backbone = values["config"]["backbone"]
+    return tuning_of({key: backbone[key] for key in ("freeze", "lora") if key in backbone}).structure
 
 
 def bundled_bands(values: Mapping[str, Any]) -> Bands | None:

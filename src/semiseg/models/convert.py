@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +10,15 @@ from torch import Tensor
 
 from semiseg.errors import UserError
 from semiseg.models.formats import CPS, FORMATS, Format
-from semiseg.models.segmodel import Converted, InputConvention, SegModel
+from semiseg.models.lora import merged_state
+from semiseg.models.segmodel import Backbone, Converted, InputConvention, SegModel
+from semiseg.models.tuning import tuning_of
 from semiseg.models.weights import State, load_state, misfits, read_content, some, state_of
 
 PARTS = ("backbone", "decoder", "classifier")
 OWN = "semiseg"
+AVERAGE = "model_ema"
+"""Entry of a checkpoint with the average of the weights over the training."""
 
 log = logging.getLogger(__name__)
 _logged: set[str] = set()
@@ -23,8 +27,10 @@ _logged: set[str] = set()
 def convert(state: Mapping[str, Tensor], *, branch: int = 1) -> Converted:
     """Find the format of a state dict by its names, and translate them.
 
-    Known are ResNets of torchvision and with the deep stem of v1c, the DeepLabV2 of AdvSemiSeg that was trained
-    on COCO, the checkpoints of DST-CBC (DMT), DMTC, ST++, CPS and CAC, and those of semiseg. The prefix
+    Known are ResNets of torchvision and with the deep stem of v1c or of timm's ``resnet50s``, UniMatch's Xception-65,
+    plain vision transformers of DINOv2 and timm, the mix transformers of SegFormer, the DeepLabV2 of AdvSemiSeg that
+    was trained on COCO, the checkpoints of DST-CBC (DMT), DMTC, ST++, CPS, CAC, UniMatch, UniMatch V2, CorrMatch and
+    SegFormer, and those of semiseg. The prefix
     ``module.`` of data-parallel training is removed.
 
     Args:
@@ -47,16 +53,23 @@ def convert(state: Mapping[str, Tensor], *, branch: int = 1) -> Converted:
     return _translate(found, state, left_out)
 
 
-def read_converted(path: str | Path) -> Converted:
+def read_converted(path: str | Path, *, ema: bool = False) -> Converted:
     """Read a weights file of any known format; nothing but tensors and plain values is unpickled.
+
+    Args:
+        path: weights file.
+        ema: whether ``model_ema`` is read where the file holds it and ``model``.
 
     Raises:
         UserError: the file is missing, damaged, holds something else, or is of no known format.
     """
     content = read_content(path)
-    state = state_of(content, path)
-    source = str(path)
+    averaged = ema and isinstance(content, Mapping) and isinstance(content.get(AVERAGE), Mapping)
+    state = state_of(content[AVERAGE] if averaged else content, path)
+    source = f"{path}, its {AVERAGE}" if averaged else str(path)
     if isinstance(content, Mapping) and {"convention", "config"} <= content.keys():
+        if "lora" in (node := content["config"]["backbone"]):
+            state = merged_state(state, tuning_of({"lora": node["lora"]}).lora)
         return replace(
             _translate(_own_format(state), state, {}),
             convention=InputConvention.from_dict(content["convention"]),
@@ -66,6 +79,45 @@ def read_converted(path: str | Path) -> Converted:
         return replace(convert(state), source=source)
     except UserError as error:
         raise UserError(f"Weights file {path}: {error}") from error
+
+
+def load_backbone(
+    backbone: Backbone,
+    found: Converted,
+    target: str,
+    hint: str,
+    describe: Callable[[State], str] = lambda _: "",
+) -> None:
+    """Load the backbone's entries of a weights file, all of which have to fit.
+
+    Args:
+        backbone: backbone to load into.
+        found: content of the file.
+        target: name of the backbone, for the error.
+        hint: advice for the error.
+        describe: function that names the network of a state dict, for the error; "" where it does not know.
+
+    Raises:
+        UserError: entries are missing, left over or of another shape.
+    """
+    kind = describe(found.backbone)
+    format = f"looks like {kind}, format {found.format}" if kind else found.format
+    load_state(backbone, found.backbone, f"Weights file {found.source} ({format})", target, hint)
+
+
+def convention_of(found: Converted) -> InputConvention:
+    """Return the input that the weights of a file were trained with.
+
+    Raises:
+        UserError: the file does not say.
+    """
+    if found.convention is None:
+        raise UserError(
+            f"Weights file {found.source} ({found.format}) does not say the input that it was trained with, and with "
+            "another one it is worth nothing. Give it: backbone.convention=coco for a network that began from COCO "
+            "weights (BGR, 0-255), backbone.convention=imagenet for one that began from ImageNet's."
+        )
+    return found.convention
 
 
 def load_head(model: SegModel, found: Converted) -> None:

@@ -14,6 +14,7 @@ from semiseg.models.deeplabv3plus import (
     Rates,
     atrous_branches,
     conv_bn_relu,
+    draw_kaiming,
     pooled_branch,
     pyramid_maps,
     pyramid_rates,
@@ -85,9 +86,7 @@ class DeepLabV3PlusCAC(Decoder):
             conv_bn_relu(channels, channels, 3),
         )
         # At the end and in this order, on which the weights that a seed draws depend.
-        for part in self.modules():
-            if isinstance(part, nn.Conv2d):
-                nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+        draw_kaiming(self)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Return the feature map ``(N, channels, h, w)`` at the size of the map of stride 4."""
@@ -101,5 +100,5 @@ class DeepLabV3PlusCAC(Decoder):
     def make_classifier(self, num_classes: int) -> nn.Module:
         """Return the dropout and the 1x1 conv that follow."""
         conv = nn.Conv2d(self.out_channels, num_classes, 1)
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        draw_kaiming(conv)
         return nn.Sequential(nn.Dropout(self.classifier_dropout), conv)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.declare import checked
-from semiseg.models.deeplabv3plus import Channels, Rates, conv_bn_relu, pyramid_rates
+from semiseg.models.deeplabv3plus import Channels, Rates, conv_bn_relu, draw_kaiming, pyramid_rates
 from semiseg.models.segmodel import Decoder, Stage
 
 
@@ -76,9 +76,7 @@ class DeepLabV3PlusCPS(Decoder):
         self.fuse = nn.Sequential(
             conv_bn_relu(channels + low_channels, channels, 3), conv_bn_relu(channels, channels, 3)
         )
-        for part in self.modules():
-            if isinstance(part, nn.Conv2d):
-                nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+        draw_kaiming(self)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Return the feature map ``(N, channels, h, w)`` at the size of the map of stride 4."""
@@ -92,5 +90,5 @@ class DeepLabV3PlusCPS(Decoder):
     def make_classifier(self, num_classes: int) -> nn.Module:
         """Return the 1x1 conv that follows."""
         classifier = nn.Conv2d(self.out_channels, num_classes, 1)
-        nn.init.kaiming_normal_(classifier.weight, nonlinearity="relu")
+        draw_kaiming(classifier)
         return classifier

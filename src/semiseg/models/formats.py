@@ -49,8 +49,31 @@ CPS = Format(
 )
 """A branch of CPS, without the prefix ``branch1.`` or ``branch2.``; DeepLabV3PlusCPS on a deep stem."""
 
+UNIMATCH_V2 = Format(
+    "UniMatch V2",
+    "head.scratch.output_conv.2.weight",
+    {
+        "backbone.mask_token": "",
+        "backbone.": "backbone.net.",
+        "head.projects.": "decoder.projects.",
+        **{f"head.resize_layers.{number}.": f"decoder.resizes.{number}." for number in (0, 1, 3)},
+        **{f"head.scratch.layer{number + 1}_rn.": f"decoder.reduces.{number}." for number in range(4)},
+        **{
+            f"head.scratch.refinenet{number + 1}.{name}.": f"decoder.fusions.{number}.{place}."
+            for number in range(4)
+            for name, place in (("resConfUnit1", "skip"), ("resConfUnit2", "unit"), ("out_conv", "project"))
+        },
+        # The coarsest level has nothing to add; the published code builds the unit for it and never runs it.
+        "head.scratch.refinenet4.resConfUnit1.": "",
+        "head.scratch.output_conv.0.": "decoder.output.",
+        "head.scratch.output_conv.2.": "classifier.",
+    },
+)
+"""DINOv2 and DPT; see ``semiseg.models.vit_weights`` for the names of the giant's encoder."""
+
 FORMATS = (
     CPS,
+    UNIMATCH_V2,
     Format(
         "CAC",
         "encoder.aspp.aspp1.atrous_conv.weight",
@@ -82,7 +105,7 @@ FORMATS = (
         convention=None,
     ),
     Format(
-        "ST++ with DeepLabV3+",
+        "ST++, UniMatch or CorrMatch with DeepLabV3+",
         "head.b4.gap.1.weight",
         {
             "backbone.": "backbone.",
@@ -96,6 +119,9 @@ FORMATS = (
             "fuse.3.": "decoder.fuse.1.0.",
             "fuse.4.": "decoder.fuse.1.1.",
             "classifier.": "classifier.",
+            # The correlation branch of CorrMatch, a head that a method attaches later.
+            "proj.": "",
+            "corr.": "",
         },
     ),
     Format(
@@ -120,6 +146,27 @@ FORMATS = (
         {"layer5.conv2d_list.": "classifier.convs.", "": "backbone."},
         convention=CONVENTIONS["coco"],
     ),
+    Format(
+        "plain vision transformer",
+        "patch_embed.proj.weight",
+        {**dict.fromkeys(("mask_token", "head.", "head_dist.", "attn_pool."), ""), "": "backbone.net."},
+        convention=None,
+    ),
+    Format(
+        "SegFormer",
+        "decode_head.linear_fuse.conv.weight",
+        {
+            "backbone.": "backbone.",
+            **{f"decode_head.linear_c{number + 1}.proj.": f"decoder.linear.{number}." for number in range(4)},
+            "decode_head.linear_fuse.conv.": "decoder.fuse.0.",
+            "decode_head.linear_fuse.bn.": "decoder.fuse.1.",
+            "decode_head.linear_pred.": "classifier.",
+            # The classifier of mmseg's base class, which this head never uses.
+            "decode_head.conv_seg.": "",
+        },
+    ),
+    Format("MiT of SegFormer", "patch_embed1.proj.weight", {"head.": "", "": "backbone."}),
+    Format("Xception-65 of UniMatch", "block1.sepconv1.depthwise.weight", {"": "backbone."}),
     Format("ResNet v1c with a deep stem", "conv1.0.weight", {"fc.": "", "": "backbone."}),
     Format("ResNet of torchvision", "conv1.weight", {"fc.": "", "": "backbone."}),
 )

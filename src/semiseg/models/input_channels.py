@@ -31,7 +31,9 @@ def extend_input(backbone: Backbone, channels: int) -> None:
             f"images of {channels} channels: the first layer of {type(backbone).__name__} is no convolution of the 3 "
             "channels of RGB, which could be extended. Choose another backbone, such as resnet50."
         )
-    first.weight = nn.Parameter(extended_filters(first.weight.detach(), channels))
+    # Frozen filters stay frozen.
+    trained = first.weight.requires_grad
+    first.weight = nn.Parameter(extended_filters(first.weight.detach(), channels), requires_grad=trained)
     first.in_channels = channels
 
 

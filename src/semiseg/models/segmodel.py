@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from semiseg.contracts.training import Network, Part
 from semiseg.errors import UserError
 from semiseg.models.strides import safe_convolutions
+from semiseg.models.tuning import Tuning, keep_still, tune
 from semiseg.models.weights import State
 
 FEATURES = "features"
@@ -87,7 +88,13 @@ class Stage:
 
 
 class Backbone(nn.Module):
-    """A feature extractor; its subclasses set the attributes below."""
+    """A feature extractor; its subclasses set ``stages``, ``convention`` and perhaps ``size_multiple``."""
+
+    shared_settings: ClassVar[type] = Tuning
+    """Keys that the config node of every backbone has in addition to the arguments of its constructor."""
+
+    tuning: Tuning = Tuning()
+    """What of it is trained, and how; see ``tune``."""
 
     stages: tuple[Stage, ...]
     """Maps c1, c2, ... that it returns, from fine to coarse."""
@@ -103,8 +110,36 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def part_modules(self) -> dict[str, list[nn.Module]]:
-        """Return its modules by the stage that they belong to ("stem", "c1", ...), in order of registration."""
+        """Return its modules by the stage that they belong to ("stem", "c1", ...), from input to output."""
         return {}
+
+    def require_size(self, key: str, size: tuple[int, int]) -> None:
+        """Refuse a size of images that it can't take for another reason than ``size_multiple``.
+
+        Args:
+            key: key that the size was given with, for the message.
+            size: height and width.
+
+        Raises:
+            UserError: it can't.
+        """
+
+    def tune(self, tuning: Tuning) -> Self:
+        """Freeze and change it as settings say, once, after its initial weights were loaded; return it.
+
+        Raises:
+            UserError: it has not the stages or layers that they name.
+        """
+        tune(self, self.part_modules(), tuning)
+        self.tuning = tuning
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Choose training or evaluation mode; frozen stages and norms stay in evaluation mode."""
+        super().train(mode)
+        if mode and (self.tuning.freeze or self.tuning.freeze_norm):
+            keep_still(self, self.part_modules(), self.tuning)
+        return self
 
     def read_weights(self) -> Converted | None:
         """Return all entries of the file of its initial weights; ``None`` where that holds no decoder's."""
@@ -128,6 +163,12 @@ class Decoder(nn.Module):
     smallest_batch: ClassVar[int] = 1
     """Images of a training batch that it needs."""
 
+    reduction: ClassVar[int] = 1
+    """Factor by which its coarsest map is smaller than the backbone's last one."""
+
+    align_logits: bool = True
+    """``align_corners`` of the last bilinear resize, that of the logits to the size of the images."""
+
     out_channels: int
     """Channels of its feature map."""
 
@@ -140,7 +181,7 @@ class Decoder(nn.Module):
             raise UserError(
                 f"needs a map of stride {lacking[0]}, and those of the backbone have {shown}. Choose a backbone with "
                 "a pyramid, such as resnet50 or timm's convnext_tiny, or a model that reads the last map alone, "
-                "such as pspnet.",
+                f"such as pspnet{' or linear, or dpt' if len(set(strides)) == 1 else ''}.",
                 key="model",
                 value=name or type(self).__name__,
             )
@@ -169,7 +210,7 @@ class SegModel(Network):
         decoder: module that makes one feature map of the backbone's.
         classifier: module that maps ``(N, D, h, w)`` to logits ``(N, K, h, w)``.
         num_classes: number of classes K.
-        align_corners: way of the last bilinear resize; ``True`` in all published methods.
+        align_corners: way of the last bilinear resize; that of the decoder, see ``Decoder.align_logits``.
     """
 
     backbone: Backbone
@@ -202,9 +243,15 @@ class SegModel(Network):
         return self.decoder.out_channels
 
     @property
+    def map_channels(self) -> tuple[int, ...]:
+        """Channels of the backbone's maps c1, c2, ..."""
+        return tuple(stage.channels for stage in self.backbone.stages)
+
+    @property
     def coarsest_stride(self) -> int:
-        """Pixels of an image from one position of the backbone's last map to the next."""
-        return self.backbone.stages[-1].stride
+        """Pixels of an image from one position of the coarsest map to the next."""
+        # A decoder of one's own need not say it.
+        return self.backbone.stages[-1].stride * int(getattr(self.decoder, "reduction", 1))
 
     @property
     def size_multiple(self) -> int:

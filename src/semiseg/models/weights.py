@@ -188,6 +188,38 @@ def published_file(url: str) -> Path:
     return path
 
 
+def timm_file(name: str) -> Path:
+    """Return the local copy of the file that timm publishes for a network, fetched once into the hub's cache.
+
+    Args:
+        name: timm's name of the network.
+
+    Raises:
+        UserError: timm is not installed, or the file is not there and can't be fetched.
+    """
+    try:
+        import timm
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    except ImportError as error:
+        raise UserError(
+            f'the ImageNet weights of {name} are fetched with the package timm: pip install "semiseg[timm]"; or give '
+            "a file with backbone.weights=PATH."
+        ) from error
+    known: Any = timm.get_pretrained_cfg(name)
+    origin = known.hf_hub_id
+    # Without a look at the server, which would be asked for every network that is built.
+    if isinstance(cached := try_to_load_from_cache(origin, "model.safetensors"), str):
+        return Path(cached)
+    try:
+        return Path(hf_hub_download(origin, "model.safetensors"))
+    except Exception as error:  # the client of the hub raises its own types, and those of its transport
+        raise UserError(
+            f"The ImageNet weights of {name} ({origin}) are not on this machine and could not be fetched ({error}). "
+            "Copy the published model.safetensors here and give it with backbone.weights=PATH, or start from random "
+            "weights with backbone.weights=none."
+        ) from error
+
+
 def coco_file() -> Path:
     """Return the local copy of AdvSemiSeg's DeepLabV2 on ResNet-101, trained on COCO; it is never fetched.
 

@@ -2,13 +2,22 @@
 
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter, above_thresholds
 from semiseg.pseudo.class_balanced import class_balanced_thresholds, confident_labels, label_image
+from semiseg.pseudo.correlation import (
+    class_peaks,
+    correlated_regions,
+    correlation_map,
+    propagated,
+    region_votes,
+)
 from semiseg.pseudo.cutmix import box_masks
 from semiseg.pseudo.draws import own_rows, step_generator, torch_generator
+from semiseg.pseudo.injection import Injection, cut_boxes, draw_injection, image_confidence
 from semiseg.pseudo.mixing import box_maps, mixed, reversed_within
 from semiseg.pseudo.perturbation import channel_masks, complementary_masks, undropped_images
 from semiseg.pseudo.stability import stability_score
 
 __all__ = [
+    "Injection",
     "PseudoLabels",
     "PseudoWriter",
     "above_thresholds",
@@ -16,11 +25,19 @@ __all__ = [
     "box_masks",
     "channel_masks",
     "class_balanced_thresholds",
+    "class_peaks",
     "complementary_masks",
     "confident_labels",
+    "correlated_regions",
+    "correlation_map",
+    "cut_boxes",
+    "draw_injection",
+    "image_confidence",
     "label_image",
     "mixed",
     "own_rows",
+    "propagated",
+    "region_votes",
     "reversed_within",
     "stability_score",
     "step_generator",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from semiseg.config.other_networks import other_parts
 from semiseg.contracts.score_names import MEAN_IOU, ScoreNames
 from semiseg.errors import UserError
 from semiseg.report.averaging import Averaged, choose_runs, strange_splits
@@ -78,8 +79,11 @@ def published(runs: Sequence[RunRecord]) -> tuple[Published, ...]:
         for row in (row for row in run.config.get("published") or () if isinstance(row, Mapping)):
             by_split = {str(split): percent for split, percent in (row.get(primary) or {}).items()}
             percent = by_split.get(str(run.config.get("split")))
-            fits = all(name == run.option(group) for group, name in (row.get("for") or {}).items())
-            if percent is not None and fits:
+            wanted = row.get("for") or {}
+            # A second network of another kind is not what was published, unless the row names it.
+            others = {key: node.get("name") for key, node in other_parts(run.config).items()}
+            fits = all(name == others.get(group, run.option(group)) for group, name in wanted.items())
+            if percent is not None and fits and others.keys() <= wanted.keys():
                 found[Published(float(percent) / 100, str(row.get("source", "")), _preset(run))] = None
     return tuple(found)
 

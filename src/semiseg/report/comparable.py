@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from semiseg.config.layers import flatten
 from semiseg.config.marks import SPLIT_KEYS, group_role, is_harmless, mark_of
+from semiseg.config.other_networks import config_of, other_parts
+from semiseg.config.targets import OTHER_PARTS
 from semiseg.declare import Mark
 from semiseg.errors import UserError, listed, nearest, shown
 from semiseg.report.records import RunRecord
@@ -136,9 +138,16 @@ def measured_otherwise(runs: Sequence[RunRecord]) -> list[str]:
 
 def not_comparable(own: RunRecord, base: RunRecord) -> list[str]:
     """Return differing keys of data, evaluation or network, which forbid a comparison with the baseline."""
-    unlike = differences(facts(own)["settings"], facts(base)["settings"])
-    network = [key for key, *_ in unlike if group_role(key) == "network"]
-    return [*measured_otherwise((own, base)), *network]
+    unlike = differences(_reported_network(own), _reported_network(base))
+    return [*measured_otherwise((own, base)), *(key for key, *_ in unlike)]
+
+
+def _reported_network(run: RunRecord) -> dict[str, Any]:
+    """Return the settings of the network whose scores a run reports, by dotted key."""
+    config = config_of(run.settings, run.results.get("network"))
+    marks = {key: mark_of(key, config) for key in flatten(config) if group_role(key) == "network"}
+    values = {key: _comparable(marks[key], value) for key, value in flatten(config).items() if key in marks}
+    return {key: value for key, value in values.items() if value is not None and must_agree(marks[key])}
 
 
 def other_settings(own: RunRecord, base: RunRecord) -> list[tuple[str, Any, Any]]:
@@ -174,7 +183,7 @@ def checked_keys(by: Sequence[str], records: Sequence[RunRecord]) -> tuple[str, 
     """
     known = dict.fromkeys([*GROUPS, *PLAIN])
     for record in records:
-        known |= dict.fromkeys(flatten(record.config))
+        known |= dict.fromkeys([*flatten(record.config), *other_parts(record.config)])
     for key in by:
         if key not in known:
             raise UserError(
@@ -232,6 +241,8 @@ def ratio(text: str) -> float | None:
 
 def _value(record: RunRecord, key: str) -> str:
     found = record.option(key) if key in GROUPS else flatten(record.config).get(key)
+    if key in OTHER_PARTS:
+        found = other_parts(record.config).get(key, {}).get("name")
     if isinstance(found, bool):
         return str(found).lower()
     return NONE if found is None else str(found)

@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semiseg.class_rows import class_rows
 from semiseg.config.marks import mark_of
 from semiseg.config.places import with_places
 from semiseg.contracts.score_names import ScoreNames, absent_remark
@@ -136,8 +137,12 @@ def tables(found: Comparison) -> list[TextTable]:
     rows = [_numbers(pair, *quantities[pair.name]) for pair in found.results]
     laid.append(TextTable(("", "A", "B", "B - A"), rows, "Results", True))
     for images, pairs in (("validation", found.classes), ("test", found.classes_test)):
-        rows = [_numbers(pair, pair.name, 100, 2) for pair in pairs]
+        chosen = class_rows({pair.name: (pair.a, pair.b) for pair in pairs})
+        by_name = {pair.name: pair for pair in pairs}
+        rows = [_numbers(by_name[name], name, 100, 2) for name in chosen.names]
         title = f"{found.names.by_class.name} on the {images} images, %"
+        if note := chosen.note(f"{JSON} of -o FOLDER"):
+            title += f" ({note})"
         laid.append(TextTable(("class", "A", "B", "B - A"), rows, title, True))
     return [table for table in laid if table.rows]
 

@@ -132,12 +132,15 @@ def _classes(write: Write, study: Study) -> Iterator[StudyFigure]:
         return f"highest {best} {percent(known[best])}, lowest {worst} {percent(known[worst])}"
 
     parts = _each([cell for cell in cells if any(each.n for each in cell.by_class.values())], extremes)
+    chosen = study.class_rows
+    note = chosen.note("runs.csv")
     yield write(
         "classes",
         f"{study.names.by_class.name} of each class on the validation images (%)",
         f"Heat map of the {study.names.by_class.name} of {len(study.classes)} classes in percent. {parts}",
-        lambda canvas: plotting.draw_classes(canvas, cells, study.classes),
-        (1.6 + 0.78 * len(cells), FRAME + 0.29 * len(study.classes)),
+        lambda canvas: plotting.draw_classes(canvas, cells, chosen.names),
+        (1.6 + 0.78 * len(cells), FRAME + 0.29 * len(chosen.names)),
+        f"{note[:1].upper()}{note[1:]}." if note else "",
     )
 
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from semiseg.class_rows import ClassRows, class_rows
 from semiseg.contracts.score_names import ScoreNames
 from semiseg.report.comparable import METHOD, grouped, of_method
 from semiseg.report.records import RunRecord
@@ -149,6 +151,16 @@ class Study:
     flagged: tuple[Flagged, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def class_rows(self) -> ClassRows:
+        """Classes that tables and figures show, by their scores on the validation images in all cells."""
+        return class_rows(
+            {
+                name: [cell.by_class[name].mean for cell in self.cells if name in cell.by_class]
+                for name in self.classes
+            }
+        )
 
     @property
     def runs(self) -> tuple[RunRecord, ...]:

@@ -1,11 +1,12 @@
 """Differences between the settings of a run and those of another one whose networks it begins with."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from semiseg.config import marks
+from semiseg.config.other_networks import config_of
 from semiseg.config.stored import Config, completed, settings_that_matter
 from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.declare import Mark
@@ -31,6 +32,10 @@ class CurrentRun:
     dataset: SegDataset
     split: Split
 
+    def of_network(self, role: str | None) -> "CurrentRun":
+        """Return the run with one of the networks of its method in place of its own kind."""
+        return self if role is None else replace(self, config=config_of(completed(self.config), role))
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Dotted keys and values of all settings that its result depends on, see ``settings_that_matter``."""
@@ -38,10 +43,12 @@ class CurrentRun:
 
 
 def network_differences(other: Mapping[str, Any], current: CurrentRun) -> list[Difference]:
-    """Find differences that change the structure of a network; files of weights are none."""
-    return _differences(
-        other, current, lambda key, mark: marks.group_role(key) == "network" and mark.role != "file"
-    )
+    """Find differences that change the structure of a network; files of weights and ways to tune them are none."""
+
+    def concerns(key: str, mark: Mark) -> bool:
+        return marks.group_role(key) == "network" and mark.role not in ("file", "tuning")
+
+    return _differences(other, current, concerns)
 
 
 def data_differences(other: StoredRun, current: CurrentRun) -> list[Difference]:
@@ -67,13 +74,20 @@ def differences_of(keys: Sequence[str], other: StoredRun, current: CurrentRun) -
     return _differences(other.settings, current, asked)
 
 
-def training_differences(other: StoredRun, current: CurrentRun) -> list[Difference]:
-    """Find differences between the training of the other run and the one that this run would do."""
+def training_differences(other: StoredRun, role: str | None, current: CurrentRun) -> list[Difference]:
+    """Find differences between the training of a network of the other run and the one that this run would do.
+
+    Args:
+        other: other run.
+        role: role of its network there.
+        current: run to compare with, see ``CurrentRun.of_network``.
+    """
+    theirs = settings_that_matter(config_of(completed(other.config), role))
 
     def concerns(key: str, mark: Mark) -> bool:
         return mark.affects in ("training", "result") and mark.role != "run" and not key.startswith("method.")
 
-    return [*_differences(other.settings, current, concerns), *_first_fit_differences(other, current)]
+    return [*_differences(theirs, current, concerns), *_first_fit_differences(other, current)]
 
 
 def listed_differences(differences: Sequence[Difference]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from semiseg.config import build
+from semiseg.config.other_networks import config_of, others, place
 from semiseg.config.places import with_places
 from semiseg.config.stored import Config, completed, settings_that_matter
 from semiseg.config.targets import BadTarget, locate
@@ -20,12 +21,13 @@ from semiseg.contracts.training import Network
 from semiseg.data.class_identity import placeholder_remark, unproven
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.steps import FILE
-from semiseg.errors import UserError
+from semiseg.errors import UserError, shown
 from semiseg.files import copy, file_digest, read_json
-from semiseg.models.bundle import restore_heads_and_input
+from semiseg.models.bundle import fitted_state, restore_heads_and_input
 from semiseg.models.weights import load_state, require_finite
 from semiseg.runs.differences import (
     CurrentRun,
+    Difference,
     data_differences,
     differences_of,
     listed_differences,
@@ -50,7 +52,8 @@ class StoredFit:
         run: run that it belongs to.
         directory: directory of its step.
         stored: content of its ``step.json``.
-        current: run that uses it.
+        current: run that uses it, with the network that it is for.
+        role: role of its network in its run; ``None`` for one of that run's own kind.
     """
 
     given: str
@@ -58,6 +61,7 @@ class StoredFit:
     directory: Path
     stored: dict[str, Any]
     current: CurrentRun
+    role: str | None = None
 
     @property
     def step(self) -> str:
@@ -77,7 +81,7 @@ class StoredFit:
     @cached_property
     def remark(self) -> str | None:
         """Differences from the training that this run would do; ``None`` where there are none."""
-        found = training_differences(self.run, self.current)
+        found = training_differences(self.run, self.role, self.current)
         return f"{self.given} was trained otherwise: {listed_differences(found)}." if found else None
 
     def digest(self, select: str) -> str:
@@ -119,19 +123,21 @@ def find_fit(wanted: ReusedFit, current: CurrentRun) -> StoredFit:
     run = find_run(BASELINE, wanted.run)
     given = f"{BASELINE}={wanted.run}"
     directory, stored = _finished_step(run, given, wanted)
-    fit = StoredFit(given, run, directory, stored, current)
-    differing = [*data_differences(run, current), *network_differences(run.settings, current)]
+    bundle = load_bundle(directory / "best.pt")
+    current = current.of_network(wanted.role)
+    fit = StoredFit(given, run, directory, stored, current, bundle.get("role"))
+    differing = [*data_differences(run, current), *_network_differences(bundle["config"], current)]
     if fit.step == wanted.step:
         differing += differences_of(wanted.must_match, run, current)
     if differing:
+        whose = "this run" if wanted.role is None else f"method.{wanted.role}"
         raise UserError(
-            f"{given}: is no baseline of this run: {listed_differences(differing)}. Give "
-            f"{wanted.accepted_runs} with the data and the network of this run, or set it to null to train one."
+            f"{given}: is no baseline of {whose}: {listed_differences(differing)}. Give "
+            f"{wanted.accepted_runs} with the data and the network of {whose}, or set it to null to train one."
         )
     _require_same_images(fit)
     if wanted.snapshots:
         _require_snapshots(fit, wanted)
-    bundle = load_bundle(fit.directory / "best.pt")
     if tuple(bundle["classes"]) != current.dataset.info.classes:
         raise UserError(
             f"{given}: its classes are {', '.join(bundle['classes'])}; those of this run are "
@@ -242,6 +248,7 @@ class StoredNetwork:
         sha256: digest of that file.
         same_classes: whether its classes are those of this run, so that its classifier can be used.
         remarks: warnings about it.
+        unlike: roles of the networks of the run that have another structure.
     """
 
     given: str
@@ -249,6 +256,11 @@ class StoredNetwork:
     sha256: str
     same_classes: bool
     remarks: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+
+    def begins(self, role: str | None) -> bool:
+        """Whether a network of this role begins as this one, or has another structure."""
+        return role not in self.unlike
 
     def summary(self) -> dict[str, Any]:
         """Values for the summary of a run."""
@@ -277,7 +289,8 @@ class StoredNetwork:
             UserError: the file is missing, damaged, or another one than the run began with.
         """
         values = _read(self.given, self.file, self.sha256)
-        state = {key: value for key, value in values["state_dict"].items() if not key.startswith(HEADS)}
+        stored = fitted_state(values, network)
+        state = {key: value for key, value in stored.items() if not key.startswith(HEADS)}
         if not (self.same_classes and whole):
             state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
             state |= {f"{CLASSIFIER}{key}": value for key, value in network.classifier.state_dict().items()}
@@ -297,11 +310,11 @@ def find_initial(cfg: Config, current: CurrentRun) -> StoredNetwork | None:
         UserError: there is no such network, it is of another structure, or it has learned from images that this
             run validates or tests on.
     """
-    place, sha256 = cfg.get(INITIAL), cfg.get("init_sha256")
-    if place is None:
+    where, sha256 = cfg.get(INITIAL), cfg.get("init_sha256")
+    if where is None:
         return None
-    given = f"{INITIAL}={place}"
-    file = network_file(str(place))
+    given = f"{INITIAL}={where}"
+    file = network_file(str(where))
     sha256 = str(sha256 or file_digest(file))
     values = _read(given, file, sha256)
     _require_same_network(given, values["config"], current)
@@ -318,7 +331,14 @@ def find_initial(cfg: Config, current: CurrentRun) -> StoredNetwork | None:
         remarks.append(f"{given}: its heads are not used: {', '.join(heads)}.")
     if remark := _learned_remark(given, file, current):
         remarks.append(remark)
-    return StoredNetwork(given, file, sha256, same, tuple(remarks))
+    unlike = {role: found for role in others(cfg) if (found := _unlike(values["config"], current, role))}
+    for role, found in unlike.items():
+        remarks.append(
+            f"{given}: is no beginning for the network of method.{role}, which has another structure: "
+            f"{listed_differences(found)}. That begins with its own weights: "
+            f"{place('backbone.weights', cfg, role)}={_weights(cfg, role)}."
+        )
+    return StoredNetwork(given, file, sha256, same, tuple(remarks), tuple(unlike))
 
 
 def _read(given: str, file: Path, sha256: str) -> dict[str, Any]:
@@ -338,12 +358,26 @@ def _read(given: str, file: Path, sha256: str) -> dict[str, Any]:
 
 
 def _require_same_network(given: str, other: Mapping[str, Any], current: CurrentRun) -> None:
-    network = {part: other[part] for part in ("backbone", "model")}
-    if differing := network_differences(settings_that_matter(completed(network)), current):
+    if differing := _network_differences(other, current):
         raise UserError(
             f"{given}: has another network: {listed_differences(differing)}. Take its settings here, or its "
             "backbone alone: backbone.weights=FILE."
         )
+
+
+def _network_differences(other: Mapping[str, Any], current: CurrentRun) -> list[Difference]:
+    """Find differences between the structures of a stored network, by its own config, and of the one of a run."""
+    network = {part: other[part] for part in ("backbone", "model")}
+    return network_differences(settings_that_matter(completed(network)), current)
+
+
+def _unlike(other: Mapping[str, Any], current: CurrentRun, role: str) -> list[Difference]:
+    """Find differences between a stored network and the one that the method of a run describes."""
+    return _network_differences(other, current.of_network(role))
+
+
+def _weights(cfg: Config, role: str) -> str:
+    return shown(config_of(cfg, role)["backbone"].get("weights", "none"))
 
 
 def _unproven_names(file: Path, current: CurrentRun) -> list[str]:

@@ -178,7 +178,9 @@ def change(
     """
     given: dict[str, Any] = {"mode": mode, "window": window, "scales": scales, "flip": flip}
     if mode == "slide":
-        given |= {"pad": "none", "pad_to": 0, "pad_value": "zero"}
+        given |= {"pad": "none", "pad_to": 0, "pad_value": "zero", "fit": "pad", "fit_to": None}
+    if mode == "whole":
+        given |= {"stride_rounding": "up", "window_edge": "shift", "window_sum": "logits"}
     values = dataclasses.asdict(settings) | {key: value for key, value in given.items() if value is not None}
     if window is not None and values["mode"] == "whole":
         raise UserError(f"a window of {window} pixels: whole images have none; choose the mode slide too.")
@@ -192,6 +194,8 @@ def describe(settings: EvaluatorSettings) -> str:
     words = ["whole images" if settings.mode == "whole" else f"windows of {settings.window} pixels"]
     if settings.resize_to is not None:
         words.append("resized to " + "x".join(map(str, settings.resize_to)))
+    if settings.fit == "resize":
+        words.append(f"resized to the nearest multiple of {settings.fit_to or 'what the network needs'}")
     if settings.pad != "none":
         words.append(f"padded ({settings.pad} {settings.pad_to}, {settings.pad_value})")
     if list(settings.scales) != [1.0]:

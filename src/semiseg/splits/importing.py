@@ -1,5 +1,6 @@
 """``semiseg splits import``: published lists from a clone of their repository, verified and in one form."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -8,6 +9,7 @@ from semiseg.errors import UserError
 from semiseg.files import write_text, writes
 from semiseg.splits.lists import LABELED, UNLABELED, read_stems, refuse_other_lists, shown, write_lists
 from semiseg.splits.manifest import Family, IdList, Partition, manifest
+from semiseg.splits.pickled_order import read_order
 from semiseg.splits.published_lists import folder_of
 from semiseg.splits.rules import without
 
@@ -73,12 +75,20 @@ def _root_of(source: Path, family: Family, wanted: Sequence[Partition]) -> Path:
 
 
 def _read(root: Path, partition: Partition) -> ListFiles:
-    """Read the two lists of a partition; ids that are in both stay labeled."""
+    """Read the two lists of a partition; ids that are in both stay labeled. An order gives places of sorted ids."""
+    if partition.order is not None:
+        count = partition.labeled.count
+        places = list(map(str, read_order(root / str(partition.file), count + partition.unlabeled.count)))
+        return {UNLABELED: places[count:], LABELED: places[:count]}
     labeled = _ids(root / str(partition.file), partition, partition.labeled)
     file = root / str(partition.unlabeled_file)
     rest: tuple[str, ...] = ()
     if partition.unlabeled.count > 0 or file.is_file():
         rest = without(_ids(file, partition, partition.published or partition.unlabeled), labeled)
+        if partition.blob is not None and (found := _git_blob(file)) != partition.blob:
+            raise UserError(
+                f"{file} is not the published file: git's id of it is {found}, expected {partition.blob}"
+            )
     if not partition.unlabeled.fits(rest):
         raise UserError(
             f"{file}: {len(rest)} ids are left without those that are labeled too, "
@@ -101,6 +111,12 @@ def _ids(file: Path, partition: Partition, expected: IdList) -> tuple[str, ...]:
     return stems
 
 
+def _git_blob(file: Path) -> str:
+    """Id under which git keeps the content of a file."""
+    data = file.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
 def _import(found: dict[Partition, ListFiles], family: Family, target: Path) -> list[str]:
     """Write lists that are not there; say what was written, what was there, and what rules make."""
     ruled = [each for each in found if each.rule]
@@ -112,7 +128,7 @@ def _import(found: dict[Partition, ListFiles], family: Family, target: Path) -> 
         if not (origin := folders[each].parents[1] / ORIGIN).is_file():
             with writes(origin, "Choose another folder by --to, or make room."):
                 write_text(origin, f"{family.repository}\ncommit {family.commit}\nlicense {family.license}\n")
-    unverified = [each for each in found if each.labeled.sha256 is None]
+    unverified = [each for each in found if each.labeled.sha256 is None and each.order is None]
     lines = (
         (unverified, f"only the counts were verified, no hash is known: {_names(unverified)}"),
         (new, f"{len(new)} partitions written to {target}"),

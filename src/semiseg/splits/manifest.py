@@ -25,7 +25,7 @@ OWN_LISTS = "list"
 
 TOP_KEYS = ("version", "origins", "pools", "subsets", "families", "dms", "lists")
 FAMILY_KEYS = ("about", "rule", "origin", "root", "rename", "pool", "defects")
-ROW_KEYS = ("labeled", "unlabeled", "file", "clean", "alias", "published", "shared")
+ROW_KEYS = ("labeled", "unlabeled", "rule", "file", "blob", "order", "clean", "alias", "published", "shared")
 
 PartitionKey = tuple[str, str, str]
 """Family, split and split_id of a partition."""
@@ -71,6 +71,9 @@ class Partition:
         unlabeled_file: the same of the unlabeled images.
         published: the unlabeled list as published, where that differs from ``unlabeled``.
         clean: number of labeled images among the 1,464 of VOC's train list; ``None`` for other datasets.
+        blob: git's id of the published file of the unlabeled images, where no hash of its ids is known.
+        order: hash of the labeled ids followed by the unlabeled ones, where the published file is the order of the
+            sorted ids as pickled numbers.
     """
 
     dataset: str
@@ -85,6 +88,8 @@ class Partition:
     unlabeled_file: str | None
     published: IdList | None
     clean: int | None
+    blob: str | None = None
+    order: str | None = None
 
     @property
     def key(self) -> PartitionKey:
@@ -256,7 +261,10 @@ def _partition(families: Node, dataset: str, name: str, pool: IdList) -> Partiti
     alias = row.get("alias", name)
     source, facts = _find_row(families, dataset, alias)
     file, (old, new) = row.get("file"), family.get("rename", ("", ""))
-    if not (family.get("rule") or (file and family.get("root"))):
+    rule = facts.get("rule", source.get("rule"))
+    if rule not in (None, *RULES):
+        raise ValueError(f"{name} ({dataset}) has the rule {rule}; there are {', '.join(RULES)}")
+    if not (rule or (file and family.get("root"))):
         raise ValueError(f"{name} ({dataset}) has neither rule nor file")
     labeled, unlabeled = _id_list(facts["labeled"]), _id_list(facts["unlabeled"])
     if labeled.count + unlabeled.count != pool.count:
@@ -266,12 +274,14 @@ def _partition(families: Node, dataset: str, name: str, pool: IdList) -> Partiti
         *_key(name),
         labeled,
         unlabeled,
-        rule=source.get("rule"),
+        rule=rule,
         stored_as=_key(alias),
         file=file,
         unlabeled_file=file and file.replace(old, new),
         published=_id_list(row["published"]) if "published" in row else None,
         clean=facts.get("clean"),
+        blob=row.get("blob"),
+        order=row.get("order"),
     )
 
 

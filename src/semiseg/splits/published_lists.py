@@ -91,6 +91,32 @@ def read_imported(
     return lists[0], lists[1]
 
 
+def read_imported_order(
+    partition: Partition, pool: Sequence[str], lists_root: str | Path | None = None
+) -> Divided:
+    """Read a partition whose imported lists are places in the sorted training ids.
+
+    Args:
+        partition: the partition.
+        pool: training ids of the dataset.
+        lists_root: see ``find_imported``.
+
+    Raises:
+        UserError: not imported, or ids that are not as published: the lists or the training images are others.
+    """
+    folder = require_imported(partition, lists_root)
+    places = [int(line) for name in BOTH for line in read_lines(folder / name) if line.isdigit()]
+    ids = sorted(pool)
+    order = tuple(ids[place] for place in places if place < len(ids))
+    if len(order) != len(ids) or ids_sha256(order) != partition.order:
+        total = partition.labeled.count + partition.unlabeled.count
+        raise UserError(
+            f"the order in {folder} is of the {total:,} published training images of {partition.dataset}; of the "
+            f"{len(ids):,} of this dataset it does not give the published lists of {partition}"
+        )
+    return order[: partition.labeled.count], order[partition.labeled.count :]
+
+
 def unlike_published(dataset: str, key: PartitionKey, labeled: Sequence[str]) -> str | None:
     """Say that labeled images are others than those of the published partition of this name.
 

@@ -16,10 +16,16 @@ Divided = tuple[tuple[str, ...], tuple[str, ...]]
 ANY_DATASET = ("every", "shuffled")
 """Rules for any dataset; as families they take any split."""
 
-RULES = (*ANY_DATASET, "sbd")
+ORDERS = ("python_shuffle", "numpy_permutation")
+"""Rules that take the first ids of the sorted list in another order, see ``first_of_order``."""
+
+RULES = (*ANY_DATASET, "sbd", *ORDERS)
 """Rules that make partitions from the dataset's own ids, so that no lists have to be imported."""
 
 SHUFFLE_SEED = 7777
+NUMPY_SEEDS = (12345, 23456, 34567, 45678, 56789)
+"""Seeds of CutMix-Seg's partitions of Cityscapes, by split_id."""
+
 PUBLISHED_RATIOS = {Fraction(106): Fraction("105.82"), Fraction(30): Fraction("29.75")}
 
 
@@ -84,6 +90,27 @@ def shuffled(pool: Sequence[str], split: str, split_id: int) -> Divided:
     count = _count(share, len(pool), split)
     if isinstance(share, Fraction) and count % 8 == 1:
         count = min(count + 1, len(pool))
+    return tuple(order[:count]), tuple(order[count:])
+
+
+def first_of_order(pool: Sequence[str], rule: str, split_id: int, count: int) -> Divided:
+    """Take the first ``count`` ids of the sorted list in another order; the others are unlabeled, in that order.
+
+    "python_shuffle" is Python's shuffle seeded with 0, as UniMatch V2 divides ADE20K; "numpy_permutation" is
+    ``RandomState(seed).permutation`` with one of ``NUMPY_SEEDS``, as CutMix-Seg divides Cityscapes.
+
+    Raises:
+        UserError: more images than there are.
+    """
+    order = sorted(pool)
+    if rule == "python_shuffle":
+        random.Random(0).shuffle(order)
+    else:
+        # The names of the rules need no numpy.
+        from numpy.random import RandomState
+
+        order = [order[index] for index in RandomState(NUMPY_SEEDS[split_id]).permutation(len(order))]
+    count = _count(count, len(order), str(count))
     return tuple(order[:count]), tuple(order[count:])
 
 

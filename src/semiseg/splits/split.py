@@ -9,9 +9,9 @@ from typing import Protocol, get_args, runtime_checkable
 from semiseg.contracts.dataset import Part, SegDataset, Split
 from semiseg.errors import UserError
 from semiseg.splits.lists import LABELED, UNLABELED, read_ids, require_disjoint, shown
-from semiseg.splits.manifest import OWN_LISTS, family_names, manifest
-from semiseg.splits.published_lists import read_imported
-from semiseg.splits.rules import ANY_DATASET, Divided, every, shuffled, without
+from semiseg.splits.manifest import OWN_LISTS, Partition, family_names, manifest
+from semiseg.splits.published_lists import read_imported, read_imported_order
+from semiseg.splits.rules import ANY_DATASET, ORDERS, Divided, every, first_of_order, shuffled, without
 
 
 @runtime_checkable
@@ -40,8 +40,8 @@ def make_split(
         sbd: VOC's own train list is labeled, the other training images are unlabeled, in their order.
         list: ``labeled.txt`` in ``lists_root``, or in its subfolder for this split and id (``1of8``, ``1_8``,
             or either with ``/0`` or ``/split_0``); optional ``unlabeled.txt`` and ``val.txt`` beside it.
-        others: published partitions of VOC and Cityscapes, see ``semiseg.splits.manifest``; those that no rule
-            gives are read from the lists that ``semiseg splits import`` wrote.
+        others: published partitions of VOC, Cityscapes, ADE20K and COCO, see ``semiseg.splits.manifest``; those that no
+            rule gives are read from the lists that ``semiseg splits import`` wrote.
 
     Images of the part "unlabeled" always join the unlabeled ones, except where a list names them.
 
@@ -89,11 +89,21 @@ def _from_family(
         partition = manifest().find(dataset.info.name, family, split, split_id)
         split = partition.split
         if partition.rule:
-            labeled, rest = _by_rule(dataset, partition.rule, *partition.stored_as[1:])
+            labeled, rest = _by_partition(dataset, partition)
+        elif partition.order:
+            labeled, rest = read_imported_order(partition, dataset.ids("train"), lists_root)
         else:
             labeled, rest = read_imported(partition, _all_ids(dataset), lists_root)
     rest = (*rest, *dataset.ids("unlabeled"))
     return Split(labeled, rest, dataset.ids("val"), dataset.ids("test"), split, family, split_id)
+
+
+def _by_partition(dataset: SegDataset, partition: Partition) -> Divided:
+    """Divide by the rule of a published partition."""
+    _, split, split_id = partition.stored_as
+    if partition.rule in ORDERS:
+        return first_of_order(dataset.ids("train"), partition.rule, int(split_id), partition.labeled.count)
+    return _by_rule(dataset, str(partition.rule), split, split_id)
 
 
 def _by_rule(dataset: SegDataset, rule: str, split: str, split_id: str) -> Divided:

@@ -11,8 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from semiseg.config.compose import Request, settle_budget
-from semiseg.config.layers import command_layer
+from semiseg.config.compose import Request, settle_given
 from semiseg.config.literals import literal
 from semiseg.config.overrides import parse
 from semiseg.config.prepare import settle
@@ -97,7 +96,7 @@ class Campaign:
             cfg: composed config of the job.
             overrides: overrides as Hydra hands them to a launcher.
         """
-        settle_budget(cfg, command_layer(parse(own_overrides(overrides))[0]))
+        settle_given(cfg, self.request, parse(own_overrides(overrides))[0])
         job = job_of(self.request, cfg, overrides, self.directory)
         return self.jobs.setdefault(job.folder.name, job)
 

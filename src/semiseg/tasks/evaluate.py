@@ -118,7 +118,7 @@ def evaluate(
     """Compare a network's predictions with the masks of some images, in one confusion matrix.
 
     Consecutive images of one size are predicted together; the network's mode is restored. Where the settings
-    resize, predictions are compared with the resized masks.
+    resize or crop, predictions are compared with masks treated alike.
 
     Args:
         network: network to evaluate, on ``device``.
@@ -258,11 +258,19 @@ def _count(
 
 
 def _at_size(images: Tensor, truth: Tensor, settings: EvaluatorSettings) -> tuple[Tensor, Tensor]:
-    if settings.resize_to is None:
+    if settings.resize_to is not None:
+        # Floats, since torch resizes no int64; class numbers are exact in them.
+        labels = F.interpolate(truth[:, None].float(), settings.resize_to, mode="nearest")
+        images, truth = resized(images, settings), labels[:, 0].to(truth.dtype)
+    if settings.center_crop is None:
         return images, truth
-    # Floats, since torch resizes no int64; class numbers are exact in them.
-    labels = F.interpolate(truth[:, None].float(), settings.resize_to, mode="nearest")
-    return resized(images, settings), labels[:, 0].to(truth.dtype)
+    return _middle(images, settings.center_crop), _middle(truth, settings.center_crop)
+
+
+def _middle(maps: Tensor, side: int) -> Tensor:
+    """Return the square in the middle of ``(..., H, W)``; an axis that is shorter stays whole."""
+    top, left = (max((length - side) // 2, 0) for length in maps.shape[-2:])
+    return maps[..., top : top + side, left : left + side]
 
 
 def _equal_sizes(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -50,8 +51,8 @@ def predict(network: Network, images: Tensor, settings: EvaluatorSettings, preci
     With several views these are the mean of the views' probabilities (labeling of ST++): each view is resized
     (sides rounded down, 1 pixel at least), its logits go through softmax at its own size, mirrored maps are
     turned back, and only then the maps are resized to the image; every resize is bilinear with aligned corners.
-    Windows that overlap share the softmax of their mean logits. The network may be in training mode; no gradient is
-    recorded and no random number drawn.
+    Windows that overlap share the softmax of their mean logits, or the mean of their softmax. The network may be in
+    training mode; no gradient is recorded and no random number drawn.
 
     Args:
         network: network on the device of the images.
@@ -72,7 +73,8 @@ def predict_labels(
     """Return the most probable class of every pixel, ``(N, H, W) int64``; arguments as ``predict``.
 
     A single view is decided by its logits, which windows add up as published (CPS), so that no softmax
-    rounds two of them to a tie.
+    rounds two of them to a tie; with ``settings.window_sum="probabilities"`` by the sum of its windows' softmax
+    (UniMatch).
     """
     if _has_views(images, settings):
         scores = predict(network, images, settings, precision)
@@ -107,7 +109,7 @@ def labels_and_probabilities(
         maps = _mean_of_views(network, images, settings, precision)
         return maps.max(1).indices, maps
     summed, hits = _logits(network, resized(images, settings), settings, precision)
-    return summed.max(1).indices, (summed / hits).softmax(1)
+    return summed.max(1).indices, _probabilities(summed, hits, settings)
 
 
 def _mean_of_views(network: Network, images: Tensor, settings: EvaluatorSettings, precision: str) -> Tensor:
@@ -120,7 +122,7 @@ def _mean_of_views(network: Network, images: Tensor, settings: EvaluatorSettings
         if settings.flip:
             view = torch.cat([view, view.flip(-1)])
         summed, hits = _logits(network, view, settings, precision)
-        maps = (summed / hits).softmax(1)
+        maps = _probabilities(summed, hits, settings)
         if settings.flip:
             # Not by chunk(), which would make torch.export fix the number of images.
             straight, mirrored = maps[: images.shape[0]], maps[images.shape[0] :]
@@ -136,17 +138,38 @@ def _has_views(images: Tensor, settings: EvaluatorSettings) -> bool:
     return moved or settings.flip or list(settings.scales) != [1.0]
 
 
-def window_spans(length: int, window: int, stride: float) -> list[tuple[int, int]]:
-    """Return start and end of the windows along one axis of at least ``window`` pixels.
+def _probabilities(summed: Tensor, hits: Tensor | float, settings: EvaluatorSettings) -> Tensor:
+    """Return the probabilities of what ``_logits`` has added up."""
+    mean = summed / hits
+    return mean if _adds_probabilities(settings) else mean.softmax(1)
 
-    Windows start at multiples of the stride and the last one is shifted inward to end with the image (CPS).
+
+def _adds_probabilities(settings: EvaluatorSettings) -> bool:
+    return settings.mode == "slide" and settings.window_sum == "probabilities"
+
+
+def window_spans(
+    length: int, window: int, stride: float, *, rounding: str = "up", edge: str = "shift"
+) -> list[tuple[int, int]]:
+    """Return start and end of the windows along one axis.
+
+    Windows start at multiples of the stride. With ``edge="shift"`` the axis has at least ``window`` pixels and the
+    last window is moved inward to end with it (CPS; UniMatch V2). With ``edge="shrink"`` there is a window at every
+    multiple below the length, and those that reach beyond it are cut off (UniMatch V1).
 
     Args:
         length: pixels of the axis.
         window: pixels of a window.
-        stride: distance of the windows: up to 1 a share of the window (rounded up to pixels), else pixels.
+        stride: distance of the windows: up to 1 a share of the window, else pixels.
+        rounding: rounding of a share to pixels, "up" or "down", but 1 pixel at least.
+        edge: "shift" or "shrink".
     """
-    step = math.ceil(window * stride) if stride <= 1 else int(stride)
+    if stride > 1:
+        step = int(stride)
+    else:
+        step = math.ceil(window * stride) if rounding == "up" else max(int(window * stride), 1)
+    if edge == "shrink":
+        return [(start, min(start + window, length)) for start in range(0, length, step)]
     ends = [min(start * step + window, length) for start in range(math.ceil((length - window) / step) + 1)]
     return [(end - window, end) for end in ends]
 
@@ -197,35 +220,65 @@ def _logits(
         # Windows and scales add up many maps, which 8 bits of mantissa would round away.
         return result.float() if result.dtype == torch.bfloat16 else result
 
+    if settings.mode == "slide":
+        return _window_scores(network, images, settings, forward)
     height, width = images.shape[-2:]
-    if settings.mode == "whole":
-        margins = _margins(height, width, settings, network.size_multiple)
-        maps = forward(_pad(images, margins, settings.pad_value, network))
-        # A slice would make torch.export decide whether it is the whole map.
-        if not _equal(margins, (0, 0, 0, 0)):
-            maps = F.pad(maps, [-margin for margin in margins])
-        return maps, 1.0
+    if settings.fit == "resize":
+        multiple = settings.fit_to or network.size_multiple
+        size = [_nearest(side, multiple) for side in (height, width)]
+        require_multiple("evaluator.fit_to", [multiple], network.size_multiple)
+        return _resize(forward(_resize(images, size)), (height, width)), 1.0
+    margins = _margins(height, width, settings, network.size_multiple)
+    return _trimmed(forward(_pad(images, margins, settings.pad_value, network)), margins), 1.0
 
-    window = settings.window
-    require_multiple("evaluator.window", [window], network.size_multiple)
-    left, right, top, bottom = _centered(height, width, window, window)
-    if max(height, width) <= window:
-        # One window: zeros after normalization. Several windows: zeros before it. Both as CPS evaluates.
-        padded = _pad_with_mean(images, (left, right, top, bottom), network.convention)
-        return forward(padded)[..., top : top + height, left : left + width], 1.0
+
+def _window_scores(
+    network: Network, images: Tensor, settings: EvaluatorSettings, forward: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor | float]:
+    """Return the sum over windows of their logits, or of their softmax, and by how many each pixel was seen."""
+    height, width = images.shape[-2:]
+    window, adds_probabilities = settings.window, _adds_probabilities(settings)
+    left = right = top = bottom = 0
+    if settings.window_edge == "shift":
+        require_multiple("evaluator.window", [window], network.size_multiple)
+        left, right, top, bottom = _centered(height, width, window, window)
+        if max(height, width) <= window:
+            # One window: zeros after normalization. Several windows: zeros before it. Both as CPS evaluates.
+            padded = _pad_with_mean(images, (left, right, top, bottom), network.convention)
+            scores = forward(padded)[..., top : top + height, left : left + width]
+            return scores.softmax(1) if adds_probabilities else scores, 1.0
     padded = _pad(images, (left, right, top, bottom), "zero", network)
     total: Tensor | None = None
     hits = padded.new_zeros(1, 1, *padded.shape[-2:])
-    for y, y_end in window_spans(padded.shape[-2], window, settings.stride):
-        for x, x_end in window_spans(padded.shape[-1], window, settings.stride):
-            logits = forward(padded[..., y:y_end, x:x_end])
-            if total is None:
-                total = logits.new_zeros(*logits.shape[:2], *padded.shape[-2:])
-            total[..., y:y_end, x:x_end] += logits
-            hits[..., y:y_end, x:x_end] += 1
+    rows, columns = (
+        window_spans(
+            side, window, settings.stride, rounding=settings.stride_rounding, edge=settings.window_edge
+        )
+        for side in padded.shape[-2:]
+    )
+    for (y, y_end), (x, x_end) in itertools.product(rows, columns):
+        # A window that is cut off may have sides that the network does not take.
+        margins = (0, -(x_end - x) % network.size_multiple, 0, -(y_end - y) % network.size_multiple)
+        scores = _trimmed(forward(_pad(padded[..., y:y_end, x:x_end], margins, "zero", network)), margins)
+        if adds_probabilities:
+            scores = scores.softmax(1)
+        if total is None:
+            total = scores.new_zeros(*scores.shape[:2], *padded.shape[-2:])
+        total[..., y:y_end, x:x_end] += scores
+        hits[..., y:y_end, x:x_end] += 1
     assert total is not None
     inner = (..., slice(top, top + height), slice(left, left + width))
     return total[inner], hits[inner]
+
+
+def _nearest(side: int, multiple: int) -> int:
+    """Return the multiple that is nearest to a side, the larger one of two, and never 0."""
+    return _larger((2 * side + multiple) // (2 * multiple), 1) * multiple
+
+
+def _trimmed(maps: Tensor, margins: tuple[int, int, int, int]) -> Tensor:
+    """Remove the margins; a slice would make torch.export decide whether it is the whole map."""
+    return maps if _equal(margins, (0, 0, 0, 0)) else F.pad(maps, [-margin for margin in margins])
 
 
 def _margins(

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from semiseg.class_rows import class_rows
 from semiseg.contracts.score_names import MetricName, ScoreNames, absent_remark
 from semiseg.contracts.tracking import Sample
 from semiseg.output import duration
@@ -116,13 +117,16 @@ class ConsoleTracker:
         return duration(elapsed / (self._completed - self._first[1]) * (self._total - self._completed))
 
 
-def score_table(scores: Mapping[str, Any], names: ScoreNames, more: dict[str, float | None]) -> str:
+def score_table(
+    scores: Mapping[str, Any], names: ScoreNames, more: dict[str, float | None], place: str = "summary.json"
+) -> str:
     """Return a table of shares in percent as plain lines, with a dash where there is no value.
 
     Args:
         scores: scores under their keys, those of the classes by class name; pixel counts become shares of all.
         names: keys and names of the scores.
         more: further lines at the end, by name.
+        place: file that holds the scores of all classes, of which a table of many shows the highest and lowest.
     """
     columns = {f"{each.name} %": scores[each.key] for each in names.of_each_class if each.key in scores}
     for each in names.pixel_counts:
@@ -130,7 +134,8 @@ def score_table(scores: Mapping[str, Any], names: ScoreNames, more: dict[str, fl
             whole = max(sum(counts.values()), 1)
             columns[f"{each.name} %"] = {name: count / whole for name, count in counts.items()}
     totals = {each.name: scores.get(each.key) for each in names.totals} | more
-    classes = list(scores[names.by_class.key])
+    chosen = class_rows({name: [value] for name, value in scores[names.by_class.key].items()})
+    classes = chosen.names
     width = max(len(name) for name in (*classes, *totals, "class"))
     widths = [max(len(head), 6) for head in columns]
 
@@ -143,7 +148,8 @@ def score_table(scores: Mapping[str, Any], names: ScoreNames, more: dict[str, fl
     rule = "-" * (width + sum(widths) + 2 * len(widths))
     rows = [row(name, [column.get(name) for column in columns.values()]) for name in classes]
     ends = [row(name, [value]) for name, value in totals.items()]
-    return "\n".join([f"{'class':<{width}}  {heads}", rule, *rows, rule, *ends])
+    hidden = [f"({note})"] if (note := chosen.note(place)) else []
+    return "\n".join([f"{'class':<{width}}  {heads}", rule, *rows, *hidden, rule, *ends])
 
 
 def render_summary(summary: Mapping[str, Any], run_dir: Path) -> str:
@@ -160,7 +166,7 @@ def render_summary(summary: Mapping[str, Any], run_dir: Path) -> str:
     return "\n".join(
         [
             "",
-            score_table(summary, names, test),
+            score_table(summary, names, test, str(run_dir / "summary.json")),
             *(f"Note: {remark}." for remark in remarks if remark),
             *(f"Note: {warning}." for warning in summary.get("trust", {}).get("warnings", ())),
             f"Run directory: {run_dir}",

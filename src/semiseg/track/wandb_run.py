@@ -12,6 +12,7 @@ from typing import Any
 
 from semiseg.config.compose import run_name
 from semiseg.config.marks import mark_of
+from semiseg.config.other_networks import other_parts
 from semiseg.config.stored import Config, plain, settings_that_matter
 from semiseg.contracts.dataset import Split
 from semiseg.files import read_json
@@ -34,8 +35,9 @@ class Identity:
         name: name of the run.
         tags: words to filter by: chosen options, ``tags`` of the config, and "sweep:NAME" for a job of a sweep.
         config: the resolved config, and as plain columns with unique names ``method_name``,
-            ``dataset_name``, ``backbone_name``, ``model_name``, ``split_fraction`` (labeled share, 0-1),
-            ``labeled_images``, ``split_sha``, ``sweep``, ``env`` and ``git``.
+            ``dataset_name``, ``backbone_name``, ``model_name``, for other networks of the method ones such as
+            ``partner_backbone_name``, ``split_fraction`` (labeled share, 0-1), ``labeled_images``, ``split_sha``,
+            ``sweep``, ``env`` and ``git``.
     """
 
     group: str
@@ -53,9 +55,12 @@ def identity(cfg: Config, split: Split, run_dir: Path) -> Identity:
         run_dir: its directory, which may hold ``env.json`` and lie in that of a sweep.
     """
     names = {f"{key}_name": cfg[key]["name"] for key in NAMED}
+    others = {key.removeprefix("method."): node.get("name") for key, node in other_parts(cfg).items()}
+    names |= {f"{key.replace('.', '_')}_name": name for key, name in others.items()}
     sweep = sweep_name(run_dir)
     chosen = [cfg[key]["name"] for key in ("method", "backbone", "model")]
-    words = [cfg["dataset"]["name"], cfg["split"], *chosen, *cfg["tags"]]
+    also = [f"{key}:{name}" for key, name in others.items()]
+    words = [cfg["dataset"]["name"], cfg["split"], *chosen, *also, *cfg["tags"]]
     if sweep is not None:
         words.append(f"sweep:{sweep}")
     return Identity(

@@ -1,0 +1,106 @@
+"""Optimizers of networks with settings of their own, as one."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from semiseg.engine.joint_optimizer import JointOptimizer, OptimizerByRole
+from semiseg.engine.optim import SGD, AdamW
+from semiseg.models.bundle import segmentation_model
+from semiseg.models.pspnet import PSPNet
+from semiseg.models.segmodel import SegModel
+from semiseg.models.tiny import Tiny
+
+
+def network(seed: int, role: str | None = None) -> SegModel:
+    torch.manual_seed(seed)
+    made = segmentation_model(Tiny(), lambda stages: PSPNet(stages, pool_channels=4, channels=8), 3)
+    made.role = role
+    return made
+
+
+def gradients(model: nn.Module, step: int) -> None:
+    generator = torch.Generator().manual_seed(step)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def train(optimizers: list[Any], networks: list[SegModel], steps: range) -> None:
+    for step in steps:
+        for each in optimizers:
+            each.zero_grad()
+        for model in networks:
+            gradients(model, step)
+        for each in optimizers:
+            for group in each.param_groups:
+                group["lr"] = group["initial_lr"] * 0.9**step
+            each.step()
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(*pair) for pair in pairs)
+
+
+PAIRS = [
+    (SGD(lr=0.1), AdamW(lr=0.01)),
+    (SGD(lr=0.1, momentum=0.5), SGD(lr=0.02, momentum=0.9, weight_decay=0.1, head_multiplier=3.0)),
+    (AdamW(lr=0.1, beta1=0.5), AdamW(lr=0.01)),
+]
+
+
+@pytest.mark.parametrize(("own", "other"), PAIRS)
+def test_each_network_is_trained_by_its_own_settings(own: Any, other: Any) -> None:
+    spec = OptimizerByRole(own, {"partner": other})
+    together = [network(0), network(1, "partner")]
+    joint = spec.build([group for each in together for group in spec.groups(each)])
+    train([joint], together, range(3))
+    apart = [network(0), network(1)]
+    train(
+        [each.build(each.groups(model)) for each, model in zip((own, other), apart, strict=True)],
+        apart,
+        range(3),
+    )
+    assert all(map(same, together, apart))
+    assert [group["name"] for group in joint.param_groups if group["lr"] == group["initial_lr"]] == []
+    assert {group["name"].split("_")[0] for group in joint.param_groups} == {"backbone", "head", "partner"}
+
+
+@pytest.mark.parametrize(("own", "other"), PAIRS)
+def test_going_on_from_a_stored_state_is_exact(own: Any, other: Any) -> None:
+    spec = OptimizerByRole(own, {"partner": other})
+
+    def made() -> tuple[list[SegModel], Any]:
+        networks = [network(0), network(1, "partner")]
+        return networks, spec.build([group for each in networks for group in spec.groups(each)])
+
+    straight, optimizer = made()
+    train([optimizer], straight, range(2))
+    weights = [copy.deepcopy(each.state_dict()) for each in straight]
+    state = copy.deepcopy(optimizer.state_dict())
+    train([optimizer], straight, range(2, 5))
+    resumed, again = made()
+    for model, values in zip(resumed, weights, strict=True):
+        model.load_state_dict(values)
+    again.load_state_dict(state)
+    train([again], resumed, range(2, 5))
+    assert all(map(same, straight, resumed))
+
+
+def test_one_kind_of_network_has_one_optimizer_of_torch() -> None:
+    spec = OptimizerByRole(SGD(lr=0.1), {"partner": AdamW(lr=0.01)})
+    assert isinstance(spec.build(spec.groups(network(0))), torch.optim.SGD)
+    assert isinstance(spec.build(spec.groups(network(0, "partner"))), torch.optim.AdamW)
+    # A role without settings of its own has those of the run.
+    assert isinstance(spec.build(spec.groups(network(0, "student"))), torch.optim.SGD)
+    both = [group for role in (None, "partner") for group in spec.groups(network(0, role))]
+    assert isinstance(spec.build(both), JointOptimizer)
+
+
+def test_another_rate_of_a_fit_changes_all_in_the_same_ratio() -> None:
+    spec = OptimizerByRole(SGD(lr=0.1), {"partner": AdamW(lr=0.004)}).with_lr(0.05)
+    assert spec.lr == 0.05
+    assert {group["lr"] for group in spec.groups(network(0, "partner"))} == {0.002}
