@@ -150,6 +150,9 @@ class EvaluatorSettings:
     """Width of the contours of the boundary IoU as a share of the diagonal of the image."""
     calibration_bins: Count = 15
     """Bins of confidence, equally wide, of the expected calibration error."""
+    crop_margin: Literal["class_0", "none"] = "none"
+    """What an image that is smaller than ``center_crop`` gets on all sides: the mean color that counts as "class_0" in
+    the scores, as U2PL measures, or nothing."""
     decimals: Count | None = None
     """Digits that mIoU, a share, is rounded to before it is compared and logged (CAC: 3); ``null`` keeps all."""
     batch_size: Annotated[Count, Mark("machine")] = 8

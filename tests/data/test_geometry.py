@@ -20,6 +20,8 @@ from semiseg.data.geometry import (
 )
 from semiseg.data.overlap import OverlapPair
 from semiseg.data.resize import resized
+from semiseg.data.two_sided_scale import ScaleTwoSided
+from semiseg.data.views import Weak
 from semiseg.errors import UserError
 
 RULES: list[Resize | None] = [
@@ -30,6 +32,7 @@ RULES: list[Resize | None] = [
     ScaleChoice([0.5, 1, 2.0]),
     LongSide(40),
     LongSide(None, 0.5, 2.0, "pil_bicubic"),
+    ScaleTwoSided(0.5, 1.5),
 ]
 
 
@@ -46,7 +49,7 @@ def coded(height: int, width: int) -> tuple[Array, Array]:
     width=st.integers(1, 70),
     crop=st.tuples(st.integers(1, 50), st.integers(1, 50)),
     resize=st.sampled_from(RULES),
-    flip=st.sampled_from(["last", "first", "none"]),
+    flip=st.sampled_from(["last", "first", "second", "none"]),
     pad=st.sampled_from(["bottom_right", "centered"]),
     order=st.sampled_from(["xy", "yx"]),
     when=st.sampled_from(["always", "longer", "unfitting"]),
@@ -94,6 +97,50 @@ def test_label_stays_on_its_pixels() -> None:
         row, column = result[..., 0].astype(int) - 1, result[..., 1].astype(int) - 1
         assert ((row + column) % 2 == result_label)[inside].all()
         assert (result[~inside] == (124, 116, 104)).all()
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    crop=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    seed=st.integers(0, 1000),
+)
+def test_a_flip_between_resize_and_crop(height: int, width: int, crop: tuple[int, int], seed: int) -> None:
+    rule = RandomCrop(crop, ScaleUniform(0.5, 2, "torch"), "second", "centered", (9, 8, 7))
+    image, label = coded(height, width)
+    placement = rule.draw(height, width, random.Random(seed))
+    whole = resized(image, placement.size, "torch"), resized(label, placement.size, "torch")
+    if placement.flip:
+        whole = whole[0][:, ::-1], whole[1][:, ::-1]
+    rows, columns = (
+        slice(first, first + side) for first, side in zip((placement.top, placement.left), crop, strict=True)
+    )
+    fitting = replace(rule, resize=None, flip="none").draw(*whole[1][rows, columns].shape, random.Random(0))
+    assert np.array_equal(placement.image(image), fitting.image(whole[0][rows, columns]))
+    assert np.array_equal(placement.map(label, 255), fitting.map(whole[1][rows, columns], 255))
+    assert np.array_equal(placement.valid(), placement.map(label, 255) != 255)
+
+
+def test_padding_may_have_a_label() -> None:
+    image, label = coded(2, 2)
+    for pad_label in (0, 255):
+        rule = RandomCrop(6, flip="none", pad="centered", pad_label=pad_label)  # type: ignore[arg-type]
+        _, result = rule(image, label + 5, random.Random(0))
+        assert result is not None
+        assert (result == pad_label).sum() == 32
+        assert np.array_equal(result[2:4, 2:4], label + 5)
+        data = Weak(rule, valid=True)(image, label, ("key",))
+        assert (data["label"][~data["valid"]] == pad_label).all()
+
+
+def test_two_sided_scales_shrink_as_often_as_they_enlarge() -> None:
+    rng, rule = random.Random(0), ScaleTwoSided()
+    sides = np.array([rule.size(1000, 1000, rng)[0] for _ in range(2000)])
+    assert abs((sides < 1000).mean() - 0.5) < 0.04
+    assert max(sides.min() - 500, 2000 - sides.max()) < 10
+    assert abs(np.median(sides[sides < 1000]) - 750) < 20
+    assert abs(np.median(sides[sides >= 1000]) - 1500) < 40
 
 
 def test_offsets_and_flips_cover_all_places() -> None:
@@ -188,7 +235,7 @@ def test_rules_can_be_pickled() -> None:
         (lambda: RandomCrop(0), "crop_size"),
         (lambda: RandomCrop([1, 2, 3]), "crop_size"),
         (lambda: RandomCrop(8, pad_color=(0, 0, 256)), "pad_color"),
-        (lambda: RandomCrop(8, flip="lst"), "flip=lst: expected one of: last, first, none"),
+        (lambda: RandomCrop(8, flip="lst"), "flip=lst: expected one of: last, first, second, none"),
         (lambda: RandomCrop(8, pad="middle"), "pad"),
         (lambda: RandomCrop(8, draw_order="zz"), "draw_order"),
         (lambda: RandomCrop(8, draw_when="never"), "draw_when"),

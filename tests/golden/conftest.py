@@ -78,6 +78,14 @@ CHECKS = {
     "UniMatch lists": "published lists of all four datasets, and the rule that divides ADE20K",
     "UniMatch classes": "hashes of class names and colors of ADE20K and COCO",
     "CutMix-Seg splits": "label lists of Cityscapes by the published seeds",
+    "U2PL unlabeled loss": "reliable pixels by a percentile of entropy, with ties, and nothing left",
+    "U2PL masks": "percentiles of entropy, masks at stride 4, one-hot labels right and as published",
+    "U2PL contrast": "three steps of the contrast with its memory, with and without the published faults",
+    "U2PL hard pixels": "OHEM cross entropy of two heads",
+    "U2PL boxes": "boxes of half of an image, of four seeds",
+    "U2PL crops": "two-sided scale, flip, crop and padding of four seeds; crop in the middle",
+    "U2PL schedule and windows": "learning rates at five steps, places of the windows on Cityscapes",
+    "U2PL training": "losses, weights and memory over three epochs, with and without the published faults",
 }
 """Every check and what it compares."""
 

@@ -204,6 +204,40 @@ def test_resizing_reaches_images_and_masks(network):
     assert sample.prediction.shape == (12, 16)
 
 
+def test_scores_of_the_middle_and_of_its_margin(network):
+    wide = np.zeros((4, 10, 3), np.uint8)
+    wide[:, 3:7] = 200
+    mask = np.zeros((4, 10), np.uint8)
+    mask[:, 3:7] = 2
+    toy, shapes = Toy({"wide": wide}, {"wide": mask}), []
+
+    def watch(labels, truth):
+        shapes.append((tuple(labels.shape[1:]), truth[0].tolist()))
+
+    cropped = evaluate(network, toy, ["wide"], EvaluatorSettings(center_crop=6), CPU, watch=watch)
+    assert shapes[-1] == ((4, 6), mask[:, 2:8].tolist())
+    assert cropped.totals["miou"] == 1
+    around = EvaluatorSettings(center_crop=6, crop_margin="class_0")
+    evaluate(network, toy, ["wide"], around, CPU, watch=watch)
+    size, truth = shapes[-1]
+    assert size == (6, 6)
+    assert truth == np.pad(mask[:, 2:8], ((1, 1), (0, 0))).tolist()
+    evaluate(network, toy, ["wide"], EvaluatorSettings(crop_margin="class_0"), CPU, watch=watch)
+    assert shapes[-1][0] == (4, 10)
+
+
+def test_the_margin_is_the_mean_color():
+    backbone = Brightness()
+    backbone.convention = InputConvention("BGR", 2.0, (10.0, 20.0, 30.0), (1.0, 1.0, 1.0))
+    network = SegModel(backbone, Last(), nn.Conv2d(1, 3, 1), 3)
+    inputs = []
+    backbone.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    toy = Toy({"a": np.full((2, 2, 3), 9, np.uint8)}, {"a": np.zeros((2, 2), np.uint8)})
+    evaluate(network, toy, ["a"], EvaluatorSettings(center_crop=4, crop_margin="class_0"), CPU)
+    assert inputs[0].shape == (1, 3, 4, 4)
+    assert (inputs[0].abs().sum(1) < 1e-5).sum() == 12
+
+
 def test_absent_classes_by_config(network):
     dataset = toy((4, 4))
     dataset.images["i0"][:], dataset.masks["i0"][:] = 100, 1

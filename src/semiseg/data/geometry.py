@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from semiseg.contracts.dataset import IGNORE_INDEX, Array
+from semiseg.contracts.dataset import Array
 from semiseg.data.resize import (
     MEAN_COLOR,
     OF_LIBRARY,
@@ -181,9 +181,10 @@ class RandomCrop:
     CPS       ScaleChoice([...])   first   centered      MEAN_COLOR    yx          longer
     CAC       LongSide(400)        last    bottom_right  MEAN_COLOR    yx          always
     DMT       ScaleUniform(.5,1.5) last    bottom_right  black         yx          unfitting
+    U2PL      ScaleTwoSided()      second  centered      MEAN_COLOR    yx          always
     ========  ===================  ======  ============  ============  ==========  =========
 
-    CPS and CAC pad with zero after normalizing or with the mean; here both are ``MEAN_COLOR``, because
+    CPS, CAC and U2PL pad with zero after normalizing or with the mean; here both are ``MEAN_COLOR``, because
     images stay 8-bit until the network normalizes them. CutMix-Seg has ``window="source"``, a ``ScaleChoice`` of 0.5,
     0.6, ..., 1.5, and centered padding.
 
@@ -191,10 +192,12 @@ class RandomCrop:
         crop_size: side, or (height, width), of the result in pixels.
         resize: size rule; ``None`` keeps the size.
         flip: time of the mirroring, which has probability 1/2: before everything else ("first", where the draw is
-            0.5 or more, as CPS does), at the end ("last", where it is below 0.5), or never ("none").
+            0.5 or more, as CPS does), between resize and crop ("second", where it is below 0.5), at the end ("last",
+            likewise), or never ("none").
         pad: place of an image that is smaller than the crop: top left ("bottom_right" is padded) or
             in the middle ("centered", the odd pixel goes to bottom and right).
-        pad_color: RGB (0-255) of the padding; its label is 255.
+        pad_color: RGB (0-255) of the padding.
+        pad_label: label of the padding: class 0, as published in U2PL, or 255, which no loss counts (the default).
         draw_order: order of the draws of the two offsets.
         draw_when: condition of the draws of offsets: "always"; only that of a side that is "longer" than the crop;
             or both unless the image, padded, fits exactly ("unfitting"). Only matters for replaying a
@@ -211,13 +214,14 @@ class RandomCrop:
 
     crop_size: CropSize
     resize: Resize | None = None
-    flip: Literal["last", "first", "none"] = "last"
+    flip: Literal["last", "first", "second", "none"] = "last"
     pad: Literal["bottom_right", "centered"] = "bottom_right"
     pad_color: Color = MEAN_COLOR
     draw_order: Literal["xy", "yx"] = "yx"
     draw_when: Literal["always", "longer", "unfitting"] = "always"
     crop_off_by_one: bool = False
     window: Literal["resized", "source"] = "resized"
+    pad_label: Literal[0, 255] = 255
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -238,7 +242,7 @@ class RandomCrop:
     ) -> tuple[NDArray[Pixel], Array | None]:
         """Apply one draw to the image ``(H, W, C)`` and its label map ``(H, W) uint8``, if any."""
         placement = self.draw(image.shape[0], image.shape[1], rng)
-        return placement.image(image), None if label is None else placement.map(label, IGNORE_INDEX)
+        return placement.image(image), None if label is None else placement.map(label, self.pad_label)
 
     @property
     def padding(self) -> tuple[float, ...]:
@@ -255,6 +259,7 @@ class RandomCrop:
             window = max(1, round(self.size[0] / factor)), max(1, round(self.size[1] / factor))
         else:
             size = (height, width) if self.resize is None else self.resize.size(height, width, rng)
+        flip = flip or (self.flip == "second" and rng.random() < 0.5)
         top, left = self._offset(*size, rng, window or self.size)
         flip = flip or (self.flip == "last" and rng.random() < 0.5)
         if window is not None:
@@ -301,7 +306,7 @@ class Placement:
         size: (height, width) that the image is resized to.
         top: first row of the window in the resized image.
         left: first column of the window.
-        flip: whether the image is mirrored, first or last as the rule says.
+        flip: whether the image is mirrored, when the rule says.
     """
 
     rule: RandomCrop
@@ -333,14 +338,17 @@ class Placement:
     ) -> NDArray[Pixel]:
         rule = self.rule
         height, width = rule.size
+        between = self.flip and rule.flip == "second"
+        # Of a resized image that is mirrored then, the window lies on the other side before.
+        left = max(0, self.size[1] - self.left - width) if between else self.left
         window = resized_window(
             image,
             self.size,
             interpolation,
-            Window(self.top, self.left, self.top + height, self.left + width),
+            Window(self.top, left, self.top + height, left + width),
             mirror=self.flip and rule.flip == "first",
         )
-        return self._placed(window, fill)
+        return self._placed(mirrored(window) if between else window, fill)
 
     def _placed(self, window: NDArray[Pixel], fill: float | Sequence[float]) -> NDArray[Pixel]:
         """Pad the window to the size of the crop, then mirror the crop if that comes last."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence, Pixels
+from semiseg.contracts.dataset import Array, Confidence, Pixels
 from semiseg.contracts.feeding import DrawKey, ViewData
 from semiseg.data.cutout import Cutout
 from semiseg.data.geometry import RandomCrop
@@ -84,7 +84,7 @@ class Weak:
             placement = self.geometry.draw(image.shape[0], image.shape[1], rng)
         data: ViewData = {"image": placement.image(image)}
         if label is not None:
-            data["label"] = placement.map(label, IGNORE_INDEX)
+            data["label"] = placement.map(label, self.geometry.pad_label)
         if confidence is not None:
             data["confidence"] = placement.map(confidence, 0)
         if self.valid:

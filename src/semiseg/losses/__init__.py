@@ -7,6 +7,7 @@ for callers that add up batches or ranks before dividing.
 """
 
 from semiseg.contracts.training import SumCount
+from semiseg.losses.bank_contrast import ClassBank, bank_contrast
 from semiseg.losses.consistency import consistency_loss, pixel_distance, ramp_up
 from semiseg.losses.cross_entropy import (
     confident_cross_entropy,
@@ -20,10 +21,13 @@ from semiseg.losses.divergence import confident_divergence
 from semiseg.losses.mutual import MutualStatistics, dynamic_mutual_loss
 from semiseg.losses.pixel_contrast import pixel_contrast
 from semiseg.losses.region import class_weighted, dice_loss, focal_loss
+from semiseg.losses.reliable import reliable_cross_entropy
 
 __all__ = [
+    "ClassBank",
     "MutualStatistics",
     "SumCount",
+    "bank_contrast",
     "class_weighted",
     "confident_cross_entropy",
     "confident_divergence",
@@ -38,5 +42,6 @@ __all__ = [
     "pixel_contrast",
     "pixel_distance",
     "ramp_up",
+    "reliable_cross_entropy",
     "weighted_image_loss",
 ]

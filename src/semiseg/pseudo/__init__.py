@@ -2,6 +2,7 @@
 
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter, above_thresholds
 from semiseg.pseudo.class_balanced import class_balanced_thresholds, confident_labels, label_image
+from semiseg.pseudo.class_pixels import class_pixels, one_hot
 from semiseg.pseudo.correlation import (
     class_peaks,
     correlated_regions,
@@ -11,6 +12,8 @@ from semiseg.pseudo.correlation import (
 )
 from semiseg.pseudo.cutmix import box_masks
 from semiseg.pseudo.draws import own_rows, step_generator, torch_generator
+from semiseg.pseudo.entropy import entropy, masked_percentiles
+from semiseg.pseudo.halves import half_boxes, half_masks, half_mixture, half_of_classes
 from semiseg.pseudo.injection import Injection, cut_boxes, draw_injection, image_confidence
 from semiseg.pseudo.mixing import box_maps, mixed, reversed_within
 from semiseg.pseudo.perturbation import channel_masks, complementary_masks, undropped_images
@@ -26,15 +29,23 @@ __all__ = [
     "channel_masks",
     "class_balanced_thresholds",
     "class_peaks",
+    "class_pixels",
     "complementary_masks",
     "confident_labels",
     "correlated_regions",
     "correlation_map",
     "cut_boxes",
     "draw_injection",
+    "entropy",
+    "half_boxes",
+    "half_masks",
+    "half_mixture",
+    "half_of_classes",
     "image_confidence",
     "label_image",
+    "masked_percentiles",
     "mixed",
+    "one_hot",
     "own_rows",
     "propagated",
     "region_votes",

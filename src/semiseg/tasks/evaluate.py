@@ -25,6 +25,7 @@ from semiseg.tasks.boundary import BoundaryCounts
 from semiseg.tasks.calibration import CalibrationBins
 from semiseg.tasks.inference import (
     evaluating,
+    pad_with_mean,
     predict_labels,
     predict_with_confidence,
     resized,
@@ -246,6 +247,7 @@ def _count(
             images = to_batch([image for image, _ in batch], device)
             truth = torch.from_numpy(np.stack([mask for _, mask in batch])).to(device)
             images, truth = _at_size(images, truth, settings)
+            images, truth = _with_margin(images, truth, settings, network)
             confidence = None
             if measurement.needs_confidence:
                 labels, confidence = predict_with_confidence(network, images, settings, precision)
@@ -285,6 +287,20 @@ def _equal_sizes(
         batch.append(pair)
     if batch:
         yield batch
+
+
+def _with_margin(
+    images: Tensor, truth: Tensor, settings: EvaluatorSettings, network: Network
+) -> tuple[Tensor, Tensor]:
+    """Bring images that are smaller than the crop to its size, with class 0 around them, where the settings say so."""
+    if settings.center_crop is None or settings.crop_margin == "none":
+        return images, truth
+    rows, columns = (max(settings.center_crop - length, 0) for length in images.shape[-2:])
+    margins = columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
+    if not any(margins):
+        return images, truth
+    # Published code of U2PL: u2pl/dataset/augmentation.py pads the images after normalization.
+    return pad_with_mean(images.float(), margins, network.convention), F.pad(truth, margins)
 
 
 def _true_pair(dataset: SegDataset, image_id: str) -> tuple[Array, Array]:

@@ -244,7 +244,7 @@ def _window_scores(
         left, right, top, bottom = _centered(height, width, window, window)
         if max(height, width) <= window:
             # One window: zeros after normalization. Several windows: zeros before it. Both as CPS evaluates.
-            padded = _pad_with_mean(images, (left, right, top, bottom), network.convention)
+            padded = pad_with_mean(images, (left, right, top, bottom), network.convention)
             scores = forward(padded)[..., top : top + height, left : left + width]
             return scores.softmax(1) if adds_probabilities else scores, 1.0
     padded = _pad(images, (left, right, top, bottom), "zero", network)
@@ -326,7 +326,7 @@ def _pad(images: Tensor, margins: tuple[int, int, int, int], value: str, network
     return F.pad(images, margins, mode="reflect")
 
 
-def _pad_with_mean(images: Tensor, margins: tuple[int, int, int, int], convention: InputConvention) -> Tensor:
+def pad_with_mean(images: Tensor, margins: tuple[int, int, int, int], convention: InputConvention) -> Tensor:
     """Pad with the color that the network's normalization turns into zero."""
     color = images.new_tensor(convention.mean) * convention.scale
     if convention.order == "BGR":
