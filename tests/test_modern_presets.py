@@ -118,6 +118,10 @@ ALONE = [
     ("supervised_unimatch_v2_ade20k", "full", 20210, 1263 * 120, 16, 5e-6, 0.01),
     ("supervised_unimatch_v2_coco", "1/512", 232, 937 * 20, 32, 5e-6, 0.01),
     ("supervised_unimatch_v2_coco", "full", 118287, 3696 * 40, 32, 5e-6, 0.01),
+    ("supervised_u2pl_voc", "1464", 1464, 91 * 80, 16, 1e-3, 1e-4),
+    ("supervised_u2pl_cityscapes", "1/4", 744, 46 * 200, 16, 1e-2, 5e-4),
+    ("supervised_augseg_voc", "732", 732, 45 * 80, 16, 1e-3, 1e-4),
+    ("supervised_augseg_cityscapes", "1/4", 744, 46 * 240, 16, 1e-2, 5e-4),
 ]
 
 
@@ -131,8 +135,9 @@ def test_presets_of_labeled_images_alone_are_as_published(
     assert (fit.iterations, fit.batch) == (iterations, {"labeled": batch})
     assert group_rates(lab)["backbone"] == lr
     assert {group["weight_decay"] for group in fit.groups} == {decay}
-    # Published per GPU, of four: here of the whole batch.
-    assert cfg.method.get("ohem_min_kept") == (800000 if cfg.dataset.name == "cityscapes" else None)
+    # Published per GPU, of four: here of the whole batch. UniMatch keeps 200,000, AugSeg and U2PL 100,000.
+    kept = 800000 if "unimatch" in preset else 400000
+    assert cfg.method.get("ohem_min_kept") == (kept if cfg.dataset.name == "cityscapes" else None)
 
 
 @pytest.mark.slow
@@ -156,6 +161,46 @@ def test_a_frozen_encoder_is_in_no_group(size: str) -> None:
     overrides = f"experiments=unimatch_v2_voc backbone=dinov2_{size} backbone.freeze=all dataset.root=nowhere"
     _, lab = walk(overrides, 183)
     assert group_rates(lab) == pytest.approx({"head": 2e-4})
+
+
+U2PL = [
+    # dataset, split, labeled, iterations an epoch, epochs, rate, factor of the head, decay, crop
+    ("voc", "92", 92, 655, 80, 1e-3, 10, 1e-4, 513),
+    ("voc", "1464", 1464, 569, 80, 1e-3, 10, 1e-4, 513),
+    ("cityscapes", "1/4", 744, 139, 200, 1e-2, 1, 5e-4, 769),
+]
+"""Settings of U2PL; with 1464 labels it had 570 steps an epoch on 4 GPUs, since its sampler pads."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dataset", "split", "labeled", "per_epoch", "epochs", "lr", "factor", "decay", "crop"), U2PL
+)
+def test_u2pl_presets_are_as_published(
+    dataset: str,
+    split: str,
+    labeled: int,
+    per_epoch: int,
+    epochs: int,
+    lr: float,
+    factor: float,
+    decay: float,
+    crop: int,
+) -> None:
+    cfg, lab = walk(f"experiments=u2pl_{dataset} split={split} dataset.root=nowhere", labeled)
+    (fit,) = lab.fits
+    assert (fit.per_epoch, fit.iterations) == (per_epoch, per_epoch * epochs)
+    assert fit.batch == {"labeled": 16, "unlabeled": 16}
+    assert cfg.trainer.crop_size == crop
+    assert group_rates(lab) == pytest.approx({"backbone": lr, "head": factor * lr})
+    assert {group["weight_decay"] for group in fit.groups} == {decay}
+    assert lab.schedule.factor(1, fit.iterations) == pytest.approx((1 - 1 / fit.iterations) ** 0.9)
+    # 318 tensors of the encoder; decoder, representation head, and on Cityscapes the auxiliary one.
+    sizes = {group["name"]: len(group["params"]) for group in fit.groups}
+    assert sizes["backbone"] == 318
+    assert sizes["head"] == (42 if dataset == "voc" else 42 + 6)
+    assert cfg.method.gradient_scale == (1 / 4 if dataset == "voc" else 1 / 8)
+    assert cfg.method.get("ohem_min_kept") == (800000 if dataset == "cityscapes" else None)
 
 
 @pytest.mark.slow

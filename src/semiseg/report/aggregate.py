@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from semiseg.config.other_networks import other_parts
 from semiseg.contracts.score_names import MEAN_IOU, ScoreNames
