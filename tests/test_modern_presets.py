@@ -206,7 +206,7 @@ def test_u2pl_presets_are_as_published(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "split", "labeled", "batch", "crop"),
-    [("cutmix_seg_voc", "1/100", 106, 10, 321), ("cutmix_seg_cityscapes", "1/30", 100, 4, [256, 512])],
+    [("cutmix_seg_voc", "1/100", 106, 10, 321), ("cutmix_seg_cityscapes", "100", 100, 4, [256, 512])],
 )
 def test_cutmix_seg_presets_are_as_published(
     preset: str, split: str, labeled: int, batch: int, crop: Any
