@@ -16,7 +16,13 @@ from semiseg.data.pseudo import PseudoLabels
 from semiseg.data.streams import Stream
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 
-POOLS = {"voc": (10582, 1449, 21), "cityscapes": (2975, 500, 19)}
+POOLS = {
+    "voc": (10582, 1449, 21),
+    "cityscapes": (2975, 500, 19),
+    "ade20k": (20210, 2000, 150),
+    "coco": (118287, 5000, 81),
+}
+"""Training images, validation images and classes of each dataset."""
 
 
 @dataclass(frozen=True)

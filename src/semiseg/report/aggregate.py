@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from semiseg.config.other_networks import other_parts
 from semiseg.contracts.score_names import MEAN_IOU, ScoreNames
@@ -69,9 +70,9 @@ def study(
 def published(runs: Sequence[RunRecord]) -> tuple[Published, ...]:
     """Return the published numbers that the presets of runs give for their settings, each number once.
 
-    A row of the list ``published`` of a config gives the options of config groups that it holds for (``for``), its
-    place in the publication (``source``), and percentages by split under the key of the primary score. Rows that do
-    not fit a run are left out.
+    A row of the list ``published`` of a config gives the options of config groups and the settings (dotted keys) that
+    it holds for (``for``), its place in the publication (``source``), and percentages by split under the key of the
+    primary score. Rows that do not fit a run are left out.
     """
     found: dict[Published, None] = {}
     for run in runs:
@@ -82,10 +83,18 @@ def published(runs: Sequence[RunRecord]) -> tuple[Published, ...]:
             wanted = row.get("for") or {}
             # A second network of another kind is not what was published, unless the row names it.
             others = {key: node.get("name") for key, node in other_parts(run.config).items()}
-            fits = all(name == others.get(group, run.option(group)) for group, name in wanted.items())
+            fits = all(name == others.get(key, _setting(run.config, key)) for key, name in wanted.items())
             if percent is not None and fits and others.keys() <= wanted.keys():
                 found[Published(float(percent) / 100, str(row.get("source", "")), _preset(run))] = None
     return tuple(found)
+
+
+def _setting(config: Mapping[str, Any], key: str) -> Any:
+    """Return the option of a config group, or the value of another key; ``None`` where there is none."""
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value.get("name") if isinstance(value, Mapping) else value
 
 
 def _cell(key: Mapping[str, str], found: Averaged, names: ScoreNames, metric: str) -> Cell:
