@@ -49,6 +49,15 @@ EXTRA = {
     ("dataset", "coco"): ("dataset.root=coco",),
     ("experiments", "camvid_cpu"): ("dataset.root=data", "backbone.weights=none"),
 }
+LARGER = (
+    *(f"dinov2_{size}" for size in ("base", "large", "giant")),
+    *(f"dinov3_{size}" for size in ("base", "large")),
+    *(f"dinov3_convnext_{size}" for size in ("small", "base", "large")),
+    *(f"mit_b{number}" for number in (1, 2, 3, 4, 5)),
+    *("resnet34", "resnet101", "resnet101s"),
+)
+"""Backbones that differ from another option in their size alone: they are built once, and not called."""
+
 GROUPS = (*COMPONENTS, *RECORDS, *PRESETS)
 OPTIONS = [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
 OPTIONS += [("experiments", path.stem) for path in sorted((shipped_root() / "experiments").glob("*.yaml"))]
@@ -89,7 +98,7 @@ def config(group: str, option: str) -> DictConfig:
     found: Draft = draft(request)
     if option == "camvid_cpu" or (group, option) == ("dataset", "camvid"):
         Path("data/val.txt").unlink()
-    assert Checker().everything(found) == []
+    assert (Checker().settings(found) if option in LARGER else Checker().everything(found)) == []
     return compose(request)
 
 
@@ -118,6 +127,8 @@ def test_option(group: str, option: str) -> None:
     if group in ("backbone", "model"):
         with torch.device("meta"):
             model = build.network_factory(cfg, INFO)("none")
+            if option in LARGER:
+                return
             side = 64 // model.size_multiple * model.size_multiple
             assert model(torch.zeros(2, 3, side, side)).shape == (2, 3, side, side)
 
