@@ -231,6 +231,7 @@ def test_10_masks_that_match_no_image(case: Case) -> None:
     assert not Path("dataset").exists()
 
 
+@pytest.mark.slow
 def test_11_relative_root_from_elsewhere(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     start = Path.cwd()
     monkeypatch.chdir(start / "data" / "one")
@@ -263,6 +264,7 @@ def test_12_copies_on_both_sides(case: Case) -> None:
     assert re.search(r"\b4\b", text)
 
 
+@pytest.mark.slow
 def test_13_images_in_other_formats(case: Case) -> None:
     text = case.init()
     data = dataset()
@@ -274,6 +276,7 @@ def test_13_images_in_other_formats(case: Case) -> None:
     assert "1 heic" in case.accepted("predict", "run", "data/images", "-o", "out")
 
 
+@pytest.mark.slow
 def test_14_validation_without_foreground(case: Case) -> None:
     two = (*BY_HAND, "dataset.classes=[ground,disk]", *FEW)
     text = case.accepted("train", *two, "run_dir=run")
@@ -290,6 +293,7 @@ def test_15_nothing_labeled(case: Case) -> None:
     assert "no labeled pixel" in text.lower() or "not labeled" in text.lower()
 
 
+@pytest.mark.slow
 def test_16_placeholder_names(case: Case) -> None:
     case.init("data/one", "one")
     case.init("data/two", "two")
@@ -346,6 +350,7 @@ def test_20_init_cannot_write(case: Case) -> None:
             Path.cwd().chmod(0o755)
 
 
+@pytest.mark.slow
 def test_21_narrow_validation_image(case: Case) -> None:
     case.accepted("train", *BY_HAND, THREE, *FEW, "run_dir=run")
     for path in Path("run/samples").iterdir():
@@ -414,6 +419,7 @@ def test_29_large_training_image(case: Case) -> None:
     assert code in (0, 2)
 
 
+@pytest.mark.slow
 def test_30_label_loop_with_0_and_255(case: Case) -> None:
     case.init()
     case.accepted("train", "dataset=case", *FEW, "run_dir=run")
@@ -423,6 +429,7 @@ def test_30_label_loop_with_0_and_255(case: Case) -> None:
     assert "void" in shares(dataset("next")) or len(shares(dataset("next"))) <= 2
 
 
+@pytest.mark.slow
 def test_31_resume_of_nothing(case: Case) -> None:
     code, text = Command("train", "run_dir=runs/typo").finish(timeout=30)
     assert code == 2, text
@@ -436,6 +443,7 @@ def test_31_resume_of_nothing(case: Case) -> None:
     assert "trainer.crop_size" not in text.split("config", 1)[0]
 
 
+@pytest.mark.slow
 def test_32_weights_that_are_none(case: Case) -> None:
     def words(name: str) -> tuple[str, ...]:
         net = ("backbone=resnet18", f"backbone.weights=data/{name}.pth")
@@ -474,6 +482,7 @@ def test_35_masks_resized_with_interpolation(case: Case) -> None:
     assert re.search(r"interpol|lines of one pixel|resized|rim", text)
 
 
+@pytest.mark.slow
 def test_36_narrow_convolutions_with_avx2(case: Case) -> None:
     words = (
         *("train", "method=supervised", "dataset.train=16", "dataset.val=2", "dataset.test=0"),
