@@ -177,18 +177,15 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             [
                 saved_twice("teacher"),
                 in_step("label-reliable", files=3),
-                saved_twice("student-reliable"),
                 in_step("student", files=2),
             ],
         ),
         (
             "dmt",
             [
-                saved_twice("baseline-a"),
                 in_step("label-1-by-b", files=3),
                 in_step("phase-1-b", files=1),
                 saved_twice("phase-2-a"),
-                in_step("label-2-by-a", files=3),
             ],
         ),
     ],

@@ -68,12 +68,9 @@ def test_any_size(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("size", "changes", "form"), [((45, 71), {"fit": "resize"}, "onnx"), ((42, 60), WINDOWS, "torch")]
-)
-def test_one_size(size: tuple[int, int], changes: dict[str, Any], form: str) -> None:
-    pytest.importorskip("onnxruntime")
-    check(network(Linear, DINO), EvaluatorSettings(**changes), form, size)
+def test_windows_on_one_size() -> None:
+    """Whole images of one size are exported in tests/test_vit_run.py."""
+    check(network(Linear, DINO), EvaluatorSettings(**WINDOWS), "torch", (42, 60))
 
 
 def test_windows_need_a_size() -> None:
