@@ -413,14 +413,15 @@ def test_28_one_folder_a_case(case: Case) -> None:
 
 @pytest.mark.slow
 def test_29_large_training_image(case: Case) -> None:
-    # The script of the case draws the same, and takes most of the time for it.
-    for name, size in (*((f"i{number}", (64, 48)) for number in range(6)), ("large", (13_500, 13_500))):
-        image, mask = (Image.new("L", size, value) for value in (90, 0))
-        for label in (1, 2):
-            mask.paste(label, (0, label * size[1] // 3, *size))
-        for folder, picture in (("images", image), ("masks", mask)):
-            Path("data", folder).mkdir(parents=True, exist_ok=True)
-            picture.save(f"data/{folder}/{name}.png", compress_level=1)
+    # The script of the case draws such pictures too, and takes most of the time for it.
+    for folder in ("images", "masks"):
+        Path("data", folder).mkdir(parents=True)
+    for number in range(6):
+        photo = np.random.default_rng(number).integers(0, 256, (48, 64, 3), np.uint8)
+        Image.fromarray(photo).save(f"data/images/i{number}.jpg")
+        Image.fromarray(np.indices((48, 64))[0].astype(np.uint8) // 16).save(f"data/masks/i{number}.png")
+    Image.new("L", (13_500, 13_500)).save("data/images/large.png", compress_level=1)
+    Image.new("L", (13_500, 13_500), 1).save("data/masks/large.png", compress_level=1)
     code, text = case.run("init", "data", "--name", "case")
     assert "bomb" not in text
     assert "damaged" not in text
