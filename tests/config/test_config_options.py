@@ -108,7 +108,14 @@ def test_all_groups_have_options() -> None:
         assert option in options(group)
 
 
-@pytest.mark.parametrize(("group", "option"), [each for each in OPTIONS if each[0] not in PRESETS])
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [
+        pytest.param(*each, marks=[pytest.mark.slow] if each[1] in LARGER else [])
+        for each in OPTIONS
+        if each[0] not in PRESETS
+    ],
+)
 def test_option(group: str, option: str) -> None:
     cfg = config(group, option)
     if option != "timm":
