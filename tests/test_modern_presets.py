@@ -77,7 +77,7 @@ PRESETS = {
     ),
     "augseg_cityscapes": Published((("1/2", 1488, 92),), 240, 1e-2, 1, 16, 800, 1, 0.0, 5e-4, lagged=False),
 }
-"""Published settings; the 93rd step of an epoch of AugSeg on half of Cityscapes comes from the padding of its sampler."""
+"""Published settings; the 93rd step of an epoch of AugSeg on Cityscapes 1/2 comes from the padding of its sampler."""
 
 ROWS = [(preset, *length) for preset, found in PRESETS.items() for length in found.lengths]
 
