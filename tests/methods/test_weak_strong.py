@@ -117,6 +117,14 @@ def test_frozen_pairs_need_equal_batches() -> None:
         FixMatch(groups=3).batch_sizes(TrainerSettings(batch_size=6, unlabeled_batch_size=4))
 
 
+def test_an_image_alone_has_no_partner_in_its_batch() -> None:
+    alone = TrainerSettings(batch_size=2, unlabeled_batch_size=2, accumulate=2)
+    with pytest.raises(UserError, match="partner=independent"):
+        FixMatch().batch_sizes(alone)
+    FixMatch(partner="independent").batch_sizes(alone)
+    FixMatch(box_probability=0).batch_sizes(alone)
+
+
 def test_the_gate_takes_images_away_from_training(make_lab: Make) -> None:
     lab = make_lab(10, 12)
     lab.augment, lab.trainer = Augment(RandomCrop(8)), TrainerSettings(batch_size=2, unlabeled_batch_size=2)

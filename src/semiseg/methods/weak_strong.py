@@ -80,7 +80,8 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
         """Return the numbers of labeled and unlabeled images.
 
         Raises:
-            UserError: they differ with frozen pairs, or can't be cut into the groups.
+            UserError: they differ with frozen pairs, can't be cut into the groups, or leave an image alone where its
+                partner is of the same batch.
         """
         sizes = {
             "trainer.batch_size": trainer.batch_size,
@@ -99,6 +100,14 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
                 "parts of a batch (trainer.accumulate). Give multiples of their product.",
                 key="method.groups",
                 value=self.groups,
+            )
+        at_once = trainer.unlabeled_batch_size // parts
+        if self.partner == "reversed" and self.box_probability > 0 and at_once < 2:
+            raise UserError(
+                "a single image at once is its own partner, so that CutMix does nothing. Give "
+                f"trainer.unlabeled_batch_size={2 * parts} or more, or method.partner=independent.",
+                key="trainer.unlabeled_batch_size",
+                value=trainer.unlabeled_batch_size,
             )
         return sizes
 
