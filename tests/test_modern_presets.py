@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from presets import RecordingLab, walk
+from semiseg.config import build
 
 V1_PASCAL = (
     ("92", 92, 1311),
@@ -77,7 +78,7 @@ PRESETS = {
     ),
     "augseg_cityscapes": Published((("1/2", 1488, 92),), 240, 1e-2, 1, 16, 800, 1, 0.0, 5e-4, lagged=False),
 }
-"""Published settings; the 93rd step of an epoch of AugSeg on Cityscapes 1/2 comes from the padding of its sampler."""
+"""Published settings; AugSeg on half of Cityscapes has 93 steps an epoch, since its sampler pads."""
 
 ROWS = [(preset, *length) for preset, found in PRESETS.items() for length in found.lengths]
 
@@ -97,7 +98,7 @@ def test_presets_are_as_published(preset: str, split: str, labeled: int, per_epo
     assert set(fit.batch.values()) == {published.batch}
     assert cfg.trainer.crop_size == published.crop
     assert cfg.method.get("groups", 1) == published.groups
-    assert lab_threshold(cfg) == published.threshold
+    assert threshold_of(cfg) == published.threshold
     assert group_rates(lab) == pytest.approx(
         {"backbone": published.lr, "head": published.lr * published.multiplier}
     )
@@ -110,9 +111,7 @@ def test_presets_are_as_published(preset: str, split: str, labeled: int, per_epo
     assert len(orders) == 1, "labeled and unlabeled entries meet in pairs"
 
 
-def lab_threshold(cfg: Any) -> float:
-    from semiseg.config import build
-
+def threshold_of(cfg: Any) -> float:
     return float(build.method(cfg).threshold)  # type: ignore[attr-defined]
 
 

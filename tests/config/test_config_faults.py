@@ -48,7 +48,7 @@ SETTINGS = [
     ("~trainer.batch_size", "~trainer.batch_size (from command line) cannot be deleted; give it a value."),
     ("~seed", "~seed (from command line) cannot be deleted"),
     ("+experiments=cps_voc", "leave out the +. Did you mean experiments=cps_voc?"),
-    ("~method", "method (from command line) has to be given; choose one of: cac, cps,"),
+    ("~method", "method (from command line) has to be given; choose one of: augseg, cac, corrmatch, cps,"),
     ("dataset=null", "choose one of: ade20k, camvid, cityscapes, coco, folder, shapes, voc."),
     ("dataset=shapes dataset=camvid", "dataset is chosen twice."),
     ("seed=abc", "seed=abc (from command line) expected a whole number of at least 0."),
@@ -151,7 +151,7 @@ SETTINGS = [
 
 COMPONENTS = [
     ("method.cutmx=true", "method.cutmx=true (from command line) CPS takes no cutmx. Did you mean cutmix?"),
-    ("method.loss=oehm", "method.loss=oehm (from command line) expected one of: ce, ohem."),
+    ("method.loss=oehm", "method.loss=oehm (from command line) expected one of: ce, ohem, focal."),
     ("method.weight=-1", "method.weight=-1 (from command line) expected a number of at least 0."),
     ("optimizer.lr=abc", "optimizer.lr=abc (from command line) expected a number above 0."),
     ("~optimizer.lr", "optimizer.lr (from command line) missing; SGD needs it."),
@@ -163,7 +163,7 @@ COMPONENTS = [
         "ScaleUniform takes no hgh. Did you mean high?",
     ),
     ("augment.strong.transforms.0.hues=1", "ColorJitter takes no hues. Did you mean hue?"),
-    ("augment.weak.flip=up", "augment.weak.flip=up (from command line) expected one of: last, first, none."),
+    ("augment.weak.flip=up", "augment.weak.flip=up (from command line) expected one of: last, first, second, none."),
     (
         "augment.cutout=3",
         "augment.cutout=3 (from command line) expected a node whose _target_ gives a Cutout or null.",
