@@ -6,11 +6,15 @@ import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from processes import Command
+from semiseg.cli import main
+from semiseg.engine import loop
+from semiseg.errors import Interrupted
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +79,11 @@ def finish(run: Path, *overrides: str) -> str:
     code, output = start(run, *overrides).finish()
     assert code == 0, output
     return output
+
+
+def train(run: Path, *overrides: str) -> int:
+    """Exit code of a run in this process."""
+    return main(["train", f"run_dir={run}", *TINY, *overrides])
 
 
 def stop_at(run: Path, moment: Moment, number: signal.Signals, *overrides: str) -> tuple[int, str]:
@@ -150,7 +159,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def run(method: str) -> Path:
         if method not in made:
             made[method] = tmp_path_factory.mktemp("straight") / method
-            finish(made[method], *choice(method))
+            assert train(made[method], *choice(method)) == 0
         return made[method]
 
     return run
@@ -160,37 +169,23 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     ("method", "moments"),
     [
         ("cps", [after_lines(1), saved_twice("train"), after_lines(4)]),
-        ("cac", [after_lines(1), saved_twice("train"), after_lines(4)]),
-        ("prevmatch", [after_lines(2), saved_twice("train"), after_lines(4)]),
-        ("unimatch_v2", [after_lines(1), saved_twice("train"), after_lines(4)]),
-        ("mean_teacher", [after_lines(1), saved_twice("train"), after_lines(4)]),
-        ("cutmix_seg", [after_lines(1), saved_twice("train"), after_lines(4)]),
+        ("prevmatch", [saved_twice("train"), after_lines(4)]),
+        ("unimatch_v2", [saved_twice("train"), after_lines(4)]),
+        ("cutmix_seg", [after_lines(1), saved_twice("train")]),
         (
             "stpp",
             [
                 saved_twice("teacher"),
                 in_step("label-reliable", files=3),
-                saved_twice("student-reliable"),
                 in_step("student", files=2),
             ],
         ),
         (
             "dmt",
             [
-                saved_twice("baseline-a"),
                 in_step("label-1-by-b", files=3),
                 in_step("phase-1-b", files=1),
                 saved_twice("phase-2-a"),
-                in_step("label-2-by-a", files=3),
-            ],
-        ),
-        (
-            "dmtc",
-            [
-                saved_twice("baseline-b"),
-                in_step("label-1-by-b", files=3),
-                saved_twice("phase-1-b"),
-                in_step("phase-2-a", files=1),
             ],
         ),
     ],
@@ -204,12 +199,42 @@ def test_killed_runs_end_with_the_same_weights(
         code, output = stop_at(run, moment, signal.SIGKILL, *choice(method))
         assert code in (0, -signal.SIGKILL), output
         killed += code != 0
-    assert killed >= 2
+    assert killed >= min(2, len(moments) - 1)
     # The last leg loads its batches with worker processes.
     finish(run, *choice(method), "trainer.num_workers=2")
     assert weights(run) == weights(straight(method))
     assert records(run) == records(straight(method))
     assert not list(run.rglob("*.tmp-*"))
+
+
+@pytest.mark.parametrize(
+    ("method", "evaluations"), [("cac", [1, 2]), ("mean_teacher", [1, 2]), ("dmtc", [2, 5])]
+)
+def test_runs_that_stop_while_they_evaluate_end_with_the_same_weights(
+    method: str,
+    evaluations: list[int],
+    straight: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a killed run does, these lose the steps since the last saved state."""
+    measure = loop.Trainer.measure
+    for evaluation in evaluations:
+        left = evaluation
+
+        def stopped(*arguments: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Interrupted("SIGTERM", 143)
+            return measure(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(loop.Trainer, "measure", stopped)
+            assert train(tmp_path / "run", *choice(method)) == 143
+    assert train(tmp_path / "run", *choice(method)) == 0
+    assert weights(tmp_path / "run") == weights(straight(method))
+    assert records(tmp_path / "run") == records(straight(method))
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -229,9 +254,8 @@ def test_signals_finish_the_step_and_save(
 
 def test_time_limit_saves_and_exits_75(straight: Callable[[str], Path], tmp_path: Path) -> None:
     run = tmp_path / "limited"
-    code, output = start(run, "method=cps", "trainer.max_time=0.0001").finish()
-    assert code == 75, output
-    finish(run, "method=cps")
+    assert train(run, "method=cps", "trainer.max_time=0.0001") == 75
+    assert train(run, "method=cps") == 0
     assert weights(run) == weights(straight("cps"))
 
 
@@ -249,22 +273,27 @@ def test_second_process_is_refused_and_names_the_first(tmp_path: Path) -> None:
     assert "Traceback" not in output
 
 
-def test_resuming_with_other_settings_names_the_keys(straight: Callable[[str], Path]) -> None:
-    code, output = start(straight("cps"), "optimizer.lr=0.5").finish(60)
-    assert code == 2, output
-    assert "optimizer.lr" in output
-    assert "0.5" in output
+def test_resuming_with_other_settings_names_the_keys(
+    straight: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(straight("cps"), "optimizer.lr=0.5") == 2
+    told = capsys.readouterr().err
+    assert "optimizer.lr" in told
+    assert "0.5" in told
 
 
-def test_a_finished_run_is_not_trained_again(straight: Callable[[str], Path]) -> None:
+def test_a_finished_run_is_not_trained_again(
+    straight: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (straight("cps") / "metrics.jsonl").read_bytes()
-    assert "mIoU" in finish(straight("cps"), "method=cps")
+    capsys.readouterr()
+    assert train(straight("cps"), "method=cps") == 0
+    assert "mIoU" in capsys.readouterr().out
     assert (straight("cps") / "metrics.jsonl").read_bytes() == before
 
 
 def test_run_yaml_runs_again_to_the_same_weights(straight: Callable[[str], Path], tmp_path: Path) -> None:
     again = tmp_path / "again"
     words = ("train", "--config-dir", str(straight("cps")), "--config-name", "run", f"run_dir={again}")
-    code, output = Command(*words).finish()
-    assert code == 0, output
+    assert main(list(words)) == 0
     assert weights(again) == weights(straight("cps"))

@@ -40,6 +40,7 @@ def stored(run: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.mark.slow
 def test_a_frozen_backbone_is_trained_around(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     rates = ("optimizer=adam", "optimizer.layer_decay=0.5", "optimizer.multipliers={classifier: 4}")
@@ -67,6 +68,7 @@ def test_a_frozen_backbone_is_trained_around(tmp_path: Path, capsys: pytest.Capt
     assert "backbone.freeze: 3 there, 1 now" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_low_rank_matrices_go_through_all_commands(tmp_path: Path) -> None:
     pytest.importorskip("timm")
     first, run, other = tmp_path / "first", tmp_path / "run", tmp_path / "other"

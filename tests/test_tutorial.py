@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from semiseg.cli import main
+from sweeping import sweep
 
 PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
 SMALLER = {
@@ -45,7 +46,10 @@ def smaller(content: str, used: set[str]) -> str:
 def command(line: str) -> None:
     """Run a line as a shell would: patterns become the names that they match."""
     words = [name for word in shlex.split(line) for name in _matches(word)]
-    if words[0] == "semiseg":
+    if words[:3] == ["semiseg", "train", "-m"]:
+        code, screen = sweep(*words[3:]).finish()
+        assert code == 0, screen
+    elif words[0] == "semiseg":
         assert main(words[1:]) == 0, line
     elif words[0] == "python":
         runpy.run_path(words[1])

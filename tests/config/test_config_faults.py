@@ -226,6 +226,7 @@ COMPONENTS = [
         "backbone=resnet18 backbone.weights=/no/such.pth",
         "backbone.weights (from command line) Weights file not found",
     ),
+    ("backbone=resnet18 backbone.weights=/no/such.pth model=dpt", "needs four maps of one stride"),
     ("backbone=resnet18 backbone.depth=19", "19"),
     ("backbone=resnet18 backbone.output_stride=4", "4"),
 ]

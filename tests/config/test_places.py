@@ -14,7 +14,7 @@ from semiseg.config.check import Checker
 from semiseg.config.compose import Request, as_yaml, render_run_yaml
 from semiseg.config.literals import literal, literals
 from semiseg.config.overrides import parse
-from semiseg.config.places import began_in
+from semiseg.config.places import began_in, with_places
 from semiseg.config.prepare import checked, settle
 from semiseg.config.resume import for_resume
 from semiseg.config.stored import plain
@@ -105,6 +105,21 @@ def test_a_run_reads_its_data_from_any_directory(project: Path, monkeypatch: pyt
         monkeypatch.chdir(project.parent / place)
         assert first_mask(open_run(run)) == 1
         assert resumed(f"run_dir={run}").dataset.root == str(project / "data")
+
+
+def test_the_weights_of_a_second_network_are_found_from_the_directory_of_the_run(project: Path) -> None:
+    (project / "net.pth").touch()
+    second = ("method.partner.backbone=resnet18", "method.partner.backbone.weights=net.pth")
+    config = plain(new(*FOLDER[:3], "split=1/2", "method=cps", *second))
+    weights = str(project / "net.pth")
+    assert config["method"]["partner"]["backbone"]["weights"] == weights
+    opened, _ = with_places(config, project / "run")
+    assert opened == config
+    backbone = config["method"]["partner"]["backbone"]
+    earlier = {**config, "method": {"partner": {"backbone": {**backbone, "weights": "net.pth"}}}}
+    opened, _ = with_places(earlier, project / "run")
+    assert opened["method"]["partner"]["backbone"]["weights"] == weights
+    assert earlier["method"]["partner"]["backbone"]["weights"] == "net.pth"
 
 
 @pytest.mark.parametrize("recorded", [True, False])

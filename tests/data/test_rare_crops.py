@@ -5,6 +5,7 @@ import pytest
 
 from semiseg.data.augment import Augment
 from semiseg.data.geometry import RandomCrop
+from semiseg.data.rare_crops import RareClasses
 from semiseg.errors import UserError
 
 
@@ -46,3 +47,17 @@ def test_images_without_labels_are_drawn_plainly() -> None:
 def test_shares_without_pixels_are_refused() -> None:
     with pytest.raises(UserError, match="above 0"):
         Augment(RandomCrop(32), rare_candidates=2, rare_shares=[0.0, 0.0])
+
+
+def test_padding_is_no_variety() -> None:
+    two = np.zeros((10, 10), np.uint8)
+    two[:1] = 1
+    padded = np.full((10, 10), 255, np.uint8)
+    padded[:4] = 0
+    rule = RareClasses()
+    assert rule.score(padded) == 0
+    assert rule.score(two) > 0.3
+    # The same classes on fewer pixels are worth less.
+    half = two.copy()
+    half[:, 5:] = 255
+    assert rule.score(half) == pytest.approx(rule.score(two) / 2)

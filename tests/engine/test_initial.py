@@ -59,6 +59,7 @@ def source(tiny_run: Path) -> Path:
     return tiny_run
 
 
+@pytest.mark.slow
 def test_a_run_begins_as_the_network_of_another(source: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert train(run, f"init_from={source}", *STILL) == 0
@@ -96,6 +97,7 @@ def test_two_networks_do_not_begin_equal(source: Path, tmp_path: Path) -> None:
     assert (run / "run.log").read_text().count("must not begin equal") == 1
 
 
+@pytest.mark.slow
 def test_a_resumed_run_knows_the_network_wherever_it_lies(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,6 +136,7 @@ def lists(tmp_path: Path) -> Callable[..., str]:
     return write
 
 
+@pytest.mark.slow
 def test_images_that_the_network_has_learned_are_not_for_measuring(
     lists: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import corrmatch_inputs as inputs
 import numpy as np
 import pytest
 import torch
+import wave_inputs as inputs
 
 from semiseg.contracts.training import Progress
 from semiseg.methods.augseg import AugSeg, AugSegLearner

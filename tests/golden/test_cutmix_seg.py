@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from averaged_networks import absolute_sum, square_sum, tiny
 from torch import Tensor
-from waves import absolute_sum, grid, images, labels, logits, square_sum, tiny
+from wave_inputs import grid, images, labels, logits
 
 from semiseg.contracts.training import Progress
 from semiseg.data.geometry import RandomCrop, ScaleChoice, SourcePlacement

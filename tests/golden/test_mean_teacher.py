@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from averaged_networks import absolute_sum, square_sum, tiny
 from torch import nn
-from waves import absolute_sum, images, labels, logits, square_sum, tiny
+from wave_inputs import images, labels, logits
 
 from semiseg.contracts.training import Progress
 from semiseg.engine.ema import EMA

@@ -30,20 +30,11 @@ def network(depth: int, dropout: bool = True) -> SegModel:
 
 
 EXPECTED = {
-    50: {
-        "features": (0.389341628, 0.588905861),
-        "logits": (-0.004544683, 0.636213524),
-        "samples": (-0.3635138, -0.1314479, -0.0557987, -0.5570758),
-        "projected": (0.000274098, 0.088389721),
-        "projected samples": (0.0108755, -0.1232703, -0.0802030),
-    },
-    101: {
-        "features": (0.392876676, 0.586421064),
-        "logits": (-0.004452044, 0.634691678),
-        "samples": (0.1043974, 0.2101386, -0.1828747, -0.2844569),
-        "projected": (0.000310056, 0.088389602),
-        "projected samples": (0.0027598, -0.0713087, -0.0794870),
-    },
+    "features": (0.389341628, 0.588905861),
+    "logits": (-0.004544683, 0.636213524),
+    "samples": (-0.3635138, -0.1314479, -0.0557987, -0.5570758),
+    "projected": (0.000274098, 0.088389721),
+    "projected samples": (0.0108755, -0.1232703, -0.0802030),
 }
 
 
@@ -52,10 +43,9 @@ def statistics(maps: Tensor) -> tuple[float, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("depth", [50, 101])
-def test_training_mode(depth: int) -> None:
-    expected = EXPECTED[depth]
-    model = fill(network(depth, dropout=False)).train()
+def test_training_mode() -> None:
+    expected = EXPECTED
+    model = fill(network(50, dropout=False)).train()
     with torch.no_grad():
         features = model.decoder(model.backbone(image()))
         logits = model.classify(features, (64, 96))

@@ -106,8 +106,9 @@ U2PL = {
 
 
 @pytest.mark.golden("U2PL network")
-@pytest.mark.parametrize("depth", [50, pytest.param(101, marks=pytest.mark.slow)])
-def test_u2pl_in_evaluation(depth: int) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", [50, 101])
+def test_u2pl(depth: int) -> None:
     expected = U2PL[depth]
     model = u2pl(depth, auxiliary=depth == 50)
     assert size_of(model) == expected["parameters"]
@@ -125,14 +126,7 @@ def test_u2pl_in_evaluation(depth: int) -> None:
         assert moments(output) == close(values)
     assert moments(even) == close(expected["even"])
 
-
-@pytest.mark.golden("U2PL network")
-@pytest.mark.slow
-@pytest.mark.parametrize("depth", [50, 101])
-def test_u2pl_in_training(depth: int) -> None:
-    expected = U2PL[depth]
-    model = filled(u2pl(depth, auxiliary=depth == 50)).train()
-    prediction, representation, *auxiliary = u2pl_outputs(model, images(2, *SIZE, 0))
+    prediction, representation, *auxiliary = u2pl_outputs(model.train(), images(2, *SIZE, 0))
     loss = cross_entropy(upsampled(prediction)) + 0.001 * representation.square().mean()
     loss = loss + sum(0.4 * cross_entropy(upsampled(each)) for each in auxiliary)
     loss.backward()

@@ -108,13 +108,14 @@ MapsOfViews = Callable[[int], list[list[Tensor]]]
 
 @pytest.fixture(scope="module")
 def maps_of_views() -> MapsOfViews:
-    """c1..c4 of a ResNet for every view: equal for all decoders."""
+    """c1..c4 of a ResNet, equal for all decoders: for every view, of ResNet-101 for the image itself."""
 
     @cache
     def maps(depth: int) -> list[list[Tensor]]:
         backbone = fill(ResNet(depth, output_stride=8)).eval()
+        chosen = views(image()) if depth == 50 else [views(image())[ORIGINAL]]
         with torch.inference_mode():
-            return [backbone(view) for view, _ in views(image())]
+            return [backbone(view) for view, _ in chosen]
 
     return maps
 
@@ -147,16 +148,13 @@ EVAL = {
         "maps": (0.0515276038, 0.0547888775, 3.8205427457, 4.1519922024),
         "mean": -0.02566488074, "std": 0.1938967234,
         "samples": (0.1651726939, -0.2958985093, -0.03135480499),
-        "views": (0.6895641128, 0.483381886),
     },
 }  # fmt: skip
 TRAIN = {
     (50, "v3+"): (3.199260458, -0.06169535901, -0.9207979851, 36.71085631),
-    (50, "psp"): (3.208928677, -0.01070030443, 0.4652593414, 37.96405885),
-    (50, "v2"): (4.916145899, -0.06104915532, 1.563255967, 482.6057539),
     (101, "v3+"): (3.202134228, -0.06294232175, -0.6487236215, 44.3243507),
 }
-"""Loss, mean of the logits, logit [0, 0, 0, 0], norm of the gradient."""
+"""Loss, mean of the logits, logit [0, 0, 0, 0], norm of the gradient; the other decoders take five steps below."""
 
 
 @pytest.mark.slow
@@ -164,18 +162,20 @@ TRAIN = {
 def test_evaluation_mode(depth: int, decoder: str, maps_of_views: MapsOfViews) -> None:
     expected = EVAL[depth, decoder]
     model = fill(network(depth, decoder)).eval()
-    maps = maps_of_views(depth)[ORIGINAL]
+    maps = maps_of_views(depth)[ORIGINAL if depth == 50 else 0]
     with torch.inference_mode():
         result = model.classify(model.decoder(maps), image().shape[-2:])
-        total = summed_views(model, maps_of_views(depth))
     assert [tuple(m.shape[-2:]) for m in maps] == [(17, 21), (9, 11), (9, 11), (9, 11)]
     assert [m.mean().item() for m in maps] == [close(value, 1e-8) for value in expected["maps"]]
     assert result.mean().item() == close(expected["mean"])
     assert result.std().item() == close(expected["std"])
     samples = [result[0, 0, 0, 0], result[1, 7, 32, 40], result[0, 20, 64, 80]]
     assert [sample.item() for sample in samples] == [close(value) for value in expected["samples"]]
-    assert total.sum().item() == close(105_300)
-    assert (total.max().item(), total[0, 3, 10, 10].item()) == close(expected["views"])
+    if depth == 50:
+        with torch.inference_mode():
+            total = summed_views(model, maps_of_views(depth))
+        assert total.sum().item() == close(105_300)
+        assert (total.max().item(), total[0, 3, 10, 10].item()) == close(expected["views"])
 
 
 @pytest.mark.slow

@@ -43,17 +43,6 @@ EXPECTED: dict[str, dict[str, Sequence[float]]] = {
     },
     "resnet101s": {
         "counts": (59_468_085, 42_623_936, 692, 318, 29),
-        "maps": (0.43493967253885296, 395.0804623413318),
-        "eval": (
-            18.99891200946544, 177.0580593748894, 99.78723061547231, 298.83739140984966, -58.52200428798183
-        ),
-        "perturbed": (
-            -1.8966930594544624, 252.95004637346983, 243.73821090874455, 200.48609659414797, -173.97119365611763
-        ),
-        "train": (3.340918010571498, 0.29493775473367473, 818.3558253855582, 818.344984281216),
-        "after": (
-            0.1135638391868786, 1.218434682666977, 0.728977048377539, 1.935835248552399, -0.48967543519372025
-        ),
     },
     "xception65": {
         "counts": (54_711_461, 37_867_312, 848, 396, 29),
@@ -70,7 +59,6 @@ EXPECTED: dict[str, dict[str, Sequence[float]]] = {
         ),
     },
 }  # fmt: skip
-NAMES = ["resnet50s", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet101s", "xception65"))]
 
 
 def close(values: Sequence[float]) -> object:
@@ -100,7 +88,8 @@ def masked(maps: Sequence[Tensor]) -> list[Tensor]:
     return result
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet50s", "xception65"])
 def test_outputs_and_gradients(name: str) -> None:
     expected = EXPECTED[name]
     model = network(name).double()

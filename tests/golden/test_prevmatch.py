@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 import unimatch_inputs as given
-from modern_inputs import targets, waves
 from torch import Tensor
+from wave_inputs import labels as targets
+from wave_inputs import logits as waves
 
 from semiseg.contracts.training import Progress
 from semiseg.losses import weighted_image_loss

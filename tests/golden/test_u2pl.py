@@ -10,7 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from u2pl_inputs import fill, grid, images, labels, logits, replayed, sha
+from u2pl_inputs import replayed
+from wave_inputs import digest as sha
+from wave_inputs import fill, grid, images, labels, logits
 
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.contracts.training import Progress

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import unimatch_inputs as given
+from noise_fill import complementary_masks
 from torch import Tensor, nn
 
 from semiseg.contracts.training import Progress
@@ -435,7 +436,7 @@ def learner_of(name: str, model: SegModel, trace: Trace) -> Any:
         step = 0
 
         def feature_masks(self, maps: Any, progress: Progress) -> list[Tensor]:
-            return [given.complementary(len(maps[0]) // 2, 8, self.step)] * 2
+            return [complementary_masks(len(maps[0]) // 2, 8, self.step)] * 2
 
     kinds: dict[str, tuple[Any, Any]] = {
         "v1_fixmatch": (FixMatchLearner, FixMatch(threshold=trace.threshold, **V1)),

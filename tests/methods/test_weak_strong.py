@@ -1,9 +1,11 @@
 """Methods of weak and strong views: their batches, partners, labeling networks, groups and masks."""
 
+import random
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from torch import Tensor
 from semiseg.contracts.training import Progress
 from semiseg.data.augment import Augment
 from semiseg.data.geometry import RandomCrop
+from semiseg.data.mix_box import MixBox
 from semiseg.engine.step import forward_backward
 from semiseg.errors import UserError
 from semiseg.methods.fixmatch import FixMatch, FixMatchLearner
@@ -112,6 +115,14 @@ def test_frozen_pairs_need_equal_batches() -> None:
         FixMatch(pairing="frozen").batch_sizes(TrainerSettings(batch_size=2, unlabeled_batch_size=4))
     with pytest.raises(UserError, match="groups"):
         FixMatch(groups=3).batch_sizes(TrainerSettings(batch_size=6, unlabeled_batch_size=4))
+
+
+def test_an_image_alone_has_no_partner_in_its_batch() -> None:
+    alone = TrainerSettings(batch_size=2, unlabeled_batch_size=2, accumulate=2)
+    with pytest.raises(UserError, match="partner=independent"):
+        FixMatch().batch_sizes(alone)
+    FixMatch(partner="independent").batch_sizes(alone)
+    FixMatch(box_probability=0).batch_sizes(alone)
 
 
 def test_the_gate_takes_images_away_from_training(make_lab: Make) -> None:
@@ -246,3 +257,15 @@ def test_prevmatch_goes_on_with_its_earlier_networks(make_model: Make) -> None:
     assert all(torch.equal(a, b) for a, b in zip(learner.parameters(), fresh.parameters(), strict=True))
     expected = learner(batch_of(partner=True), PROGRESS).total
     assert torch.equal(fresh(batch_of(partner=True), PROGRESS).total, expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "area"), [((16, 400), (0.3, 0.4)), ((40, 4), (0.4, 0.4)), ((33, 33), (1.0, 1.0))]
+)
+def test_boxes_that_hardly_fit_are_cut(size: tuple[int, int], area: tuple[float, float]) -> None:
+    rule = MixBox(1.0, area)
+    for seed in range(5):
+        top, left, height, width = rule(size, random.Random(seed), np.random.RandomState(seed))
+        assert 0 <= top <= size[0] - height
+        assert 0 <= left <= size[1] - width
+        assert height * width > 0.7 * area[0] * size[0] * size[1]

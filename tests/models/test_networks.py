@@ -64,10 +64,18 @@ def images(*size: int) -> torch.Tensor:
     return torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("backbone", BACKBONES)
-@pytest.mark.parametrize("output_stride", [8, 16, 32])
-def test_shapes(backbone: str, decoder: str, output_stride: int) -> None:
+STRIDES = [
+    ("resnet50", 16),
+    *((backbone, stride) for backbone in ("resnet18", "resnet50-deep", "tiny") for stride in (8, 16, 32)),
+]
+SHAPES = [
+    *((*each, decoder) for each in STRIDES for decoder in DECODERS),
+    *((backbone, 16, "deeplabv3plus") for backbone in ("resnet34", "resnet101")),
+]
+
+
+@pytest.mark.parametrize(("backbone", "output_stride", "decoder"), SHAPES)
+def test_shapes(backbone: str, output_stride: int, decoder: str) -> None:
     with torch.device("meta"):
         model = segmentation_model(BACKBONES[backbone](output_stride), DECODERS[decoder], 7)
         for height, width in SIZES:
@@ -82,8 +90,14 @@ def test_shapes(backbone: str, decoder: str, output_stride: int) -> None:
             assert model.classify(features, batch.shape[-2:]).shape == (2, 7, height, width)
 
 
-@pytest.mark.parametrize("decoder", DECODERS)
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet50-deep", "tiny"])
+@pytest.mark.parametrize(
+    ("backbone", "decoder"),
+    [
+        *(("tiny", decoder) for decoder in DECODERS),
+        *(("resnet18", decoder) for decoder in ("deeplabv3plus", "pspnet")),
+        *(("resnet50-deep", decoder) for decoder in ("deeplabv3plus_cps", "segformer")),
+    ],
+)
 def test_gradient_reaches_every_parameter(backbone: str, decoder: str) -> None:
     torch.manual_seed(0)
     model = segmentation_model(BACKBONES[backbone](16), SMALL_DECODERS[decoder], 4).train()
@@ -125,8 +139,13 @@ def test_channels_last(decoder: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize(
+    ("decoder", "autocast"),
+    [
+        *((decoder, False) for decoder in DECODERS),
+        *((decoder, True) for decoder in ("deeplabv3plus", "pspnet", "segformer")),
+    ],
+)
 def test_training_compiles_as_one_graph(decoder: str, autocast: bool) -> None:
     model = small(decoder=SMALL_DECODERS[decoder]).train()
     model.attach("projector", Projector(model.feature_channels, 4, 4))

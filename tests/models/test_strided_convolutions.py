@@ -122,7 +122,7 @@ def test_gradients_equal_those_in_float64(
     kernel: int, padding: int, stride: int | tuple[int, int], size: tuple[int, int]
 ) -> None:
     torch.manual_seed(0)
-    for channels in (*range(1, 10), 12, 15, 16, 17, 40):
+    for channels in (1, 2, 3, 5, 8, 15, 16, 40):
         x, weight = channels_last(2, channels, *size), channels_last(7, channels, kernel, kernel)
         bias = torch.randn(7)
         convolution = partial(F.conv2d, stride=stride, padding=padding)
@@ -173,7 +173,7 @@ def test_nothing_changes_without_gradient_or_on_other_devices() -> None:
     assert isinstance(safe_convolutions(torch.device("cuda")), contextlib.nullcontext)
 
 
-@pytest.mark.parametrize("width", [1, 2, 3, 4, 7, 8, 15, 16])
+@pytest.mark.parametrize("width", [1, 3, 8, 15])
 @pytest.mark.parametrize("decoder", [SMALL, DeepLabV2])
 def test_no_tiny_network_reaches_the_fault(width: int, decoder: Callable[..., nn.Module]) -> None:
     model = segmentation_model(Tiny(width), decoder, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -29,12 +29,19 @@ def pools(voc, cityscapes):
     return {"voc": voc, "cityscapes": cityscapes}
 
 
-PARTITIONS = [each for name in ORIGINS for each in manifest().of(family=name)]
+PARTITIONS = [
+    rows[place]
+    for name in ORIGINS
+    for dataset in ("voc", "cityscapes")
+    if (rows := manifest().of(dataset, name))
+    for place in sorted({0, len(rows) - 1})
+]
+"""The first and the last one of each family: importing has compared all of them with their hashes."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("each", PARTITIONS, ids=lambda each: f"{each.dataset} {each}")
-def test_every_imported_partition_can_be_trained_on(pools, imported, each):
+def test_imported_partitions_can_be_trained_on(pools, imported, each):
     made = make_split(pools[each.dataset], each.split, each.family, each.split_id, lists_root=imported)
     assert each.labeled.fits(made.labeled)
     assert each.unlabeled.fits(made.unlabeled)

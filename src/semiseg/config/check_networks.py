@@ -20,8 +20,10 @@ def build_on_meta(cfg: DictConfig, role: str | None, loaded: bool) -> None:
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch remarks that nothing is copied to this device
         try:
-            backbone = build.backbone(own, None if loaded else "none")
-            build.decoder_factory(own)(backbone.stages)
+            # Without weights first: a decoder that does not fit is told before a file is looked for.
+            build.decoder_factory(own)(build.backbone(own, "none").stages)
+            if loaded:
+                build.backbone(own)
         except UserError as error:
             raise placed(error, cfg, role) from error
 

@@ -6,6 +6,7 @@ is recorded, or follows from where its own directory lies.
 
 import os
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,13 @@ def restore_places(cfg: DictConfig, run: Path, typed: Mapping[str, Any]) -> list
 def with_places(config: Config, run: Path) -> tuple[dict[str, Any], list[str]]:
     """Return the plain config of a stored run with the paths that it began with, and sentences about other ones."""
     found = stored_places(config, run, {})
-    changed = {key: dict(value) if isinstance(value, dict) else value for key, value in config.items()}
+    changed = deepcopy(dict(config))
     for key, value in found.values.items():
-        group, _, name = key.rpartition(".")
-        (changed[group] if group else changed)[name] = value
+        *groups, name = key.split(".")
+        node = changed
+        for group in groups:
+            node = node[group]
+        node[name] = value
     return changed, found.remarks
 
 

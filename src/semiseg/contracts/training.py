@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
+import torch
 from torch import Tensor, nn
 
 StreamBatch = dict[str, Any]
@@ -40,6 +41,12 @@ class Progress:
     ranks: int = 1
 
 
+def divisor(count: Tensor) -> Tensor:
+    """Return a count, or 1 where nothing is counted; a sum of weights may be less than 1."""
+    # A crop may hold ignored pixels alone; 0 / 0 would send NaN into every weight.
+    return torch.where(count > 0, count, 1)
+
+
 class SumCount(NamedTuple):
     """A mean kept as its two parts, so that parts of a batch add up exactly.
 
@@ -54,8 +61,7 @@ class SumCount(NamedTuple):
     @property
     def mean(self) -> Tensor:
         """The mean; 0 with zero gradient where nothing is counted."""
-        # A crop may hold ignored pixels alone; 0 / 0 would send NaN into every weight.
-        return self.total / self.counted.clamp_min(1)
+        return self.total / divisor(self.counted)
 
     def plus(self, other: SumCount) -> SumCount:
         """Return the parts of the mean over both."""
@@ -79,7 +85,7 @@ class LossTerm:
     @property
     def mean(self) -> Tensor:
         """The unweighted mean; 0 with zero gradient where nothing is counted."""
-        return self.sum / self.count.clamp_min(1)
+        return self.sum / divisor(self.count)
 
 
 @dataclass(frozen=True)

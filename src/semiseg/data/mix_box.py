@@ -13,6 +13,9 @@ NO_BOX: Box = (0, 0, 0, 0)
 RATIO = (0.3, 1 / 0.3)
 """Bounds of height / width."""
 
+TRIES = 1000
+"""Draws of shape and place, of which published boxes need six on average, before a box is cut to fit."""
+
 
 @dataclass(frozen=True)
 class MixBox:
@@ -40,10 +43,14 @@ class MixBox:
         if gate.random() > self.probability:
             return NO_BOX
         height, width = size
-        area = shape.uniform(*self.area) * height * width
-        while True:
+        area, ratio = shape.uniform(*self.area) * height * width, 1.0
+        for _ in range(TRIES):
             ratio = shape.uniform(*RATIO)
             w, h = int(math.sqrt(area / ratio)), int(math.sqrt(area * ratio))
             left, top = int(shape.randint(0, width)), int(shape.randint(0, height))
             if left + w <= width and top + h <= height:
                 return top, left, h, w
+        # A box that hardly fits, such as a large one in a narrow image: it is cut, then placed inside.
+        h = min(max(int(math.sqrt(area * ratio)), math.ceil(area / width)), height)
+        w = min(max(int(area / h), 1), width)
+        return int(shape.randint(0, height - h + 1)), int(shape.randint(0, width - w + 1)), h, w

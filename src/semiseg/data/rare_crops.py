@@ -16,7 +16,8 @@ from semiseg.errors import UserError
 class RareClasses:
     """A rule that draws several crops of a labeled image and takes the one with most of rare classes.
 
-    Without shares the classes of a crop should be as even as possible: the crop with the largest entropy is taken.
+    Without shares the classes of a crop should be as even as possible: the crop is taken whose entropy, times the share
+    of its pixels with a label, is largest.
     With the shares of the labeled pixels (``semiseg splits check`` prints them), a crop's score is the sum over its
     classes of their share in the crop, up to ``enough``, divided by their share in the labeled images.
 
@@ -56,7 +57,8 @@ class RareClasses:
         parts: NDArray[np.float64] = counts / crop.size
         if self.shares is None:
             found = parts[parts > 0]
-            return float(-(found * np.log(found)).sum())
+            # Times the known share of the crop: padding must not look like variety.
+            return float(-(found * np.log(found / found.sum())).sum())
         known = parts[: len(self.shares)]
         possible = self.shares > 0
         return float((np.minimum(known, self.enough)[possible] / self.shares[possible]).sum())

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
+from semiseg.contracts.dataset import Split
 from semiseg.declare import Ge, Lt, record
+from semiseg.errors import UserError
 
 First = Literal["copy", "half", "constant"]
 Buffers = Literal["average_truncate", "average", "copy", "own"]
@@ -30,6 +32,21 @@ class EMASettings:
     def ema(self, student: nn.Module) -> "EMA":
         """Return the teacher of a network, which begins as its copy."""
         return EMA(student, self.ema_decay, buffers=self.ema_buffers, first=self.ema_first)
+
+
+def require_validation(report: str, split: Split, otherwise: str) -> None:
+    """Require validation images where the "better" of a student and its EMA is asked for.
+
+    Raises:
+        UserError: there are none; it names what to choose otherwise.
+    """
+    if report == "better" and not split.val:
+        raise UserError(
+            "the dataset has no validation images to find the better network on. Choose "
+            f"method.report={otherwise}.",
+            key="method.report",
+            value=report,
+        )
 
 
 class EMA(nn.Module):

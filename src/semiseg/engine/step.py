@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from semiseg.contracts.training import Batch, Learner, LossTerm, Progress, StepOutput
+from semiseg.contracts.training import Batch, Learner, LossTerm, Progress, StepOutput, divisor
 from semiseg.errors import RunFailed
 from semiseg.models.strides import safe_convolutions
 from semiseg.seeding import derive_seed, seed_everything
@@ -140,7 +140,7 @@ def _accumulate(learner: Learner, batch: Batch, progress: Progress, parts: int, 
         for name, value in output.scalars.items():
             scalars[name] = scalars.get(name, torch.zeros_like(value)) + value / len(pieces)
     for name, buffers in gradients.items():
-        scale = losses[name].weight / losses[name].count.clamp_min(1)
+        scale = losses[name].weight / divisor(losses[name].count)
         for parameter, buffer in zip(params, buffers, strict=True):
             update = buffer * scale
             parameter.grad = update if parameter.grad is None else parameter.grad + update

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, cast
 import torch
 from torch import Tensor
 
-from semiseg.contracts.dataset import IGNORE_INDEX
+from semiseg.contracts.dataset import IGNORE_INDEX, Split
 from semiseg.contracts.feeding import BatchSource
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import (
@@ -25,7 +25,7 @@ from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.paired_lists import ListRule, paired
 from semiseg.data.views import WeakStrong
 from semiseg.declare import Ge, record
-from semiseg.engine.ema import EMASettings
+from semiseg.engine.ema import EMASettings, require_validation
 from semiseg.errors import UserError
 from semiseg.losses import confident_cross_entropy
 from semiseg.methods.confidence import ConfidenceSettings, Guess, PseudoLabeler
@@ -68,6 +68,10 @@ class AugSeg(ConfidenceSettings, LabeledLossSettings, EMASettings):
 
     needs_unlabeled: ClassVar[bool] = True
 
+    def check_split(self, split: Split) -> None:
+        """Require validation images where the better network is asked for; raises as ``require_validation`` does."""
+        require_validation(self.report, split, "ema")
+
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
         """Return the numbers of labeled and unlabeled images.
 
@@ -93,9 +97,10 @@ class AugSeg(ConfidenceSettings, LabeledLossSettings, EMASettings):
         view = WeakStrong(parts.geometry, parts.photometric, valid=True)
         unlabeled = {"unlabeled": Unlabeled(split.unlabeled, view)}
         size, budget = trainer.batch_size, lab.budget
+        known, held_out = self.held_out(split.labeled)
         if self.pairing == "frozen":
-            return paired(
-                split.labeled,
+            streams = paired(
+                known,
                 parts.weak,
                 unlabeled,
                 batch_size=size,
@@ -103,14 +108,16 @@ class AugSeg(ConfidenceSettings, LabeledLossSettings, EMASettings):
                 rule=self.list_rule,
                 seed=lab.seed,
             )
-        return separate(
-            split.labeled,
-            parts.weak,
-            unlabeled,
-            batch_size=size,
-            unlabeled_batch_size=trainer.unlabeled_batch_size,
-            budget=budget,
-        )
+        else:
+            streams = separate(
+                known,
+                parts.weak,
+                unlabeled,
+                batch_size=size,
+                unlabeled_batch_size=trainer.unlabeled_batch_size,
+                budget=budget,
+            )
+        return self.gated(streams, held_out, parts.weak, size)
 
     def guessed_loss(self, logits: Tensor, guess: Guess) -> SumCount:
         """Return L_u: the sum over confident pixels, divided by the number of all, see ``pad_in_loss``."""
@@ -152,6 +159,7 @@ class AugSegLearner(Learner):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = L_x + weight * L_u."""
         method, known, own = self.method, batch["labeled"], batch["unlabeled"]
+        self.labeler.follow(batch, self._answer)
         guess, sure = self._label(own)
         strong, target, injected = own["strong_1"], guess, torch.zeros_like(guess.keep)
         if method.inject:
@@ -169,12 +177,18 @@ class AugSegLearner(Learner):
     @torch.no_grad()
     def _label(self, own: StreamBatch) -> tuple[Guess, Tensor]:
         """Return the teacher's pseudo-labels of the weak views, and its confidence in each image."""
-        self.average.teacher.eval()
-        logits = self.average.teacher(own["image"])
+        logits = self._answer(own["image"])
         valid = own["valid"]
         # Pseudo-labels of padding count with "counted".
         learned = torch.ones_like(valid) if self.method.pad_in_loss == "counted" else valid
         return self.labeler(logits, learned), image_confidence(logits)
+
+    @torch.no_grad()
+    def _answer(self, images: Tensor) -> Tensor:
+        """Return the teacher's logits of weak views."""
+        self.average.teacher.eval()
+        logits: Tensor = self.average.teacher(images)
+        return logits
 
     def injection(self, progress: Progress, images: Tensor) -> Injection:
         """Draw the partners and boxes of a batch of unlabeled images."""

@@ -11,7 +11,7 @@ from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Batch, Learner, LossTerm, Network, Progress
 from semiseg.data.views import Weak, WeakStrong
 from semiseg.declare import Ge, Le, record
-from semiseg.engine.ema import EMASettings
+from semiseg.engine.ema import EMASettings, require_validation
 from semiseg.errors import UserError
 from semiseg.losses import ramp_up
 from semiseg.losses.consistency import ConfidenceRule, Distance, Ramp
@@ -71,18 +71,8 @@ class AveragedTeacherSettings(ConfidenceSettings, LabeledLossSettings, EMASettin
         }
 
     def check_split(self, split: Split) -> None:
-        """Require validation images where the better network is asked for.
-
-        Raises:
-            UserError: there are none.
-        """
-        if self.report == "better" and not split.val:
-            raise UserError(
-                "the dataset has no validation images to find the better network on. Choose "
-                "method.report=teacher.",
-                key="method.report",
-                value="better",
-            )
+        """Require validation images where the better network is asked for; raises as ``require_validation`` does."""
+        require_validation(self.report, split, "teacher")
 
     def unlabeled_view(self, lab: Lab) -> Weak | WeakStrong:
         """Return the view of unlabeled images: ``image``, ``valid``, and ``strong_1`` for a student that sees it."""

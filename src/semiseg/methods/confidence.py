@@ -1,12 +1,17 @@
 """Pseudo-labels of a batch and which of them are confident enough to be learned: settings and module for methods."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from semiseg.contracts.dataset import IGNORE_INDEX
+from semiseg.contracts.feeding import View
+from semiseg.contracts.training import Batch
+from semiseg.data.collate import Item
+from semiseg.data.streams import Stream, Streams
 from semiseg.declare import Ge, Gt, Le, Lt, record
 from semiseg.errors import UserError
 from semiseg.pseudo import mixed, reversed_within
@@ -65,6 +70,13 @@ class ConfidenceSettings:
             [each for index, each in enumerate(labeled) if index not in chosen],
             [each for index, each in enumerate(labeled) if index in chosen],
         )
+
+    def gated(self, streams: Streams, held_out: Sequence[str], view: View, batch_size: int) -> Streams:
+        """Return batches with the stream ``held_out`` too, where ids for it are given."""
+        if not held_out:
+            return streams
+        gate = Stream(tuple(Item(each, "true", view) for each in held_out), batch_size)
+        return replace(streams, streams={**streams.streams, "held_out": gate})
 
 
 class Guess(NamedTuple):
@@ -137,6 +149,8 @@ class PseudoLabeler(nn.Module):
         """Move a running statistic; the first steps count equally, then older ones fade."""
         kept, updates = self.get_buffer(name), self.get_buffer(f"{name}_updates")
         momentum = (1 - 1 / (updates + 1)).clamp_max(self.settings.threshold_momentum)
+        # One number that is not finite would stay in it for good.
+        value = torch.where(value.isfinite(), value, kept)
         kept.copy_(momentum * kept + (1 - momentum) * value)
         updates += 1
 
@@ -174,6 +188,17 @@ class PseudoLabeler(nn.Module):
             gate = precise_thresholds(hits, counts, settings.gate_precision, settings.threshold)
             chosen = torch.maximum(chosen, gate.to(like.dtype))
         return chosen
+
+    def follow(self, batch: Batch, answer: Callable[[Tensor], Tensor]) -> None:
+        """Note what thresholds and alignment need of labeled images; every step begins with it.
+
+        Args:
+            batch: batch with the stream "labeled", and "held_out" for the gate.
+            answer: function that gives the logits of weak views, without gradient, as for pseudo-labels.
+        """
+        self.observe(batch["labeled"]["label"])
+        if (held_out := batch.get("held_out")) is not None:
+            self.calibrate(answer(held_out["image"]), held_out["label"])
 
     @torch.no_grad()
     def observe(self, target: Tensor) -> None:

@@ -3,7 +3,7 @@
 "Published code" is BBBBchan/CorrMatch: ``corrmatch.py`` and ``model/semseg/deeplabv3plus.py``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Batch, LossTerm, Network, Progress, StepOutput, SumCount
 from semiseg.declare import Ge, Le, record
 from semiseg.engine.moving_threshold import MovingThreshold
+from semiseg.errors import UserError
 from semiseg.losses import confident_divergence
 from semiseg.methods.confidence import Guess
 from semiseg.methods.weak_strong import LabelingLearner, Teacher, WeakStrongSettings
@@ -69,6 +70,23 @@ class CorrMatch(WeakStrongSettings):
     """Number of positions, the same in all images of a batch, whose regions vote. Published: 128."""
 
     needs_unlabeled: ClassVar[bool] = True
+
+    def conflicts(self) -> Iterator[UserError]:
+        """Find values that are wrong together."""
+        yield from super().conflicts()
+        if self.threshold_rule != "fixed":
+            yield UserError(
+                "the threshold of CorrMatch moves by its own rule. Choose method.threshold_update, and leave "
+                "method.threshold_rule=fixed.",
+                key="method.threshold_rule",
+                value=self.threshold_rule,
+            )
+        if self.gate_share:
+            yield UserError(
+                "CorrMatch keeps pseudo-labels by its own threshold alone, which knows no gate. Give 0.",
+                key="method.gate_share",
+                value=self.gate_share,
+            )
 
     def run(self, lab: Lab) -> Network:
         """Train one network and return it, or its EMA."""
@@ -131,6 +149,7 @@ class CorrMatchLearner(LabelingLearner):
         """Compute the loss of labeled images, weak views and a mixed strong view."""
         known, own, partner = batch["labeled"]["image"], batch["unlabeled"], batch.get("partner")
         size, count = _size(own["image"]), len(known)
+        self.observe(batch)
         other = None if partner is None else self.answer(partner["image"])
         # Published code: one pass of the labeled images with the weak views, one of the mixed strong views.
         maps = self.model.encode(torch.cat([known, own["image"]]))

@@ -70,16 +70,19 @@ class CutMixSeg(AveragedTeacherSettings):
         """Train a student and return its teacher, or it."""
         learner = CutMixSegLearner(lab.network("model"), self)
         ids, view = lab.split.unlabeled, self.unlabeled_view(lab)
+        known, held_out = self.held_out(lab.split.labeled)
+        size = lab.trainer.batch_size
         names = ("unlabeled", "unlabeled_2") if self.mode == "mix" else ("unlabeled",)
         streams = separate(
-            lab.split.labeled,
+            known,
             lab.augment.weak,
             {name: Unlabeled(ids, view) for name in names},
-            batch_size=lab.trainer.batch_size,
+            batch_size=size,
             unlabeled_batch_size=lab.trainer.unlabeled_batch_size,
             budget=lab.budget,
             iterations_per_epoch=self.iterations_per_epoch,
         )
+        streams = self.gated(streams, held_out, lab.augment.weak, size)
         return lab.fit("train", learner, streams).selected
 
 
@@ -102,6 +105,7 @@ class CutMixSegLearner(AveragedTeacherLearner):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = L_sup + weight * L_cons."""
         method, known, own = self.method, batch["labeled"], batch["unlabeled"]
+        self.labeler.follow(batch, self.teach)
         mask = self.masks(own["image"], progress)
         # Published code: the supervised pass comes first, which running statistics see.
         logits = self.model(known["image"])

@@ -43,15 +43,18 @@ class MeanTeacher(AveragedTeacherSettings):
     def run(self, lab: Lab) -> Network:
         """Train a student and return its teacher, or it."""
         learner = MeanTeacherLearner(lab.network("model"), self)
-        known = Weak(lab.augment.geometry, valid=True) if self.labeled_in_consistency else lab.augment.weak
+        view = Weak(lab.augment.geometry, valid=True) if self.labeled_in_consistency else lab.augment.weak
+        known, held_out = self.held_out(lab.split.labeled)
+        size = lab.trainer.batch_size
         streams = separate(
-            lab.split.labeled,
             known,
+            view,
             {"unlabeled": Unlabeled(lab.split.unlabeled, self.unlabeled_view(lab))},
-            batch_size=lab.trainer.batch_size,
+            batch_size=size,
             unlabeled_batch_size=lab.trainer.unlabeled_batch_size,
             budget=lab.budget,
         )
+        streams = self.gated(streams, held_out, lab.augment.weak, size)
         return lab.fit("train", learner, streams).selected
 
 
@@ -74,6 +77,7 @@ class MeanTeacherLearner(AveragedTeacherLearner):
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = L_sup + weight * L_cons."""
         method, known, own = self.method, batch["labeled"], batch["unlabeled"]
+        self.labeler.follow(batch, self.teach)
         logits = self.model(known["image"])
         taught = self.teach(known["image"]) if method.labeled_in_consistency else None
         if method.ema_when == "before_step":

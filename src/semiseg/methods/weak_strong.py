@@ -1,23 +1,21 @@
 """What the methods of the FixMatch family share: weak and strong views, a labeling network, CutMix partners, losses."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Annotated, Literal, cast
 
 import torch
 from torch import Tensor
 
+from semiseg.contracts.dataset import Split
 from semiseg.contracts.feeding import BatchSource
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Batch, Learner, Network, Progress, StreamBatch, SumCount
-from semiseg.data.collate import Item
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.mix_box import MixBox
 from semiseg.data.paired_lists import ListRule, paired
-from semiseg.data.streams import Stream
 from semiseg.data.views import WeakStrong
 from semiseg.declare import Ge, Gt, Le, Len, Mark, record
-from semiseg.engine.ema import EMASettings
+from semiseg.engine.ema import EMASettings, require_validation
 from semiseg.errors import UserError
 from semiseg.losses import confident_cross_entropy
 from semiseg.methods.confidence import ConfidenceSettings, Guess, PseudoLabeler
@@ -74,11 +72,16 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
         if self.box_area[0] > self.box_area[1]:
             yield UserError("give the smaller share first.", key="method.box_area", value=list(self.box_area))
 
+    def check_split(self, split: Split) -> None:
+        """Require validation images where the better network is asked for; raises as ``require_validation`` does."""
+        require_validation(self.report, split, "ema")
+
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
         """Return the numbers of labeled and unlabeled images.
 
         Raises:
-            UserError: they differ with frozen pairs, or can't be cut into the groups.
+            UserError: they differ with frozen pairs, can't be cut into the groups, or leave an image alone where its
+                partner is of the same batch.
         """
         sizes = {
             "trainer.batch_size": trainer.batch_size,
@@ -97,6 +100,14 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
                 "parts of a batch (trainer.accumulate). Give multiples of their product.",
                 key="method.groups",
                 value=self.groups,
+            )
+        at_once = trainer.unlabeled_batch_size // parts
+        if self.partner == "reversed" and self.box_probability > 0 and at_once < 2:
+            raise UserError(
+                "a single image at once is its own partner, so that CutMix does nothing. Give "
+                f"trainer.unlabeled_batch_size={2 * parts} or more, or method.partner=independent.",
+                key="trainer.unlabeled_batch_size",
+                value=trainer.unlabeled_batch_size,
             )
         return sizes
 
@@ -135,10 +146,7 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
                 unlabeled_batch_size=trainer.unlabeled_batch_size,
                 budget=lab.budget,
             )
-        if not held_out:
-            return streams
-        gate = Stream(tuple(Item(each, "true", parts.weak) for each in held_out), trainer.batch_size)
-        return replace(streams, streams={**streams.streams, "held_out": gate})
+        return self.gated(streams, held_out, parts.weak, trainer.batch_size)
 
     def mixed_view(self, view: int, own: StreamBatch, partner: StreamBatch | None) -> Tensor:
         """Apply CutMix to a strong view.
@@ -220,9 +228,7 @@ class LabelingLearner(Learner):
 
     def observe(self, batch: Batch) -> None:
         """Note what thresholds and alignment need of labeled images; methods call it at the beginning of a step."""
-        self.labeler.observe(batch["labeled"]["label"])
-        if (held_out := batch.get("held_out")) is not None:
-            self.labeler.calibrate(self.answer(held_out["image"]), held_out["label"])
+        self.labeler.follow(batch, self.answer)
 
     @torch.no_grad()
     def answer(self, images: Tensor) -> Tensor:

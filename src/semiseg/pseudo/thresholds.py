@@ -33,7 +33,8 @@ def best_share_thresholds(histogram: Tensor, share: float) -> Tensor:
     above = histogram.flip(1).cumsum(1).flip(1)
     # The last bin that still has enough pixels at or above it.
     enough = above >= share * above[:, :1]
-    return (enough.sum(1) - 1).clamp_min(0) / histogram.shape[1]
+    found = above[:, 0] > 0
+    return torch.where(found, enough.sum(1) - 1, 0) / histogram.shape[1]
 
 
 def precise_thresholds(hits: Tensor, histogram: Tensor, precision: float, fallback: float) -> Tensor:
