@@ -163,7 +163,10 @@ COMPONENTS = [
         "ScaleUniform takes no hgh. Did you mean high?",
     ),
     ("augment.strong.transforms.0.hues=1", "ColorJitter takes no hues. Did you mean hue?"),
-    ("augment.weak.flip=up", "augment.weak.flip=up (from command line) expected one of: last, first, second, none."),
+    (
+        "augment.weak.flip=up",
+        "augment.weak.flip=up (from command line) expected one of: last, first, second, none.",
+    ),
     (
         "augment.cutout=3",
         "augment.cutout=3 (from command line) expected a node whose _target_ gives a Cutout or null.",
