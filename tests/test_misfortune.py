@@ -211,7 +211,9 @@ def test_a_signal_while_files_are_checked_stops_before_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = assembly.check_files
-    monkeypatch.setattr(assembly, "check_files", lambda *given: (terminate(), real(*given))[1])
+    monkeypatch.setattr(
+        assembly, "check_files", lambda *given, **named: (terminate(), real(*given, **named))[1]
+    )
     assert train(tmp_path / "run") == 143
     assert not (tmp_path / "run").exists()
 

@@ -32,16 +32,23 @@ def voc(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("preset", "network", "crop", "trained"),
+    ("preset", "network", "crop", "trained", "more"),
     [
-        ("unimatch_v2_voc", "dinov2_small", 70, 24.7),
-        ("augseg_voc", "resnet50s", 65, 40.5),
+        # Two images in each group, each other's partners.
+        ("unimatch_v2_voc", "dinov2_small", 70, 24.7, ["method.groups=2"]),
+        ("augseg_voc", "resnet50s", 65, 40.5, []),
     ],
 )
 def test_a_preset_is_planned(
-    voc: Path, preset: str, network: str, crop: int, trained: float, capsys: pytest.CaptureFixture[str]
+    voc: Path,
+    preset: str,
+    network: str,
+    crop: int,
+    trained: float,
+    more: list[str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = [f"experiments={preset}", f"dataset.root={voc}", f"backbone={network}", *HERE]
+    words = [f"experiments={preset}", f"dataset.root={voc}", f"backbone={network}", *HERE, *more]
     sizes = [f"trainer.crop_size={crop}", "trainer.batch_size=4", "trainer.unlabeled_batch_size=4"]
     assert main(["train", "--plan", *words, *sizes, "split=1/2", "split_family=every"]) == 0
     shown = capsys.readouterr().out

@@ -46,7 +46,7 @@ def test_a_frozen_backbone_is_trained_around(tmp_path: Path, capsys: pytest.Capt
     rates = ("optimizer=adam", "optimizer.layer_decay=0.5", "optimizer.multipliers={classifier: 4}")
     assert train(run, "backbone.freeze=3", "backbone.freeze_norm=true", *rates) == 0
     shown = capsys.readouterr().out
-    sizes = json.loads((run / "plan.json").read_text())[0]["networks"]
+    sizes = json.loads((run / "plan.json").read_text())[0]["sizes"]
     assert [size["name"] for size in sizes] == ["model"]
     assert sizes[0]["trained"]["backbone"] + sizes[0]["frozen"]["backbone"] == 228_624
     assert sizes[0]["frozen"].keys() == {"backbone"}

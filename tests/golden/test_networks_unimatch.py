@@ -83,7 +83,7 @@ def masked(maps: Sequence[Tensor]) -> list[Tensor]:
     result = list(maps)
     for place, which in ((0, 0), (-1, 1)):
         n, channels = maps[place].shape[:2]
-        mask = torch.from_numpy(2.0 * (noise(n * channels, 800 + which) > 0).reshape(n, channels, 1, 1))
+        mask = 2.0 * (noise(n * channels, 800 + which) > 0).reshape(n, channels, 1, 1).double()
         result[place] = torch.cat([maps[place], maps[place] * mask])
     return result
 

@@ -45,7 +45,9 @@ def segmentation_model(
     if bands is not None:
         extend_input(backbone, bands.channels)
     head = decoder(backbone.stages)
-    model = SegModel(backbone, head, head.make_classifier(num_classes), num_classes, head.align_logits)
+    # A decoder of one's own need not be a ``Decoder``.
+    align = bool(getattr(head, "align_logits", True))
+    model = SegModel(backbone, head, head.make_classifier(num_classes), num_classes, align)
     if (initial := backbone.read_weights()) is not None:
         load_head(model, initial)
     if bands is not None:
