@@ -1,12 +1,13 @@
 """Exponential moving average of a network, in the conventions of the published methods."""
 
 import copy
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from semiseg.contracts.dataset import Split
+from semiseg.contracts.training import Learner, Network, Progress
 from semiseg.declare import Ge, Lt, record
 from semiseg.errors import UserError
 
@@ -107,3 +108,35 @@ class EMA(nn.Module):
         if self.first == "constant":
             return self.decay
         return min(self.decay, 1 - 1 / (update + (1 if self.first == "copy" else 2)))
+
+
+class AveragedLearner(Learner):
+    """A network with its EMA, of which one is reported; methods add their step.
+
+    Args:
+        model: network to train.
+        average: its EMA; ``None`` for a method that has none.
+        report: network that is kept and reported: "student", "better" on the validation images, or else the EMA.
+    """
+
+    def __init__(self, model: Network, average: EMA | None, report: str) -> None:
+        super().__init__()
+        self.model = model
+        self.average = average
+        self._report = report
+
+    def predictors(self) -> dict[str, Network]:
+        """The EMA and the student; the reported one first."""
+        if self.average is None:
+            return {"model": self.model}
+        both = {"average": cast(Network, self.average.teacher), "model": self.model}
+        return dict(reversed(both.items())) if self._report == "student" else both
+
+    def candidates(self) -> dict[str, Network]:
+        """The reported network, or both."""
+        return self.predictors() if self._report == "better" else super().candidates()
+
+    def after_step(self, progress: Progress) -> None:
+        """Update the EMA."""
+        if self.average is not None:
+            self.average.update(self.model)

@@ -3,7 +3,7 @@
 "Published code" is ZhenZHAO/AugSeg: ``train_semi.py``, ``augs_ALIA.py`` and ``loss_helper.py``.
 """
 
-from typing import Annotated, ClassVar, Literal, cast
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +13,6 @@ from semiseg.contracts.feeding import BatchSource
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import (
     Batch,
-    Learner,
     LossTerm,
     Network,
     Progress,
@@ -25,7 +24,7 @@ from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.paired_lists import ListRule, paired
 from semiseg.data.views import WeakStrong
 from semiseg.declare import Ge, record
-from semiseg.engine.ema import EMASettings, require_validation
+from semiseg.engine.ema import EMA, AveragedLearner, EMASettings, require_validation
 from semiseg.errors import UserError
 from semiseg.losses import confident_cross_entropy
 from semiseg.methods.confidence import ConfidenceSettings, Guess, PseudoLabeler
@@ -127,7 +126,7 @@ class AugSeg(ConfidenceSettings, LabeledLossSettings, EMASettings):
         return confident_cross_entropy(logits, guess.label, keep, everywhere, reduction="sum_count")
 
 
-class AugSegLearner(Learner):
+class AugSegLearner(AveragedLearner):
     """One step of AugSeg on the streams "labeled" and "unlabeled".
 
     Args:
@@ -135,21 +134,12 @@ class AugSegLearner(Learner):
         method: settings.
     """
 
+    average: EMA
+
     def __init__(self, model: Network, method: AugSeg) -> None:
-        super().__init__()
-        self.model = model
-        self.average = method.ema(model)
+        super().__init__(model, method.ema(model), method.report)
         self.labeler = PseudoLabeler(method, model.num_classes)
         self.method = method
-
-    def predictors(self) -> dict[str, Network]:
-        """The EMA and the student; the reported one first."""
-        both = {"average": cast(Network, self.average.teacher), "model": self.model}
-        return dict(reversed(both.items())) if self.method.report == "student" else both
-
-    def candidates(self) -> dict[str, Network]:
-        """The reported network, or both."""
-        return self.predictors() if self.method.report == "better" else super().candidates()
 
     def after_step(self, progress: Progress) -> None:
         """Update the EMA."""

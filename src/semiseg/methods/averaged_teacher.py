@@ -1,17 +1,17 @@
 """What Mean Teacher and CutMix-Seg share: a student that is consistent with its EMA, and which of both is reported."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from semiseg.contracts.dataset import Split
 from semiseg.contracts.recipe import Lab
-from semiseg.contracts.training import Batch, Learner, LossTerm, Network, Progress
+from semiseg.contracts.training import Batch, LossTerm, Network, Progress
 from semiseg.data.views import Weak, WeakStrong
 from semiseg.declare import Ge, Le, record
-from semiseg.engine.ema import EMASettings, require_validation
+from semiseg.engine.ema import EMA, AveragedLearner, EMASettings, require_validation
 from semiseg.errors import UserError
 from semiseg.losses import ramp_up
 from semiseg.losses.consistency import ConfidenceRule, Distance, Ramp
@@ -82,7 +82,7 @@ class AveragedTeacherSettings(ConfidenceSettings, LabeledLossSettings, EMASettin
         return WeakStrong(parts.geometry, parts.photometric, valid=True)
 
 
-class AveragedTeacherLearner(Learner):
+class AveragedTeacherLearner(AveragedLearner):
     """A student and its EMA; methods add their step.
 
     Args:
@@ -90,25 +90,12 @@ class AveragedTeacherLearner(Learner):
         settings: settings of the method.
     """
 
+    average: EMA
+
     def __init__(self, model: Network, settings: AveragedTeacherSettings) -> None:
-        super().__init__()
-        self.model = model
-        self.average = settings.ema(model)
+        super().__init__(model, settings.ema(model), settings.report)
         self.labeler = PseudoLabeler(settings, model.num_classes)
         self.settings = settings
-
-    def predictors(self) -> dict[str, Network]:
-        """The teacher and the student; the reported one first."""
-        both = {"average": cast(Network, self.average.teacher), "model": self.model}
-        return dict(reversed(both.items())) if self.settings.report == "student" else both
-
-    def candidates(self) -> dict[str, Network]:
-        """The reported network, or both."""
-        return self.predictors() if self.settings.report == "better" else super().candidates()
-
-    def after_step(self, progress: Progress) -> None:
-        """Update the teacher."""
-        self.average.update(self.model)
 
     @torch.no_grad()
     def teach(self, images: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What the methods of the FixMatch family share: weak and strong views, a labeling network, CutMix partners, losses."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -9,13 +9,13 @@ from torch import Tensor
 from semiseg.contracts.dataset import Split
 from semiseg.contracts.feeding import BatchSource
 from semiseg.contracts.recipe import Lab
-from semiseg.contracts.training import Batch, Learner, Network, Progress, StreamBatch, SumCount
+from semiseg.contracts.training import Batch, Network, StreamBatch, SumCount
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.mix_box import MixBox
 from semiseg.data.paired_lists import ListRule, paired
 from semiseg.data.views import WeakStrong
 from semiseg.declare import Ge, Gt, Le, Len, Mark, record
-from semiseg.engine.ema import EMASettings, require_validation
+from semiseg.engine.ema import AveragedLearner, EMASettings, require_validation
 from semiseg.errors import UserError
 from semiseg.losses import confident_cross_entropy
 from semiseg.methods.confidence import ConfidenceSettings, Guess, PseudoLabeler
@@ -195,8 +195,8 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
         return SumCount(means.sum(), torch.full((), len(means), device=means.device))
 
 
-class LabelingLearner(Learner):
-    """A network, what labels for it, and which of the two is reported; methods add their step.
+class LabelingLearner(AveragedLearner):
+    """A network and what labels for it; methods add their step.
 
     Args:
         model: network to train.
@@ -204,27 +204,8 @@ class LabelingLearner(Learner):
     """
 
     def __init__(self, model: Network, method: WeakStrongSettings) -> None:
-        super().__init__()
-        self.model = model
-        self.average = method.ema(model) if method.teacher == "ema" else None
+        super().__init__(model, method.ema(model) if method.teacher == "ema" else None, method.report)
         self.labeler = PseudoLabeler(method, model.num_classes)
-        self._report = method.report
-
-    def predictors(self) -> dict[str, Network]:
-        """The student and its EMA; the reported one first."""
-        if self.average is None:
-            return {"model": self.model}
-        both = {"average": cast(Network, self.average.teacher), "model": self.model}
-        return dict(reversed(both.items())) if self._report == "student" else both
-
-    def candidates(self) -> dict[str, Network]:
-        """The reported network, or both."""
-        return self.predictors() if self._report == "better" else super().candidates()
-
-    def after_step(self, progress: Progress) -> None:
-        """Update the EMA."""
-        if self.average is not None:
-            self.average.update(self.model)
 
     def observe(self, batch: Batch) -> None:
         """Note what thresholds and alignment need of labeled images; methods call it at the beginning of a step."""
