@@ -16,7 +16,7 @@ from semiseg.contracts.training import Batch, LossTerm, Network, Progress, StepO
 from semiseg.declare import Ge, Le, record
 from semiseg.errors import UserError
 from semiseg.losses import weighted_image_loss
-from semiseg.methods.confidence import Guess
+from semiseg.methods.confidence import ConfidenceSettings, Guess, PseudoLabeler
 from semiseg.methods.unimatch import UniMatch, UniMatchLearner
 from semiseg.pseudo import step_generator
 
@@ -78,6 +78,9 @@ class PrevMatchLearner(UniMatchLearner):
         super().__init__(model, method)
         self.settings = method
         self.epochs = epochs
+        self.guess_of_previous = PseudoLabeler(
+            ConfidenceSettings(threshold=method.previous_threshold), model.num_classes
+        )
         self.previous = nn.ModuleList()
 
     def after_evaluation(self, new_best: bool, progress: Progress) -> None:
@@ -139,13 +142,6 @@ class PrevMatchLearner(UniMatchLearner):
         count = min(int(generator.integers(1, self.settings.ensemble + 1)), len(self.previous))
         chosen = generator.choice(len(self.previous), count, replace=False)
         return chosen.tolist(), generator.dirichlet([1.0] * count).tolist()
-
-    def guess_of_previous(self, logits: Tensor, valid: Tensor) -> Guess:
-        """Turn the mean logits of earlier networks into pseudo-labels."""
-        if logits.dtype != torch.float64:
-            logits = logits.float()
-        confidence, label = logits.softmax(1).max(1)
-        return Guess(label, confidence, confidence >= self.settings.previous_threshold, valid)
 
     def _previous_loss(self, logits: Tensor, guess: Guess) -> SumCount:
         weighting = self.settings.previous_weighting
