@@ -16,7 +16,9 @@ from semiseg.settings import EvaluatorSettings
 
 
 @pytest.mark.parametrize("align", [True, False])
-@pytest.mark.parametrize(("height", "width", "rows", "columns"), [(33, 50, 9, 13), (7, 8, 7, 8), (48, 31, 12, 2)])
+@pytest.mark.parametrize(
+    ("height", "width", "rows", "columns"), [(33, 50, 9, 13), (7, 8, 7, 8), (48, 31, 12, 2)]
+)
 def test_labels_lie_where_the_logits_are_resized_to(
     height: int, width: int, rows: int, columns: int, align: bool
 ) -> None:

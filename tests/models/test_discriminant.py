@@ -59,7 +59,9 @@ def test_it_equals_the_plain_computation(
     shift: float, scale: float, pixels: int, channels: int, shrinkage: float
 ) -> None:
     if shrinkage == 0 and channels > pixels:
-        pytest.skip("a singular covariance: all that is left is the ridge, and both computations lose their digits")
+        pytest.skip(
+            "a singular covariance: all that is left is the ridge, and both computations lose their digits"
+        )
     moments, parts = ClassMoments(CLASSES, channels), []
     for seed, weight in enumerate((1.0, 0.25, 3.0)):
         features, labels = drawn(seed, pixels, channels)
