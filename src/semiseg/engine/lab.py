@@ -67,7 +67,7 @@ class SessionLab:
             UserError: its decoder can't, see ``require_linear``.
         """
         network = self.networks.fresh(tag, weights, differs_from, role)
-        if self.networks.probe_temperature is not None:
+        if self.networks.probed:
             require_linear(network, "init_head=probe")
         return network
 
@@ -117,10 +117,8 @@ class RunLab(SessionLab):
         # Seeded anew for each: a network must not depend on how many were built or loaded before it.
         seed_everything(derive_seed(self.seed, "network", tag))
         network = self.fresh_network(tag, weights, differs_from, role)
-        temperature = self.networks.probe_temperature
-        if temperature is not None and (initial is None or not initial.begins(role)):
-            probe = ProbeSettings(temperature=temperature)
-            fit_probe(self, network, probe, resample=None if differs_from is None else tag)
+        if self.networks.probed and (initial is None or not initial.begins(role)):
+            fit_probe(self, network, ProbeSettings(), resample=None if differs_from is None else tag)
         return network
 
     def fit(

@@ -1,7 +1,7 @@
 """A linear classifier of a network's own features, fitted to the labeled images without training."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from semiseg.contracts.dataset import Array
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Network
-from semiseg.declare import Ge, Gt, Le, record
+from semiseg.declare import Ge, Gt, Le, Len, Mark, record
+from semiseg.engine.probe_choice import Folds, choose
 from semiseg.errors import UserError
-from semiseg.models.discriminant import ABSENT_LOGIT, ClassMoments
+from semiseg.models.discriminant import ABSENT_LOGIT
 from semiseg.seeding import derive_seed
 from semiseg.settings import EvaluatorSettings
 
@@ -23,10 +24,14 @@ from semiseg.settings import EvaluatorSettings
 class ProbeSettings:
     """Settings of a linear discriminant of features."""
 
-    shrinkage: Annotated[float, Ge(0), Le(1)] = 0.1
-    """Share by which the covariances between channels are reduced, since few labeled pixels measure them badly."""
-    temperature: Annotated[float, Gt(0)] = 1.0
-    """Divisor of the logits. A discriminant of few images is far too sure of itself; labels stay as they are."""
+    scales: Annotated[Sequence[Annotated[float, Gt(0)]], Len(1)] = (0.75, 1.0, 1.25)
+    """Factors of the size that images are evaluated at, at which the labeled images are read."""
+    shrinkage: Annotated[Annotated[float, Ge(0), Le(1)] | None, Mark(expected="a share or null")] = None
+    """Share by which the covariances between channels are reduced, since few labeled pixels measure them badly;
+    ``null`` chooses it by cross-validation over the labeled images."""
+    temperature: Annotated[Annotated[float, Gt(0)] | None, Mark(expected="a number above 0 or null")] = None
+    """Divisor of the logits, which changes no label: a discriminant of few images is far too sure of itself; ``null``
+    calibrates it by the same cross-validation."""
 
 
 def require_linear(network: Network, key: str) -> None:
@@ -52,8 +57,7 @@ def require_linear(network: Network, key: str) -> None:
 def fit_probe(lab: Lab, network: Network, settings: ProbeSettings, resample: str | None = None) -> None:
     """Set the classifier of a network, in place, to the linear discriminant of its labeled images.
 
-    Images are read at the sizes that they are evaluated at. What the classifier reads beside maps of the backbone
-    gets the weight 0.
+    What the classifier reads beside maps of the backbone gets the weight 0.
 
     Args:
         lab: lab with the images and the evaluator.
@@ -65,34 +69,44 @@ def fit_probe(lab: Lab, network: Network, settings: ProbeSettings, resample: str
     Raises:
         UserError: no pixel is labeled.
     """
-    width = network.linear_channels
-    moments = ClassMoments(network.num_classes, width)
-    ids = lab.split.labeled
-    weights = _image_weights(len(ids), lab.seed, resample)
-
-    def read(network: Network, image: Tensor) -> list[Tensor]:
-        views = _views(image, lab.evaluator, network.size_multiple)
-        return [network.features(view)[0, :width] for view in views]
-
-    for weight, (image_id, maps) in zip(weights, lab.predict(network, ids, read), strict=True):
-        mask = lab.dataset.mask(image_id)
-        assert mask is not None  # a labeled image has one
-        for features in maps:
-            labels = labels_at(mask, features.shape[-2:], bool(getattr(network, "align_corners", True)))
-            moments.add(features.flatten(1).T, labels.flatten().to(features.device), weight)
-    try:
-        found = moments.solve(settings.shrinkage)
-    except ValueError as error:
-        raise UserError(f"A probe cannot be fitted: the {len(ids)} labeled images have {error}.") from error
-    absent = moments.counts == 0
-    bias = torch.where(absent, ABSENT_LOGIT, found.bias / settings.temperature)
+    folds = _sums(lab, network, settings, resample)
+    if folds is None:
+        count = len(lab.split.labeled)
+        raise UserError(f"A probe cannot be fitted: no pixel of the {count} labeled images has a label.")
+    chosen = choose(folds, settings.shrinkage, settings.temperature)
+    found, width = folds.total.solve(chosen.shrinkage), network.linear_channels
+    bias = torch.where(folds.total.present, found.bias / chosen.temperature, ABSENT_LOGIT)
     classifier = network.classifier
     assert isinstance(classifier, nn.Conv2d)
     assert classifier.bias is not None
     with torch.no_grad():
         classifier.weight.zero_()
-        classifier.weight[:, :width, 0, 0] = (found.weight / settings.temperature).to(classifier.weight)
+        classifier.weight[:, :width, 0, 0] = (found.weight / chosen.temperature).to(classifier.weight)
         classifier.bias.copy_(bias.to(classifier.bias))
+
+
+def _sums(lab: Lab, network: Network, settings: ProbeSettings, resample: str | None) -> Folds | None:
+    """Read the labeled images; ``None`` where none of their pixels is labeled."""
+    ids, width = lab.split.labeled, network.linear_channels
+    weights = _image_weights(len(ids), lab.seed, resample)
+
+    def read(network: Network, image: Tensor) -> list[Tensor]:
+        views = _views(image, lab.evaluator, settings.scales, network.size_multiple)
+        return [network.features(view)[0, :width] for view in views]
+
+    folds: Folds | None = None
+    align = bool(getattr(network, "align_corners", True))
+    for number, (image_id, maps) in enumerate(lab.predict(network, ids, read)):
+        mask = lab.dataset.mask(image_id)
+        assert mask is not None  # a labeled image has one
+        for features in maps:
+            labels = labels_at(mask, features.shape[-2:], align).flatten().to(features.device)
+            counted = labels < network.num_classes  # 255 is no class
+            pixels = features.flatten(1).T[counted]
+            if len(pixels):
+                folds = folds or Folds(network.num_classes, pixels.mean(0), len(ids))
+                folds.add(number, pixels, labels[counted], weights[number])
+    return folds
 
 
 def labels_at(mask: Array, size: tuple[int, int] | torch.Size, align_corners: bool) -> Tensor:
@@ -117,12 +131,14 @@ def _positions(count: int, side: int, align_corners: bool) -> Array:
     return np.minimum(places.astype(np.int64), side - 1)
 
 
-def _views(image: Tensor, settings: EvaluatorSettings, multiple: int) -> Iterator[Tensor]:
-    """Yield an image ``(1, C, H, W)`` at each size that it is evaluated at, in sides that the network takes."""
+def _views(
+    image: Tensor, settings: EvaluatorSettings, scales: Sequence[float], multiple: int
+) -> Iterator[Tensor]:
+    """Yield an image ``(1, C, H, W)`` around each size that it is evaluated at, in sides that the network takes."""
     given = image.float()
     if settings.resize_to is not None:
         given = F.interpolate(given, tuple(settings.resize_to), mode="bilinear", align_corners=False)
-    for scale in settings.scales:
+    for scale in (first * second for first in settings.scales for second in scales):
         size = [max(int(side * scale) // multiple, 1) * multiple for side in given.shape[-2:]]
         unchanged = size == list(given.shape[-2:])
         yield given if unchanged else F.interpolate(given, size, mode="bilinear", align_corners=True)

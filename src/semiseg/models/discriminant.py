@@ -29,13 +29,14 @@ class ClassMoments:
 
     Args:
         num_classes: number of classes K.
-        channels: number of channels D.
+        origin: point ``(D,)`` near the features, which the sums are taken around, so that they keep their digits where
+            means are far from 0.
     """
 
-    def __init__(self, num_classes: int, channels: int) -> None:
+    def __init__(self, num_classes: int, origin: Tensor) -> None:
         self.num_classes = num_classes
-        self.channels = channels
-        self.origin: Tensor | None = None
+        self.origin = origin.float()
+        channels = len(origin)
         self.products = torch.zeros(channels, channels, dtype=torch.float64)
         self.sums = torch.zeros(num_classes, channels, dtype=torch.float64)
         self.counts = torch.zeros(num_classes, dtype=torch.float64)
@@ -49,19 +50,25 @@ class ClassMoments:
             weight: number of times that each pixel counts.
         """
         counted = (labels >= 0) & (labels < self.num_classes)
-        features, labels = features[counted].float(), labels[counted]
-        if not len(labels):
-            return
-        if self.origin is None:
-            # Sums around a point inside of the cloud keep their digits where means are far from 0.
-            self.origin = features.mean(0)
-        features = features - self.origin
+        features, labels = features[counted].float() - self.origin, labels[counted]
         classes = torch.nn.functional.one_hot(labels, self.num_classes).to(features.dtype)
         self.products += weight * (features.T @ features).cpu().double()
         self.sums += weight * (classes.T @ features).cpu().double()
         self.counts += weight * classes.sum(0).cpu().double()
 
-    def solve(self, shrinkage: float = 0.1) -> Discriminant:
+    def merge(self, other: "ClassMoments", sign: int = 1) -> "ClassMoments":
+        """Add the sums of other pixels around the same origin, or take them away with ``sign=-1``; return itself."""
+        self.products += sign * other.products
+        self.sums += sign * other.sums
+        self.counts += sign * other.counts
+        return self
+
+    @property
+    def present(self) -> Tensor:
+        """Whether each class has pixels, ``(K,) bool``."""
+        return self.counts > 1e-6  # what is left of weights that were taken away again is no pixel
+
+    def solve(self, shrinkage: float) -> Discriminant:
         """Return the discriminant of the classes that have pixels (Fisher; equal covariances, priors as counted).
 
         Logits are centered: they sum to 0 over the present classes.
@@ -72,9 +79,9 @@ class ClassMoments:
         Raises:
             ValueError: no pixel is labeled.
         """
-        present = self.counts > 0
+        present = self.present
         total = self.counts.sum()
-        if self.origin is None or not present.any():
+        if not present.any():
             raise ValueError("no labeled pixel")
         counts = self.counts[present]
         means = self.sums[present] / counts[:, None]
@@ -85,7 +92,7 @@ class ClassMoments:
         directions = torch.linalg.solve(within, means.T).T
         bias = -0.5 * (means * directions).sum(1) + (counts / total).log()
         directions, bias = directions - directions.mean(0), bias - bias.mean()
-        weight = torch.zeros(self.num_classes, self.channels, dtype=torch.float64)
+        weight = torch.zeros(self.num_classes, len(self.origin), dtype=torch.float64)
         offset = torch.full((self.num_classes,), ABSENT_LOGIT, dtype=torch.float64)
         weight[present] = directions
         offset[present] = bias - directions @ self.origin.cpu().double()
