@@ -125,7 +125,7 @@ def open_session(
         build.network_factory(cfg, dataset.info),
         initial,
         lambda wanted: find_fit(wanted, here),
-        cfg.init_temperature if cfg.init_head == "probe" else None,
+        cfg.init_head == "probe",
     )
     return Session(task, data, _compute(trainer), training, output, stop), networks
 

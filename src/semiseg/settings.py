@@ -243,8 +243,6 @@ class RunSettings:
     init_head: Annotated[Literal["random", "probe"], Mark("training")] = "random"
     """First weights of the classifiers: "random", or those of a "probe", a linear discriminant of the backbone's maps
     that is fitted to the labeled images; for decoders that pass these maps on (``model=light``, ``linear``)."""
-    init_temperature: Annotated[float, Gt(0), Mark("training")] = 3.0
-    """Divisor of the logits of ``init_head=probe``, which are far too sure of themselves with few labels."""
     tags: Annotated[list[str], WithoutEffect] = field(default_factory=list)
     """Free words for the tracker."""
     published: Annotated[list[Any], WithoutEffect] = field(default_factory=list)

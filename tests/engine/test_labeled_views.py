@@ -53,18 +53,26 @@ def network(convention: InputConvention | None = None) -> SegModel:
     return segmentation_model(backbone, Linear, 3)
 
 
-def views(height: int, width: int, model: SegModel, **settings: Any) -> list[tuple[torch.Tensor, np.ndarray]]:
+def views(
+    height: int, width: int, model: SegModel, scales: tuple[float, ...] = (1.0,), **settings: Any
+) -> list[tuple[torch.Tensor, np.ndarray]]:
     """Views of an image whose first channel is its label."""
     label = (np.arange(height * width).reshape(height, width) // 4 % 200).astype(np.uint8)
     image = torch.from_numpy(label).expand(1, 3, height, width)
-    return list(labeled_views(image, label, EvaluatorSettings(**settings), model))
+    return list(labeled_views(image, label, EvaluatorSettings(**settings), scales, model))
 
 
 def test_whole_images_at_each_scale_in_sides_of_the_network() -> None:
     model = network()
     assert [tuple(image.shape) for image, _ in views(30, 45, model)] == [(1, 3, 30, 45)]
     model.backbone.size_multiple = 14
-    found = views(30, 45, model, scales=[0.25, 1.0, 2.0])
+    found = views(30, 45, model, (0.5, 1.0, 2.0), resize_to=[30, 45])
+    assert [tuple(image.shape[-2:]) for image, _ in found] == [(14, 14), (28, 42), (56, 84)]
+    found = [
+        *labeled_views(found[0][0], found[0][1], EvaluatorSettings(scales=[1.0, 2.0]), (1.0, 3.0), model)
+    ]
+    assert [tuple(image.shape[-2:]) for image, _ in found] == [(14, 14), (42, 42), (28, 28), (84, 84)]
+    found = views(30, 45, model, (0.25, 1.0, 2.0))
     assert [tuple(image.shape[-2:]) for image, _ in found] == [(14, 14), (28, 42), (56, 84)]
     assert {label.shape for _, label in found} == {(30, 45)}
     (resized,) = views(30, 45, model, resize_to=[28, 14])

@@ -41,6 +41,10 @@ def logits_of(found: Discriminant, features: Floats) -> Floats:
     return (torch.from_numpy(features) @ found.weight.T + found.bias).numpy()
 
 
+def moments_of(channels: int) -> ClassMoments:
+    return ClassMoments(CLASSES, torch.ones(channels))
+
+
 def drawn(seed: int, pixels: int, channels: int) -> tuple[Floats, NDArray[np.int64]]:
     generator = np.random.default_rng(seed)
     labels = generator.choice([0, 1, 3, 4, 255, -1], pixels)
@@ -62,7 +66,10 @@ def test_it_equals_the_plain_computation(
         pytest.skip(
             "a singular covariance: all that is left is the ridge, and both computations lose their digits"
         )
-    moments, parts = ClassMoments(CLASSES, channels), []
+    moments, parts = (
+        ClassMoments(CLASSES, torch.from_numpy(drawn(0, 9, channels)[0].mean(0) * scale + shift)),
+        [],
+    )
     for seed, weight in enumerate((1.0, 0.25, 3.0)):
         features, labels = drawn(seed, pixels, channels)
         features = scale * features + shift
@@ -80,42 +87,58 @@ def test_it_equals_the_plain_computation(
 
 def test_present_classes_sum_to_zero_and_the_largest_logit_is_not_below() -> None:
     features, labels = drawn(0, 300, 4)
-    moments = ClassMoments(CLASSES, 4)
+    moments = moments_of(4)
     moments.add(torch.from_numpy(features), torch.from_numpy(labels))
-    logits = logits_of(moments.solve(), 50 * features)
+    logits = logits_of(moments.solve(0.1), 50 * features)
     np.testing.assert_allclose(logits[:, [0, 1, 3, 4]].sum(1), 0, atol=1e-8)
     assert 2 not in logits.argmax(1)
 
 
 def test_blocks_of_pixels_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = (torch.from_numpy(each) for each in drawn(3, 100, 4))
-    whole, blocks = ClassMoments(CLASSES, 4), ClassMoments(CLASSES, 4)
+    whole, blocks = moments_of(4), moments_of(4)
     whole.add(features, labels)
     monkeypatch.setattr("semiseg.models.discriminant.BLOCK", 7)
     monkeypatch.setattr("semiseg.models.discriminant.STRIP", 3)
     blocks.add(features, labels)
-    for one, other in zip(whole.solve(), blocks.solve(), strict=True):
+    for one, other in zip(whole.solve(0.1), blocks.solve(0.1), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 def test_constant_channels_change_nothing() -> None:
     features, labels = drawn(1, 200, 4)
     steady = np.concatenate([features, np.full((200, 1), 7.0), np.zeros((200, 1))], 1)
-    found, expected = ClassMoments(CLASSES, 6), ClassMoments(CLASSES, 4)
+    found, expected = moments_of(6), moments_of(4)
     found.add(torch.from_numpy(steady), torch.from_numpy(labels))
     expected.add(torch.from_numpy(features), torch.from_numpy(labels))
     # The ridge is a share of the mean variance, which two channels without any make smaller.
     np.testing.assert_allclose(
-        logits_of(found.solve(), steady), logits_of(expected.solve(), features), rtol=1e-4, atol=1e-4
+        logits_of(found.solve(0.1), steady), logits_of(expected.solve(0.1), features), rtol=1e-4, atol=1e-4
     )
 
 
 def test_features_without_any_variance_stay_finite() -> None:
-    moments = ClassMoments(CLASSES, 3)
-    moments.add(torch.full((8, 3), 2.0), torch.tensor([0, 1] * 4))
-    found = moments.solve()
-    assert torch.isfinite(found.weight).all()
-    assert torch.isfinite(found.bias).all()
+    """Of all classes together, and within each: the latter are told apart, by logits that float32 can hold."""
+    labels = torch.tensor([0, 1] * 4)
+    for features in (torch.full((8, 3), 2.0), 2.0 + labels[:, None] * torch.ones(3)):
+        moments = moments_of(3)
+        moments.add(features, labels)
+        found = moments.solve(0.1)
+        assert torch.isfinite(found.weight.float()).all()
+        assert torch.isfinite(found.bias.float()).all()
+    assert (logits_of(found, features.double().numpy()).argmax(1) == labels.numpy()).all()
+
+
+def test_sums_of_parts_are_those_of_the_whole() -> None:
+    (one, first), (other, second) = (map(torch.from_numpy, drawn(seed, 60, 4)) for seed in (0, 1))
+    whole, left, right = (moments_of(4) for _ in range(3))
+    whole.add(torch.cat([one, other]), torch.cat([first, second]))
+    left.add(one, first)
+    right.add(other, second)
+    left.merge(right)
+    assert left.present.tolist() == [True, True, False, True, True]
+    for found, expected in zip(left.solve(0.1), whole.solve(0.1), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_separable_classes_are_told_apart() -> None:
@@ -124,21 +147,21 @@ def test_separable_classes_are_told_apart() -> None:
     features = 10 * np.eye(CLASSES)[labels] @ generator.normal(size=(CLASSES, 8)) + generator.normal(
         scale=0.1, size=(400, 8)
     )
-    moments = ClassMoments(CLASSES, 8)
+    moments = moments_of(8)
     moments.add(torch.from_numpy(features).float(), torch.from_numpy(labels))
-    assert (logits_of(moments.solve(), features).argmax(1) == labels).all()
+    assert (logits_of(moments.solve(0.1), features).argmax(1) == labels).all()
 
 
 def test_one_class_alone_is_always_predicted() -> None:
-    moments = ClassMoments(CLASSES, 3)
+    moments = moments_of(3)
     moments.add(torch.randn(20, 3), torch.full((20,), 3))
-    logits = logits_of(moments.solve(), np.random.default_rng(0).normal(size=(50, 3)) * 100)
+    logits = logits_of(moments.solve(0.1), np.random.default_rng(0).normal(size=(50, 3)) * 100)
     assert (logits.argmax(1) == 3).all()
 
 
 def test_without_a_labeled_pixel_there_is_none() -> None:
-    moments = ClassMoments(CLASSES, 3)
+    moments = moments_of(3)
     moments.add(torch.randn(4, 3), torch.full((4,), 255))
     moments.add(torch.empty(0, 3), torch.empty(0, dtype=torch.int64))
     with pytest.raises(ValueError, match="no labeled pixel"):
-        moments.solve()
+        moments.solve(0.1)

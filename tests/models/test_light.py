@@ -13,7 +13,7 @@ from semiseg.engine.ema import EMA
 from semiseg.engine.optim import SGD
 from semiseg.errors import UserError
 from semiseg.models.bundle import segmentation_model
-from semiseg.models.light import Light
+from semiseg.models.light import DAMPING, Light
 from semiseg.models.linear import Linear
 from semiseg.models.resnet import ResNet
 from semiseg.models.segmodel import Backbone, SegModel
@@ -80,7 +80,7 @@ def test_faults_of_its_settings_are_told_together() -> None:
 def test_it_begins_as_a_linear_classifier_of_the_maps() -> None:
     model = small().train()
     maps = model.encode(images())
-    linear = Linear(model.backbone.stages, levels=3, norm="none")(maps)
+    linear = Linear(model.backbone.stages, levels=3, norm="none")(maps) / DAMPING
     width = model.linear_channels
     classifier = model.classifier
     assert isinstance(classifier, nn.Conv2d)

@@ -73,12 +73,11 @@ class SessionLab:
 
     def probe_of(self, network: Network, tag: str, differs_from: str | None) -> ProbeFit | None:
         """Return the fit of the classifier that a fresh network begins with; ``None`` where it has it already."""
-        temperature = self.networks.probe_temperature
-        if temperature is None or not self.networks.begins_as_probe(differs_from, network.role):
+        if not self.networks.begins_as_probe(differs_from, network.role):
             return None
         # Networks that learn from each other would begin equal where their backbones do.
         resample = None if differs_from is None else tag
-        return ProbeFit(self, network, ProbeSettings(temperature=temperature), resample)
+        return ProbeFit(self, network, ProbeSettings(), resample)
 
     def predict(
         self, network: Module, ids: Sequence[str], policy: Callable[[Module, Tensor], Result]

@@ -15,9 +15,9 @@ UNLABELED = 255
 
 
 def labeled_views(
-    image: Tensor, mask: Array, settings: EvaluatorSettings, network: Network
+    image: Tensor, mask: Array, settings: EvaluatorSettings, scales: Sequence[float], network: Network
 ) -> Iterator[tuple[Tensor, Array]]:
-    """Yield an image at each scale, whole or in windows, in sides that a network takes, and the labels of each.
+    """Yield an image around each size that it is evaluated at, with the labels of each view.
 
     Whole images are resized to sides that the network takes. Windows lie side by side; the last one of an axis is
     moved inside, and an image that is smaller is padded with the network's mean color and labels of 255.
@@ -25,13 +25,14 @@ def labeled_views(
     Args:
         image: ``(1, C, H, W)``.
         mask: label map of the image, of any size.
-        settings: sizes, scales and windows.
+        settings: sizes and windows of the evaluation.
+        scales: further factors of its sizes.
         network: network that the views are for.
     """
     multiple, given = network.size_multiple, image.float()
     if settings.resize_to is not None:
         given = F.interpolate(given, tuple(settings.resize_to), mode="bilinear", align_corners=False)
-    for scale in settings.scales:
+    for scale in (first * second for first in settings.scales for second in scales):
         sides = [max(int(side * scale), 1) for side in given.shape[-2:]]
         if settings.mode == "slide":
             window = -(-settings.window // multiple) * multiple

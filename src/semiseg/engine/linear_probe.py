@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.contracts.recipe import Module, Result
 from semiseg.contracts.training import Network
-from semiseg.declare import Ge, Gt, Le, record
+from semiseg.declare import Ge, Gt, Le, Len, Mark, record
 from semiseg.engine.labeled_views import labeled_views, labels_at
+from semiseg.engine.probe_choice import Folds, choose
 from semiseg.errors import UserError
-from semiseg.models.discriminant import ABSENT_LOGIT, ClassMoments
+from semiseg.models.discriminant import ABSENT_LOGIT
 from semiseg.seeding import derive_seed
 from semiseg.settings import EvaluatorSettings
 
@@ -23,10 +24,14 @@ from semiseg.settings import EvaluatorSettings
 class ProbeSettings:
     """Settings of a linear discriminant of features."""
 
-    shrinkage: Annotated[float, Ge(0), Le(1)] = 0.1
-    """Share by which the covariances between channels are reduced, since few labeled pixels measure them badly."""
-    temperature: Annotated[float, Gt(0)] = 1.0
-    """Divisor of the logits. A discriminant of few images is far too sure of itself; labels stay as they are."""
+    scales: Annotated[Sequence[Annotated[float, Gt(0)]], Len(1)] = (0.75, 1.0, 1.25)
+    """Factors of the size that images are evaluated at, at which the labeled images are read."""
+    shrinkage: Annotated[Annotated[float, Ge(0), Le(1)] | None, Mark(expected="a share or null")] = None
+    """Share by which the covariances between channels are reduced, since few labeled pixels measure them badly;
+    ``null`` chooses it by cross-validation over the labeled images."""
+    temperature: Annotated[Annotated[float, Gt(0)] | None, Mark(expected="a number above 0 or null")] = None
+    """Divisor of the logits, which changes no label: a discriminant of few images is far too sure of itself; ``null``
+    calibrates it by the same cross-validation."""
 
 
 def require_linear(network: Network, key: str) -> None:
@@ -88,7 +93,7 @@ class LabeledImages(Protocol):
 class ProbeFit:
     """The linear discriminant of labeled images, for the classifier of a network.
 
-    Images are read at the sizes and in the windows that they are evaluated at.
+    Images are read around the sizes, and in the windows, that they are evaluated at.
 
     Args:
         lab: images, and the sizes that they are read at.
@@ -105,26 +110,37 @@ class ProbeFit:
         self.network = network
         self.settings = settings
         self.resample = resample
-        self.moments = ClassMoments(network.num_classes, network.linear_channels)
+        self.folds: Folds | None = None
 
     def gather(self) -> None:
         """Read the labeled images; all the work on an image is part of its prediction, so that a plan times it."""
         lab, ids = self.lab, self.lab.split.labeled
         width, align = self.network.linear_channels, bool(getattr(self.network, "align_corners", True))
         # In the order of ``predict``.
-        coming = zip(ids, _image_weights(len(ids), lab.seed, self.resample), strict=True)
+        coming = enumerate(zip(ids, _image_weights(len(ids), lab.seed, self.resample), strict=True))
 
         def read(network: Network, image: Tensor) -> None:
-            image_id, weight = next(coming)
+            number, (image_id, weight) = next(coming)
             mask = lab.dataset.mask(image_id)
             assert mask is not None  # a labeled image has one
-            for view, part in labeled_views(image, mask, lab.evaluator, network):
+            for view, part in labeled_views(image, mask, lab.evaluator, self.settings.scales, network):
                 features = network.features(view)[0, :width]
                 labels = labels_at(part, features.shape[-2:], align).to(features.device)
-                self.moments.add(features.flatten(1).T, labels.flatten(), weight)
+                self._add(number, features.flatten(1).T, labels.flatten(), weight)
 
         for _ in lab.predict(self.network, ids, read):
             pass
+
+    def _add(self, number: int, features: Tensor, labels: Tensor, weight: float) -> None:
+        counted = labels < self.network.num_classes  # 255 is no class
+        features, labels = features[counted], labels[counted]
+        if not len(labels):
+            return
+        if self.folds is None:
+            images = len(self.lab.split.labeled)
+            maps = images * len(self.settings.scales) * len(self.lab.evaluator.scales)
+            self.folds = Folds(self.network.num_classes, features.mean(0), images, maps)
+        self.folds.add(number, features, labels, weight)
 
     def finish(self) -> None:
         """Set the classifier in place; what it reads beside maps of the backbone gets the weight 0.
@@ -132,14 +148,13 @@ class ProbeFit:
         Raises:
             UserError: no pixel is labeled.
         """
-        width, temperature = self.network.linear_channels, self.settings.temperature
-        try:
-            found = self.moments.solve(self.settings.shrinkage)
-        except ValueError as error:
+        if self.folds is None:
             count = len(self.lab.split.labeled)
-            raise UserError(f"A probe cannot be fitted: the {count} labeled images have {error}.") from error
-        absent = self.moments.counts.cpu() == 0
-        bias = torch.where(absent, ABSENT_LOGIT, found.bias / temperature)
+            raise UserError(f"A probe cannot be fitted: no pixel of the {count} labeled images has a label.")
+        shrinkage, temperature = choose(self.folds, self.settings.shrinkage, self.settings.temperature)
+        whole, width = self.folds.total, self.network.linear_channels
+        found = whole.solve(shrinkage)
+        bias = torch.where(whole.present.cpu(), found.bias / temperature, ABSENT_LOGIT)
         classifier = self.network.classifier
         assert isinstance(classifier, nn.Conv2d)
         assert classifier.bias is not None

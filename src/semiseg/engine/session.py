@@ -277,13 +277,13 @@ class Networks:
         initial: stored network that all networks of its structure begin as; ``None`` begins them as ``build`` makes
             them.
         find_fit: function that finds a finished fit of another run and checks that this run could have made it.
-        probe_temperature: divisor of the logits of the probe that classifiers begin as; ``None`` begins them at random.
+        probed: whether classifiers begin as a linear probe of the labeled images, and not at random.
     """
 
     build: NetworkFactory
     initial: InitialNetwork | None
     find_fit: Callable[[ReusedFit], FinishedFit]
-    probe_temperature: float | None = None
+    probed: bool = False
 
     def fresh(
         self,
@@ -319,7 +319,7 @@ class Networks:
             differs_from: name of the network that it learns with and must differ from.
             role: key of the method that may describe another network.
         """
-        if self.probe_temperature is None:
+        if not self.probed:
             return False
         initial = self.initial
         begins = initial is not None and initial.begins(role) and initial.same_classes

@@ -11,7 +11,8 @@ ABSENT_LOGIT = -20.0
 predicted, and training can still raise it."""
 
 RIDGE = 1e-6
-"""Share of the mean variance that is added to each variance, so that constant channels do no harm."""
+"""Share of the mean variance that is added to each variance, so that constant channels do no harm. That is at least
+the same share of the variance between classes, which may be all that there is."""
 
 BLOCK = 4096
 """Pixels that are multiplied at once, which bounds the memory of a large image."""
@@ -37,15 +38,21 @@ class ClassMoments:
 
     Args:
         num_classes: number of classes K.
-        channels: number of channels D.
+        origin: point ``(D,)`` near the features, on their device, which the sums are taken around, so that they keep
+            their digits where means are far from 0.
     """
 
-    def __init__(self, num_classes: int, channels: int) -> None:
+    def __init__(self, num_classes: int, origin: Tensor) -> None:
         self.num_classes = num_classes
-        self.origin: Tensor | None = None
-        self.products = torch.zeros(channels, channels, dtype=torch.float64)
-        self.sums = torch.zeros(num_classes, channels, dtype=torch.float64)
-        self.counts = torch.zeros(num_classes, dtype=torch.float64)
+        self.origin = origin.double()
+        self.products = self.origin.new_zeros(len(origin), len(origin))
+        self.sums = self.origin.new_zeros(num_classes, len(origin))
+        self.counts = self.origin.new_zeros(num_classes)
+
+    @property
+    def present(self) -> Tensor:
+        """Whether each class has pixels, ``(K,) bool``."""
+        return self.counts > 0
 
     def add(self, features: Tensor, labels: Tensor, weight: float = 1.0) -> None:
         """Add labeled pixels.
@@ -57,14 +64,6 @@ class ClassMoments:
         """
         counted = (labels >= 0) & (labels < self.num_classes)
         features, labels = features[counted], labels[counted]
-        if not len(labels):
-            return
-        if self.origin is None:
-            # Sums around a point inside of the cloud keep their digits where means are far from 0.
-            self.origin = features.double().mean(0)
-            self.products, self.sums, self.counts = (
-                each.to(features.device) for each in (self.products, self.sums, self.counts)
-            )
         for part, part_labels in zip(torch.split(features, BLOCK), torch.split(labels, BLOCK), strict=True):
             moved = part.double() - self.origin
             classes = weight * F.one_hot(part_labels, self.num_classes).double()
@@ -74,7 +73,13 @@ class ClassMoments:
             self.sums += classes.T @ moved
             self.counts += classes.sum(0)
 
-    def solve(self, shrinkage: float = 0.1) -> Discriminant:
+    def merge(self, other: "ClassMoments") -> None:
+        """Add the sums of other pixels around the same origin."""
+        self.products += other.products
+        self.sums += other.sums
+        self.counts += other.counts
+
+    def solve(self, shrinkage: float) -> Discriminant:
         """Return the discriminant of the classes that have pixels (Fisher; equal covariances, priors as counted).
 
         Logits are centered: they sum to 0 over the present classes.
@@ -85,20 +90,22 @@ class ClassMoments:
         Raises:
             ValueError: no pixel is labeled.
         """
-        if self.origin is None:
+        if not self.present.any():
             raise ValueError("no labeled pixel")
         products, sums, all_counts, origin = (
             each.cpu() for each in (self.products, self.sums, self.counts, self.origin)
         )
         products = products.tril() + products.tril(-1).T
-        present, total = all_counts > 0, all_counts.sum()
+        present, total = self.present.cpu(), all_counts.sum()
         counts = all_counts[present]
         means = sums[present] / counts[:, None]
+        between = (means - counts @ means / total).square().T @ counts / total
         within = (products - (means.T * counts) @ means) / total
         variances = within.diagonal().clamp_min(0)
-        ridge = RIDGE * variances.mean().clamp_min(torch.finfo(torch.float32).tiny)
+        least = (RIDGE * between.mean()).clamp_min(torch.finfo(torch.float32).tiny)
+        ridge = RIDGE * torch.maximum(variances.mean(), least)
         within = (1 - shrinkage) * within + torch.diag(shrinkage * variances + ridge)
-        directions = torch.linalg.solve(within, means.T).T
+        directions = torch.cholesky_solve(means.T, torch.linalg.cholesky(within)).T
         bias = -0.5 * (means * directions).sum(1) + (counts / total).log()
         directions, bias = directions - directions.mean(0), bias - bias.mean()
         weight = torch.zeros_like(sums)
