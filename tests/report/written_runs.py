@@ -93,5 +93,15 @@ def write_run(
     return folder
 
 
+def write_probe(folder: Path, miou: float, *, summary: dict[str, Any] | None = None, **more: Any) -> Path:
+    """Write a run of a method without a training loop: no fit, no curve, no speed; ``more`` as of ``write_run``."""
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("miou_best", "miou_last", "best_iteration", "train_images_per_s")
+    )
+    found = {"iterations": 0, "fits": {}, "network": "probe", "wall_s": 3.0, "checkpoint_last": None}
+    given = {**nothing, **found, **(summary or {})}
+    return write_run(folder, miou, summary=given, **{"method": "probe", **more})
+
+
 def _json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value))

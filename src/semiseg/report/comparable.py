@@ -151,14 +151,23 @@ def _reported_network(run: RunRecord) -> dict[str, Any]:
 
 
 def other_settings(own: RunRecord, base: RunRecord) -> list[tuple[str, Any, Any]]:
-    """Return settings and lengths that differ from the baseline's, except those that belong to a method."""
-    (mine, theirs), kinds = map(facts, (own, base)), ("iterations", "settings")
+    """Return settings and lengths that differ from the baseline's, except those that belong to a method.
+
+    A method that trains no network has no length.
+    """
+    (mine, theirs), trained = map(facts, (own, base)), all(map(trains, (own, base)))
+    kinds = ("iterations", "settings") if trained else ("settings",)
     unlike = [each for kind in kinds for each in differences(mine[kind], theirs[kind])]
     return [
         each
         for each in unlike
         if not (of_method(each[0]) or mark_of(each[0], own.settings).role == "of method")
     ]
+
+
+def trains(run: RunRecord) -> bool:
+    """Whether a finished run has trained a network; one of a method without a training loop has made no step."""
+    return run.results.get("iterations") != 0
 
 
 def partition(run: RunRecord) -> tuple[Any, ...]:
@@ -220,10 +229,10 @@ def of_method(key: str) -> bool:
     return key == METHOD or key.startswith(f"{METHOD}.")
 
 
-def sort_rank(key: str, value: str, baseline: str | None) -> tuple[Any, ...]:
-    """Return the rank of a value of a key: the baseline first, numbers and ratios by size, then names."""
+def sort_rank(key: str, value: str, first: Sequence[str | None] = ()) -> tuple[Any, ...]:
+    """Return the rank of a value of a key: these methods first, numbers and ratios by size, then names."""
     if key == METHOD:
-        return (value != baseline, 0.0, value)
+        return (first.index(value) if value in first else len(first), 0.0, value)
     number = ratio(value)
     return (number is None, number or 0.0, value)
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from semiseg.report import scores
 from semiseg.report.comparable import ratio, short
+from semiseg.report.floor import below_floor, floor_difference
 from semiseg.report.study import ALL
 from semiseg.report.tables import seeds
 
@@ -37,6 +38,7 @@ def html_environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {name: each for name, each in vars(scores).items() if callable(each)}
+    environment.filters |= {"below_floor": below_floor, "floor_difference": floor_difference}
     environment.filters |= {"sort_key": _sort_key, "ratio": ratio, "short": short, "bracketed": _bracketed}
     environment.filters |= {
         "file_uri": lambda path: data_uri(path.read_bytes()),

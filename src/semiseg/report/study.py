@@ -84,6 +84,7 @@ class Cell:
             without pairs.
         gap_closed: Share of the gap that is closed; ``None`` without the baseline at this ratio and with all labels,
             or where all labels do not help.
+        floor: Difference to the floor with the same other keys; ``None`` for the floor itself, or without pairs.
         published: Published numbers for these settings.
         notes: Limits of the comparison of this cell with others.
         limits: Sentences about what makes its scores mean less than their numbers say, see ``limits.warnings``.
@@ -100,9 +101,15 @@ class Cell:
     fraction: float | None = None
     difference: Paired | None = None
     gap_closed: GapClosed | None = None
+    floor: Paired | None = None
     published: tuple[Published, ...] = ()
     notes: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
+
+    @property
+    def below_floor(self) -> bool:
+        """Whether its mean difference to the floor is negative."""
+        return self.floor is not None and self.floor.mean < 0
 
     @property
     def label(self) -> str:
@@ -141,6 +148,7 @@ class Study:
         flagged: Runs that are left out, or averaged on request in spite of a difference.
         classes: Names of the classes, in the dataset's order; of all datasets one after the other.
         notes: Notes about the whole study.
+        floor: Method that trains no network and that the others should exceed; ``None`` for no such comparison.
     """
 
     by: tuple[str, ...]
@@ -151,6 +159,7 @@ class Study:
     flagged: tuple[Flagged, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    floor: str | None = None
 
     @cached_property
     def class_rows(self) -> ClassRows:

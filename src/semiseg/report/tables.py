@@ -14,6 +14,7 @@ from rich.text import Text
 
 from semiseg.report.aggregate import PSEUDO, RUN_COSTS
 from semiseg.report.comparable import PLAIN, known_values
+from semiseg.report.floor import floor_difference
 from semiseg.report.records import RunRecord, logged
 from semiseg.report.scores import (
     Average,
@@ -67,14 +68,19 @@ class TextTable:
 
 
 def summary_table(study: Study) -> TextTable:
-    """Return the main table of a study: one row for each cell, with its score and the comparison with the baseline."""
+    """Return the main table of a study: one row for each cell, with its score and its differences to the baseline and
+    the floor.
+    """
     head = [*study.by, "n", study.metric_name, "each seed"]
     rows = []
     for cell in study.cells:
         score = cell.scores[study.metric]
         compared = [difference(cell.difference), gap_closed(cell.gap_closed)] if study.baseline else []
+        compared += [floor_difference(cell.floor)] if study.floor else []
         rows.append([*cell.key.values(), str(score.n), mean_std(score), seeds(cell.runs, score), *compared])
-    return TextTable([*head, f"to {study.baseline}", "gap closed"] if study.baseline else head, rows)
+    head += [f"to {study.baseline}", "gap closed"] if study.baseline else []
+    head += [f"to the floor, {study.floor}"] if study.floor else []
+    return TextTable(head, rows)
 
 
 def seeds(runs: Iterable[RunRecord], score: Average) -> str:
