@@ -12,9 +12,8 @@ from semiseg.class_rows import EACH, MOST, class_rows
 from semiseg.contracts.score_names import MetricName, ScoreNames
 from semiseg.report.aggregate import study
 from semiseg.report.compare import compare, tables
-from semiseg.report.page import page
+from semiseg.report.page import markdown, page
 from semiseg.report.records import collect, read_run
-from semiseg.report.rendering import render_markdown
 from semiseg.report.tables import runs_csv
 from semiseg.track.console import render_summary, score_table
 
@@ -84,7 +83,7 @@ def test_the_report_shows_some_and_the_csv_all(runs: Path) -> None:
 
 
 def test_the_markdown_of_a_report_stays_narrow(runs: Path) -> None:
-    text = render_markdown("report.md.j2", study=study(collect([runs])), figures=(), paths={}, limits=())
+    text = markdown(study(collect([runs])), (), runs)
     assert r"class\_075" in text
     assert r"class\_060" not in text
     assert "all are in runs.csv." in text

@@ -14,7 +14,7 @@ from semiseg.report.page import claim, write_report
 from semiseg.report.records import collect
 from semiseg.report.scores import scores_of
 from semiseg.report.study import Study
-from semiseg.report.tables import summary_table
+from semiseg.report.tables import standings_table, summary_table
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,7 +25,9 @@ def main(arguments: Sequence[str]) -> int:
     folder = options.output or usual_folder(options.runs)
     claim(folder, options.force)
     figures = write_report(found, folder, f"semiseg report {shlex.join(arguments)}")
-    print("\n".join([summary_table(found).text(), *_remarks(found)]))
+    overall = standings_table(found)
+    tables = [summary_table(found).text(), *([f"\n{overall.text()}\n"] if overall else [])]
+    print("\n".join([*tables, *_remarks(found)]))
     print(f"Written to {folder}: report.html, report.md, results.csv, {len(figures)} figures")
     if options.wandb is not None:
         from semiseg.report.upload import upload

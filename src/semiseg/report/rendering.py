@@ -11,9 +11,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from semiseg.report import scores
-from semiseg.report.comparable import ratio, short
+from semiseg.report.comparable import of_method, ratio, short
 from semiseg.report.floor import below_floor, floor_difference
-from semiseg.report.study import ALL
+from semiseg.report.study import ALL, Study
 from semiseg.report.tables import seeds
 
 LAST = 1e300
@@ -45,13 +45,24 @@ def html_environment() -> Environment:
         "picture_size": _picture_size,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
     }
-    environment.globals |= {"scores": scores, "NONE": scores.NONE, "ALL": ALL, "seeds": seeds}
+    environment.globals |= {
+        "scores": scores,
+        "NONE": scores.NONE,
+        "settings_of": _settings_of,
+        "ALL": ALL,
+        "seeds": seeds,
+    }
     return environment
 
 
 def data_uri(content: bytes, kind: str = "png") -> str:
     """Return the content of a picture as an address that needs no file."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _settings_of(study: Study) -> str:
+    """Name the keys whose values make a setting, for example "dataset and split"."""
+    return " and ".join(key for key in study.by if not of_method(key))
 
 
 def _bracketed(text: str) -> Markup:

@@ -192,6 +192,16 @@ def difference(found: Paired | None) -> str:
     return NONE if found is None else f"{points(found.mean)} {interval(found.low, found.high)}".strip()
 
 
+def ends(found: tuple[float, float] | None) -> str:
+    """Write the lowest and the highest of some differences."""
+    return NONE if found is None else f"{points(found[0])} to {points(found[1])}"
+
+
+def multiple(value: float | None) -> str:
+    """Write a ratio with two digits, for example "2.4 ×"."""
+    return NONE if value is None else f"{_digits(value, 2)} ×"
+
+
 def gap_closed(found: GapClosed | None) -> str:
     """Write the share of the gap that is closed, in percent, with its interval."""
     if found is None:
@@ -212,5 +222,5 @@ def _whole(value: float | None) -> str:
     return "0" if text == "-0" else text.replace("-", "−")
 
 
-def _digits(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+def _digits(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
