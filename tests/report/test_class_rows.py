@@ -40,9 +40,9 @@ def test_many_classes_are_ranked() -> None:
     assert found.names[EACH : EACH + 2] == ("class_070", "class_071")
     assert found.names[-1] == "class_000"
     assert len(found.names) == len({*found.names}) == 2 * EACH + 2
-    assert found.note("runs.csv") == (
+    assert found.note("results.csv") == (
         "128 of 150 classes are not shown here, only the 10 highest, the 3 most changed and the 10 lowest; "
-        "all are in runs.csv"
+        "all are in results.csv"
     )
 
 
@@ -76,7 +76,7 @@ def test_the_report_shows_some_and_the_csv_all(runs: Path) -> None:
     note = "129 of 150 classes are not shown here, only the 10 highest, the 1 most changed and the 10 lowest"
     assert found.class_rows.names[EACH] == "class_075"
     text = page(found)
-    assert f"{note}; all are in runs.csv and in the table below." in text
+    assert f"{note}; all are in results.csv and in the table below." in text
     assert "All 150 classes" in text
     head = next(iter(csv.reader(io.StringIO(runs_csv(found)))))
     assert all(f"iou/{name}" in head for name in MANY)
@@ -86,7 +86,7 @@ def test_the_markdown_of_a_report_stays_narrow(runs: Path) -> None:
     text = markdown(study(collect([runs])), (), runs)
     assert r"class\_075" in text
     assert r"class\_060" not in text
-    assert "all are in runs.csv." in text
+    assert "all are in results.csv." in text
 
 
 def test_a_comparison_shows_what_has_changed(runs: Path) -> None:

@@ -133,7 +133,7 @@ def _classes(write: Write, study: Study) -> Iterator[StudyFigure]:
 
     parts = _each([cell for cell in cells if any(each.n for each in cell.by_class.values())], extremes)
     chosen = study.class_rows
-    note = chosen.note("runs.csv")
+    note = chosen.note("results.csv")
     yield write(
         "classes",
         f"{study.names.by_class.name} of each class on the validation images (%)",
