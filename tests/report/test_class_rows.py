@@ -74,7 +74,7 @@ def runs(tmp_path: Path) -> Path:
 def test_the_report_shows_some_and_the_csv_all(runs: Path) -> None:
     found = study(collect([runs]))
     note = "129 of 150 classes are not shown here, only the 10 highest, the 1 most changed and the 10 lowest"
-    assert found.class_rows.names[EACH] == "class_075"
+    assert found.class_rows(found.cells).names[EACH] == "class_075"
     text = page(found)
     assert f"{note}; all are in results.csv and in the table below." in text
     assert "All 150 classes" in text

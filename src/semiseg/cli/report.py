@@ -76,10 +76,9 @@ def _parser() -> Parser:
     parser.add_argument(
         "--by",
         type=_words,
-        default="method,split",
         metavar="KEY,KEY",
         help="what makes a row: config groups such as method or backbone, or keys such as split or "
-        "optimizer.lr (default: method,split)",
+        "optimizer.lr (default: method,split; of several datasets dataset,split,method)",
     )
     parser.add_argument(
         "--metric",

@@ -17,6 +17,7 @@ from semiseg.report.comparable import (
     first_few,
     grouped,
     sort_rank,
+    usual_keys,
 )
 from semiseg.report.floor import held_to_floor
 from semiseg.report.limits import warnings
@@ -33,7 +34,7 @@ PSEUDO = (STORED, ACCURACY)
 
 def study(
     records: Sequence[RunRecord],
-    by: Sequence[str] = ("method", "split"),
+    by: Sequence[str] | None = None,
     metric: str | None = None,
     baseline: str | None = None,
     mix: Sequence[str] = (),
@@ -43,7 +44,7 @@ def study(
 
     Args:
         records: Runs in any state.
-        by: Keys by whose values runs are grouped; see ``comparable.checked_keys``.
+        by: Keys by whose values runs are grouped, see ``comparable.checked_keys``; ``None`` takes ``usual_keys``.
         metric: Key of a score such as "miou_test" or "iou/road"; ``None`` takes the primary score.
         baseline: Method that the others are compared with; ``None`` takes "supervised" where it is among the runs.
         mix: Kinds of differences to average over, of ``comparable.MIXABLE``.
@@ -53,7 +54,7 @@ def study(
     Raises:
         UserError: a key, metric, baseline or floor that no run has.
     """
-    by = checked_keys(by, records)
+    by = checked_keys(usual_keys(records) if by is None else by, records)
     names = _names(records, metric)
     metric = names.primary.key if metric is None else metric
     _require_metric(metric, records, names)

@@ -180,6 +180,15 @@ def pair_key(run: RunRecord) -> tuple[Any, ...]:
     return (run.seed, run.split_hash[0])
 
 
+def usual_keys(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return the keys that make a cell where none are given: method and split, of several datasets also these.
+
+    The methods of a dataset and a split then follow each other, since scores of several datasets are not compared.
+    """
+    datasets = {record.option("dataset") for record in records if record.config}
+    return (METHOD, "split") if len(datasets) < 2 else ("dataset", "split", METHOD)
+
+
 def checked_keys(by: Sequence[str], records: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return the keys of ``--by`` once each.
 

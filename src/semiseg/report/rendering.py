@@ -13,7 +13,7 @@ from PIL import Image
 from semiseg.report import scores
 from semiseg.report.comparable import of_method, ratio, short
 from semiseg.report.floor import below_floor, floor_difference
-from semiseg.report.study import ALL, Study
+from semiseg.report.study import ALL, Study, panel_starts
 from semiseg.report.tables import seeds
 
 LAST = 1e300
@@ -49,6 +49,7 @@ def html_environment() -> Environment:
         "scores": scores,
         "NONE": scores.NONE,
         "settings_of": _settings_of,
+        "panel_starts": panel_starts,
         "ALL": ALL,
         "seeds": seeds,
     }

@@ -12,6 +12,7 @@ from semiseg.report.records import RunRecord
 from semiseg.report.scores import Average, GapClosed, Paired, Score, metric_name, scores_of
 
 SPLIT_KEY = "split"
+DATASET_KEY = "dataset"
 ALL = "all runs"
 
 
@@ -127,6 +128,21 @@ class Cell:
         return self._named(lambda name: not of_method(name))
 
     @property
+    def dataset(self) -> str:
+        """Name of the part of a report that shows it: its dataset, if that is in its key."""
+        return self.key.get(DATASET_KEY, ALL)
+
+    @property
+    def within_dataset(self) -> str:
+        """Name within the part of its dataset."""
+        return self._named(lambda name: name != DATASET_KEY)
+
+    @property
+    def look(self) -> str:
+        """Name by which its color and marker are chosen: those of a method are the same for all datasets."""
+        return self._named(lambda name: name not in (SPLIT_KEY, DATASET_KEY))
+
+    @property
     def column(self) -> str:
         """Name within its panel."""
         return self._named(of_method)
@@ -162,12 +178,24 @@ class Study:
     floor: str | None = None
 
     @cached_property
-    def class_rows(self) -> ClassRows:
-        """Classes that tables and figures show, by their scores on the validation images in all cells."""
+    def datasets(self) -> dict[str, list[Cell]]:
+        """Cells by the dataset in their key; all cells together in a study that has no such key."""
+        return grouped(self.cells, lambda cell: cell.dataset)
+
+    def suffix(self, dataset: str) -> str:
+        """Return what names a dataset in a title; empty for a study of one."""
+        return f", {dataset}" if len(self.datasets) > 1 else ""
+
+    def classes_of(self, cells: Sequence[Cell]) -> tuple[str, ...]:
+        """Return the classes that some of the cells have, in the dataset's order."""
+        return tuple(name for name in self.classes if any(name in cell.by_class for cell in cells))
+
+    def class_rows(self, cells: Sequence[Cell]) -> ClassRows:
+        """Choose the classes that tables and figures of cells show, by their scores on the validation images."""
         return class_rows(
             {
-                name: [cell.by_class[name].mean for cell in self.cells if name in cell.by_class]
-                for name in self.classes
+                name: [cell.by_class[name].mean for cell in cells if name in cell.by_class]
+                for name in self.classes_of(cells)
             }
         )
 
@@ -249,6 +277,18 @@ class StudyFigure:
 
 
 def panels(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Group cells by panel, those of few labels first."""
+    """Group cells by panel, those of a dataset together, of which those of few labels come first."""
     found = grouped(cells, lambda cell: cell.panel)
-    return dict(sorted(found.items(), key=lambda item: min(cell.fraction or 2.0 for cell in item[1])))
+    datasets = list(dict.fromkeys(cell.dataset for cell in cells))
+
+    def rank(item: tuple[str, list[Cell]]) -> tuple[int, float]:
+        return datasets.index(item[1][0].dataset), min(cell.fraction or 2.0 for cell in item[1])
+
+    return dict(sorted(found.items(), key=rank))
+
+
+def panel_starts(cells: Sequence[Cell]) -> list[int]:
+    """Return where a panel begins in a list of cells, without the first; empty where no panel is in one piece."""
+    changes = [index for index in range(1, len(cells)) if cells[index].panel != cells[index - 1].panel]
+    names = {cell.panel for cell in cells}
+    return changes if len(changes) < len(names) < len(cells) else []
