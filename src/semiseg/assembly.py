@@ -122,7 +122,10 @@ def open_session(
         seed=cfg.seed,
     )
     networks = Networks(
-        build.network_factory(cfg, dataset.info), initial, lambda wanted: find_fit(wanted, here)
+        build.network_factory(cfg, dataset.info),
+        initial,
+        lambda wanted: find_fit(wanted, here),
+        cfg.init_head == "probe",
     )
     return Session(task, data, _compute(trainer), training, output, stop), networks
 

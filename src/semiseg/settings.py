@@ -192,7 +192,7 @@ class OtherNetwork:
     the run."""
 
 
-OTHER_NETWORKS = ("partner", "student")
+OTHER_NETWORKS = ("partner", "student", "probe")
 """Keys of a method that describe an ``OtherNetwork``; also the role of such a network."""
 
 NETWORK_PARTS = ("backbone", "model", "optimizer")
@@ -240,6 +240,9 @@ class RunSettings:
     ``backbone.weights``; the classifier too where the classes are the same."""
     init_sha256: Annotated[str | None, Mark("training", "run")] = None
     """Digest of that file; ``null`` is filled in when the run begins."""
+    init_head: Annotated[Literal["random", "probe"], Mark("training")] = "random"
+    """First weights of the classifiers: "random", or those of a "probe", a linear discriminant of the backbone's maps
+    that is fitted to the labeled images; for decoders that pass these maps on (``model=light``, ``linear``)."""
     tags: Annotated[list[str], WithoutEffect] = field(default_factory=list)
     """Free words for the tracker."""
     published: Annotated[list[Any], WithoutEffect] = field(default_factory=list)

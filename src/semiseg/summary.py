@@ -55,7 +55,9 @@ def summarize(config: Config, lab: RunLab, network: Network, wall_seconds: float
         "device": str(session.compute.device),
         "threads": session.training.trainer.threads,
         "checkpoint": "checkpoints/best.pt",
-        "checkpoint_last": origin
+        # A network that no fit has made has one file.
+        "checkpoint_last": record
+        and origin
         and origin.path.with_name("last.pt").relative_to(session.output.run_dir).as_posix(),
     }
 
@@ -118,7 +120,9 @@ def keep_reported(lab: RunLab, network: Network, summary: Mapping[str, Any]) -> 
             iteration=lab.iterations,
             **{names.primary.key: names.value(summary)},
         )
-    save_bundle(session.output.run_dir / str(summary["checkpoint"]), values)
+    reported = session.output.run_dir / str(summary["checkpoint"])
+    reported.parent.mkdir(exist_ok=True)  # a run without a fit has not made it
+    save_bundle(reported, values)
     samples = session.samples(network)
     session.task.write_samples(session.output.run_dir / "samples", samples, session.data.info)
     session.output.tracker.images("val/samples", samples, lab.iterations)

@@ -199,6 +199,16 @@ class Lab(Protocol):
         """
         ...
 
+    def compute(self, name: str, network: Network, compute: Callable[[], object]) -> Network:
+        """Compute weights of a network without training, and store it; return the stored network.
+
+        Args:
+            name: name of the step.
+            network: fresh network.
+            compute: function that sets its weights in place; images are read by ``predict``, which the plan can time.
+        """
+        ...
+
     def label(
         self,
         name: str,

@@ -152,6 +152,11 @@ class Network(nn.Module):
         raise NotImplementedError
 
     @property
+    def linear_channels(self) -> int:
+        """Channels at the beginning of that map that are maps of the backbone, which a linear classifier may use."""
+        raise NotImplementedError
+
+    @property
     def map_channels(self) -> tuple[int, ...]:
         """Channels of the backbone's maps c1, c2, ..."""
         raise NotImplementedError

@@ -17,17 +17,23 @@ from semiseg.contracts.training import Learner, Network
 from semiseg.data.augment import Augment
 from semiseg.data.collate import image_tensor
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
+from semiseg.engine.checkpoint import save_bundle
 from semiseg.engine.labeling import label_meta, label_quality
+from semiseg.engine.linear_probe import ProbeSettings, fit_probe, require_linear
 from semiseg.engine.loop import Trainer, tidy
 from semiseg.engine.moments import snapshot_steps
 from semiseg.engine.session import Networks, Session
 from semiseg.engine.steps import Origin, Step, open_step
+from semiseg.models.bundle import bundle
 from semiseg.seeding import derive_seed, seed_everything
 from semiseg.settings import EvaluatorSettings, TrainerSettings
 
 JSON = Any
 REPORT = "report"
 """Name of the step that follows the recipe: test images, summary, pictures."""
+
+COMPUTED = "network.pt"
+"""File of a network whose weights were computed without training."""
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +57,19 @@ class SessionLab:
         self.evaluator: EvaluatorSettings = session.training.evaluator
         self.budget: Budget = session.training.budget
         self.seed: int = session.training.seed
+
+    def fresh_network(
+        self, tag: str, weights: str | None, differs_from: str | None, role: str | None
+    ) -> Network:
+        """Build a network with its first weights; its classifier can be begun as a probe where that is asked for.
+
+        Raises:
+            UserError: its decoder can't, see ``require_linear``.
+        """
+        network = self.networks.fresh(tag, weights, differs_from, role)
+        if self.networks.probed:
+            require_linear(network, "init_head=probe")
+        return network
 
     def _image(self, image_id: str) -> Tensor:
         return image_tensor([self.dataset.image(image_id)]).to(self.session.compute.device)
@@ -97,7 +116,10 @@ class RunLab(SessionLab):
             log.warning(initial.identical_start_warning(tag, differs_from))
         # Seeded anew for each: a network must not depend on how many were built or loaded before it.
         seed_everything(derive_seed(self.seed, "network", tag))
-        return self.networks.fresh(tag, weights, differs_from, role)
+        network = self.fresh_network(tag, weights, differs_from, role)
+        if self.networks.probed and (initial is None or not initial.begins(role)):
+            fit_probe(self, network, ProbeSettings(), resample=None if differs_from is None else tag)
+        return network
 
     def fit(
         self,
@@ -148,6 +170,18 @@ class RunLab(SessionLab):
             step.finish(fit.copy_to(step.directory))
         self.taken[name] = step.result
         return self._networks(step, given)
+
+    def compute(self, name: str, network: Network, compute: Callable[[], object]) -> Network:
+        """Compute weights of a network without training, and store it; return the stored network."""
+        step = self._step(name)
+        if not step.done:
+            self.output.journal.cut(step.journal)
+            self.output.tracker.start_stage(name, step.index, 0)
+            compute()
+            values = bundle(network, self.info, self.output.config_of(network), step=name, iteration=0)
+            save_bundle(step.directory / COMPUTED, values)
+            step.finish({"kind": "compute"})
+        return self._load(step, COMPUTED)
 
     def label(
         self,
@@ -236,7 +270,7 @@ class RunLab(SessionLab):
             lambda file: self._load(step, file, taken_as), select, step.result["snapshots"], score
         )
 
-    def _load(self, step: Step, file: str, taken_as: ReusedFit | None) -> Network:
+    def _load(self, step: Step, file: str, taken_as: ReusedFit | None = None) -> Network:
         path = step.directory / file
         model = self.networks.restored(path, taken_as)
         self.origins[model] = Origin(step.name, file, path)

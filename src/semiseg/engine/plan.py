@@ -107,7 +107,7 @@ class PlanLab(SessionLab):
         role: str | None = None,
     ) -> Network:
         """Build a network as ``RunLab`` does, but without its seed, since the weights do not matter for a plan."""
-        return self.networks.fresh(tag, weights, differs_from, role)
+        return self.fresh_network(tag, weights, differs_from, role)
 
     def take(self, name: str, given: ReusedFit) -> FitResult:
         """Return the networks that would be copied."""
@@ -176,6 +176,12 @@ class PlanLab(SessionLab):
         )
 
         return self._untrained(model, snapshots)
+
+    def compute(self, name: str, network: Network, compute: Callable[[], object]) -> Network:
+        """Compute what a prediction of the first image gives, and add the time of all predictions."""
+        compute()
+        self._add(name, "compute a network without training", self._taken(), kept=_size(network))
+        return network
 
     def label(
         self,

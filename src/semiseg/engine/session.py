@@ -272,11 +272,13 @@ class Networks:
         initial: stored network that all networks of its structure begin as; ``None`` begins them as ``build`` makes
             them.
         find_fit: function that finds a finished fit of another run and checks that this run could have made it.
+        probed: whether classifiers begin as a linear probe of the labeled images, and not at random.
     """
 
     build: NetworkFactory
     initial: InitialNetwork | None
     find_fit: Callable[[ReusedFit], FinishedFit]
+    probed: bool = False
 
     def fresh(
         self,

@@ -41,13 +41,17 @@ class Linear(Decoder):
         if levels > len(stages):
             raise UserError(f"the backbone has {len(stages)} maps.", key="levels", value=levels)
         self.levels = levels
-        self.out_channels = sum(stage.channels for stage in stages[-levels:])
+        self.linear_channels = self.out_channels = sum(stage.channels for stage in stages[-levels:])
         self.norm = nn.BatchNorm2d(self.out_channels) if norm == "batch" else nn.Identity()
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Return the feature map ``(N, D, h, w)`` at the size of the first of the last maps."""
-        first, *others = maps[-self.levels :]
-        size = first.shape[-2:]
-        joined = [F.interpolate(each, size, mode="bilinear", align_corners=True) for each in others]
-        result: Tensor = self.norm(torch.cat([first, *joined], 1))
+        result: Tensor = self.norm(joined(maps[-self.levels :]))
         return result
+
+
+def joined(maps: Sequence[Tensor]) -> Tensor:
+    """Concatenate maps ``(N, C, h, w)`` at the size of the first one, bilinearly with aligned corners."""
+    first, *others = maps
+    resized = [F.interpolate(each, first.shape[-2:], mode="bilinear", align_corners=True) for each in others]
+    return torch.cat([first, *resized], 1)

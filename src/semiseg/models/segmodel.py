@@ -169,6 +169,10 @@ class Decoder(nn.Module):
     align_logits: bool = True
     """``align_corners`` of the last bilinear resize, that of the logits to the size of the images."""
 
+    linear_channels: int = 0
+    """Channels at the beginning of its feature map that are maps of the backbone, so that a linear classifier of these
+    can be fitted without training (``init_head=probe``); 0 for none."""
+
     out_channels: int
     """Channels of its feature map."""
 
@@ -241,6 +245,11 @@ class SegModel(Network):
     def feature_channels(self) -> int:
         """Channels D of the decoder's feature map."""
         return self.decoder.out_channels
+
+    @property
+    def linear_channels(self) -> int:
+        """Channels at the beginning of that map that are maps of the backbone, which a linear classifier may use."""
+        return int(getattr(self.decoder, "linear_channels", 0))
 
     @property
     def map_channels(self) -> tuple[int, ...]:

@@ -1,0 +1,26 @@
+"""A linear classifier of the frozen backbone's features, without training: the floor of every comparison."""
+
+from typing import ClassVar
+
+from semiseg.contracts.recipe import Lab
+from semiseg.contracts.training import Network
+from semiseg.declare import record
+from semiseg.engine.linear_probe import ProbeSettings, fit_probe, require_linear
+from semiseg.settings import Other
+
+
+@record
+class Probe(ProbeSettings):
+    """Fit a linear discriminant to the joined maps of the pretrained backbone, in closed form."""
+
+    probe: Other = None
+    """Network that is fitted: the run's backbone with a linear decoder of its last three maps, whatever ``model`` is,
+    unless another is given (``method.probe.model=light``)."""
+
+    needs_unlabeled: ClassVar[bool] = False
+
+    def run(self, lab: Lab) -> Network:
+        """Fit one network and return it."""
+        network = lab.network("model", role="probe")
+        require_linear(network, "method=probe")
+        return lab.compute("probe", network, lambda: fit_probe(lab, network, self))
