@@ -155,6 +155,10 @@ def test_without_a_baseline_there_still_is_a_floor(tmp_path: Path) -> None:
             {"config": {"backbone.name": "resnet18"}},
             "not compared with the floor probe, which differs in backbone.name",
         ),
+        (
+            {"config": {"method.probe.backbone": {"name": "resnet18"}}},
+            "not compared with the floor probe, which differs in backbone.name",
+        ),
         ({"seed": 5}, "no run shares seed and labeled images with one of the floor probe"),
         ({"split": "1/4"}, None),
     ],
@@ -172,8 +176,7 @@ def test_what_is_not_compared_is_told_unless_no_probe_was_run(
 def test_keys_of_the_method_alone_do_not_forbid_the_comparison(tmp_path: Path) -> None:
     settings = {"method.weight": 2.0, "trainer.unlabeled_batch_size": 4}
     write_run(tmp_path / "cps", 0.4, method="cps", config=settings)
-    decoder = {"method.shrinkage": 0.1, "method.decoder": {"name": "linear", "classes": 2}}
-    write_probe(tmp_path / "probe", 0.5, config=decoder)
+    write_probe(tmp_path / "probe", 0.5, config={"method.scales": [0.5, 1.0]})
     found = cell(made(tmp_path), "cps", "1/8")
     assert found.below_floor
     assert found.notes == ()

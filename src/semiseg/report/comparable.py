@@ -26,7 +26,7 @@ MEASURE = ("dataset", "evaluator")
 MIXABLE = ("code", "settings", "iterations")
 """Kinds of differences that the user may choose to average over."""
 
-METHOD = "method"
+METHOD, DECODER = "method", "model"
 GROUPS = (*COMPONENTS, *RECORDS)
 PLAIN = ("seed", "split", "split_family", "split_id")
 """Keys of ``--by`` that are no groups."""
@@ -137,9 +137,14 @@ def measured_otherwise(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def not_comparable(own: RunRecord, base: RunRecord) -> list[str]:
-    """Return differing keys of data, evaluation or network, which forbid a comparison with the baseline."""
-    unlike = differences(_reported_network(own), _reported_network(base))
-    return [*measured_otherwise((own, base)), *(key for key, *_ in unlike)]
+    """Return differing keys of data, evaluation or network, which forbid a comparison with the baseline.
+
+    A method that trains no network brings a decoder along, which is a part of the method.
+    """
+    keys = [key for key, *_ in differences(_reported_network(own), _reported_network(base))]
+    if not (trains(own) and trains(base)):
+        keys = [key for key in keys if key.partition(".")[0] != DECODER]
+    return [*measured_otherwise((own, base)), *keys]
 
 
 def _reported_network(run: RunRecord) -> dict[str, Any]:
