@@ -12,13 +12,15 @@ FOLDS = 4
 SHRINKAGES = (0.03, 0.1, 0.3, 0.5)
 TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0)
 PIXELS = 400
-"""Labeled pixels of a map that are kept to measure on, evenly spread."""
+"""Labeled pixels of a map that are kept to measure on, evenly spread, as long as the images are few."""
+ALL_PIXELS = 20_000
+"""About the number of pixels that are kept of all images together: with 3,584 channels, 290 MB."""
 
 ONE_IMAGE = (0.5, 5.0)
 """Shrinkage and temperature where there is nothing to validate on."""
 
 
-class Choice(NamedTuple):
+class ProbeChoice(NamedTuple):
     """Values of the settings that are ``null``, and the given ones.
 
     Args:
@@ -37,17 +39,19 @@ class Folds:
         num_classes: number of classes K.
         origin: point ``(D,)`` near the features.
         images: number of labeled images.
+        maps: number of maps that these give, or about that.
     """
 
-    def __init__(self, num_classes: int, origin: Tensor, images: int) -> None:
+    def __init__(self, num_classes: int, origin: Tensor, images: int, maps: int) -> None:
         self.moments = [ClassMoments(num_classes, origin) for _ in range(min(FOLDS, images))]
         self.pixels: list[tuple[int, Tensor, Tensor]] = []
+        self._kept = max(min(PIXELS, ALL_PIXELS // maps), 1)
 
     def add(self, image: int, features: Tensor, labels: Tensor, weight: float) -> None:
         """Add labeled pixels ``(P, D)`` and ``(P,) int64`` of the image of this number."""
         fold = image % len(self.moments)
         self.moments[fold].add(features, labels, weight)
-        kept = torch.linspace(0, len(labels) - 1, min(PIXELS, len(labels)), device=labels.device).long()
+        kept = torch.linspace(0, len(labels) - 1, min(self._kept, len(labels)), device=labels.device).long()
         self.pixels.append((fold, features[kept].float(), labels[kept]))
 
     @property
@@ -65,7 +69,7 @@ class Folds:
         return whole
 
 
-def choose(folds: Folds, shrinkage: float | None, temperature: float | None) -> Choice:
+def choose(folds: Folds, shrinkage: float | None, temperature: float | None) -> ProbeChoice:
     """Return the values with the smallest mean negative log-likelihood of pixels that are held out.
 
     Pixels of a class that the other folds lack say nothing about either, and are left out.
@@ -76,17 +80,19 @@ def choose(folds: Folds, shrinkage: float | None, temperature: float | None) -> 
         temperature: value that is given; ``None`` chooses one.
     """
     if shrinkage is not None and temperature is not None:
-        return Choice(shrinkage, temperature)
+        return ProbeChoice(shrinkage, temperature)
     tried = []
     for value in SHRINKAGES if shrinkage is None else (shrinkage,):
         logits, labels = _held_out(folds, value)
         for divisor in TEMPERATURES if temperature is None else (temperature,):
             if len(labels):
-                tried.append((float(F.cross_entropy(logits / divisor, labels)), Choice(value, divisor)))
+                tried.append((float(F.cross_entropy(logits / divisor, labels)), ProbeChoice(value, divisor)))
     if tried:
         return min(tried, key=lambda each: each[0])[1]
     first, second = ONE_IMAGE
-    return Choice(first if shrinkage is None else shrinkage, second if temperature is None else temperature)
+    return ProbeChoice(
+        first if shrinkage is None else shrinkage, second if temperature is None else temperature
+    )
 
 
 def _held_out(folds: Folds, shrinkage: float) -> tuple[Tensor, Tensor]:

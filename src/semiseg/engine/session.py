@@ -213,6 +213,11 @@ class InitialNetwork(Protocol):
         """The key and the value by which it was named, for messages."""
         ...
 
+    @property
+    def same_classes(self) -> bool:
+        """Whether its classes are those of this run, so that its classifier can be used."""
+        ...
+
     def begins(self, role: str | None) -> bool:
         """Whether a network of this role begins as this one, or has another structure."""
         ...
@@ -306,6 +311,19 @@ class Networks:
                 f"backbone.weights={weights}. Leave one of them out."
             )
         return self.initial.load(self.build("none", role), whole=differs_from is None)
+
+    def begins_as_probe(self, differs_from: str | None, role: str | None) -> bool:
+        """Whether the classifier of a fresh network begins as a probe: it is asked for, and ``initial`` gives none.
+
+        Args:
+            differs_from: name of the network that it learns with and must differ from.
+            role: key of the method that may describe another network.
+        """
+        if not self.probed:
+            return False
+        initial = self.initial
+        begins = initial is not None and initial.begins(role) and initial.same_classes
+        return not begins or differs_from is not None
 
     def restored(self, path: Path, taken_as: ReusedFit | None = None) -> Network:
         """Load a stored network of this run, with its heads and its input convention.

@@ -5,7 +5,7 @@ from typing import ClassVar
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Network
 from semiseg.declare import record
-from semiseg.engine.linear_probe import ProbeSettings, fit_probe, require_linear
+from semiseg.engine.linear_probe import ProbeFit, ProbeSettings, require_linear
 from semiseg.settings import Other
 
 
@@ -23,4 +23,5 @@ class Probe(ProbeSettings):
         """Fit one network and return it."""
         network = lab.network("model", role="probe")
         require_linear(network, "method=probe")
-        return lab.compute("probe", network, lambda: fit_probe(lab, network, self))
+        fit = ProbeFit(lab, network, self)
+        return lab.compute("probe", network, fit.gather, fit.finish)

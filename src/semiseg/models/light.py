@@ -20,9 +20,10 @@ class Light(Decoder):
     """The last maps joined at the size of the first of them, and a small branch of convs on them beside.
 
     Returns ``(N, D + channels, h, w)``: the D channels of the joined maps by ``DAMPING``, and those of the branch,
-    which is a norm, a 1x1 conv, a depthwise 3x3 conv and a 1x1 conv. The classifier is one 1x1 conv on both, whose weights
-    for the branch begin at 0: it begins as a linear classifier of the backbone's maps, which may be a fitted one
-    (``init_head=probe``). A network of our own; DeepLabV3+ with 256 channels takes about twenty times its operations.
+    which is a norm, a 1x1 conv, a depthwise 3x3 conv and a 1x1 conv. The classifier is one 1x1 conv on both, whose
+    weights for the branch begin at 0: it begins as a linear classifier of the backbone's maps, which may be a fitted
+    one (``init_head=probe``). A network of our own; DeepLabV3+ with 256 channels takes about twenty times its
+    operations.
 
     Args:
         stages: stages of the backbone.
