@@ -242,7 +242,8 @@ class RunSettings:
     """Digest of that file; ``null`` is filled in when the run begins."""
     init_head: Annotated[Literal["random", "probe"], Mark("training")] = "random"
     """First weights of the classifiers: "random", or those of a "probe", a linear discriminant of the backbone's maps
-    that is fitted to the labeled images; for decoders that pass these maps on (``model=light``, ``linear``)."""
+    that is fitted to the labeled images where ``init_from`` gives no classifier; for ``model=light``, or ``linear``
+    with ``model.norm=none``."""
     tags: Annotated[list[str], WithoutEffect] = field(default_factory=list)
     """Free words for the tracker."""
     published: Annotated[list[Any], WithoutEffect] = field(default_factory=list)

@@ -11,6 +11,7 @@ from semiseg.cli import main
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request, compose, draft
 from semiseg.config.marks import is_harmless, mark_of
+from semiseg.config.stored import completed, differing_keys, plain, settings_that_matter
 from semiseg.engine import loop
 from semiseg.engine.checkpoint import load_bundle
 from semiseg.engine.linear_probe import ProbeFit
@@ -222,3 +223,13 @@ def test_it_is_a_setting_of_the_training() -> None:
     assert mark_of("init_head", cfg).affects == "training"
     assert not is_harmless("init_head", cfg)
     assert set(faults("init_head=zero")) == {"init_head"}
+
+
+def test_a_run_of_a_version_without_it_is_one_of_random_classifiers() -> None:
+    stored = plain(compose(Request(("model=light",))))
+    del stored["init_head"]
+    assert differing_keys(stored, compose(Request(("model=light",)))) == []
+    found = differing_keys(stored, compose(Request(("model=light", PROBED))))
+    assert found == [("init_head", "random", "probe")]
+    assert completed(stored)["init_head"] == "random"
+    assert "init_head" not in settings_that_matter(stored)  # the hash of its steps stays
