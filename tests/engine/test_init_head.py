@@ -123,7 +123,7 @@ def test_two_networks_that_teach_each_other_differ(begun: Path, tmp_path: Path) 
     assert likeness(first[WEIGHT], second[WEIGHT]) > 0.2
     log = (run / "run.log").read_text()
     assert "must not begin equal" in log
-    assert "gives the classifier too, in place of init_head=probe" in log
+    assert "gives the classifier too, in place of init_head" in log
 
 
 def test_other_classes_than_those_of_the_stored_network_get_a_probe(

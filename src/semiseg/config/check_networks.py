@@ -33,7 +33,7 @@ def is_probed(cfg: DictConfig, role: str | None) -> bool:
     if "probe" in cfg.method:
         own = others(cfg).get("probe") or {}
         return role == ("probe" if own.get("model") or own.get("backbone") else None)
-    return bool(cfg.init_head == "probe")
+    return bool(cfg.init_head != "random")
 
 
 def check_probed(cfg: DictConfig, role: str | None) -> None:
@@ -44,7 +44,7 @@ def check_probed(cfg: DictConfig, role: str | None) -> None:
     from semiseg.models.bundle import segmentation_model
 
     own = config_of(cfg, role)
-    asked = "method=probe" if "probe" in cfg.method else "init_head=probe"
+    asked = "method=probe" if "probe" in cfg.method else f"init_head={cfg.init_head}"
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = segmentation_model(build.backbone(own, "none"), build.decoder_factory(own), 2)

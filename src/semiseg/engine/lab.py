@@ -19,7 +19,7 @@ from semiseg.data.collate import image_tensor
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.engine.checkpoint import save_bundle
 from semiseg.engine.labeling import label_meta, label_quality
-from semiseg.engine.linear_probe import ProbeFit, ProbeSettings, require_linear
+from semiseg.engine.linear_probe import ProbeFit, require_linear
 from semiseg.engine.loop import Trainer, tidy
 from semiseg.engine.moments import snapshot_steps
 from semiseg.engine.session import Networks, Session
@@ -68,16 +68,17 @@ class SessionLab:
         """
         network = self.networks.fresh(tag, weights, differs_from, role)
         if self.networks.begins_as_probe(differs_from, role):
-            require_linear(network, "init_head=probe")
+            require_linear(network, "init_head")
         return network
 
     def probe_of(self, network: Network, tag: str, differs_from: str | None) -> ProbeFit | None:
         """Return the fit of the classifier that a fresh network begins with; ``None`` where it has it already."""
-        if not self.networks.begins_as_probe(differs_from, network.role):
+        settings = self.networks.probe
+        if settings is None or not self.networks.begins_as_probe(differs_from, network.role):
             return None
         # Networks that learn from each other would begin equal where their backbones do.
         resample = None if differs_from is None else tag
-        return ProbeFit(self, network, ProbeSettings(), resample)
+        return ProbeFit(self, network, settings, resample)
 
     def predict(
         self, network: Module, ids: Sequence[str], policy: Callable[[Module, Tensor], Result]

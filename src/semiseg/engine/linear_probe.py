@@ -14,6 +14,7 @@ from semiseg.contracts.training import Network
 from semiseg.declare import Ge, Gt, Le, Len, Mark, record
 from semiseg.engine.labeled_views import labeled_views, labels_at
 from semiseg.engine.probe_choice import Folds, choose
+from semiseg.engine.self_training import UnlabeledPixels, read_ids
 from semiseg.errors import UserError
 from semiseg.models.discriminant import ABSENT_LOGIT
 from semiseg.seeding import derive_seed
@@ -32,6 +33,11 @@ class ProbeSettings:
     temperature: Annotated[Annotated[float, Gt(0)] | None, Mark(expected="a number above 0 or null")] = None
     """Divisor of the logits, which changes no label: a discriminant of few images is far too sure of itself; ``null``
     calibrates it by the same cross-validation."""
+    rounds: Annotated[int, Ge(0)] = 0
+    """Rounds of self-training: the discriminant labels pixels of the unlabeled images, and is solved again with the
+    most confident ones. 0 uses labeled images alone."""
+    keep_share: Annotated[float, Gt(0), Le(1)] = 0.5
+    """Share of the pixels of each predicted class that a round keeps."""
 
 
 def require_linear(network: Network, key: str) -> None:
@@ -111,9 +117,31 @@ class ProbeFit:
         self.settings = settings
         self.resample = resample
         self.folds: Folds | None = None
+        self.unlabeled: UnlabeledPixels | None = None
 
     def gather(self) -> None:
-        """Read the labeled images; all the work on an image is part of its prediction, so that a plan times it."""
+        """Read the images; all the work on an image is part of its prediction, so that a plan times it."""
+        self._gather_labeled()
+        if self.settings.rounds:
+            self._gather_unlabeled()
+
+    def _gather_unlabeled(self) -> None:
+        lab, width = self.lab, self.network.linear_channels
+        ids = read_ids(lab.split.never_labeled)
+        pixels = self.unlabeled = UnlabeledPixels(len(ids) * len(lab.evaluator.scales))
+
+        def read(network: Network, image: Tensor) -> None:
+            # Labels of 0 tell pixels of the image from padding.
+            inside = np.zeros(image.shape[-2:], np.uint8)
+            for view, part in labeled_views(image, inside, lab.evaluator, (1.0,), network):
+                features = network.features(view)[0, :width]
+                real = labels_at(part, features.shape[-2:], True).flatten() == 0
+                pixels.add(features.flatten(1).T[real.to(features.device)])
+
+        for _ in lab.predict(self.network, ids, read):
+            pass
+
+    def _gather_labeled(self) -> None:
         lab, ids = self.lab, self.lab.split.labeled
         width, align = self.network.linear_channels, bool(getattr(self.network, "align_corners", True))
         # In the order of ``predict``.
@@ -154,6 +182,9 @@ class ProbeFit:
         shrinkage, temperature = choose(self.folds, self.settings.shrinkage, self.settings.temperature)
         whole, width = self.folds.total, self.network.linear_channels
         found = whole.solve(shrinkage)
+        if self.unlabeled is not None:
+            rounds, share = self.settings.rounds, self.settings.keep_share
+            found = self.unlabeled.train(whole, found, temperature, rounds, share)
         bias = torch.where(whole.present.cpu(), found.bias / temperature, ABSENT_LOGIT)
         classifier = self.network.classifier
         assert isinstance(classifier, nn.Conv2d)

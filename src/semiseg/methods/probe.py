@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from semiseg.contracts.dataset import Split
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Network
 from semiseg.declare import record
@@ -18,6 +19,11 @@ class Probe(ProbeSettings):
     unless another is given (``method.probe.model=light``)."""
 
     needs_unlabeled: ClassVar[bool] = False
+
+    def check_split(self, split: Split) -> None:
+        """Require unlabeled images for self-training; raises ``UserError`` without any."""
+        if self.rounds:
+            split.require_unlabeled("probe", never_labeled=True)
 
     def run(self, lab: Lab) -> Network:
         """Fit one network and return it."""

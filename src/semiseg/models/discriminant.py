@@ -73,11 +73,11 @@ class ClassMoments:
             self.sums += classes.T @ moved
             self.counts += classes.sum(0)
 
-    def merge(self, other: "ClassMoments") -> None:
-        """Add the sums of other pixels around the same origin."""
-        self.products += other.products
-        self.sums += other.sums
-        self.counts += other.counts
+    def merge(self, other: "ClassMoments", weight: float = 1.0) -> None:
+        """Add the sums of other pixels around the same origin, each of which counts ``weight`` times."""
+        self.products += weight * other.products
+        self.sums += weight * other.sums
+        self.counts += weight * other.counts
 
     def solve(self, shrinkage: float) -> Discriminant:
         """Return the discriminant of the classes that have pixels (Fisher; equal covariances, priors as counted).

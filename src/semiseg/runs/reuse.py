@@ -320,7 +320,7 @@ def find_initial(cfg: Config, current: CurrentRun) -> StoredNetwork | None:
     _require_same_network(given, values["config"], current)
     _require_same_channels(given, values, current)
     same = tuple(values["classes"]) == current.dataset.info.classes
-    probed = cfg.get("init_head") == "probe"
+    probed = cfg.get("init_head", "random") != "random"
     # The weights of the classifier where the file's are not used.
     own = "begins as a probe" if probed else "keeps its random weights"
     remarks = [] if same else [f"{given}: the classifier {own}, because classes differ."]
@@ -331,7 +331,7 @@ def find_initial(cfg: Config, current: CurrentRun) -> StoredNetwork | None:
             "dataset.placeholder_names=false"
         )
     if same and probed:
-        remarks.append(f"{given}: gives the classifier too, in place of init_head=probe.")
+        remarks.append(f"{given}: gives the classifier too, in place of init_head.")
     if heads := values.get("heads"):
         remarks.append(f"{given}: its heads are not used: {', '.join(heads)}.")
     if remark := _learned_remark(given, file, current):
