@@ -97,6 +97,12 @@ def test_without_it_the_classifier_is_random(tmp_path: Path, begun: Path) -> Non
     assert alike(random, probed, *others)
 
 
+def test_it_may_be_self_trained(begun: Path, tmp_path: Path) -> None:
+    assert train(tmp_path / "run", "init_head=self_trained_probe", STILL) == 0
+    assert 0.1 < likeness(state(tmp_path / "run")[WEIGHT], state(begun)[WEIGHT]) < 0.999
+    assert set(faults("init_head=self_trained_probe", "model=pspnet")) == {"model"}
+
+
 @pytest.mark.parametrize("method", ["fixmatch", "mean_teacher"])
 def test_the_average_of_a_network_begins_so_too(
     tmp_path: Path, probe: dict[str, Tensor], method: str

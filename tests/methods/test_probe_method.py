@@ -212,6 +212,12 @@ def test_the_plan_reads_one_image(
     assert "compute a network without training" in capsys.readouterr().out
 
 
+def test_self_training_reads_unlabeled_images(run: Path, tmp_path: Path) -> None:
+    assert train(tmp_path / "run", "method.rounds=1") == 0
+    assert not same(state(run / "checkpoints/best.pt"), state(tmp_path / "run/checkpoints/best.pt"))
+    assert train(tmp_path / "full", "method.rounds=1", "split=full") == 2
+
+
 def test_separable_images_of_several_sizes_are_told_apart(flat: Callable[..., dict[str, Any]]) -> None:
     """One of them has no labeled pixel, one class none at all."""
     values = flat("split=full", "method.scales=[1.0]")
@@ -231,6 +237,7 @@ def test_separable_images_of_several_sizes_are_told_apart(flat: Callable[..., di
         "method.probe.model=light method.temperature=3 method.shrinkage=1",
         "method.probe=null model=light method.scales=[1.0]",
         "split=1",
+        "method.rounds=2 evaluator=slide evaluator.window=32",
         "method.probe.backbone=tiny_vit init_head=probe trainer.precision=bf16",
     ],
 )
