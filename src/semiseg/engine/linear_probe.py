@@ -36,8 +36,8 @@ class ProbeSettings:
     rounds: Annotated[int, Ge(0)] = 0
     """Rounds of self-training: the discriminant labels pixels of the unlabeled images, and is solved again with the
     most confident ones. 0 uses labeled images alone."""
-    keep_share: Annotated[float, Gt(0), Le(1)] = 0.5
-    """Share of the pixels of each predicted class that a round keeps."""
+    threshold: Annotated[float, Ge(0), Le(1)] = 0.8
+    """Probability, by the logits that ``temperature`` has divided, from which a round keeps a pixel."""
 
 
 def require_linear(network: Network, key: str) -> None:
@@ -183,8 +183,8 @@ class ProbeFit:
         whole, width = self.folds.total, self.network.linear_channels
         found = whole.solve(shrinkage)
         if self.unlabeled is not None:
-            rounds, share = self.settings.rounds, self.settings.keep_share
-            found = self.unlabeled.train(whole, found, temperature, rounds, share)
+            rounds, threshold = self.settings.rounds, self.settings.threshold
+            found = self.unlabeled.train(whole, found, temperature, rounds, threshold)
         bias = torch.where(whole.present.cpu(), found.bias / temperature, ABSENT_LOGIT)
         classifier = self.network.classifier
         assert isinstance(classifier, nn.Conv2d)

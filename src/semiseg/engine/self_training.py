@@ -43,31 +43,30 @@ class UnlabeledPixels:
             self._parts.append(features[places].float())
 
     def train(
-        self,
-        labeled: ClassMoments,
-        first: Discriminant,
-        temperature: float,
-        rounds: int,
-        keep_share: float,
+        self, labeled: ClassMoments, first: Discriminant, temperature: float, rounds: int, threshold: float
     ) -> Discriminant:
         """Return the discriminant after all rounds.
 
-        In each, it labels all pixels; of each predicted class those with the highest probability are kept; and it is
-        solved from the labeled pixels and these, which have equal weight in total.
+        In each, it labels all pixels; the confident ones are kept; and it is solved from the labeled pixels and these,
+        which have equal weight in total.
 
         Args:
             labeled: sums over the labeled pixels.
             first: discriminant of these.
             temperature: divisor of its logits.
-            rounds: number of rounds.
-            keep_share: share of the pixels of each predicted class that is kept.
+            rounds: number of rounds; they end where no pixel is confident.
+            threshold: probability from which a pixel is kept.
         """
         found = first
         if not self._parts:
             return found
         pixels = torch.cat(self._parts)
         for _ in range(rounds):
-            labels, keep = _most_confident(pixels, found, temperature, keep_share)
+            logits = pixels @ found.weight.T.to(pixels) + found.bias.to(pixels)
+            confidence, labels = (logits / temperature).softmax(1).max(1)
+            keep = confidence >= threshold
+            if not keep.any():
+                break
             guessed = ClassMoments(labeled.num_classes, labeled.origin)
             guessed.add(pixels[keep], labels[keep])
             both = ClassMoments(labeled.num_classes, labeled.origin)
@@ -75,18 +74,3 @@ class UnlabeledPixels:
             both.merge(guessed, float(labeled.counts.sum() / guessed.counts.sum()))
             found = both.solve(SHRINKAGE)
         return found
-
-
-def _most_confident(
-    pixels: Tensor, found: Discriminant, temperature: float, keep_share: float
-) -> tuple[Tensor, Tensor]:
-    """Return the class of each pixel, and whether it is among the most confident ones of that class."""
-    logits = pixels @ found.weight.T.to(pixels) + found.bias.to(pixels)
-    confidence, labels = (logits / temperature).softmax(1).max(1)
-    keep = torch.zeros_like(labels, dtype=torch.bool)
-    for label in range(len(found.bias)):
-        own = torch.nonzero(labels == label)[:, 0]
-        if len(own):
-            best = confidence[own].topk(max(round(keep_share * len(own)), 1)).indices
-            keep[own[best]] = True
-    return labels, keep
