@@ -34,7 +34,7 @@ def test_unlabeled_pixels_make_it_better() -> None:
     first = labeled.solve(0.1)
     pixels = UnlabeledPixels(1)
     pixels.add(cloud(3000, 1)[0])
-    second = pixels.train(labeled, first, 1.0, rounds=5, keep_share=0.5)
+    second = pixels.train(labeled, first, 1.0, rounds=5, threshold=0.8)
     assert accuracy(second) > accuracy(first) + 0.03
     assert second.weight[2].any().item() is False  # a class without labels is never guessed
 
@@ -49,12 +49,12 @@ def test_labeled_and_guessed_pixels_weigh_the_same_in_total() -> None:
     guessed = (more.float() @ first.weight.T.float() + first.bias.float()).argmax(1)
     both = moments_of(features, labels)
     both.merge(moments_of(more.float(), guessed), 40 / 200)
-    found = pixels.train(labeled, first, 3.0, rounds=1, keep_share=1.0)
+    found = pixels.train(labeled, first, 3.0, rounds=1, threshold=0.0)
     for one, other in zip(found, both.solve(0.1), strict=True):
         torch.testing.assert_close(one, other)
 
 
-def test_without_rounds_or_pixels_it_stays() -> None:
+def test_without_rounds_or_confident_pixels_it_stays() -> None:
     labeled = moments_of(*cloud(30, 0))
     first = labeled.solve(0.1)
     pixels = UnlabeledPixels(0)
@@ -63,6 +63,7 @@ def test_without_rounds_or_pixels_it_stays() -> None:
     pixels.add(torch.empty(0, 8))
     pixels.add(cloud(5, 1)[0])
     assert pixels.train(labeled, first, 1.0, 0, 0.5) is first
+    assert pixels.train(labeled, first, 1e6, 3, 0.9) is first
 
 
 def test_images_are_spread_over_the_list() -> None:
