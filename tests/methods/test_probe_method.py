@@ -213,7 +213,7 @@ def test_the_plan_reads_one_image(
 
 
 def test_self_training_reads_unlabeled_images(run: Path, tmp_path: Path) -> None:
-    assert train(tmp_path / "run", "method.rounds=1") == 0
+    assert train(tmp_path / "run", "method.rounds=1", "method.threshold=0.1") == 0
     assert not same(state(run / "checkpoints/best.pt"), state(tmp_path / "run/checkpoints/best.pt"))
     assert train(tmp_path / "full", "method.rounds=1", "split=full") == 2
 
