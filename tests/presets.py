@@ -66,6 +66,7 @@ class RecordingLab:
         *,
         differs_from: str | None = None,
         role: str | None = None,
+        probe_rounds: int = 0,
     ) -> Any:
         self.weights.append(weights)
         with torch.device("meta"):

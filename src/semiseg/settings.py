@@ -240,11 +240,10 @@ class RunSettings:
     ``backbone.weights``; the classifier too where the classes are the same."""
     init_sha256: Annotated[str | None, Mark("training", "run")] = None
     """Digest of that file; ``null`` is filled in when the run begins."""
-    init_head: Annotated[Literal["random", "probe", "self_trained_probe"], Mark("training")] = "random"
-    """First weights of the classifiers: "random"; those of a "probe", a linear discriminant of the backbone's maps that
-    is fitted to the labeled images; or of a "self_trained_probe", which the most confident pixels of the unlabeled
-    images are added to. A classifier that ``init_from`` gives stays. For ``model=light``, or ``linear`` with
-    ``model.norm=none``."""
+    init_head: Annotated[Literal["random", "probe"], Mark("training")] = "random"
+    """First weights of the classifiers: "random", or those of a "probe", a linear discriminant of the backbone's maps
+    that is fitted to the labeled images; for ``model=light``, or ``linear`` with ``model.norm=none``. A classifier that
+    ``init_from`` gives stays."""
     tags: Annotated[list[str], WithoutEffect] = field(default_factory=list)
     """Free words for the tracker."""
     published: Annotated[list[Any], WithoutEffect] = field(default_factory=list)

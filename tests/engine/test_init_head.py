@@ -98,9 +98,8 @@ def test_without_it_the_classifier_is_random(tmp_path: Path, begun: Path) -> Non
 
 
 def test_it_may_be_self_trained(begun: Path, tmp_path: Path) -> None:
-    assert train(tmp_path / "run", "init_head=self_trained_probe", STILL) == 0
+    assert train(tmp_path / "run", "method=fixmatch", "method.probe_rounds=2", "init_head=probe", STILL) == 0
     assert likeness(state(tmp_path / "run")[WEIGHT], state(begun)[WEIGHT]) > 0.1
-    assert set(faults("init_head=self_trained_probe", "model=pspnet")) == {"model"}
 
 
 @pytest.mark.parametrize("method", ["fixmatch", "mean_teacher"])

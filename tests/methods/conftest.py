@@ -193,6 +193,7 @@ class NotebookLab:
         *,
         differs_from: str | None = None,
         role: str | None = None,
+        probe_rounds: int = 0,
     ) -> SegModel:
         self.networks.append(tag)
         self.differs_from[tag] = differs_from

@@ -70,6 +70,7 @@ class FitRecorder(PlanLab):
         *,
         differs_from: str | None = None,
         role: str | None = None,
+        probe_rounds: int = 0,
     ) -> Network:
         """Build a network without pretrained weights."""
         return self.networks.build("none", role)

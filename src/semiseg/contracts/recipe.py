@@ -152,6 +152,7 @@ class Lab(Protocol):
         *,
         differs_from: str | None = None,
         role: str | None = None,
+        probe_rounds: int = 0,
     ) -> Network:
         """Build a network whose random weights depend on (seed, tag) alone.
 
@@ -162,6 +163,7 @@ class Lab(Protocol):
                 begin as the network of ``init_from``; ``None`` for no such network.
             role: key of the method that may describe another network (``semiseg.settings.OTHER_NETWORKS``): its
                 backbone, decoder and optimizer are used where it does. ``None`` for a network of the run's own kind.
+            probe_rounds: rounds of self-training of the probe that its classifier begins as (``init_head=probe``).
         """
         ...
 

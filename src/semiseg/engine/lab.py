@@ -19,11 +19,12 @@ from semiseg.data.collate import image_tensor
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.engine.checkpoint import save_bundle
 from semiseg.engine.labeling import label_meta, label_quality
-from semiseg.engine.linear_probe import ProbeFit, require_linear
+from semiseg.engine.linear_probe import ProbeFit, ProbeSettings, require_linear
 from semiseg.engine.loop import Trainer, tidy
 from semiseg.engine.moments import snapshot_steps
 from semiseg.engine.session import Networks, Session
 from semiseg.engine.steps import Origin, Step, open_step
+from semiseg.errors import UserError
 from semiseg.models.bundle import bundle
 from semiseg.seeding import derive_seed, seed_everything
 from semiseg.settings import EvaluatorSettings, TrainerSettings
@@ -59,26 +60,36 @@ class SessionLab:
         self.seed: int = session.training.seed
 
     def fresh_network(
-        self, tag: str, weights: str | None, differs_from: str | None, role: str | None
+        self,
+        tag: str,
+        weights: str | None,
+        differs_from: str | None,
+        role: str | None,
+        probe_rounds: int,
     ) -> Network:
         """Build a network with its first weights; its classifier can be begun as a probe where that is asked for.
 
         Raises:
-            UserError: its decoder can't, see ``require_linear``.
+            UserError: its decoder can't, see ``require_linear``; or the probe is to train itself, and there is none.
         """
+        if probe_rounds and not self.networks.probed:
+            raise UserError(
+                "is for classifiers that begin as a probe. Give init_head=probe, or 0.",
+                key="method.probe_rounds",
+                value=probe_rounds,
+            )
         network = self.networks.fresh(tag, weights, differs_from, role)
         if self.networks.begins_as_probe(differs_from, role):
-            require_linear(network, "init_head")
+            require_linear(network, "init_head=probe")
         return network
 
-    def probe_of(self, network: Network, tag: str, differs_from: str | None) -> ProbeFit | None:
+    def probe_of(self, network: Network, tag: str, differs_from: str | None, rounds: int) -> ProbeFit | None:
         """Return the fit of the classifier that a fresh network begins with; ``None`` where it has it already."""
-        settings = self.networks.probe
-        if settings is None or not self.networks.begins_as_probe(differs_from, network.role):
+        if not self.networks.begins_as_probe(differs_from, network.role):
             return None
         # Networks that learn from each other would begin equal where their backbones do.
         resample = None if differs_from is None else tag
-        return ProbeFit(self, network, settings, resample)
+        return ProbeFit(self, network, ProbeSettings(rounds=rounds), resample)
 
     def predict(
         self, network: Module, ids: Sequence[str], policy: Callable[[Module, Tensor], Result]
@@ -124,6 +135,7 @@ class RunLab(SessionLab):
         *,
         differs_from: str | None = None,
         role: str | None = None,
+        probe_rounds: int = 0,
     ) -> Network:
         """Build a network whose random weights depend on (seed, tag) and its structure alone."""
         initial = self.networks.initial
@@ -131,8 +143,8 @@ class RunLab(SessionLab):
             log.warning(initial.identical_start_warning(tag, differs_from))
         # Seeded anew for each: a network must not depend on how many were built or loaded before it.
         seed_everything(derive_seed(self.seed, "network", tag))
-        network = self.fresh_network(tag, weights, differs_from, role)
-        if (probe := self.probe_of(network, tag, differs_from)) is not None:
+        network = self.fresh_network(tag, weights, differs_from, role, probe_rounds)
+        if (probe := self.probe_of(network, tag, differs_from, probe_rounds)) is not None:
             probe.gather()
             probe.finish()
         return network

@@ -105,10 +105,11 @@ class PlanLab(SessionLab):
         *,
         differs_from: str | None = None,
         role: str | None = None,
+        probe_rounds: int = 0,
     ) -> Network:
         """Build a network as ``RunLab`` does, but without its seed, since the weights do not matter for a plan."""
-        network = self.fresh_network(tag, weights, differs_from, role)
-        if (probe := self.probe_of(network, tag, differs_from)) is not None:
+        network = self.fresh_network(tag, weights, differs_from, role, probe_rounds)
+        if (probe := self.probe_of(network, tag, differs_from, probe_rounds)) is not None:
             probe.gather()
         return network
 

@@ -16,7 +16,6 @@ from semiseg.contracts.tracking import Journal, Sample, Tracker
 from semiseg.contracts.training import Network, OptimizerSpec, Schedule
 from semiseg.data.augment import Augment
 from semiseg.engine.checkpoint import load_bundle
-from semiseg.engine.linear_probe import ProbeSettings
 from semiseg.engine.signals import StopRequest
 from semiseg.errors import UserError
 from semiseg.models.bundle import fitted_state, restore_heads_and_input
@@ -278,13 +277,13 @@ class Networks:
         initial: stored network that all networks of its structure begin as; ``None`` begins them as ``build`` makes
             them.
         find_fit: function that finds a finished fit of another run and checks that this run could have made it.
-        probe: settings of the linear probe that classifiers begin as; ``None`` begins them at random.
+        probed: whether classifiers begin as a linear probe of the labeled images, and not at random.
     """
 
     build: NetworkFactory
     initial: InitialNetwork | None
     find_fit: Callable[[ReusedFit], FinishedFit]
-    probe: ProbeSettings | None = None
+    probed: bool = False
 
     def fresh(
         self,
@@ -320,7 +319,7 @@ class Networks:
             differs_from: name of the network that it learns with and must differ from.
             role: key of the method that may describe another network.
         """
-        if self.probe is None:
+        if not self.probed:
             return False
         initial = self.initial
         begins = initial is not None and initial.begins(role) and initial.same_classes

@@ -87,7 +87,7 @@ class AugSeg(ConfidenceSettings, LabeledLossSettings, EMASettings):
 
     def run(self, lab: Lab) -> Network:
         """Train one network and return its EMA, or it."""
-        learner = AugSegLearner(lab.network("model"), self)
+        learner = AugSegLearner(lab.network("model", probe_rounds=self.probe_rounds), self)
         return lab.fit("train", learner, self.streams(lab)).selected
 
     def streams(self, lab: Lab) -> BatchSource:

@@ -48,6 +48,10 @@ class ConfidenceSettings:
     gate_precision: Annotated[float, Gt(0), Le(1)] = 0.9
     """Share of right pseudo-labels of each class that the gate asks for."""
 
+    probe_rounds: Annotated[int, Ge(0)] = 0
+    """Rounds in which the probe that the classifier begins as (``init_head=probe``) labels unlabeled images and is
+    fitted again with its confident pixels; 0 fits it to the labeled images alone."""
+
     def held_out(self, labeled: Sequence[str]) -> tuple[list[str], list[str]]:
         """Divide labeled ids into those to train on and those that the gate measures on.
 

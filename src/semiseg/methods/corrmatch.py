@@ -90,7 +90,7 @@ class CorrMatch(WeakStrongSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train one network and return it, or its EMA."""
-        model = lab.network("model")
+        model = lab.network("model", probe_rounds=self.probe_rounds)
         # After the network, whose draws stay the same, and before the fit, so that the optimizer gets its parameters.
         seed_everything(derive_seed(lab.seed, "model", HEAD))
         attach(model)

@@ -68,7 +68,7 @@ class CutMixSeg(AveragedTeacherSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train a student and return its teacher, or it."""
-        learner = CutMixSegLearner(lab.network("model"), self)
+        learner = CutMixSegLearner(lab.network("model", probe_rounds=self.probe_rounds), self)
         ids, view = lab.split.unlabeled, self.unlabeled_view(lab)
         known, held_out = self.held_out(lab.split.labeled)
         size = lab.trainer.batch_size

@@ -24,7 +24,7 @@ class FixMatch(WeakStrongSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train one network and return it or its EMA."""
-        learner = FixMatchLearner(lab.network("model"), self)
+        learner = FixMatchLearner(lab.network("model", probe_rounds=self.probe_rounds), self)
         return lab.fit("train", learner, self.streams(lab, strong=1)).selected
 
 

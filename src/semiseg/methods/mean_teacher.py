@@ -42,7 +42,7 @@ class MeanTeacher(AveragedTeacherSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train a student and return its teacher, or it."""
-        learner = MeanTeacherLearner(lab.network("model"), self)
+        learner = MeanTeacherLearner(lab.network("model", probe_rounds=self.probe_rounds), self)
         view = Weak(lab.augment.geometry, valid=True) if self.labeled_in_consistency else lab.augment.weak
         known, held_out = self.held_out(lab.split.labeled)
         size = lab.trainer.batch_size

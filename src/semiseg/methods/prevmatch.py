@@ -62,7 +62,11 @@ class PrevMatch(UniMatch):
         """Train one network and return it, or its EMA."""
         streams = self.streams(lab, strong=2)
         epochs = -(-streams.iterations // streams.iterations_per_epoch)
-        return lab.fit("train", PrevMatchLearner(lab.network("model"), self, epochs), streams).selected
+        return lab.fit(
+            "train",
+            PrevMatchLearner(lab.network("model", probe_rounds=self.probe_rounds), self, epochs),
+            streams,
+        ).selected
 
 
 class PrevMatchLearner(UniMatchLearner):

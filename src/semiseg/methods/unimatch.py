@@ -37,7 +37,7 @@ class UniMatch(WeakStrongSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train one network and return it, or its EMA."""
-        learner = UniMatchLearner(lab.network("model"), self)
+        learner = UniMatchLearner(lab.network("model", probe_rounds=self.probe_rounds), self)
         return lab.fit("train", learner, self.streams(lab, strong=2)).selected
 
 

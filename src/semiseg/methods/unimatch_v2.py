@@ -33,7 +33,7 @@ class UniMatchV2(WeakStrongSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train one network and return its EMA, or it."""
-        learner = UniMatchV2Learner(lab.network("model"), self)
+        learner = UniMatchV2Learner(lab.network("model", probe_rounds=self.probe_rounds), self)
         return lab.fit("train", learner, self.streams(lab, strong=2)).selected
 
 
