@@ -119,7 +119,8 @@ def test_an_interrupted_run_ends_as_without_the_stop(tmp_path: Path) -> None:
     assert main(["train", f"run_dir={run}"]) == 0
     right = json.loads((FIXTURES / "interrupted_run.json").read_text())
     now, same_bits = same_results.read_run(run), right["environment"] == same_results.environment()
-    allowed = same_results.EXACT if same_bits else same_results.STEADY
+    # On another machine a few pseudo-labels differ, and the student learns these.
+    allowed = same_results.EXACT if same_bits else same_results.RESTLESS
     assert same_results.unequal_numbers("run", Result({}, right["numbers"]), now, allowed) == []
     assert now.digests.keys() == right["digests"].keys()
     if same_bits:

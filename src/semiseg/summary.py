@@ -68,7 +68,7 @@ def _scores(session: Session, reported: Stored, best: Stored, last: Stored, test
     select = session.training.trainer.select
     found: dict[str, Any] = {
         names.primary.key: names.value(reported),
-        "selected_by": f"{select} on the validation images" if split.val else "last",
+        "selected_by": f"{select} on the validation images" if split.val and last else "last",
         names.primary.best: names.value(best),
         names.primary.last: names.value(last),
         "best_iteration": best and best["iteration"],
