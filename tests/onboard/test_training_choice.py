@@ -5,6 +5,10 @@ from typing import Any
 
 import pytest
 
+from semiseg.config.check import Checker
+from semiseg.config.compose import Request
+from semiseg.config.prepare import checked
+from semiseg.onboard.preset import overrides
 from semiseg.onboard.training_choice import Facts, TrainingChoice, choose_training
 from semiseg.onboard.training_length import Speed, training_length
 from semiseg.onboard.training_numbers import NETWORKS, NUMBERS
@@ -61,6 +65,14 @@ def test_network_of_a_machine(gpu: float | None, timm: bool, backbone: str) -> N
         assert "not measured here" in choice.network_reason
     if not timm:
         assert "with timm installed" in choice.network_reason
+
+
+@pytest.mark.parametrize("gpu", [None, 8.0, 80.0])
+@pytest.mark.parametrize("timm", [True, False])
+@pytest.mark.parametrize("side", [96, 640])
+def test_every_choice_is_a_valid_config(gpu: float | None, timm: bool, side: int) -> None:
+    choice = choose_training(replace(PHOTOS, gpu_gib=gpu, timm=timm, sizes={(side, side): 9}))
+    checked(Request(("dataset=shapes", *overrides(choice))), Checker(), settings_only=True)
 
 
 def test_file_of_weights_replaces_those_that_are_fetched() -> None:

@@ -14,7 +14,7 @@ from semiseg.contracts.dataset import DatasetInfo
 from semiseg.errors import RunFailed, UserError
 from semiseg.files import write_text, writes
 from semiseg.onboard.measure import Measures
-from semiseg.onboard.training_choice import Facts, Setting, TrainingChoice, choose_training
+from semiseg.onboard.training_choice import Facts, ChosenKey, TrainingChoice, choose_training
 from semiseg.onboard.training_length import Length, Speed, training_length
 from semiseg.onboard.training_numbers import NETWORKS
 
@@ -141,19 +141,19 @@ def _speed(info: DatasetInfo, facts: Facts, choice: TrainingChoice) -> tuple[Spe
 
     size = choice.size.height, choice.size.width
     try:
-        return measure_speed(_overrides(choice), info, facts, size), None
+        return measure_speed(overrides(choice), info, facts, size), None
     except (UserError, RunFailed) as error:
         if facts.weights is not None:
             raise UserError(f"--weights {facts.weights}, for {choice.report['network']}: {error}") from error
         return None, " ".join(str(error).split())
 
 
-def _overrides(choice: TrainingChoice) -> list[str]:
+def overrides(choice: TrainingChoice) -> list[str]:
     """Return the choice as overrides of the command line."""
     options = {**choice.groups, "method": choice.method}
     keys = [
         *choice.settings,
-        *(Setting(f"method.{each.key}", each.value) for each in choice.method_settings),
+        *(ChosenKey(f"method.{each.key}", each.value) for each in choice.method_settings),
     ]
     return [
         *(f"{group}={option}" for group, option in options.items()),
@@ -208,10 +208,10 @@ def _preset_yaml(preset: Preset) -> str:
     time = "" if length.seconds is None else f" About {_duration(length.seconds)} on this machine."
     counts = f"{facts.labeled:,} labeled, {facts.unlabeled:,} unlabeled, {facts.val:,} validation images"
     settings = [
-        Setting("split", "full", "All labels; the pictures without are the unlabeled images."),
+        ChosenKey("split", "full", "All labels; the pictures without are the unlabeled images."),
         *choice.settings,
-        Setting("trainer.iterations", length.iterations, f"{length.reason}{time}"),
-        *([Setting("trainer.eval_every", length.eval_every)] if facts.val else []),
+        ChosenKey("trainer.iterations", length.iterations, f"{length.reason}{time}"),
+        *([ChosenKey("trainer.eval_every", length.eval_every)] if facts.val else []),
     ]
     return "\n".join(
         [
@@ -248,7 +248,7 @@ def _method_yaml(preset: Preset) -> str:
     )
 
 
-def _tree_lines(settings: Sequence[Setting]) -> list[str]:
+def _tree_lines(settings: Sequence[ChosenKey]) -> list[str]:
     """Write keys with dots as YAML, each below its group, with the reasons as comments."""
     lines: list[str] = []
     for top in dict.fromkeys(each.key.partition(".")[0] for each in settings):
@@ -256,7 +256,7 @@ def _tree_lines(settings: Sequence[Setting]) -> list[str]:
         if below[0].key == top:
             lines += [*_comment(below[0].reason), f"{top}: {_plain(below[0].value)}"]
             continue
-        inner = [Setting(each.key.partition(".")[2], each.value, each.reason) for each in below]
+        inner = [ChosenKey(each.key.partition(".")[2], each.value, each.reason) for each in below]
         lines += [f"{top}:", *(f"  {line}" for line in _tree_lines(inner))]
     return lines
 

@@ -67,7 +67,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Setting:
+class ChosenKey:
     """One key of a config.
 
     Args:
@@ -102,8 +102,8 @@ class TrainingChoice:
     network_reason: str
     method: str
     method_reason: str
-    settings: tuple[Setting, ...]
-    method_settings: tuple[Setting, ...]
+    settings: tuple[ChosenKey, ...]
+    method_settings: tuple[ChosenKey, ...]
     size: TypicalSize
     report: Mapping[str, str]
     warnings: tuple[str, ...]
@@ -120,12 +120,12 @@ def choose_training(facts: Facts) -> TrainingChoice:
     settings = [
         *_network_settings(facts, row),
         *_size_settings(facts, row, size, factor, crop),
-        Setting("trainer.batch_size", row.batch, "Labeled and unlabeled images a step."),
-        Setting("trainer.unlabeled_batch_size", row.batch),
+        ChosenKey("trainer.batch_size", row.batch, "Labeled and unlabeled images a step."),
+        ChosenKey("trainer.unlabeled_batch_size", row.batch),
     ]
     if not facts.val:
         settings.append(
-            Setting(
+            ChosenKey(
                 "trainer.select",
                 "last",
                 "There are no validation images to choose by: the last network is kept.",
@@ -154,13 +154,13 @@ def _network(facts: Facts, size: TypicalSize) -> NetworkRow:
     return NETWORKS["gpu" if facts.gpu_gib >= NUMBERS.large_gpu else "small gpu"]
 
 
-def _network_settings(facts: Facts, row: NetworkRow) -> list[Setting]:
+def _network_settings(facts: Facts, row: NetworkRow) -> list[ChosenKey]:
     reasons = dict(REASONS)
     settings = dict(row.settings)
     if facts.weights is not None:
         settings["backbone.weights"] = facts.weights
         reasons["backbone.weights"] = "Pretrained weights on this machine."
-    return [Setting(key, value, reasons.get(key, "")) for key, value in settings.items()]
+    return [ChosenKey(key, value, reasons.get(key, "")) for key, value in settings.items()]
 
 
 def _scaled(facts: Facts, row: NetworkRow, size: TypicalSize) -> tuple[float, str]:
@@ -191,7 +191,7 @@ def _crop(row: NetworkRow, size: TypicalSize, factor: float) -> tuple[int, int]:
 
 def _size_settings(
     facts: Facts, row: NetworkRow, size: TypicalSize, factor: float, crop: tuple[int, int]
-) -> list[Setting]:
+) -> list[ChosenKey]:
     low, high = (float(f"{factor * each:.3g}") for each in row.scale)
     text = (
         f"Pictures are learned and evaluated at {factor:g} of their size."
@@ -199,19 +199,19 @@ def _size_settings(
         else "Pictures are learned and evaluated at their own size."
     )
     settings = [
-        Setting("evaluator.scales", [factor], text),
-        Setting("augment.weak.resize.low", low, "Range of the random scale around it."),
-        Setting("augment.weak.resize.high", high),
-        Setting("trainer.crop_size", list(crop), "Height and width of the training crops."),
+        ChosenKey("evaluator.scales", [factor], text),
+        ChosenKey("augment.weak.resize.low", low, "Range of the random scale around it."),
+        ChosenKey("augment.weak.resize.high", high),
+        ChosenKey("trainer.crop_size", list(crop), "Height and width of the training crops."),
     ]
     most = NUMBERS.evaluated_values // (size.width * size.height * max(len(facts.classes), 1))
     if most < 8:
         reason = "Labels are compared at full size: more of these pictures at once take much memory."
-        settings.insert(1, Setting("evaluator.batch_size", max(most, 1), reason))
+        settings.insert(1, ChosenKey("evaluator.batch_size", max(most, 1), reason))
     return settings
 
 
-def _method(facts: Facts, row: NetworkRow) -> tuple[str, str, tuple[Setting, ...]]:
+def _method(facts: Facts, row: NetworkRow) -> tuple[str, str, tuple[ChosenKey, ...]]:
     if not facts.unlabeled:
         return "supervised", "all pictures have labels", ()
     if facts.unlabeled < max(NUMBERS.unlabeled, facts.labeled):
@@ -220,7 +220,7 @@ def _method(facts: Facts, row: NetworkRow) -> tuple[str, str, tuple[Setting, ...
         )
         return "supervised", few, ()
     many = f"{facts.unlabeled:,} unlabeled beside {facts.labeled:,} labeled images"
-    own = [Setting(key, value, METHOD_REASONS.get(key, "")) for key, value in row.semi_settings.items()]
+    own = [ChosenKey(key, value, METHOD_REASONS.get(key, "")) for key, value in row.semi_settings.items()]
     rarest = _rarest(facts)
     if not row.balance or rarest is None:
         return row.semi, many, tuple(own)
@@ -230,8 +230,8 @@ def _method(facts: Facts, row: NetworkRow) -> tuple[str, str, tuple[Setting, ...
     )
     settings = (
         *own,
-        Setting("threshold_rule", "class_balanced", reason),
-        Setting(
+        ChosenKey("threshold_rule", "class_balanced", reason),
+        ChosenKey(
             "keep_share", NUMBERS.keep_share, "Share of the pixels of each predicted class that is learned."
         ),
     )
