@@ -14,7 +14,7 @@ from semiseg.contracts.dataset import DatasetInfo
 from semiseg.errors import RunFailed, UserError
 from semiseg.files import write_text, writes
 from semiseg.onboard.measure import Measures
-from semiseg.onboard.training_choice import Facts, ChosenKey, TrainingChoice, choose_training
+from semiseg.onboard.training_choice import ChosenKey, Facts, TrainingChoice, choose_training
 from semiseg.onboard.training_length import Length, Speed, training_length
 from semiseg.onboard.training_numbers import NETWORKS
 
