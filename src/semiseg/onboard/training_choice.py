@@ -121,7 +121,7 @@ def choose_training(facts: Facts) -> TrainingChoice:
         *_network_settings(facts, row),
         *_size_settings(facts, row, size, factor, crop),
         ChosenKey("trainer.batch_size", row.batch, "Labeled and unlabeled images a step."),
-        ChosenKey("trainer.unlabeled_batch_size", row.batch),
+        ChosenKey("trainer.unlabeled_batch_size", row.unlabeled_batch),
     ]
     if not facts.val:
         settings.append(

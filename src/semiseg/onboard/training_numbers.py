@@ -18,7 +18,8 @@ class NetworkRow:
         scale: range of the random scale, relative to that.
         crop_side: side of a square of as many pixels as a training crop, which has the shape of a picture.
         multiple: pixels that the sides of crops are a multiple of.
-        batch: labeled images a step, and unlabeled ones.
+        batch: labeled images a step.
+        unlabeled_batch: unlabeled images a step.
         semi: method that learns from unlabeled images.
         semi_settings: keys of this method.
         balance: whether this method may use thresholds by class.
@@ -33,11 +34,12 @@ class NetworkRow:
     scale: tuple[float, float] = (0.7, 1.4)
     crop_side: int = 140
     multiple: int = 32
-    batch: int = 8
+    batch: int = 4
+    unlabeled_batch: int = 8
     semi: str = "fixmatch"
     semi_settings: Mapping[str, Any] = field(default_factory=dict)
     balance: bool = True
-    passes: int = 400
+    passes: int = 200
 
 
 LIGHT = {"model": "light", "optimizer": "adamw"}
@@ -45,9 +47,9 @@ LIGHT_EMA = {"ema_decay": 0.98}
 LIGHT_SETTINGS = {
     "init_head": "probe",
     "init_temperature": 8.0,
-    "optimizer.lr": 3.0e-5,
+    "optimizer.lr": 1.0e-4,
     "optimizer.head_multiplier": 10.0,
-    "optimizer.multipliers": {"classifier": 0.1},
+    "optimizer.multipliers": {"classifier": 0.3},
 }
 DINOV2_SETTINGS = {
     "backbone.weights": "pretrained",
@@ -95,7 +97,7 @@ NETWORKS = {
         scale=(0.5, 2.0),
         crop_side=448,
         multiple=14,
-        batch=4,
+        unlabeled_batch=4,
         balance=False,
     ),
     "small gpu": NetworkRow(
@@ -107,7 +109,7 @@ NETWORKS = {
         scale=(0.5, 2.0),
         crop_side=350,
         multiple=14,
-        batch=4,
+        unlabeled_batch=4,
         balance=False,
     ),
     "gpu without timm": NetworkRow(
@@ -124,6 +126,7 @@ NETWORKS = {
         {},
         "Made for pictures of about 96 pixels, and small; pretrained networks are made for larger pictures.",
         long_side=None,
+        batch=8,
         semi="cps",
         balance=False,
         passes=600,
