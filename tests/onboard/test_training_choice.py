@@ -131,7 +131,8 @@ def test_pictures_of_very_different_sizes_are_said() -> None:
 def test_class_that_the_size_loses_is_named() -> None:
     # 4,000 pixels of a class in a picture of 24 megapixels are 11 at the size that is learned.
     facts = replace(PHOTOS, sizes={(6000, 4000): 9}, pixels=(9**12, 9**12, 80_000), holders=(30, 28, 20))
-    (warning,) = choose_training(facts).warnings
+    large, warning = choose_training(facts).warnings
+    assert "19 times the sides" in large
     assert "weed (11 pixels)" in warning
     assert "soil" not in warning
 

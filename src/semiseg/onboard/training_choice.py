@@ -249,14 +249,20 @@ def _rarest(facts: Facts) -> tuple[str, float] | None:
 
 
 def _size_warnings(size: TypicalSize, factor: float) -> list[str]:
-    if size.spread < 1.5:
-        return []
-    small, large = (round(side * factor) for side in (size.short_end, size.long_end))
-    return [
-        f"pictures differ in size: most have longer sides from {size.short_end:,} to {size.long_end:,} pixels, which "
-        f"become {small:,} to {large:,}. One factor holds for all, by their median; bring them to one size for better "
-        "results"
-    ]
+    found = []
+    if size.spread >= NUMBERS.spread:
+        small, large = (round(side * factor) for side in (size.short_end, size.long_end))
+        found.append(
+            f"pictures differ in size: most have longer sides from {size.short_end:,} to {size.long_end:,} pixels, "
+            f"which become {small:,} to {large:,}. One factor holds for all, by their median; bring them to one size "
+            "for better results"
+        )
+    if factor <= NUMBERS.much_smaller:
+        found.append(
+            f"pictures have {1 / factor:.0f} times the sides that are learned: reading them takes much of the time. "
+            "Copies of half the sides, with their masks, are learned in the same way and faster"
+        )
+    return found
 
 
 def _lost_classes(facts: Facts, factor: float) -> list[str]:

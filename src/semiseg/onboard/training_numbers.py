@@ -148,6 +148,10 @@ class Numbers(NamedTuple):
     """Factor of that size."""
     enlarge: float = 2.0
     """Largest factor that pictures are enlarged by."""
+    spread: float = 1.5
+    """Factor between the longer sides of a tenth of the pictures and of the last tenth from which they differ much."""
+    much_smaller: float = 0.25
+    """Factor below which pictures are much larger than what is learned of them."""
     unlabeled: int = 20
     """Unlabeled images from which a semi-supervised method is chosen, if they are as many as the labeled ones too."""
     unequal: float = 0.5
