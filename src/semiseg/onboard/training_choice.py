@@ -169,7 +169,7 @@ def _scaled(facts: Facts, row: NetworkRow, size: TypicalSize) -> tuple[float, st
     if side is not None and facts.gpu_gib is None and facts.minutes >= NUMBERS.long_run:
         side = round(side * NUMBERS.long_run_factor / row.multiple) * row.multiple
     factor = 1.0 if side is None else min(side / size.long, NUMBERS.enlarge)
-    factor = float(f"{factor:.2g}")
+    factor = float(f"{factor:.3g}")
     if factor == 1 or 0.9 < factor < 1.1:
         return 1.0, f"pictures as they are, {size.width}x{size.height}"
     width, height = round(size.width * factor), round(size.height * factor)

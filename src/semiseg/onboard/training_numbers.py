@@ -126,6 +126,7 @@ NETWORKS = {
         {},
         "Made for pictures of about 96 pixels, and small; pretrained networks are made for larger pictures.",
         long_side=None,
+        scale=(0.5, 2.0),
         batch=8,
         semi="cps",
         balance=False,
