@@ -195,3 +195,16 @@ def test_time_that_cannot_be_measured_is_said(here, capsys, monkeypatch):
     init(folder(here / "fields"))
     assert "could not be measured: out of memory" in capsys.readouterr().out
     assert preset()["trainer"]["iterations"] > 0
+
+
+def test_plan_counts_no_comparison_with_masks_that_there_are_not(here, capsys, monkeypatch):
+    from semiseg.engine.plan import PlanLab
+
+    root = folder(here / "fields", labeled="abcdefgh")
+    init(root, "--val", "0.25")
+    monkeypatch.setattr(PlanLab, "_evaluation_seconds", lambda self, model: 1000.0)
+    plan = ["train", "--plan", "experiments=fields", *SHORT, "method=supervised"]
+    capsys.readouterr()
+    assert main(plan) == 0
+    # Two validation images, and none of the 30 unlabeled ones.
+    assert "about 33 min" in capsys.readouterr().out.splitlines()[0]
