@@ -18,6 +18,7 @@ from semiseg.data.band_augment import for_bands
 from semiseg.data.file_faults import CheckReport, check_files
 from semiseg.data.store import stored
 from semiseg.data.trust import Trust, weigh
+from semiseg.engine.linear_probe import ProbeSettings
 from semiseg.engine.session import Compute, Data, Networks, Output, Session, Training
 from semiseg.engine.signals import StopRequest
 from semiseg.errors import UserError
@@ -32,6 +33,9 @@ from semiseg.tasks.samples import sample_ids
 from semiseg.track.jsonl import JsonlTracker
 
 log = logging.getLogger(__name__)
+
+BEGINNINGS = {"random": None, "probe": ProbeSettings(), "self_trained_probe": ProbeSettings(rounds=2)}
+"""Settings of the probe that classifiers begin as, by ``init_head``."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def open_session(
         build.network_factory(cfg, dataset.info),
         initial,
         lambda wanted: find_fit(wanted, here),
-        cfg.init_temperature if cfg.init_head == "probe" else None,
+        BEGINNINGS[cfg.init_head],
     )
     return Session(task, data, _compute(trainer), training, output, stop), networks
 

@@ -240,11 +240,10 @@ class RunSettings:
     ``backbone.weights``; the classifier too where the classes are the same."""
     init_sha256: Annotated[str | None, Mark("training", "run")] = None
     """Digest of that file; ``null`` is filled in when the run begins."""
-    init_head: Annotated[Literal["random", "probe"], Mark("training")] = "random"
-    """First weights of the classifiers: "random", or those of a "probe", a linear discriminant of the backbone's maps
-    that is fitted to the labeled images; for decoders that pass these maps on (``model=light``, ``linear``)."""
-    init_temperature: Annotated[float, Gt(0), Mark("training")] = 3.0
-    """Divisor of the logits of ``init_head=probe``, which are far too sure of themselves with few labels."""
+    init_head: Annotated[Literal["random", "probe", "self_trained_probe"], Mark("training")] = "random"
+    """First weights of the classifiers: "random"; those of a "probe", a linear discriminant of the backbone's maps that
+    is fitted to the labeled images; or of a "self_trained_probe", which the most confident pixels of the unlabeled
+    images are added to. For decoders that pass these maps on (``model=light``, ``linear``)."""
     tags: Annotated[list[str], WithoutEffect] = field(default_factory=list)
     """Free words for the tracker."""
     published: Annotated[list[Any], WithoutEffect] = field(default_factory=list)

@@ -12,6 +12,7 @@ from semiseg.export.verification import compare_predictions
 from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv2 import DeepLabV2
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
+from semiseg.models.light import Light
 from semiseg.models.pspnet import PSPNet
 from semiseg.models.segmodel import SegModel
 from semiseg.models.tiny import Tiny
@@ -22,6 +23,7 @@ REFLECTED = {"pad": "multiple", "pad_to": 8, "pad_value": "reflect"}
 CASES = {
     "pspnet": (PSPNet, {"pool_channels": 4, "channels": 8}, {"scales": [0.7], "flip": True}, "onnx"),
     "deeplabv2": (DeepLabV2, {}, {"resize_to": [40, 72]}, "onnx"),
+    "light": (Light, {"channels": 8}, {"scales": [1.0, 1.5]}, "onnx"),
     "cps": (DeepLabV3PlusCPS, SMALL, REFLECTED, "torch"),
 }
 
@@ -33,6 +35,7 @@ def network(decoder: type[nn.Module], options: dict[str, object]) -> SegModel:
         if isinstance(part, nn.BatchNorm2d):
             part.running_mean.normal_(0, 0.1)
             part.running_var.uniform_(0.5, 1.5)
+    nn.init.normal_(model.classifier.weight, 0, 0.1)  # of light, a part begins at 0
     return model.eval()
 
 

@@ -269,3 +269,26 @@ def test_boxes_that_hardly_fit_are_cut(size: tuple[int, int], area: tuple[float,
         assert 0 <= top <= size[0] - height
         assert 0 <= left <= size[1] - width
         assert height * width > 0.7 * area[0] * size[0] * size[1]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_warm_up_learns_the_labeled_images_alone(name: str, make_model: Make) -> None:
+    kind, learner_of, _ = METHODS[name]
+    learner = learner_of(make_model(0), kind(warmup=0.25))
+    learner.train()
+    plain = learner_of(make_model(0), kind())
+    plain.load_state_dict(learner.state_dict())
+    plain.train()
+    early, late = (Progress(iteration=number, total=8, epoch=0, seed=5) for number in (1, 2))
+    batch, other = batch_of(seed=0), batch_of(seed=1)
+    other["labeled"] = batch["labeled"]
+
+    first = learner(batch, early)
+    assert list(first.losses) == ["labeled"]
+    torch.testing.assert_close(first.total, learner(other, early).total)
+    logits = learner.model(batch["labeled"]["image"])
+    expected = torch.nn.functional.cross_entropy(logits, batch["labeled"]["label"], ignore_index=255)
+    torch.testing.assert_close(first.losses["labeled"].mean, expected)
+
+    plain.load_state_dict(learner.state_dict())
+    torch.testing.assert_close(learner(batch, late).total, plain(batch, late).total)

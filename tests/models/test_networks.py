@@ -17,6 +17,7 @@ from semiseg.models.deeplabv3plus_cac import DeepLabV3PlusCAC
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.deeplabv3plus_u2pl import DeepLabV3PlusU2PL
 from semiseg.models.heads import ConvStack, Projector, RepresentationHead
+from semiseg.models.light import Light
 from semiseg.models.pspnet import PSPNet, region_means
 from semiseg.models.resnet import ResNet, pyramid
 from semiseg.models.segformer import SegFormer
@@ -30,6 +31,7 @@ DECODERS: dict[str, Callable[..., nn.Module]] = {
     "deeplabv3plus_cps": DeepLabV3PlusCPS,
     "deeplabv3plus_augseg": partial(DeepLabV3Plus, low_bias=True, pool_place="first"),
     "deeplabv3plus_u2pl": DeepLabV3PlusU2PL,
+    "light": Light,
     "pspnet": PSPNet,
     "segformer": SegFormer,
 }
@@ -40,6 +42,7 @@ SMALL_DECODERS: dict[str, Callable[..., nn.Module]] = {
         for name in DECODERS
         if name.startswith("deeplabv3plus")
     },
+    "light": partial(Light, channels=16),
     "pspnet": partial(PSPNet, pool_channels=8, channels=32),
     "segformer": partial(SegFormer, channels=32),
 }
@@ -86,6 +89,7 @@ def test_shapes(backbone: str, output_stride: int, decoder: str) -> None:
             assert maps[-1].shape[-2:] == (-(-height // output_stride), -(-width // output_stride))
             features = model.decoder(maps)
             refined = maps[0] if decoder.startswith(("deeplabv3plus", "segformer")) else maps[-1]
+            refined = maps[1] if decoder == "light" else refined
             assert features.shape == (2, model.feature_channels, *refined.shape[-2:])
             assert model.classify(features, batch.shape[-2:]).shape == (2, 7, height, width)
 
@@ -101,6 +105,7 @@ def test_shapes(backbone: str, output_stride: int, decoder: str) -> None:
 def test_gradient_reaches_every_parameter(backbone: str, decoder: str) -> None:
     torch.manual_seed(0)
     model = segmentation_model(BACKBONES[backbone](16), SMALL_DECODERS[decoder], 4).train()
+    nn.init.normal_(model.classifier.weight)  # some begin at 0
     target = torch.randint(0, 4, (2, 49, 65))
     F.cross_entropy(model(images(49, 65)), target).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]

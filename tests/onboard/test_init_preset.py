@@ -119,6 +119,17 @@ def test_names_with_blanks_and_another_working_directory(here, monkeypatch, caps
     assert main(["train", "--plan", f"experiments={name}", *SHORT]) == 0
 
 
+@pytest.mark.parametrize("given", ["2024", "on", "1e3"])
+def test_names_that_are_read_otherwise(here, given, capsys):
+    init(folder(here / given), "--minutes", "1")
+    (name,) = [path.stem for path in Path("experiments").iterdir()]
+    assert main(["train", "--plan", f"experiments={name}", *SHORT]) == 0
+    capsys.readouterr()
+    if name != given:
+        assert main(["init", str(here / given), "--name", given]) == 2
+        assert f"such as own_{given}" in capsys.readouterr().err
+
+
 def test_nothing_is_overwritten_unless_it_is_forced(here, capsys):
     root = folder(here / "fields")
     init(root)

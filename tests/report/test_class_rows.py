@@ -12,9 +12,8 @@ from semiseg.class_rows import EACH, MOST, class_rows
 from semiseg.contracts.score_names import MetricName, ScoreNames
 from semiseg.report.aggregate import study
 from semiseg.report.compare import compare, tables
-from semiseg.report.page import page
+from semiseg.report.page import markdown, page
 from semiseg.report.records import collect, read_run
-from semiseg.report.rendering import render_markdown
 from semiseg.report.tables import runs_csv
 from semiseg.track.console import render_summary, score_table
 
@@ -41,9 +40,9 @@ def test_many_classes_are_ranked() -> None:
     assert found.names[EACH : EACH + 2] == ("class_070", "class_071")
     assert found.names[-1] == "class_000"
     assert len(found.names) == len({*found.names}) == 2 * EACH + 2
-    assert found.note("runs.csv") == (
+    assert found.note("results.csv") == (
         "128 of 150 classes are not shown here, only the 10 highest, the 3 most changed and the 10 lowest; "
-        "all are in runs.csv"
+        "all are in results.csv"
     )
 
 
@@ -75,19 +74,19 @@ def runs(tmp_path: Path) -> Path:
 def test_the_report_shows_some_and_the_csv_all(runs: Path) -> None:
     found = study(collect([runs]))
     note = "129 of 150 classes are not shown here, only the 10 highest, the 1 most changed and the 10 lowest"
-    assert found.class_rows.names[EACH] == "class_075"
+    assert found.class_rows(found.cells).names[EACH] == "class_075"
     text = page(found)
-    assert f"{note}; all are in runs.csv and in the table below." in text
+    assert f"{note}; all are in results.csv and in the table below." in text
     assert "All 150 classes" in text
     head = next(iter(csv.reader(io.StringIO(runs_csv(found)))))
     assert all(f"iou/{name}" in head for name in MANY)
 
 
 def test_the_markdown_of_a_report_stays_narrow(runs: Path) -> None:
-    text = render_markdown("report.md.j2", study=study(collect([runs])), figures=(), paths={}, limits=())
+    text = markdown(study(collect([runs])), (), runs)
     assert r"class\_075" in text
     assert r"class\_060" not in text
-    assert "all are in runs.csv." in text
+    assert "all are in results.csv." in text
 
 
 def test_a_comparison_shows_what_has_changed(runs: Path) -> None:

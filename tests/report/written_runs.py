@@ -7,6 +7,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 CLASSES = ("road", "car")
+PROBED = {
+    "_target_": "semiseg.settings.OtherNetwork",
+    "model": {"name": "linear", "_target_": "semiseg.models.linear.Linear", "levels": 3, "norm": "none"},
+}
+"""Network of a probe: the backbone of the run with a decoder of its own."""
 
 
 def write_run(
@@ -91,6 +96,29 @@ def write_run(
             },
         )
     return folder
+
+
+def write_probe(
+    folder: Path,
+    miou: float,
+    *,
+    config: dict[str, Any] | None = None,
+    summary: dict[str, Any] | None = None,
+    **more: Any,
+) -> Path:
+    """Write a run of a method without a training loop: no fit, no curve, no speed, but a decoder of its own.
+
+    ``more`` as of ``write_run``.
+    """
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("miou_best", "miou_last", "best_iteration", "train_images_per_s")
+    )
+    found = {"iterations": 0, "fits": {}, "network": "probe", "wall_s": 3.0, "checkpoint_last": None}
+    given = {**nothing, **found, **(summary or {})}
+    own = {"method._target_": "semiseg.methods.probe.Probe", "method.probe": PROBED}
+    return write_run(
+        folder, miou, summary=given, config={**own, **(config or {})}, **{"method": "probe", **more}
+    )
 
 
 def _json(path: Path, value: Any) -> None:

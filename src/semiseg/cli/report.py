@@ -7,24 +7,27 @@ from pathlib import Path
 
 from semiseg.cli.arguments import Parser
 from semiseg.contracts.score_names import MEAN_IOU
-from semiseg.report.aggregate import USUAL_BASELINE, study
+from semiseg.report.aggregate import NO_FLOOR, USUAL_BASELINE, USUAL_FLOOR, study
 from semiseg.report.comparable import MIXABLE
+from semiseg.report.floor import below_floor
 from semiseg.report.page import claim, write_report
 from semiseg.report.records import collect
 from semiseg.report.scores import scores_of
 from semiseg.report.study import Study
-from semiseg.report.tables import summary_table
+from semiseg.report.tables import standings_table, summary_table
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``semiseg report`` with the arguments after its name; return the exit code."""
     options = _parser().parse_args(arguments)
     records = collect(options.runs)
-    found = study(records, options.by, options.metric, options.baseline, options.mix)
+    found = study(records, options.by, options.metric, options.baseline, options.mix, options.floor)
     folder = options.output or usual_folder(options.runs)
     claim(folder, options.force)
     figures = write_report(found, folder, f"semiseg report {shlex.join(arguments)}")
-    print("\n".join([summary_table(found).text(), *_remarks(found)]))
+    overall = standings_table(found)
+    tables = [summary_table(found).text(), *([f"\n{overall.text()}\n"] if overall else [])]
+    print("\n".join([*tables, *_remarks(found)]))
     print(f"Written to {folder}: report.html, report.md, results.csv, {len(figures)} figures")
     if options.wandb is not None:
         from semiseg.report.upload import upload
@@ -40,8 +43,12 @@ def usual_folder(given: Sequence[Path]) -> Path:
 
 
 def _remarks(found: Study) -> list[str]:
-    """Remarks about runs that are left out, and notes."""
-    lines = []
+    """Remarks about cells below the floor, runs that are left out, and notes."""
+    lines = [
+        f"{cell.label}: {below_floor(cell.floor, found.floor)}"
+        for cell in found.cells
+        if cell.below_floor and cell.floor and found.floor
+    ]
     for each in found.flagged:
         kinds = ", ".join(flag.kind if flag.kind != "state" else flag.text for flag in each.flags)
         state = "averaged in spite of" if each.averaged else "not averaged"
@@ -69,10 +76,9 @@ def _parser() -> Parser:
     parser.add_argument(
         "--by",
         type=_words,
-        default="method,split",
         metavar="KEY,KEY",
         help="what makes a row: config groups such as method or backbone, or keys such as split or "
-        "optimizer.lr (default: method,split)",
+        "optimizer.lr (default: method,split; of several datasets dataset,split,method)",
     )
     parser.add_argument(
         "--metric",
@@ -84,6 +90,12 @@ def _parser() -> Parser:
         "--baseline",
         metavar="METHOD",
         help=f"method to compare the others with (default: {USUAL_BASELINE}, where there is one)",
+    )
+    parser.add_argument(
+        "--floor",
+        metavar="METHOD",
+        help=f"method without training that the others should exceed; {NO_FLOOR} for no such comparison (default: "
+        f"{USUAL_FLOOR}, where there is one)",
     )
     parser.add_argument(
         "--mix",

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from semiseg.config import build
 from semiseg.config.check_keys import check_settings, plain_values
-from semiseg.config.check_networks import build_on_meta, check_batches, check_sizes
+from semiseg.config.check_networks import build_on_meta, check_batches, check_probed, check_sizes, is_probed
 from semiseg.config.compose import Draft
 from semiseg.config.faults import Fault, faults_of_error
 from semiseg.config.marks import SPLIT_KEYS, mark_of
@@ -140,13 +140,18 @@ class Checker:
             _any_below(key, wrong) for key in parts
         ):
             return []
+        faults: list[Fault] = []
+        if "method" in nodes and is_probed(cfg, role):
+            probed = [*parts, nodes[parts[0]], nodes[parts[1]], "probed", "probe" in cfg.method]
+            faults = self._once(probed, partial(_trial, parts[1], partial(check_probed, cfg, role)))
         weights = nodes[parts[0]].get("weights")
         # The network of init_from replaces weights where it fits, which that of another kind need not.
         used = weights not in (None, "none") and (role is not None or cfg.get("init_from") is None)
         loaded = used and (fetch or weights not in PUBLISHED_WEIGHTS)
         key = f"{parts[0]}.weights" if loaded else parts[0]
         network = [*parts, nodes[parts[0]], nodes[parts[1]], loaded]
-        return self._once(network, partial(_trial, key, partial(build_on_meta, cfg, role, loaded)))
+        built = self._once(network, partial(_trial, key, partial(build_on_meta, cfg, role, loaded)))
+        return built or faults
 
     def _device(self, values: dict[str, Any], wrong: set[str]) -> list[Fault]:
         name = values["trainer"].get("device") if isinstance(values.get("trainer"), dict) else None

@@ -6,7 +6,7 @@ import warnings
 from omegaconf import DictConfig
 
 from semiseg.config import build
-from semiseg.config.other_networks import config_of, place, placed, roles
+from semiseg.config.other_networks import config_of, others, place, placed, roles
 from semiseg.config.targets import locate
 from semiseg.errors import UserError
 from semiseg.settings import TrainerSettings
@@ -26,6 +26,32 @@ def build_on_meta(cfg: DictConfig, role: str | None, loaded: bool) -> None:
                 build.backbone(own)
         except UserError as error:
             raise placed(error, cfg, role) from error
+
+
+def is_probed(cfg: DictConfig, role: str | None) -> bool:
+    """Whether the network of a role gets a fitted classifier: that of ``method=probe``, or all by ``init_head``."""
+    if "probe" in cfg.method:
+        own = others(cfg).get("probe") or {}
+        return role == ("probe" if own.get("model") or own.get("backbone") else None)
+    return bool(cfg.init_head != "random")
+
+
+def check_probed(cfg: DictConfig, role: str | None) -> None:
+    """Refuse a decoder that passes no maps of the backbone on to a classifier that is fitted to them."""
+    import torch
+
+    from semiseg.engine.linear_probe import require_linear
+    from semiseg.models.bundle import segmentation_model
+
+    own = config_of(cfg, role)
+    asked = "method=probe" if "probe" in cfg.method else f"init_head={cfg.init_head}"
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = segmentation_model(build.backbone(own, "none"), build.decoder_factory(own), 2)
+    try:
+        require_linear(network, asked)
+    except UserError as error:
+        raise placed(error, cfg, role) from error
 
 
 def check_batches(cfg: DictConfig) -> None:

@@ -199,13 +199,16 @@ class Lab(Protocol):
         """
         ...
 
-    def compute(self, name: str, network: Network, compute: Callable[[], object]) -> Network:
+    def compute(
+        self, name: str, network: Network, gather: Callable[[], object], finish: Callable[[], object]
+    ) -> Network:
         """Compute weights of a network without training, and store it; return the stored network.
 
         Args:
             name: name of the step.
             network: fresh network.
-            compute: function that sets its weights in place; images are read by ``predict``, which the plan can time.
+            gather: function that reads images by ``predict``, which the plan can time.
+            finish: function that then sets the weights in place; the plan, which reads one image, leaves it out.
         """
         ...
 

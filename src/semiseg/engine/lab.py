@@ -19,7 +19,7 @@ from semiseg.data.collate import image_tensor
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.engine.checkpoint import save_bundle
 from semiseg.engine.labeling import label_meta, label_quality
-from semiseg.engine.linear_probe import ProbeSettings, fit_probe, require_linear
+from semiseg.engine.linear_probe import ProbeFit, require_linear
 from semiseg.engine.loop import Trainer, tidy
 from semiseg.engine.moments import snapshot_steps
 from semiseg.engine.session import Networks, Session
@@ -67,9 +67,24 @@ class SessionLab:
             UserError: its decoder can't, see ``require_linear``.
         """
         network = self.networks.fresh(tag, weights, differs_from, role)
-        if self.networks.probe_temperature is not None:
-            require_linear(network, "init_head=probe")
+        if self.networks.begins_as_probe(differs_from, role):
+            require_linear(network, "init_head")
         return network
+
+    def probe_of(self, network: Network, tag: str, differs_from: str | None) -> ProbeFit | None:
+        """Return the fit of the classifier that a fresh network begins with; ``None`` where it has it already."""
+        settings = self.networks.probe
+        if settings is None or not self.networks.begins_as_probe(differs_from, network.role):
+            return None
+        # Networks that learn from each other would begin equal where their backbones do.
+        resample = None if differs_from is None else tag
+        return ProbeFit(self, network, settings, resample)
+
+    def predict(
+        self, network: Module, ids: Sequence[str], policy: Callable[[Module, Tensor], Result]
+    ) -> Iterator[tuple[str, Result]]:
+        """Apply a policy to images one by one; how many are read is the matter of each lab."""
+        raise NotImplementedError
 
     def _image(self, image_id: str) -> Tensor:
         return image_tensor([self.dataset.image(image_id)]).to(self.session.compute.device)
@@ -117,10 +132,9 @@ class RunLab(SessionLab):
         # Seeded anew for each: a network must not depend on how many were built or loaded before it.
         seed_everything(derive_seed(self.seed, "network", tag))
         network = self.fresh_network(tag, weights, differs_from, role)
-        temperature = self.networks.probe_temperature
-        if temperature is not None and (initial is None or not initial.begins(role)):
-            probe = ProbeSettings(temperature=temperature)
-            fit_probe(self, network, probe, resample=None if differs_from is None else tag)
+        if (probe := self.probe_of(network, tag, differs_from)) is not None:
+            probe.gather()
+            probe.finish()
         return network
 
     def fit(
@@ -173,13 +187,16 @@ class RunLab(SessionLab):
         self.taken[name] = step.result
         return self._networks(step, given)
 
-    def compute(self, name: str, network: Network, compute: Callable[[], object]) -> Network:
+    def compute(
+        self, name: str, network: Network, gather: Callable[[], object], finish: Callable[[], object]
+    ) -> Network:
         """Compute weights of a network without training, and store it; return the stored network."""
         step = self._step(name)
         if not step.done:
             self.output.journal.cut(step.journal)
             self.output.tracker.start_stage(name, step.index, 0)
-            compute()
+            gather()
+            finish()
             values = bundle(network, self.info, self.output.config_of(network), step=name, iteration=0)
             save_bundle(step.directory / COMPUTED, values)
             step.finish({"kind": "compute"})

@@ -111,7 +111,10 @@ class PlanLab(SessionLab):
         role: str | None = None,
     ) -> Network:
         """Build a network as ``RunLab`` does, but without its seed, since the weights do not matter for a plan."""
-        return self.fresh_network(tag, weights, differs_from, role)
+        network = self.fresh_network(tag, weights, differs_from, role)
+        if (probe := self.probe_of(network, tag, differs_from)) is not None:
+            probe.gather()
+        return network
 
     def take(self, name: str, given: ReusedFit) -> FitResult:
         """Return the networks that would be copied."""
@@ -174,7 +177,8 @@ class PlanLab(SessionLab):
         self._add(
             name,
             f"{streams.iterations} iterations, {evaluations} evaluations",
-            streams.iterations * self._step_seconds[looks] + evaluations * evaluating,
+            # First what the networks have read before the fit.
+            self._taken() + streams.iterations * self._step_seconds[looks] + evaluations * evaluating,
             iterations=streams.iterations,
             kept=network * (2 + len(snapshots)),
             passing=2 * state + network,
@@ -186,9 +190,11 @@ class PlanLab(SessionLab):
 
         return self._untrained(model, snapshots)
 
-    def compute(self, name: str, network: Network, compute: Callable[[], object]) -> Network:
-        """Compute what a prediction of the first image gives, and add the time of all predictions."""
-        compute()
+    def compute(
+        self, name: str, network: Network, gather: Callable[[], object], finish: Callable[[], object]
+    ) -> Network:
+        """Read the first image, and add the time of all; the weights stay as they are."""
+        gather()
         self._add(name, "compute a network without training", self._taken(), kept=_size(network))
         return network
 

@@ -16,6 +16,7 @@ from semiseg.contracts.tracking import Journal, Sample, Tracker
 from semiseg.contracts.training import Network, OptimizerSpec, Schedule
 from semiseg.data.augment import Augment
 from semiseg.engine.checkpoint import load_bundle
+from semiseg.engine.linear_probe import ProbeSettings
 from semiseg.engine.signals import StopRequest
 from semiseg.errors import UserError
 from semiseg.models.bundle import fitted_state, restore_heads_and_input
@@ -213,6 +214,11 @@ class InitialNetwork(Protocol):
         """The key and the value by which it was named, for messages."""
         ...
 
+    @property
+    def same_classes(self) -> bool:
+        """Whether its classes are those of this run, so that its classifier can be used."""
+        ...
+
     def begins(self, role: str | None) -> bool:
         """Whether a network of this role begins as this one, or has another structure."""
         ...
@@ -272,13 +278,13 @@ class Networks:
         initial: stored network that all networks of its structure begin as; ``None`` begins them as ``build`` makes
             them.
         find_fit: function that finds a finished fit of another run and checks that this run could have made it.
-        probe_temperature: divisor of the logits of the probe that classifiers begin as; ``None`` begins them at random.
+        probe: settings of the linear probe that classifiers begin as; ``None`` begins them at random.
     """
 
     build: NetworkFactory
     initial: InitialNetwork | None
     find_fit: Callable[[ReusedFit], FinishedFit]
-    probe_temperature: float | None = None
+    probe: ProbeSettings | None = None
 
     def fresh(
         self,
@@ -306,6 +312,19 @@ class Networks:
                 f"backbone.weights={weights}. Leave one of them out."
             )
         return self.initial.load(self.build("none", role), whole=differs_from is None)
+
+    def begins_as_probe(self, differs_from: str | None, role: str | None) -> bool:
+        """Whether the classifier of a fresh network begins as a probe: it is asked for, and ``initial`` gives none.
+
+        Args:
+            differs_from: name of the network that it learns with and must differ from.
+            role: key of the method that may describe another network.
+        """
+        if self.probe is None:
+            return False
+        initial = self.initial
+        begins = initial is not None and initial.begins(role) and initial.same_classes
+        return not begins or differs_from is not None
 
     def restored(self, path: Path, taken_as: ReusedFit | None = None) -> Network:
         """Load a stored network of this run, with its heads and its input convention.

@@ -145,7 +145,7 @@ class CorrMatchLearner(LabelingLearner):
         kept = 1.0 if method.threshold_update == "fixed" else method.threshold_decay ** (1 / parts)
         self.threshold = MovingThreshold(method.threshold, kept)
 
-    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+    def full_step(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute the loss of labeled images, weak views and a mixed strong view."""
         known, own, partner = batch["labeled"]["image"], batch["unlabeled"], batch.get("partner")
         size, count = _size(own["image"]), len(known)

@@ -40,7 +40,7 @@ class FixMatchLearner(LabelingLearner):
         super().__init__(model, method)
         self.method = method
 
-    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+    def full_step(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = (L_x + weight * L_s) / 2."""
         method, known, own = self.method, batch["labeled"], batch["unlabeled"]
         self.observe(batch)

@@ -99,7 +99,7 @@ class PrevMatchLearner(UniMatchLearner):
         self.previous = nn.ModuleList(copies)
         return super().load_state_dict(state_dict, strict, assign)
 
-    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+    def full_step(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = (L_x + L_u + lambda * L_prev) / (2 + lambda)."""
         passes = self.passes(batch, progress)
         weight = ramp(progress.epoch, self.epochs) if len(self.previous) else 0.0

@@ -2,10 +2,11 @@
 
 from typing import ClassVar
 
+from semiseg.contracts.dataset import Split
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Network
 from semiseg.declare import record
-from semiseg.engine.linear_probe import ProbeSettings, fit_probe, require_linear
+from semiseg.engine.linear_probe import ProbeFit, ProbeSettings, require_linear
 from semiseg.settings import Other
 
 
@@ -19,8 +20,14 @@ class Probe(ProbeSettings):
 
     needs_unlabeled: ClassVar[bool] = False
 
+    def check_split(self, split: Split) -> None:
+        """Require unlabeled images for self-training; raises ``UserError`` without any."""
+        if self.rounds:
+            split.require_unlabeled("probe", never_labeled=True)
+
     def run(self, lab: Lab) -> Network:
         """Fit one network and return it."""
         network = lab.network("model", role="probe")
         require_linear(network, "method=probe")
-        return lab.compute("probe", network, lambda: fit_probe(lab, network, self))
+        fit = ProbeFit(lab, network, self)
+        return lab.compute("probe", network, fit.gather, fit.finish)

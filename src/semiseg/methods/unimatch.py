@@ -73,7 +73,7 @@ class UniMatchLearner(LabelingLearner):
         super().__init__(model, method)
         self.method = method
 
-    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+    def full_step(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = (L_x + weight * (strong_weight * (L_s1 + L_s2) / 2 + feature_weight * L_fp)) / 2."""
         passes = self.passes(batch, progress)
         labeled = self.method.known_loss(passes.x, batch["labeled"]["label"])

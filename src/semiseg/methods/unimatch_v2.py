@@ -49,7 +49,7 @@ class UniMatchV2Learner(LabelingLearner):
         super().__init__(model, method)
         self.method = method
 
-    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+    def full_step(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = (L_x + weight * (L_s1 + L_s2) / 2) / 2."""
         method, known, own = self.method, batch["labeled"], batch["unlabeled"]
         self.observe(batch)

@@ -9,12 +9,12 @@ from torch import Tensor
 from semiseg.contracts.dataset import Split
 from semiseg.contracts.feeding import BatchSource
 from semiseg.contracts.recipe import Lab
-from semiseg.contracts.training import Batch, Network, StreamBatch, SumCount
+from semiseg.contracts.training import Batch, LossTerm, Network, Progress, StepOutput, StreamBatch, SumCount
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.mix_box import MixBox
 from semiseg.data.paired_lists import ListRule, paired
 from semiseg.data.views import WeakStrong
-from semiseg.declare import Ge, Gt, Le, Len, Mark, record
+from semiseg.declare import Ge, Gt, Le, Len, Lt, Mark, record
 from semiseg.engine.ema import AveragedLearner, EMASettings, require_validation
 from semiseg.errors import UserError
 from semiseg.losses import confident_cross_entropy
@@ -34,6 +34,9 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
 
     weight: Annotated[float, Ge(0)] = 1.0
     """Weight of the unlabeled loss beside the labeled one; their sum is halved, as published."""
+    warmup: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the fit that begins it with labeled images alone, for pseudo-labels of a network that has learned
+    something: 0 as published, which begins with thousands of steps of hardly any confident pixel."""
     teacher: Teacher = "ema"
     """Network that labels weak views: the student in the same training pass as the labeled images ("student_train",
     UniMatch V1), the student in evaluation mode, or its "ema" in evaluation mode (UniMatch V2)."""
@@ -205,7 +208,20 @@ class LabelingLearner(AveragedLearner):
 
     def __init__(self, model: Network, method: WeakStrongSettings) -> None:
         super().__init__(model, method.ema(model) if method.teacher == "ema" else None, method.report)
+        self.weak_strong = method
         self.labeler = PseudoLabeler(method, model.num_classes)
+
+    def forward(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Compute the losses of a step, those of labeled images alone in the warm-up."""
+        if progress.iteration >= int(self.weak_strong.warmup * progress.total):
+            return self.full_step(batch, progress)
+        known = batch["labeled"]
+        loss = self.weak_strong.known_loss(self.model(known["image"]), known["label"])
+        return StepOutput({"labeled": LossTerm(*loss, 0.5)})
+
+    def full_step(self, batch: Batch, progress: Progress) -> StepOutput:
+        """Compute the losses of labeled and unlabeled images."""
+        raise NotImplementedError
 
     def observe(self, batch: Batch) -> None:
         """Note what thresholds and alignment need of labeled images; methods call it at the beginning of a step."""

@@ -11,14 +11,19 @@ from semiseg.errors import UserError
 from semiseg.models.linear import joined
 from semiseg.models.segmodel import Decoder, Stage
 
+DAMPING = 10.0
+"""Divisor of the joined maps. An optimizer such as Adam moves all weights by about the same step, so that a classifier
+of these maps learns ten times more slowly than the branch, and a fitted one is not overrun."""
+
 
 class Light(Decoder):
     """The last maps joined at the size of the first of them, and a small branch of convs on them beside.
 
-    Returns ``(N, D + channels, h, w)``: the D channels of the joined maps as they are, and those of the branch, which
-    is a norm, a 1x1 conv, a depthwise 3x3 conv and a 1x1 conv. The classifier is one 1x1 conv on both, whose weights
-    for the branch begin at 0: it begins as a linear classifier of the backbone's maps, which may be a fitted one
-    (``init_head=probe``). A network of our own; DeepLabV3+ with 256 channels takes about twenty times its operations.
+    Returns ``(N, D + channels, h, w)``: the D channels of the joined maps by ``DAMPING``, and those of the branch,
+    which is a norm, a 1x1 conv, a depthwise 3x3 conv and a 1x1 conv. The classifier is one 1x1 conv on both, whose
+    weights for the branch begin at 0: it begins as a linear classifier of the backbone's maps, which may be a fitted
+    one (``init_head=probe``). A network of our own; DeepLabV3+ with 256 channels takes about twenty times its
+    operations.
 
     Args:
         stages: stages of the backbone.
@@ -62,7 +67,7 @@ class Light(Decoder):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Return the feature map ``(N, D + channels, h, w)`` at the size of the first of the last maps."""
         features = joined(maps[-self.levels :])
-        return torch.cat([features, self.branch(features)], 1)
+        return torch.cat([features / DAMPING, self.branch(features)], 1)
 
     def make_classifier(self, num_classes: int) -> nn.Module:
         """Return a 1x1 conv whose weights for the branch are 0."""

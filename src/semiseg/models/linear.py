@@ -41,7 +41,9 @@ class Linear(Decoder):
         if levels > len(stages):
             raise UserError(f"the backbone has {len(stages)} maps.", key="levels", value=levels)
         self.levels = levels
-        self.linear_channels = self.out_channels = sum(stage.channels for stage in stages[-levels:])
+        self.out_channels = sum(stage.channels for stage in stages[-levels:])
+        # In training a batch norm takes the maps away from the scale that a classifier was fitted to.
+        self.linear_channels = self.out_channels if norm == "none" else 0
         self.norm = nn.BatchNorm2d(self.out_channels) if norm == "batch" else nn.Identity()
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:

@@ -53,12 +53,24 @@ def dataset_name(given: str | None, root: Path) -> str:
     name = given or re.sub(r"[^a-z0-9_-]+", "_", root.name.lower()).strip("_") or "own"
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise UserError(f"--name {name}: expected letters, digits, - and _")
+    if _is_number(name):  # the command line would read `experiments=2024` as one
+        if given:
+            raise UserError(f"--name {name}: is a number; expected a name such as own_{name}")
+        name = f"own_{name}"
     if is_shipped("dataset", name):
         shipped = ", ".join(sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml")))
         raise UserError(
             f"dataset={name} is one of semiseg's own ({shipped}); choose another: --name my_{name}"
         )
     return name
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def measured(

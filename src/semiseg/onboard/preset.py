@@ -220,7 +220,7 @@ def _preset_yaml(preset: Preset) -> str:
             *(f"#   {each}" for each in preset_steps(preset)),
             "# Written by `semiseg init`; change what you like. A key on the command line wins over this file.",
             "defaults:",
-            f"  - override /dataset: {preset.name}",
+            f"  - override /dataset: {_plain(preset.name)}",
             *_comment(choice.network_reason, "  "),
             *(f"  - override /{group}: {option}" for group, option in choice.groups.items()),
             *_comment(f"{_sentence(choice.method_reason)}", "  "),
@@ -241,7 +241,7 @@ def _method_yaml(preset: Preset) -> str:
             "defaults:",
             f"  - {preset.choice.method}",
             "  - _self_",
-            f"name: {preset.method}",
+            f"name: {_plain(preset.method)}",
             *_tree_lines(preset.choice.method_settings),
             "",
         ]

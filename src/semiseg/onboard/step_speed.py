@@ -87,17 +87,16 @@ def measure_speed(overrides: Sequence[str], info: DatasetInfo, facts: Facts, siz
     names = {part: tuple(f"{part}{number}" for number in range(count)) for part, count in counts.items()}
     split = Split(names["labeled"], names["unlabeled"], names["val"], names["test"])
     plans = [_plan(cfg, NoisePictures(info, size, split), split) for _ in range(ROUNDS)]
-    return _speed(plans, facts)
+    return _speed(plans)
 
 
-def _speed(plans: Sequence[Sequence[PlannedStep]], facts: Facts) -> Speed:
+def _speed(plans: Sequence[Sequence[PlannedStep]]) -> Speed:
     """Return the mean time of each part."""
     step = fmean(sum(each.step_seconds for each in plan) for plan in plans)
     evaluation = fmean(sum(each.evaluation_seconds for each in plan) for plan in plans)
-    rest = fmean(sum(each.seconds for each in plan if not each.iterations) for plan in plans)
-    # The probe reads each labeled image once, about as an evaluation reads one.
-    probe = evaluation / facts.val * facts.labeled if facts.val else 0.0
-    return Speed(step, evaluation, rest + probe)
+    whole = fmean(sum(each.seconds for each in plan) for plan in plans)
+    # Each fit was planned with one evaluation; what is left comes once: a probe, test images, pictures.
+    return Speed(step, evaluation, max(whole - ITERATIONS * step - evaluation, 0.0))
 
 
 def _plan(cfg: Composed, dataset: NoisePictures, split: Split) -> list[PlannedStep]:

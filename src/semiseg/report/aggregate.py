@@ -17,7 +17,9 @@ from semiseg.report.comparable import (
     first_few,
     grouped,
     sort_rank,
+    usual_keys,
 )
+from semiseg.report.floor import held_to_floor
 from semiseg.report.limits import warnings
 from semiseg.report.records import ACCURACY, STORED, RunRecord, logged
 from semiseg.report.scores import COSTS, Average, average, scores_of, tables_of
@@ -25,46 +27,53 @@ from semiseg.report.study import Cell, Flagged, Published, Study
 
 RUN_COSTS = ("iterations", *COSTS)
 USUAL_BASELINE = "supervised"
+USUAL_FLOOR = "probe"
+NO_FLOOR = "none"
 PSEUDO = (STORED, ACCURACY)
 
 
 def study(
     records: Sequence[RunRecord],
-    by: Sequence[str] = ("method", "split"),
+    by: Sequence[str] | None = None,
     metric: str | None = None,
     baseline: str | None = None,
     mix: Sequence[str] = (),
+    floor: str | None = None,
 ) -> Study:
     """Group runs into cells and compare these.
 
     Args:
         records: Runs in any state.
-        by: Keys by whose values runs are grouped; see ``comparable.checked_keys``.
+        by: Keys by whose values runs are grouped, see ``comparable.checked_keys``; ``None`` takes ``usual_keys``.
         metric: Key of a score such as "miou_test" or "iou/road"; ``None`` takes the primary score.
         baseline: Method that the others are compared with; ``None`` takes "supervised" where it is among the runs.
         mix: Kinds of differences to average over, of ``comparable.MIXABLE``.
+        floor: Method without training that the others should exceed; ``None`` takes "probe" where it is among the
+            runs and not the baseline, "none" no method.
 
     Raises:
-        UserError: a key, metric or baseline that no run has.
+        UserError: a key, metric, baseline or floor that no run has.
     """
-    by = checked_keys(by, records)
+    by = checked_keys(usual_keys(records) if by is None else by, records)
     names = _names(records, metric)
     metric = names.primary.key if metric is None else metric
     _require_metric(metric, records, names)
-    baseline = _baseline(baseline, by, records)
+    baseline = _method("--baseline", baseline, USUAL_BASELINE, by, records)
+    floor = _floor(floor, baseline, by, records)
     strange = strange_splits(records)
     cells: list[Cell] = []
     flagged: list[Flagged] = []
     groups = grouped(records, lambda record: tuple(cell_key(record, by).items()))
-    for items in sorted(groups, key=lambda items: [sort_rank(key, value, baseline) for key, value in items]):
+    first = (baseline, floor)
+    for items in sorted(groups, key=lambda items: [sort_rank(key, value, first) for key, value in items]):
         key = dict(items)
         found = choose_runs(groups[items], key, strange, mix)
         flagged += found.flagged
         if key:
             cells.append(_cell(key, found, names, metric))
-    cells = compared(cells, baseline, metric)
+    cells = held_to_floor(compared(cells, baseline, metric), floor, metric)
     notes = (*study_notes(cells, flagged), *_other_scores(records, names), *_other_masks(records))
-    return Study(by, names, metric, baseline, tuple(cells), tuple(flagged), _classes(records), notes)
+    return Study(by, names, metric, baseline, tuple(cells), tuple(flagged), _classes(records), notes, floor)
 
 
 def published(runs: Sequence[RunRecord]) -> tuple[Published, ...]:
@@ -196,18 +205,36 @@ def _metrics(record: RunRecord) -> list[str]:
     return [name for name in (*scores_of(record.names), *names) if record.value(name) is not None]
 
 
-def _baseline(given: str | None, by: Sequence[str], records: Sequence[RunRecord]) -> str | None:
-    methods = dict.fromkeys(name for record in records for name in cell_key(record, [METHOD]).values())
+def _method(
+    option: str, given: str | None, usual: str, by: Sequence[str], records: Sequence[RunRecord]
+) -> str | None:
+    """Return the method of an option; without one the usual method, if runs are told apart by it and have it."""
+    methods = _methods(records)
     if given is None:
-        return USUAL_BASELINE if METHOD in by and USUAL_BASELINE in methods else None
+        return usual if METHOD in by and usual in methods else None
     if METHOD not in by:
-        raise UserError(f"--baseline={given}: methods are compared, so that --by needs the key method.")
+        raise UserError(f"{option}={given}: methods are compared, so that --by needs the key method.")
     if given not in methods:
         raise UserError(
-            f"--baseline={given}: no run is of this method.{did_you_mean(given, methods)} "
+            f"{option}={given}: no run is of this method.{did_you_mean(given, methods)} "
             f"There are: {', '.join(methods)}."
         )
     return given
+
+
+def _floor(
+    given: str | None, baseline: str | None, by: Sequence[str], records: Sequence[RunRecord]
+) -> str | None:
+    if given is not None:
+        return None if given == NO_FLOOR else _method("--floor", given, USUAL_FLOOR, by, records)
+    found = _method("--floor", None, USUAL_FLOOR, by, records)
+    # Of the baseline the differences are shown already, and alone it is the floor of nothing.
+    return None if found == baseline or _methods(records) == [found] else found
+
+
+def _methods(records: Sequence[RunRecord]) -> list[str]:
+    """Return the methods of runs, each once."""
+    return list(dict.fromkeys(name for record in records for name in cell_key(record, [METHOD]).values()))
 
 
 def _preset(run: RunRecord) -> str:

@@ -145,6 +145,4 @@ def _newest(runs: Sequence[RunRecord], flags: dict[Path, list[Flag]]) -> list[Ru
         if earlier is not None:
             flags[earlier.path] = [Flag("repeat", f"{run.path} repeats it and finished later")]
         kept[key] = run
-    return sorted(
-        kept.values(), key=lambda run: (sort_rank("seed", str(run.seed), None), str(partition(run)))
-    )
+    return sorted(kept.values(), key=lambda run: (sort_rank("seed", str(run.seed)), str(partition(run))))

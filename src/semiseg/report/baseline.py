@@ -1,7 +1,7 @@
 """Comparison of cells with the baseline: paired differences, share of the gap that is closed, and notes."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -14,13 +14,12 @@ from semiseg.report.comparable import (
     grouped,
     measured_otherwise,
     not_comparable,
-    of_method,
     other_settings,
-    pair_key,
     spelled,
 )
+from semiseg.report.pairing import at, cells_of, difference_of, pairs
 from semiseg.report.records import RunRecord
-from semiseg.report.scores import GapClosed, Paired, paired
+from semiseg.report.scores import GapClosed, Paired
 from semiseg.report.study import SPLIT_KEY, Cell, Flagged
 
 
@@ -34,7 +33,7 @@ def compared(cells: Sequence[Cell], baseline: str | None, metric: str) -> list[C
     """
     if baseline is None:
         return list(cells)
-    bases = [cell for cell in cells if cell.key[METHOD] == baseline and cell.runs]
+    bases = cells_of(baseline, cells)
     return [
         _against(cell, bases, metric, baseline) if cell.runs and cell.key[METHOD] != baseline else cell
         for cell in cells
@@ -52,17 +51,8 @@ def study_notes(cells: Sequence[Cell], flagged: Sequence[Flagged]) -> tuple[str,
     return (*_other_code(flagged), *_other_measures(shown), *_other_machines(shown))
 
 
-def _at(cells: Sequence[Cell], key: Mapping[str, str]) -> list[Cell]:
-    """Return cells with the same values; settings of the method count only if one of the cells has them too."""
-    found = [
-        cell for cell in cells if all(cell.key[name] == key[name] for name in key if not of_method(name))
-    ]
-    alike = [cell for cell in found if {**cell.key, METHOD: ""} == {**key, METHOD: ""}]
-    return alike or found
-
-
 def _against(cell: Cell, bases: Sequence[Cell], metric: str, name: str) -> Cell:
-    alike = _at(bases, cell.key)
+    alike = at(bases, cell.key)
     if len(alike) != 1:
         many = f"several cells of {name}, and none with its values" if alike else f"no averaged run of {name}"
         return _noted(cell, f"{many} to compare with")
@@ -71,23 +61,18 @@ def _against(cell: Cell, bases: Sequence[Cell], metric: str, name: str) -> Cell:
         return _noted(cell, f"not compared with {name}, which differs in {unlike}")
     if others := [each for each in other_settings(cell.runs[0], base.runs[0]) if each[0] not in cell.key]:
         cell = _noted(cell, f"other settings than {name} (its own in brackets): {spelled(others)}")
-    # Pairs share seed and images, so that what a partition makes easy or hard cancels out.
-    scores = {pair_key(run): score for run, score in zip(base.runs, base.scores[metric].values, strict=True)}
-    own = zip(map(pair_key, cell.runs), cell.scores[metric].values, strict=True)
-    pairs = [
-        (score, other) for key, score in own if score is not None and (other := scores.get(key)) is not None
-    ]
-    difference = paired(pairs)
+    found = pairs(cell, base, metric)
+    difference = difference_of(found)
     if difference is None:
         return _noted(cell, f"no run shares seed and labeled images with one of {name}")
     cell = replace(cell, difference=difference)
-    full = _at(bases, {**cell.key, SPLIT_KEY: FULL}) if SPLIT_KEY in cell.key else []
+    full = at(bases, {**cell.key, SPLIT_KEY: FULL}) if SPLIT_KEY in cell.key else []
     if len(full) != 1 or full[0] is base or (most := full[0].scores[metric].mean) is None:
         return cell
     if unlike := first_few(not_comparable(cell.runs[0], full[0].runs[0])):
         return _noted(cell, f"{name} with all labels differs in {unlike}")
     # Over the pairs, not over all runs of the baseline: the difference above is theirs too.
-    supervised = sum(other for _, other in pairs) / len(pairs)
+    supervised = sum(each.other for each in found) / len(found)
     if most <= supervised:
         return _noted(cell, f"all labels do not help {name}: no gap to close")
     return replace(cell, gap_closed=_gap(difference, supervised, most))

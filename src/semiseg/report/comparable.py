@@ -26,7 +26,7 @@ MEASURE = ("dataset", "evaluator")
 MIXABLE = ("code", "settings", "iterations")
 """Kinds of differences that the user may choose to average over."""
 
-METHOD = "method"
+METHOD, DECODER = "method", "model"
 GROUPS = (*COMPONENTS, *RECORDS)
 PLAIN = ("seed", "split", "split_family", "split_id")
 """Keys of ``--by`` that are no groups."""
@@ -137,9 +137,14 @@ def measured_otherwise(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def not_comparable(own: RunRecord, base: RunRecord) -> list[str]:
-    """Return differing keys of data, evaluation or network, which forbid a comparison with the baseline."""
-    unlike = differences(_reported_network(own), _reported_network(base))
-    return [*measured_otherwise((own, base)), *(key for key, *_ in unlike)]
+    """Return differing keys of data, evaluation or network, which forbid a comparison with the baseline.
+
+    A method that trains no network brings a decoder along, which is a part of the method.
+    """
+    keys = [key for key, *_ in differences(_reported_network(own), _reported_network(base))]
+    if not (trains(own) and trains(base)):
+        keys = [key for key in keys if key.partition(".")[0] != DECODER]
+    return [*measured_otherwise((own, base)), *keys]
 
 
 def _reported_network(run: RunRecord) -> dict[str, Any]:
@@ -151,14 +156,23 @@ def _reported_network(run: RunRecord) -> dict[str, Any]:
 
 
 def other_settings(own: RunRecord, base: RunRecord) -> list[tuple[str, Any, Any]]:
-    """Return settings and lengths that differ from the baseline's, except those that belong to a method."""
-    (mine, theirs), kinds = map(facts, (own, base)), ("iterations", "settings")
+    """Return settings and lengths that differ from the baseline's, except those that belong to a method.
+
+    A method that trains no network has no length.
+    """
+    (mine, theirs), trained = map(facts, (own, base)), all(map(trains, (own, base)))
+    kinds = ("iterations", "settings") if trained else ("settings",)
     unlike = [each for kind in kinds for each in differences(mine[kind], theirs[kind])]
     return [
         each
         for each in unlike
         if not (of_method(each[0]) or mark_of(each[0], own.settings).role == "of method")
     ]
+
+
+def trains(run: RunRecord) -> bool:
+    """Whether a finished run has trained a network; one of a method without a training loop has made no step."""
+    return run.results.get("iterations") != 0
 
 
 def partition(run: RunRecord) -> tuple[Any, ...]:
@@ -169,6 +183,15 @@ def partition(run: RunRecord) -> tuple[Any, ...]:
 def pair_key(run: RunRecord) -> tuple[Any, ...]:
     """Return seed and labeled images, by which runs of two methods are paired."""
     return (run.seed, run.split_hash[0])
+
+
+def usual_keys(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return the keys that make a cell where none are given: method and split, of several datasets also these.
+
+    The methods of a dataset and a split then follow each other, since scores of several datasets are not compared.
+    """
+    datasets = {record.option("dataset") for record in records if record.config}
+    return (METHOD, "split") if len(datasets) < 2 else ("dataset", "split", METHOD)
 
 
 def checked_keys(by: Sequence[str], records: Sequence[RunRecord]) -> tuple[str, ...]:
@@ -220,10 +243,10 @@ def of_method(key: str) -> bool:
     return key == METHOD or key.startswith(f"{METHOD}.")
 
 
-def sort_rank(key: str, value: str, baseline: str | None) -> tuple[Any, ...]:
-    """Return the rank of a value of a key: the baseline first, numbers and ratios by size, then names."""
+def sort_rank(key: str, value: str, first: Sequence[str | None] = ()) -> tuple[Any, ...]:
+    """Return the rank of a value of a key: these methods first, numbers and ratios by size, then names."""
     if key == METHOD:
-        return (value != baseline, 0.0, value)
+        return (first.index(value) if value in first else len(first), 0.0, value)
     number = ratio(value)
     return (number is None, number or 0.0, value)
 

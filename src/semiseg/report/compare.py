@@ -15,7 +15,7 @@ from semiseg.data.class_identity import placeholder_remark, unproven
 from semiseg.data.fingerprint import other_masks
 from semiseg.errors import shown
 from semiseg.files import read_json, replacing, write_json, write_text
-from semiseg.report.comparable import differences, first_few, matters, must_agree
+from semiseg.report.comparable import differences, first_few, matters, must_agree, trains
 from semiseg.report.records import RunRecord, number
 from semiseg.report.rendering import render_markdown
 from semiseg.report.scores import percent, scores_of
@@ -280,7 +280,7 @@ def _cautions(a: RunRecord, b: RunRecord) -> list[str]:
             f"Trained or measured on other data: {len(unlike_ids)} images have another mask in one of the runs, "
             f"{first_few(unlike_ids)}."
         )
-    if first.get("iterations") != second.get("iterations"):
+    if first.get("iterations") != second.get("iterations") and trains(a) and trains(b):
         found.append(
             f"Trained for other lengths: {first.get('iterations')} and {second.get('iterations')} iterations."
         )

@@ -64,32 +64,37 @@ def _number_figures(study: Study, write: Write) -> Iterator[StudyFigure]:
         return
     looks = {
         name: plotting.line_look(index)
-        for index, name in enumerate(dict.fromkeys(cell.line for cell in cells))
+        for index, name in enumerate(dict.fromkeys(cell.look for cell in cells))
     }
-    yield _scores(write, study, cells, looks)
+    for name, members in grouped(study.filled, lambda cell: cell.dataset).items():
+        yield _scores(write, study, name, members, looks)
     yield from _difference(write, study, looks)
-    yield from _classes(write, study)
+    for name, members in study.datasets.items():
+        yield from _classes(write, study, name, members)
     for name, members in panels(cells).items():
         drawn = {cell.column: [curves(run) for run in cell.runs] for cell in members}
-        own = {cell.column: looks[cell.line] for cell in members}
+        own = {cell.column: looks[cell.look] for cell in members}
         yield from _curve_figures(write, study, name, drawn, own)
     yield _costs(write, study, looks)
 
 
-def _scores(write: Write, study: Study, cells: Sequence[Cell], looks: Looks) -> StudyFigure:
-    name = study.metric_name
-    averages = [cell.scores[study.metric] for cell in study.filled]
-    alt = f"{name} in percent. {_each(study.filled, lambda cell: mean_std(cell.scores[study.metric]))}"
-    placed = [cell for cell in cells if cell.fraction and cell.scores[study.metric].n]
+def _scores(write: Write, study: Study, dataset: str, cells: Sequence[Cell], looks: Looks) -> StudyFigure:
+    """Write the scores of the cells of a dataset, over the share of labeled images where there are several."""
+    name, suffix = study.metric_name, study.suffix(dataset)
+    stem = f"-{_stem(dataset)}" if suffix else ""
+    averages = [cell.scores[study.metric] for cell in cells]
+    alt = f"{name} in percent. {_each(cells, lambda cell: mean_std(cell.scores[study.metric]))}"
+    lined = sorted(cells, key=lambda cell: not study.is_baseline(cell))
+    placed = [cell for cell in lined if cell.fraction and cell.scores[study.metric].n]
     if len({cell.fraction for cell in placed}) < 2:
         return write(
-            "scores",
-            name,
+            f"scores{stem}",
+            f"{name}{suffix}",
             alt,
             lambda canvas: plotting.draw_averages(
-                canvas.subplots(), study.filled, looks, averages, 100, f"{name} (%)"
+                canvas.subplots(), cells, looks, averages, 100, f"{name} (%)"
             ),
-            _rows_size(study.filled),
+            _rows_size(cells),
             "Mean, one standard deviation to each side, and each seed as a small dot.",
         )
     full = [cell for cell in placed if study.is_baseline(cell) and cell.fraction == 1]
@@ -97,10 +102,10 @@ def _scores(write: Write, study: Study, cells: Sequence[Cell], looks: Looks) -> 
     caption = "Means, with a band of one standard deviation to each side and each seed as a small dot."
     if reference is not None:
         caption += f" Dotted: {study.baseline} with all labels."
-    lines = grouped(placed, lambda cell: cell.line)
+    lines = grouped(placed, lambda cell: cell.look)
     return write(
-        "ratio",
-        f"{name} against the share of labeled images",
+        f"ratio{stem}",
+        f"{name} against the share of labeled images{suffix}",
         alt,
         lambda canvas: plotting.draw_ratio(canvas, lines, looks, study, reference),
         caption=caption,
@@ -121,10 +126,12 @@ def _difference(write: Write, study: Study, looks: Looks) -> Iterator[StudyFigur
         )
 
 
-def _classes(write: Write, study: Study) -> Iterator[StudyFigure]:
-    cells = [cell for cell in study.cells if cell.by_class]
-    if not (cells and study.classes):
+def _classes(write: Write, study: Study, dataset: str, members: Sequence[Cell]) -> Iterator[StudyFigure]:
+    """Write the heat map of the classes of a dataset."""
+    cells = [cell for cell in members if cell.by_class]
+    if not (cells and (names := study.classes_of(cells))):
         return
+    suffix = study.suffix(dataset)
 
     def extremes(cell: Cell) -> str:
         known = {name: each.mean for name, each in cell.by_class.items() if each.mean is not None}
@@ -132,12 +139,12 @@ def _classes(write: Write, study: Study) -> Iterator[StudyFigure]:
         return f"highest {best} {percent(known[best])}, lowest {worst} {percent(known[worst])}"
 
     parts = _each([cell for cell in cells if any(each.n for each in cell.by_class.values())], extremes)
-    chosen = study.class_rows
-    note = chosen.note("runs.csv")
+    chosen = study.class_rows(cells)
+    note = chosen.note("results.csv")
     yield write(
-        "classes",
-        f"{study.names.by_class.name} of each class on the validation images (%)",
-        f"Heat map of the {study.names.by_class.name} of {len(study.classes)} classes in percent. {parts}",
+        f"classes-{_stem(dataset)}" if suffix else "classes",
+        f"{study.names.by_class.name} of each class on the validation images (%){suffix}",
+        f"Heat map of the {study.names.by_class.name} of {len(names)} classes in percent. {parts}",
         lambda canvas: plotting.draw_classes(canvas, cells, chosen.names),
         (1.6 + 0.78 * len(cells), FRAME + 0.29 * len(chosen.names)),
         f"{note[:1].upper()}{note[1:]}." if note else "",

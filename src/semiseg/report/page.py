@@ -12,8 +12,9 @@ from semiseg.report.comparable import measured_otherwise
 from semiseg.report.limits import KINDS, limited_runs, limits
 from semiseg.report.records import read_optional
 from semiseg.report.rendering import html_environment, render_markdown
+from semiseg.report.standings import standings
 from semiseg.report.study import Cell, Study, StudyFigure, panels
-from semiseg.report.tables import runs_csv
+from semiseg.report.tables import runs_csv, standing_columns, standings_table
 
 if TYPE_CHECKING:
     from semiseg.report.gallery import Gallery
@@ -106,6 +107,8 @@ def page(study: Study, figures: Sequence[StudyFigure] = (), galleries: Sequence[
             about.setdefault(note, []).append(cell.label)
     return environment.get_template("page.html.j2").render(
         study=study,
+        standings=standings(study),
+        standing_columns=standing_columns(study),
         figures=figures,
         galleries=galleries,
         worst_of_runs=find_worst(study),
@@ -133,7 +136,14 @@ def markdown(study: Study, figures: Sequence[StudyFigure], folder: Path) -> str:
     """
     paths = {figure.name: Path(os.path.relpath(figure.path, folder)).as_posix() for figure in figures}
     found = limits(study.finished)
-    return render_markdown("report.md.j2", study=study, figures=figures, paths=paths, limits=found)
+    return render_markdown(
+        "report.md.j2",
+        study=study,
+        standings=standings_table(study),
+        figures=figures,
+        paths=paths,
+        limits=found,
+    )
 
 
 def _run_names(study: Study) -> dict[Path, str]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from semiseg.report.records import Curve, mean_curve
 from semiseg.report.scores import COSTS, Average, percent
-from semiseg.report.study import SPLIT_KEY, Cell, Study
+from semiseg.report.study import SPLIT_KEY, Cell, Study, panel_starts
 
 STYLES = {
     name: [Path(__file__).parent / "templates" / f"{part}.mplstyle" for part in ("figures", name)]
@@ -35,7 +35,7 @@ Lines = Mapping[str, Sequence[Curve]]
 """Curves of the runs of each line."""
 
 Looks = Mapping[str, Mapping[str, Any]]
-"""Options of ``line_look`` by line, see ``Cell.line``; for learning curves by column."""
+"""Options of ``line_look`` by ``Cell.look``; for learning curves by column."""
 
 
 def line_look(index: int) -> dict[str, Any]:
@@ -51,8 +51,8 @@ def draw_ratio(
 
     Args:
         canvas: Empty figure.
-        lines: Cells with runs and a fraction, by line.
-        looks: Looks by line.
+        lines: Cells with runs and a fraction, by look.
+        looks: Looks of the lines.
         study: Study whose score is drawn.
         reference: Mean of the baseline with all labels, drawn across as a dotted line; ``None`` draws none.
     """
@@ -108,7 +108,7 @@ def draw_averages(
     Args:
         axes: Empty axes.
         cells: Cells of the rows.
-        looks: Looks by line.
+        looks: Looks of the lines.
         averages: Averages of the cells.
         factor: Factor of all values.
         label: Label of the horizontal axis.
@@ -116,20 +116,22 @@ def draw_averages(
     for position, (cell, average) in enumerate(zip(cells, averages, strict=True)):
         if average.mean is None:
             continue
-        color = looks[cell.line]["color"]
+        color = looks[cell.look]["color"]
         seeds = _known(average, factor)
         if len(seeds) > 1:
             axes.plot(seeds, [position] * len(seeds), "o", color=color, ms=3.5, alpha=FAINT, zorder=3)
         if average.std is not None:
             ends = [(average.mean - average.std) * factor, (average.mean + average.std) * factor]
             axes.plot(ends, [position] * 2, color=color, lw=2)
-        axes.plot(average.mean * factor, position, ms=8, zorder=4, **looks[cell.line])
+        axes.plot(average.mean * factor, position, ms=8, zorder=4, **looks[cell.look])
     _rows(axes, cells, label)
 
 
 def _rows(axes: Axes, cells: Sequence[Cell], label: str) -> None:
     axes.set_yticks(range(len(cells)), [cell.label for cell in cells])
     axes.set_ylim(len(cells) - 0.5, -0.5)
+    for start in panel_starts(cells):
+        axes.axhline(start - 0.5, color=rcParams["grid.color"], lw=0.8)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(label)
 
@@ -139,7 +141,7 @@ def draw_difference(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None
     axes = canvas.subplots()
     axes.axvline(0, color="C0", lw=1)
     for position, cell in enumerate(cells):
-        found, color = cell.difference, looks[cell.line]["color"]
+        found, color = cell.difference, looks[cell.look]["color"]
         assert found is not None
         if found.low is not None and found.high is not None:
             axes.plot([found.low * PERCENT, found.high * PERCENT], [position] * 2, color=color, lw=2)
@@ -148,7 +150,7 @@ def draw_difference(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None
         # Hollow where one pair alone has no interval.
         filled = color if found.low is not None else rcParams["axes.facecolor"]
         point = {"ms": 8, "mfc": filled, "mew": 1.6, "zorder": 4}
-        axes.plot(found.mean * PERCENT, position, **{**looks[cell.line], **point})
+        axes.plot(found.mean * PERCENT, position, **{**looks[cell.look], **point})
     _rows(axes, cells, "percentage points")
 
 
@@ -166,7 +168,7 @@ def draw_classes(canvas: Figure, cells: Sequence[Cell], classes: Sequence[str]) 
     for row, values in enumerate(means):
         for column, value in enumerate(values):
             axes.text(column + 0.5, row + 0.5, percent(value, 0), ha="center", va="center")
-    axes.set_xticks(np.arange(len(cells)) + 0.5, [cell.label.replace(" ", "\n") for cell in cells])
+    axes.set_xticks(np.arange(len(cells)) + 0.5, [cell.within_dataset.replace(" ", "\n") for cell in cells])
     axes.set_yticks(np.arange(len(classes)) + 0.5, classes)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
@@ -181,7 +183,8 @@ def draw_costs(canvas: Figure, cells: Sequence[Cell], looks: Looks) -> None:
     for axes, (name, (label, factor)) in zip(panels, COSTS.items(), strict=True):
         draw_averages(axes, cells, looks, [cell.costs[name] for cell in cells], factor, label)
         axes.margins(x=0.1)
-        axes.set_xlim(left=0)
+        # A little left of 0, or else half the marker of a method that takes nearly no time would be cut off.
+        axes.set_xlim(left=-0.04 * axes.get_xlim()[1])
 
 
 def _draw_curves(axes: Axes, lines: Lines, looks: Looks) -> None:

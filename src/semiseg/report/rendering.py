@@ -11,8 +11,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from semiseg.report import scores
-from semiseg.report.comparable import ratio, short
-from semiseg.report.study import ALL
+from semiseg.report.comparable import of_method, ratio, short
+from semiseg.report.floor import below_floor, floor_difference
+from semiseg.report.study import ALL, Study, panel_starts
 from semiseg.report.tables import seeds
 
 LAST = 1e300
@@ -37,19 +38,32 @@ def html_environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {name: each for name, each in vars(scores).items() if callable(each)}
+    environment.filters |= {"below_floor": below_floor, "floor_difference": floor_difference}
     environment.filters |= {"sort_key": _sort_key, "ratio": ratio, "short": short, "bracketed": _bracketed}
     environment.filters |= {
         "file_uri": lambda path: data_uri(path.read_bytes()),
         "picture_size": _picture_size,
         "capitalize_first": lambda text: text[:1].upper() + text[1:],
     }
-    environment.globals |= {"scores": scores, "NONE": scores.NONE, "ALL": ALL, "seeds": seeds}
+    environment.globals |= {
+        "scores": scores,
+        "NONE": scores.NONE,
+        "settings_of": _settings_of,
+        "panel_starts": panel_starts,
+        "ALL": ALL,
+        "seeds": seeds,
+    }
     return environment
 
 
 def data_uri(content: bytes, kind: str = "png") -> str:
     """Return the content of a picture as an address that needs no file."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _settings_of(study: Study) -> str:
+    """Name the keys whose values make a setting, for example "dataset and split"."""
+    return " and ".join(key for key in study.by if not of_method(key))
 
 
 def _bracketed(text: str) -> Markup:

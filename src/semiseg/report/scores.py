@@ -58,7 +58,7 @@ class Average:
 
 @dataclass(frozen=True)
 class Paired:
-    """Mean difference to the baseline over runs with the same seed and the same labeled images.
+    """Mean difference to the baseline, or to the floor, over runs with the same seed and the same labeled images.
 
     Args:
         mean: Mean of the differences, a share.
@@ -66,6 +66,7 @@ class Paired:
         high: Upper end.
         pairs: Number of pairs.
         std: Sample standard deviation of the differences; ``None`` for one pair.
+        below: Number of pairs with a difference below 0.
     """
 
     mean: float
@@ -73,6 +74,7 @@ class Paired:
     high: float | None
     pairs: int
     std: float | None = None
+    below: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,13 +116,14 @@ def paired(pairs: Sequence[tuple[float, float]]) -> Paired | None:
         ``None`` without pairs; without an interval for one pair.
     """
     found = average([value - base for value, base in pairs])
+    below = sum(value < base for value, base in pairs)
     if found.mean is None or found.std is None:
-        return None if found.mean is None else Paired(found.mean, None, None, found.n)
+        return None if found.mean is None else Paired(found.mean, None, None, found.n, below=below)
     # Imported only now: it takes a moment, which help and mistakes need not.
     from scipy.special import stdtrit
 
     half = float(stdtrit(found.n - 1, (1 + CONFIDENCE) / 2)) * found.std / math.sqrt(found.n)
-    return Paired(found.mean, found.mean - half, found.mean + half, found.n, found.std)
+    return Paired(found.mean, found.mean - half, found.mean + half, found.n, found.std, below)
 
 
 def scores_of(names: ScoreNames) -> dict[str, Score]:
@@ -189,6 +192,16 @@ def difference(found: Paired | None) -> str:
     return NONE if found is None else f"{points(found.mean)} {interval(found.low, found.high)}".strip()
 
 
+def ends(found: tuple[float, float] | None) -> str:
+    """Write the lowest and the highest of some differences."""
+    return NONE if found is None else f"{points(found[0])} to {points(found[1])}"
+
+
+def multiple(value: float | None) -> str:
+    """Write a ratio with two digits, for example "2.4 ×"."""
+    return NONE if value is None else f"{_digits(value, 2)} ×"
+
+
 def gap_closed(found: GapClosed | None) -> str:
     """Write the share of the gap that is closed, in percent, with its interval."""
     if found is None:
@@ -205,8 +218,9 @@ def quantity(score: Average | None, factor: float = 1.0) -> str:
 
 
 def _whole(value: float | None) -> str:
-    return percent(value, 0).replace("-", "−")
+    text = percent(value, 0)
+    return "0" if text == "-0" else text.replace("-", "−")
 
 
-def _digits(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+def _digits(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"

@@ -12,6 +12,7 @@ from semiseg.report.records import RunRecord
 from semiseg.report.scores import Average, GapClosed, Paired, Score, metric_name, scores_of
 
 SPLIT_KEY = "split"
+DATASET_KEY = "dataset"
 ALL = "all runs"
 
 
@@ -84,6 +85,7 @@ class Cell:
             without pairs.
         gap_closed: Share of the gap that is closed; ``None`` without the baseline at this ratio and with all labels,
             or where all labels do not help.
+        floor: Difference to the floor with the same other keys; ``None`` for the floor itself, or without pairs.
         published: Published numbers for these settings.
         notes: Limits of the comparison of this cell with others.
         limits: Sentences about what makes its scores mean less than their numbers say, see ``limits.warnings``.
@@ -100,9 +102,15 @@ class Cell:
     fraction: float | None = None
     difference: Paired | None = None
     gap_closed: GapClosed | None = None
+    floor: Paired | None = None
     published: tuple[Published, ...] = ()
     notes: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
+
+    @property
+    def below_floor(self) -> bool:
+        """Whether its mean difference to the floor is negative."""
+        return self.floor is not None and self.floor.mean < 0
 
     @property
     def label(self) -> str:
@@ -118,6 +126,21 @@ class Cell:
     def panel(self) -> str:
         """Name of the panel that it is a line of: all values of its key but the method and its settings."""
         return self._named(lambda name: not of_method(name))
+
+    @property
+    def dataset(self) -> str:
+        """Name of the part of a report that shows it: its dataset, if that is in its key."""
+        return self.key.get(DATASET_KEY, ALL)
+
+    @property
+    def within_dataset(self) -> str:
+        """Name within the part of its dataset."""
+        return self._named(lambda name: name != DATASET_KEY)
+
+    @property
+    def look(self) -> str:
+        """Name by which its color and marker are chosen: those of a method are the same for all datasets."""
+        return self._named(lambda name: name not in (SPLIT_KEY, DATASET_KEY))
 
     @property
     def column(self) -> str:
@@ -141,6 +164,7 @@ class Study:
         flagged: Runs that are left out, or averaged on request in spite of a difference.
         classes: Names of the classes, in the dataset's order; of all datasets one after the other.
         notes: Notes about the whole study.
+        floor: Method that trains no network and that the others should exceed; ``None`` for no such comparison.
     """
 
     by: tuple[str, ...]
@@ -151,14 +175,27 @@ class Study:
     flagged: tuple[Flagged, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    floor: str | None = None
 
     @cached_property
-    def class_rows(self) -> ClassRows:
-        """Classes that tables and figures show, by their scores on the validation images in all cells."""
+    def datasets(self) -> dict[str, list[Cell]]:
+        """Cells by the dataset in their key; all cells together in a study that has no such key."""
+        return grouped(self.cells, lambda cell: cell.dataset)
+
+    def suffix(self, dataset: str) -> str:
+        """Return what names a dataset in a title; empty for a study of one."""
+        return f", {dataset}" if len(self.datasets) > 1 else ""
+
+    def classes_of(self, cells: Sequence[Cell]) -> tuple[str, ...]:
+        """Return the classes that some of the cells have, in the dataset's order."""
+        return tuple(name for name in self.classes if any(name in cell.by_class for cell in cells))
+
+    def class_rows(self, cells: Sequence[Cell]) -> ClassRows:
+        """Choose the classes that tables and figures of cells show, by their scores on the validation images."""
         return class_rows(
             {
-                name: [cell.by_class[name].mean for cell in self.cells if name in cell.by_class]
-                for name in self.classes
+                name: [cell.by_class[name].mean for cell in cells if name in cell.by_class]
+                for name in self.classes_of(cells)
             }
         )
 
@@ -240,6 +277,18 @@ class StudyFigure:
 
 
 def panels(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Group cells by panel, those of few labels first."""
+    """Group cells by panel, those of a dataset together, of which those of few labels come first."""
     found = grouped(cells, lambda cell: cell.panel)
-    return dict(sorted(found.items(), key=lambda item: min(cell.fraction or 2.0 for cell in item[1])))
+    datasets = list(dict.fromkeys(cell.dataset for cell in cells))
+
+    def rank(item: tuple[str, list[Cell]]) -> tuple[int, float]:
+        return datasets.index(item[1][0].dataset), min(cell.fraction or 2.0 for cell in item[1])
+
+    return dict(sorted(found.items(), key=rank))
+
+
+def panel_starts(cells: Sequence[Cell]) -> list[int]:
+    """Return where a panel begins in a list of cells, without the first; empty where no panel is in one piece."""
+    changes = [index for index in range(1, len(cells)) if cells[index].panel != cells[index - 1].panel]
+    names = {cell.panel for cell in cells}
+    return changes if len(changes) < len(names) < len(cells) else []

@@ -14,15 +14,20 @@ from rich.text import Text
 
 from semiseg.report.aggregate import PSEUDO, RUN_COSTS
 from semiseg.report.comparable import PLAIN, known_values
+from semiseg.report.floor import floor_difference
 from semiseg.report.records import RunRecord, logged
 from semiseg.report.scores import (
+    NONE,
     Average,
     difference,
+    ends,
     gap_closed,
     mean_std,
+    multiple,
     percent,
     tables_of,
 )
+from semiseg.report.standings import standings
 from semiseg.report.study import Flagged, Study
 
 NAMES = ("method", "dataset", "backbone", "model")
@@ -67,14 +72,48 @@ class TextTable:
 
 
 def summary_table(study: Study) -> TextTable:
-    """Return the main table of a study: one row for each cell, with its score and the comparison with the baseline."""
+    """Return the main table of a study: one row for each cell, with its score and its differences to the baseline and
+    the floor.
+    """
     head = [*study.by, "n", study.metric_name, "each seed"]
     rows = []
     for cell in study.cells:
         score = cell.scores[study.metric]
         compared = [difference(cell.difference), gap_closed(cell.gap_closed)] if study.baseline else []
+        compared += [floor_difference(cell.floor)] if study.floor else []
         rows.append([*cell.key.values(), str(score.n), mean_std(score), seeds(cell.runs, score), *compared])
-    return TextTable([*head, f"to {study.baseline}", "gap closed"] if study.baseline else head, rows)
+    head += [f"to {study.baseline}", "gap closed"] if study.baseline else []
+    head += [f"to the floor, {study.floor}"] if study.floor else []
+    return TextTable(head, rows)
+
+
+def standings_table(study: Study) -> TextTable | None:
+    """Return how each method stands over all settings; ``None`` for a study of one setting."""
+    found = standings(study)
+    if not found:
+        return None
+    head = [
+        "method",
+        *(standing_columns(study) if study.baseline else []),
+        *(["below the floor"] if study.floor else []),
+    ]
+    rows = []
+    for each in found:
+        row = [each.name]
+        if study.baseline:
+            counts = (len(each.differences), each.above, each.below, each.neither)
+            row += [str(count) if each.differences else NONE for count in counts]
+            row += [difference(each.mean), ends(each.ends), multiple(each.time)]
+        if study.floor:
+            row.append(f"{each.below_floor} of {len(each.floors)}" if each.floors else NONE)
+        rows.append(row)
+    return TextTable(head, rows, "Over all settings")
+
+
+def standing_columns(study: Study) -> list[str]:
+    """Return the names of the columns that compare a standing with the baseline."""
+    counts = ["settings", f"above {study.baseline}", f"below {study.baseline}", "neither"]
+    return [*counts, "mean difference", "lowest to highest", f"time, {study.baseline} = 1"]
 
 
 def seeds(runs: Iterable[RunRecord], score: Average) -> str:

@@ -42,7 +42,12 @@ def upload(
         "job_type": "report",
         "name": f"report {folder.resolve().parent.name}",
         "tags": _tags(study),
-        "config": {"by": list(study.by), "metric": study.metric, "baseline": study.baseline},
+        "config": {
+            "by": list(study.by),
+            "metric": study.metric,
+            "baseline": study.baseline,
+            "floor": study.floor,
+        },
         "dir": str(folder),
     }
     try:
@@ -61,16 +66,17 @@ def upload(
 
 
 def cell_rows(study: Study) -> Rows:
-    """Return the cells with mean, sample standard deviation, paired difference and closed gap, as shares 0-1."""
+    """Return the cells with mean, sample standard deviation, paired differences and closed gap, as shares 0-1."""
     paired, gap = ("mean", "low", "high", "pairs"), ("mean", "low", "high")
     head = [*study.by, "split_fraction", "n", study.metric, "std"]
-    for group, names in (("difference", paired), ("gap_closed", gap)):
+    for group, names in (("difference", paired), ("gap_closed", gap), ("floor", paired)):
         head += [group if name == "mean" else f"{group}_{name}" for name in names]
     rows: list[list[Any]] = []
     for cell in study.cells:
         score = cell.scores[study.metric]
         compared = [getattr(cell.difference, name, None) for name in paired]
         compared += [getattr(cell.gap_closed, name, None) for name in gap]
+        compared += [getattr(cell.floor, name, None) for name in paired]
         rows.append([*cell.key.values(), cell.fraction, score.n, score.mean, score.std, *compared])
     return head, rows
 

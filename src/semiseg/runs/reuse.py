@@ -275,7 +275,7 @@ class StoredNetwork:
         """Say how two networks of a method differ that both begin as this one."""
         return (
             f"{self.given}: networks '{other}' and '{tag}' learn from each other, so that they must not begin "
-            f"equal: the classifier of '{tag}' keeps its random weights."
+            f"equal: the classifier of '{tag}' is not that of the file."
         )
 
     def load(self, network: Network, whole: bool = True) -> Network:
@@ -320,13 +320,18 @@ def find_initial(cfg: Config, current: CurrentRun) -> StoredNetwork | None:
     _require_same_network(given, values["config"], current)
     _require_same_channels(given, values, current)
     same = tuple(values["classes"]) == current.dataset.info.classes
-    remarks = [] if same else [f"{given}: the classifier keeps its random weights, because classes differ."]
+    probed = cfg.get("init_head", "random") != "random"
+    # The weights of the classifier where the file's are not used.
+    own = "begins as a probe" if probed else "keeps its random weights"
+    remarks = [] if same else [f"{given}: the classifier {own}, because classes differ."]
     if same and (names := _unproven_names(file, current)):
         same = False
         remarks.append(
-            f"{given}: the classifier keeps its random weights: {placeholder_remark(names)}. Where they are, say so: "
+            f"{given}: the classifier {own}: {placeholder_remark(names)}. Where they are, say so: "
             "dataset.placeholder_names=false"
         )
+    if same and probed:
+        remarks.append(f"{given}: gives the classifier too, in place of init_head.")
     if heads := values.get("heads"):
         remarks.append(f"{given}: its heads are not used: {', '.join(heads)}.")
     if remark := _learned_remark(given, file, current):
