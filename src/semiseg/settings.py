@@ -243,7 +243,8 @@ class RunSettings:
     init_head: Annotated[Literal["random", "probe", "self_trained_probe"], Mark("training")] = "random"
     """First weights of the classifiers: "random"; those of a "probe", a linear discriminant of the backbone's maps that
     is fitted to the labeled images; or of a "self_trained_probe", which the most confident pixels of the unlabeled
-    images are added to. For decoders that pass these maps on (``model=light``, ``linear``)."""
+    images are added to. A classifier that ``init_from`` gives stays. For ``model=light``, or ``linear`` with
+    ``model.norm=none``."""
     tags: Annotated[list[str], WithoutEffect] = field(default_factory=list)
     """Free words for the tracker."""
     published: Annotated[list[Any], WithoutEffect] = field(default_factory=list)

@@ -14,7 +14,7 @@ from semiseg.config.marks import is_harmless
 from semiseg.config.targets import complete
 from semiseg.declare import declared
 from semiseg.errors import UserError
-from semiseg.settings import COMPONENTS, RECORDS
+from semiseg.settings import COMPONENTS, RECORDS, RunSettings
 
 Config = Mapping[str, Any]
 """A config, composed or of plain values."""
@@ -95,7 +95,17 @@ def completed(stored: Config) -> dict[str, Any]:
         if isinstance(filled.get(key), dict):
             defaults = {name: setting.default for name, setting in declared(record).items()}
             filled[key] = {**defaults, **filled[key]}
-    return filled
+    return _with_run_settings(filled)
+
+
+def _with_run_settings(stored: dict[str, Any]) -> dict[str, Any]:
+    """Add the defaults of the settings beside components, unless this is a part of a config."""
+    defaults = {
+        name: setting.default
+        for name, setting in declared(RunSettings).items()
+        if name not in (*COMPONENTS, *RECORDS) and isinstance(setting.default, str | int | float)
+    }
+    return {**defaults, **stored} if "method" in stored else stored
 
 
 def settings_that_matter(cfg: Config) -> dict[str, Any]:
@@ -117,7 +127,7 @@ def differing_keys(old: Config, new: Config) -> list[tuple[str, Any, Any]]:
 
     ``trainer.threads`` counts only where the new config gives it: a resumed run takes the stored number.
     """
-    before, after = settings_that_matter(old), settings_that_matter(new)
+    before, after = settings_that_matter(_with_run_settings(plain(old))), settings_that_matter(new)
     if after.get("trainer.threads") is None:
         after["trainer.threads"] = before.get("trainer.threads")
     keys = dict.fromkeys([*before, *after])
