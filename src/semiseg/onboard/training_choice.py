@@ -16,9 +16,7 @@ REASONS = {
     "backbone.freeze": "Stages that stay as they are: a step takes less time, and few labels overfit less.",
     "backbone.freeze_norm": "A few images a step are too few to measure statistics of norms on.",
     "init_head": "The classifier begins as a linear probe of the pretrained maps.",
-    "init_temperature": "A probe of few images is far too sure of itself.",
     "optimizer.lr": "Rate of the pretrained backbone; the decoder's is the multiple.",
-    "optimizer.multipliers": "The probe is small numbers: large steps would undo it.",
 }
 """Sentences why keys of a network have their values."""
 
@@ -96,6 +94,7 @@ class TrainingChoice:
         report: what was chosen, in a few words each.
         warnings: what the choice may lose.
         most: most iterations that the labeled images are worth.
+        head: value of ``init_head`` for the method alone; ``None`` where it is as for all.
     """
 
     groups: Mapping[str, str]
@@ -108,6 +107,7 @@ class TrainingChoice:
     report: Mapping[str, str]
     warnings: tuple[str, ...]
     most: int
+    head: str | None = None
 
 
 def choose_training(facts: Facts) -> TrainingChoice:
@@ -141,6 +141,7 @@ def choose_training(facts: Facts) -> TrainingChoice:
     return TrainingChoice(
         row.groups, row.reason, method, method_reason, tuple(settings), method_settings, size, report, warnings,
         max(row.passes * facts.labeled // row.batch, NUMBERS.passes_least),
+        row.semi_head if method == row.semi else None,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ class NetworkRow:
         multiple: pixels that the sides of crops are a multiple of.
         batch: labeled images a step.
         unlabeled_batch: unlabeled images a step.
+        semi_head: value of ``init_head`` for the semi-supervised method; ``None`` where it is as for all.
         semi: method that learns from unlabeled images.
         semi_settings: keys of this method.
         balance: whether this method may use thresholds by class.
@@ -35,21 +36,22 @@ class NetworkRow:
     crop_side: int = 140
     multiple: int = 32
     batch: int = 4
-    unlabeled_batch: int = 8
+    unlabeled_batch: int = 4
+    semi_head: str | None = None
     semi: str = "fixmatch"
     semi_settings: Mapping[str, Any] = field(default_factory=dict)
     balance: bool = True
     passes: int = 200
 
 
-LIGHT = {"model": "light", "optimizer": "adamw"}
+LIGHT = {"model": "light", "optimizer": "adamw", "schedule": "cosine"}
 LIGHT_EMA = {"ema_decay": 0.98}
 LIGHT_SETTINGS = {
     "init_head": "probe",
-    "init_temperature": 8.0,
     "optimizer.lr": 1.0e-4,
     "optimizer.head_multiplier": 10.0,
-    "optimizer.multipliers": {"classifier": 0.3},
+    "optimizer.weight_decay": 0.01,
+    "schedule.warmup": 0.1,
 }
 DINOV2_SETTINGS = {
     "backbone.weights": "pretrained",
@@ -73,6 +75,7 @@ NETWORKS = {
             **LIGHT_SETTINGS,
         },
         "A small pretrained network, since there is no GPU.",
+        semi_head="self_trained_probe",
         semi_settings=LIGHT_EMA,
     ),
     "cpu without timm": NetworkRow(
@@ -86,6 +89,7 @@ NETWORKS = {
             **LIGHT_SETTINGS,
         },
         "The smallest pretrained network of torchvision; with timm installed it would be tf_efficientnet_lite0.",
+        semi_head="self_trained_probe",
         semi_settings=LIGHT_EMA,
     ),
     "gpu": NetworkRow(
@@ -97,7 +101,6 @@ NETWORKS = {
         scale=(0.5, 2.0),
         crop_side=448,
         multiple=14,
-        unlabeled_batch=4,
         balance=False,
     ),
     "small gpu": NetworkRow(
@@ -109,7 +112,6 @@ NETWORKS = {
         scale=(0.5, 2.0),
         crop_side=350,
         multiple=14,
-        unlabeled_batch=4,
         balance=False,
     ),
     "gpu without timm": NetworkRow(
@@ -119,6 +121,7 @@ NETWORKS = {
         "A network of torchvision; with timm installed it would be DINOv2. It was not measured here.",
         long_side=480,
         crop_side=320,
+        semi_head="self_trained_probe",
     ),
     "tiny pictures": NetworkRow(
         "the network `tiny`, from random weights",
@@ -128,6 +131,7 @@ NETWORKS = {
         long_side=None,
         scale=(0.5, 2.0),
         batch=8,
+        unlabeled_batch=8,
         semi="cps",
         balance=False,
         passes=600,
