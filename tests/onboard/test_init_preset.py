@@ -219,3 +219,15 @@ def test_plan_counts_no_comparison_with_masks_that_there_are_not(here, capsys, m
     assert main(plan) == 0
     # Two validation images, and none of the 30 unlabeled ones.
     assert "about 33 min" in capsys.readouterr().out.splitlines()[0]
+
+
+@NEEDS_TIMM
+@pytest.mark.parametrize(
+    ("method", "head"),
+    [("supervised", "probe"), ("fixmatch_fields", "self_trained_probe"), ("cps", "probe")],
+)
+def test_chosen_method_alone_begins_with_unlabeled_images(here, capsys, method, head):
+    init(folder(here / "fields", (160, 96)))
+    capsys.readouterr()
+    assert main(["train", "--cfg", "job", "--resolve", "experiments=fields", f"method={method}"]) == 0
+    assert f"init_head: {head}\n" in capsys.readouterr().out
