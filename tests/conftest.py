@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,6 +47,18 @@ def no_waiting_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def real_step_times() -> Iterator[Callable[..., Any]]:
+    """Spare ``semiseg init`` in tests the time of real steps; give the function that measures them."""
+    from semiseg.onboard import step_speed
+    from semiseg.onboard.training_length import Speed
+
+    real = step_speed.measure_speed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_speed, "measure_speed", lambda *given: Speed(0.5, 0.1, 1.0))
+        yield real
 
 
 @pytest.fixture(autouse=True)

@@ -42,12 +42,12 @@ def test_an_existing_config_is_kept(here, capsys):
     root = fields(here / "fields")
     init(root)
     before = (here / "dataset/fields.yaml").read_text()
-    assert "dataset/fields.yaml exists already: --force replaces it" in refused(
-        capsys, root, "--classes", "a,b,c"
-    )
+    text = refused(capsys, root, "--classes", "a,b,c")
+    assert "dataset/fields.yaml and experiments/fields.yaml exist already: --force replaces them" in text
     assert (here / "dataset/fields.yaml").read_text() == before
     (here / "dataset/fields.yaml").unlink()
-    assert "fields.val.txt exists already: --force replaces it" in refused(capsys, root, "--val", "0.5")
+    text = refused(capsys, root, "--val", "0.5", "--no-preset")
+    assert "fields.val.txt exists already: --force replaces it" in text
     init(root, "--classes", "a,b,c", "--force")
     assert written()["classes"] == ["a", "b", "c"]
 

@@ -194,6 +194,22 @@ def test_what_is_made_of_images_is_no_image(here, capsys):
     assert Folder(**config).ids("unlabeled") == ("4",)
 
 
+def test_photos_with_counting_names_and_sides_are_all_images(here, capsys):
+    # 1_2_s lies and 1_21_s stands: by name and size, one may be made of the other.
+    root = here / "data"
+    for first in range(1, 9):
+        for second in (1, 2, 21):
+            image, labels = scene(30 * first + second)
+            turn = np.rot90 if second == 21 else np.asarray
+            put(root / f"images/{first}_{second}_s.jpg", np.ascontiguousarray(turn(image)))
+            if second == 1 or first < 3:
+                put(root / f"masks/{first}_{second}_s.png", np.ascontiguousarray(turn(labels)))
+    code, config, text = init(root, capsys)
+    assert code == 0, text
+    assert "images   24 in images: 24 jpg; 12 have a mask" in text
+    assert "leave_out" not in config
+
+
 def test_equal_labels_in_colors_and_numbers_are_no_rivals(here, capsys):
     root = write(here / "data", COUNT, images=IMAGES, a=("labels/{}.png", colors), b=("masks/{}.png", mask))
     code, config, text = init(root, capsys)

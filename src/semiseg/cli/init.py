@@ -25,6 +25,15 @@ from semiseg.onboard.left_aside import left_aside
 from semiseg.onboard.mask_values import read_values
 from semiseg.onboard.names import given_names
 from semiseg.onboard.parts import VAL_SHARE, find_parts
+from semiseg.onboard.preset import (
+    Preset,
+    make_preset,
+    preset_file,
+    preset_files,
+    preset_report,
+    preset_steps,
+    write_preset,
+)
 from semiseg.onboard.search import find_layout
 from semiseg.onboard.survey import Survey, survey
 from semiseg.onboard.tool_files import tool_lines
@@ -33,15 +42,19 @@ from semiseg.splits.lists import IMAGE_SUFFIXES
 
 DESCRIPTION = """\
 Look at a folder of images, of which some have masks: find the layout, the classes in the masks (numbers or colors),
-sizes and label statistics, check every file, and write the config of the dataset."""
+sizes and label statistics, check every file, and write the config of the dataset; then choose how to train on it, by
+its numbers and by the time of a few steps on this machine, and write that too."""
 EPILOG = """\
 writes dataset/NAME.yaml in the working directory, which `semiseg train dataset=NAME` reads from there; and
-dataset/NAME.val.txt, the images to validate on, where FOLDER does not say which. Nothing in FOLDER is changed.
+dataset/NAME.val.txt, the images to validate on, where FOLDER does not say which; and experiments/NAME.yaml, how to
+train, which `semiseg train experiments=NAME` reads (with method/METHOD_NAME.yaml, where the method has settings of its
+own). Nothing in FOLDER is changed.
 
 examples:
   semiseg init fields                                  fields/images/*.jpg, fields/masks/*.png for some of them
   semiseg init fields --classes soil,wheat,weed        names in the order in which the report lists the values
   semiseg init scans --classes 'rest=#000000,vessel=#ff0000' --void '#ffffff'
+  semiseg init fields --minutes 60 --weights tf_efficientnet_lite0.safetensors
   semiseg init data --name fields --images rgb --masks gt --mask-suffix _mask
 """
 
@@ -63,17 +76,46 @@ def main(arguments: Sequence[str]) -> int:
     root = root.resolve()
     name = dataset_name(options.name, root)
     target = Path("dataset") / f"{name}.yaml"
-    if target.exists() and not options.force:
-        raise UserError(f"{target} exists already: --force replaces it, --name NAME writes another")
+    _require_new(name, target, options)
     own_list = target.with_name(f"{name}.val.txt")
-    require_writable(target, ELSEWHERE)
+    for path in (target, *(() if options.no_preset else (preset_file(name),))):
+        require_writable(path, ELSEWHERE)
     try:
         findings = _examine(root, name, own_list, options)
     except BadFilesError as error:
         raise BadFilesError(error.faults, "leave them out with --skip-bad", error.notes) from error
+    preset = None if options.no_preset else _preset(name, findings, options)
     write_draft(findings, target, own_list)
-    print("\n".join(next_steps(name, target, findings)))
+    if preset is not None:
+        write_preset(preset)
+        print("\n".join(preset_report(preset)))
+    print("\n".join(next_steps(name, target, findings, preset_steps(preset) if preset else ())))
     return 0
+
+
+def _require_new(name: str, target: Path, options: argparse.Namespace) -> None:
+    """Refuse to replace what was written before, and a file of weights that is not there.
+
+    Raises:
+        UserError: files that exist already, or no such file.
+    """
+    if options.weights is not None and not options.weights.expanduser().is_file():
+        raise UserError(f"--weights {options.weights}: there is no such file")
+    wanted = [target, *(() if options.no_preset else preset_files(name))]
+    found = [path for path in wanted if path.exists()]
+    if found and not options.force:
+        them = "it" if len(found) == 1 else "them"
+        kept = "" if target in found else ", --no-preset leaves the way of training as it is"
+        raise UserError(
+            f"{' and '.join(map(str, found))} exist{'s' if len(found) == 1 else ''} already: --force replaces "
+            f"{them}, --name NAME writes another{kept}"
+        )
+
+
+def _preset(name: str, findings: DatasetDraft, options: argparse.Namespace) -> Preset:
+    """Choose how to train, which takes some seconds."""
+    weights = None if options.weights is None else options.weights.expanduser().resolve()
+    return make_preset(name, findings.info, findings.measures, options.minutes, weights)
 
 
 def _examine(root: Path, name: str, own_list: Path, options: argparse.Namespace) -> DatasetDraft:
@@ -247,6 +289,24 @@ def _parser() -> Parser:
         choices=("apply", "ignore"),
         help="turn images as their EXIF orientation says (default), or leave them as they are stored, for masks that "
         f"were drawn so (default where {RECORD} of `semiseg label` says so)",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=positive(float),
+        default=20.0,
+        metavar="N",
+        help="time for one run of training, by which its length and the size of pictures are chosen; default: 20",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="pretrained weights of the chosen network on this machine, where they cannot be fetched",
+    )
+    parser.add_argument(
+        "--no-preset",
+        action="store_true",
+        help="write no experiments/NAME.yaml, such as where --force would replace one that you have changed",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out unusable files")
     parser.add_argument("--force", action="store_true", help="replace what was written before")

@@ -165,7 +165,7 @@ def find_files(
     listed = read_pair_lists(base, lists, image_files(base, suffixes)) if lists else {}
     by_name = {} if pairs else _mask_names(base, images, masks, mask_ends)
     masked = {i: path for name, path in by_name.items() if (i := mask_ends.id_of(name)) is not None}
-    aside = _matching(base, leave_out)
+    aside = matching(base, leave_out)
     taken = frozenset((*masked.values(), *listed.values()))
     found = _files(base, images, lambda path: path not in taken and not aside(path), suffixes)
     if not found:
@@ -220,8 +220,8 @@ def _is_lossless(path: Path) -> bool:
     return path.suffix.lower() in MASK_SUFFIXES
 
 
-def _matching(base: Path, patterns: Sequence[str]) -> Callable[[Path], bool]:
-    """Test of whether a path without its extension, relative to a folder, is as one of some patterns says."""
+def matching(base: Path, patterns: Sequence[str]) -> Callable[[Path], bool]:
+    """Return a test of whether a path without its extension, relative to a folder, is as one of some patterns says."""
     if not patterns:
         return lambda path: False
     joined = "|".join(".*".join(map(re.escape, pattern.split("*"))) for pattern in patterns)

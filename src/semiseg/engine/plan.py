@@ -43,6 +43,8 @@ class PlannedStep:
             their pseudo-labels until they are released.
         sizes: networks that it trains, with their numbers of parameters by part.
         networks: networks that it trains, by kind; empty where it trains none.
+        step_seconds: estimated duration of an iteration.
+        evaluation_seconds: estimated duration of one evaluation.
     """
 
     name: str
@@ -53,6 +55,8 @@ class PlannedStep:
     held: int
     sizes: tuple[NetworkSize, ...] = ()
     networks: tuple[NetworkCost, ...] = ()
+    step_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
 
 
 class PlannedLabels(PseudoLabels):
@@ -163,8 +167,11 @@ class PlanLab(SessionLab):
         model = next(iter(learner.predictors().values()))
         every = evaluation_interval(trainer.eval_every, streams, trainer.iterations is None)
         evaluations = math.ceil(streams.iterations / every) if data.split.val else 0
-        watched = len(learner.candidates()) * len(data.split.val) + len(data.quality_ids)
-        evaluating = evaluations * watched * self._evaluation_seconds(model) if evaluations else 0.0
+        # Only images with hidden masks can be compared with them.
+        bare = set(data.dataset.ids("unlabeled"))
+        hidden = sum(image_id not in bare for image_id in data.quality_ids)
+        watched = len(learner.candidates()) * len(data.split.val) + hidden
+        evaluating = watched * self._evaluation_seconds(model) if evaluations else 0.0
         network = _size(model)
         # Once for the weights and once for the momentum of the optimizer.
         state = sum(_size(child) for child in learner.children()) * 2
@@ -172,12 +179,14 @@ class PlanLab(SessionLab):
             name,
             f"{streams.iterations} iterations, {evaluations} evaluations",
             # First what the networks have read before the fit.
-            self._taken() + streams.iterations * self._step_seconds[looks] + evaluating,
+            self._taken() + streams.iterations * self._step_seconds[looks] + evaluations * evaluating,
             iterations=streams.iterations,
             kept=network * (2 + len(snapshots)),
             passing=2 * state + network,
             sizes=trained_networks(learner),
             networks=self._costs[looks],
+            step_seconds=self._step_seconds[looks],
+            evaluation_seconds=evaluating,
         )
 
         return self._untrained(model, snapshots)
@@ -262,10 +271,17 @@ class PlanLab(SessionLab):
         passing: int = 0,
         sizes: tuple[NetworkSize, ...] = (),
         networks: tuple[NetworkCost, ...] = (),
+        step_seconds: float = 0.0,
+        evaluation_seconds: float = 0.0,
     ) -> None:
         self._held += kept
         held = self._held + passing
-        self.steps.append(PlannedStep(name, work, iterations, seconds, kept + passing, held, sizes, networks))
+        self.steps.append(
+            PlannedStep(
+                *(name, work, iterations, seconds, kept + passing, held, sizes, networks),
+                *(step_seconds, evaluation_seconds),
+            )
+        )
         self.session.stop.check()
 
     def _taken(self) -> float:

@@ -1,11 +1,13 @@
 """Draft of a new dataset: its name, its config, and what is said about it."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from semiseg.config.searchpath import conf_dir, is_shipped
+from semiseg.contracts.dataset import DatasetInfo
 from semiseg.data.file_faults import CheckReport, check_files
 from semiseg.data.folder import Folder
 from semiseg.data.folder_files import FolderFiles
@@ -36,12 +38,14 @@ class DatasetDraft:
         drawn: ids of validation images that are written to a list.
         made_up: whether the names of the classes are placeholders.
         measures: counts of the dataset.
+        info: classes and channels.
     """
 
     config: str
     drawn: tuple[str, ...]
     made_up: bool
     measures: Measures
+    info: DatasetInfo
 
 
 def dataset_name(given: str | None, root: Path) -> str:
@@ -49,12 +53,24 @@ def dataset_name(given: str | None, root: Path) -> str:
     name = given or re.sub(r"[^a-z0-9_-]+", "_", root.name.lower()).strip("_") or "own"
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise UserError(f"--name {name}: expected letters, digits, - and _")
+    if _is_number(name):  # the command line would read `experiments=2024` as one
+        if given:
+            raise UserError(f"--name {name}: is a number; expected a name such as own_{name}")
+        name = f"own_{name}"
     if is_shipped("dataset", name):
         shipped = ", ".join(sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml")))
         raise UserError(
             f"dataset={name} is one of semiseg's own ({shipped}); choose another: --name my_{name}"
         )
     return name
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def measured(
@@ -90,9 +106,11 @@ def measured(
         report, joined = drawn_apart(dataset, report, float(parts.val))
         warnings += joined
         drawn = report.split.val if joined else drawn
+    info = dataset.info
     if dataset.info.bands is not None:
         ids = (*report.split.labeled, *report.split.unlabeled)
         values["bands"], remarks = statistics.measured(dataset.info.bands, ids)
+        info = replace(info, bands=values["bands"])
         warnings += remarks
     measures = measure(dataset.info, report)
     notes = [*classes.notes, *parts.notes, *warnings, *_limits(dataset, report)]
@@ -104,7 +122,8 @@ def measured(
     ]
     if parts.listed:
         values["val"] = str(parts.listed.absolute())
-    return DatasetDraft(config_yaml(values, classes, measures), drawn, classes.made_up, measures), lines
+    config = config_yaml(values, classes, measures)
+    return DatasetDraft(config, drawn, classes.made_up, measures, info), lines
 
 
 def _limits(dataset: Folder, report: CheckReport) -> list[str]:
@@ -128,20 +147,26 @@ def write_draft(draft: DatasetDraft, target: Path, own_list: Path) -> None:
             write_text(own_list, "".join(f"{image_id}\n" for image_id in draft.drawn))
             print(f"written  {own_list}")
         write_text(target, draft.config)
-    print(f"written  {target}\n")
+    print(f"written  {target}")
 
 
-def next_steps(name: str, target: Path, findings: DatasetDraft) -> list[str]:
-    """Return the commands to go on with, as lines."""
-    smallest = min(min(size) for size in findings.measures.sizes)
-    crop = max(32, min(512, smallest // 32 * 32))
-    split = "full" if findings.measures.parts["unlabeled"] else "1/8"
-    lines = [
-        f"semiseg splits check dataset={name} split={split}",
-        f"semiseg train --plan dataset={name} split={split} method=cps trainer.crop_size={crop}",
-    ]
+def next_steps(name: str, target: Path, findings: DatasetDraft, training: Sequence[str] = ()) -> list[str]:
+    """Return the commands to go on with, as lines.
+
+    Args:
+        name: name of the dataset.
+        target: its config.
+        findings: what the steps depend on.
+        training: commands that train; without any, a plan is proposed.
+    """
+    split = "full" if findings.measures.parts["unlabeled"] or training else "1/8"
+    lines = [f"semiseg splits check dataset={name} split={split}", *training]
+    if not training:
+        smallest = min(min(size) for size in findings.measures.sizes)
+        crop = max(32, min(512, smallest // 32 * 32))
+        lines.append(f"semiseg train --plan dataset={name} split={split} method=cps trainer.crop_size={crop}")
     if findings.made_up:
         lines.insert(
             0, f"write the names of the classes into {target}, or give them: --classes NAME,NAME,... --force"
         )
-    return ["next", *(f"  {line}" for line in lines)]
+    return ["", "next", *(f"  {line}" for line in lines)]

@@ -4,32 +4,39 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from semiseg.data.folder_files import matching
 from semiseg.onboard.candidates import Candidate
 from semiseg.onboard.folder_words import made_of_others, said_to_be_made
 from semiseg.onboard.layout import Layout
 from semiseg.onboard.looks import looks_drawn, size_of, some_of
 
 SHOWN_FOLDERS = 4
+SAME_SHAPE = 1.05
+"""Largest factor between the shapes of a picture and of a smaller copy, whose sides are rounded."""
 
 
-def not_images(free: frozenset[Path], found: Sequence[Candidate]) -> tuple[str, ...]:
+def not_images(base: Path, best: Candidate, found: Sequence[Candidate]) -> tuple[str, ...]:
     """Patterns of the files among a layout's images that are made of the images, as ``leave_out`` of ``find_files``.
 
-    Files are made of images where they pair with them by name, and look like masks, are of another size, or are
-    called so.
+    Files are made of images where they pair with them by name, and look like masks, are scaled copies, or are
+    called so. A pattern that images with masks fit too says nothing: photos may be called 9_2_s and 9_21_s.
 
     Args:
-        free: images of the chosen layout that have no mask.
+        base: folder of the dataset.
+        best: the chosen layout.
         found: all layouts that pair names.
     """
+    free = frozenset(best.files) - best.pairs.keys()
     patterns: list[str] = []
     covered: set[Path] = set()
     for each in found:
         made = {image: file for image, file in each.pairs.items() if file in free}
         new = set(made.values()) - covered
         if new and 2 * len(made) > len(each.pairs) and _derived(each, made):
-            patterns += _patterns(each.layout)
-            covered |= new
+            own = tuple(_patterns(each.layout))
+            if not any(map(matching(base, own), best.pairs)):
+                patterns += own
+                covered |= new
     return tuple(patterns)
 
 
@@ -61,8 +68,16 @@ def more_images(
 def _derived(candidate: Candidate, made: Mapping[Path, Path]) -> bool:
     images = some_of(sorted(made))
     files = [made[image] for image in images]
-    other_size = sum(size_of(image) != size_of(file) for image, file in zip(images, files, strict=True))
-    return made_of_others(candidate.layout) or looks_drawn(files) or 2 * other_size > len(files)
+    scaled = sum(_scaled(size_of(image), size_of(file)) for image, file in zip(images, files, strict=True))
+    return made_of_others(candidate.layout) or looks_drawn(files) or 2 * scaled > len(files)
+
+
+def _scaled(size: tuple[int, int] | None, other: tuple[int, int] | None) -> bool:
+    """Whether two sizes differ and have one shape; a photo that stands beside one that lies is none made of it."""
+    if size is None or other is None:
+        return size != other
+    shapes = size[0] * other[1], size[1] * other[0]
+    return size != other and max(shapes) <= SAME_SHAPE * min(shapes)
 
 
 def _patterns(layout: Layout) -> Iterator[str]:

@@ -65,8 +65,7 @@ def find_layout(base: Path, given: KnownLayout, suffixes: Sequence[str] = IMAGE_
     if best.likeness < Likeness.CLEAR and best.mask_rank and given == KnownLayout():
         raise UserError(no_pairs_text(base, files, given, best.candidate.pairs))
     layout = best.candidate.layout
-    free = frozenset(best.candidate.files) - best.candidate.pairs.keys()
-    layout = replace(layout, leave_out=not_images(free, paired))
+    layout = replace(layout, leave_out=not_images(base, best.candidate, paired))
     notes = [*_notes(choice), *more_images(base, pictures.values(), best.candidate, paired)]
     return FoundLayout(layout, tuple(notes), tuple(files))
 

@@ -1,0 +1,221 @@
+"""How ``semiseg init`` chooses network, size, method and length from what it knows of a dataset."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from semiseg.config.check import Checker
+from semiseg.config.compose import Request
+from semiseg.config.prepare import checked
+from semiseg.onboard.preset import overrides
+from semiseg.onboard.training_choice import Facts, TrainingChoice, choose_training
+from semiseg.onboard.training_length import Speed, training_length
+from semiseg.onboard.training_numbers import NETWORKS, NUMBERS
+
+PHOTOS = Facts(
+    labeled=24,
+    unlabeled=300,
+    val=6,
+    sizes={(640, 480): 330},
+    classes=("soil", "wheat", "weed"),
+    pixels=(5_000_000, 4_000_000, 100_000),
+    holders=(30, 28, 20),
+)
+"""Photographs that most tests change in one way."""
+
+
+def settings(choice: TrainingChoice) -> dict[str, Any]:
+    return {each.key: each.value for each in choice.settings}
+
+
+def test_photographs_on_a_cpu() -> None:
+    choice = choose_training(PHOTOS)
+    values = settings(choice)
+    assert choice.groups["backbone"] == "timm"
+    assert values["backbone.weights"] == "pretrained"
+    assert values["evaluator.scales"] == [0.5]
+    low, high = values["augment.weak.resize.low"], values["augment.weak.resize.high"]
+    assert low < 0.5 < high
+    height, width = values["trainer.crop_size"]
+    assert height % 32 == width % 32 == 0
+    assert height <= 240
+    assert width <= 320
+    assert height < width
+    assert choice.method == "fixmatch"
+    assert {each.key for each in choice.method_settings} > {"threshold_rule", "keep_share"}
+    assert "weed has 1.1%" in choice.report["method"]
+    assert choice.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("gpu", "timm", "backbone"),
+    [
+        (None, True, "timm"),
+        (None, False, "resnet18"),
+        (80.0, True, "dinov2_base"),
+        (8.0, True, "dinov2_small"),
+        (8.0, False, "resnet50"),
+    ],
+)
+def test_network_of_a_machine(gpu: float | None, timm: bool, backbone: str) -> None:
+    choice = choose_training(replace(PHOTOS, gpu_gib=gpu, timm=timm))
+    assert choice.groups["backbone"] == backbone
+    if gpu:
+        assert "not measured here" in choice.network_reason
+    if not timm:
+        assert "with timm installed" in choice.network_reason
+
+
+@pytest.mark.parametrize("gpu", [None, 8.0, 80.0])
+@pytest.mark.parametrize("timm", [True, False])
+@pytest.mark.parametrize("side", [96, 640])
+def test_every_choice_is_a_valid_config(gpu: float | None, timm: bool, side: int) -> None:
+    choice = choose_training(replace(PHOTOS, gpu_gib=gpu, timm=timm, sizes={(side, side): 9}))
+    checked(Request(("dataset=shapes", *overrides(choice))), Checker(), settings_only=True)
+
+
+def test_file_of_weights_replaces_those_that_are_fetched() -> None:
+    assert (
+        settings(choose_training(replace(PHOTOS, weights="/w/a b.pth")))["backbone.weights"] == "/w/a b.pth"
+    )
+
+
+def test_more_minutes_give_larger_pictures() -> None:
+    usual, long = (choose_training(replace(PHOTOS, minutes=each)) for each in (20.0, 90.0))
+    assert settings(long)["evaluator.scales"] > settings(usual)["evaluator.scales"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "scale"),
+    [
+        ({(320, 213): 9}, 1.0),
+        ({(340, 240): 9}, 1.0),
+        ({(200, 150): 9}, 1.6),
+        ({(140, 140): 9}, NUMBERS.enlarge),
+        ({(6000, 4000): 9}, 0.0533),
+        ({(640, 480): 5, (480, 640): 4}, 0.5),
+    ],
+)
+def test_size_follows_the_pictures(sizes: dict[tuple[int, int], int], scale: float) -> None:
+    assert settings(choose_training(replace(PHOTOS, sizes=sizes)))["evaluator.scales"] == [scale]
+
+
+def test_crops_have_the_shape_of_the_pictures_and_fit_into_them() -> None:
+    def crop(sizes: dict[tuple[int, int], int]) -> tuple[int, int]:
+        height, width = settings(choose_training(replace(PHOTOS, sizes=sizes)))["trainer.crop_size"]
+        return height, width
+
+    height, width = crop({(480, 640): 9})
+    assert height > width
+    height, width = crop({(640, 480): 5, (480, 640): 4})
+    assert height == width
+    height, width = crop({(3000, 200): 9})
+    assert height == 32
+
+
+def test_large_pictures_are_evaluated_few_at_once() -> None:
+    small, large = (
+        settings(choose_training(replace(PHOTOS, sizes=sizes)))
+        for sizes in ({(640, 480): 9}, {(6000, 4000): 9})
+    )
+    assert "evaluator.batch_size" not in small
+    assert large["evaluator.batch_size"] == 1
+
+
+def test_pictures_of_very_different_sizes_are_said() -> None:
+    warnings = choose_training(replace(PHOTOS, sizes={(640, 480): 5, (2560, 1920): 4})).warnings
+    assert any("from 640 to 2,560 pixels" in each for each in warnings)
+
+
+def test_class_that_the_size_loses_is_named() -> None:
+    # 4,000 pixels of a class in a picture of 24 megapixels are 11 at the size that is learned.
+    facts = replace(PHOTOS, sizes={(6000, 4000): 9}, pixels=(9**12, 9**12, 80_000), holders=(30, 28, 20))
+    large, warning = choose_training(facts).warnings
+    assert "19 times the sides" in large
+    assert "weed (11 pixels)" in warning
+    assert "soil" not in warning
+
+
+def test_tiny_pictures_get_the_tiny_network_and_nothing_to_fetch() -> None:
+    tiny = replace(PHOTOS, sizes={(96, 96): 330})
+    choice = choose_training(tiny)
+    values = settings(choice)
+    assert choice.groups == {"backbone": "tiny"}
+    assert values["trainer.crop_size"] == [96, 96]
+    assert values["evaluator.scales"] == [1.0]
+    assert "backbone.weights" not in values
+    assert choose_training(replace(tiny, weights="/w/file.pth")).groups["backbone"] == "timm"
+
+
+@pytest.mark.parametrize(
+    ("labeled", "unlabeled", "method"),
+    [
+        (24, 300, "fixmatch"),
+        (24, 0, "supervised"),
+        (24, 10, "supervised"),
+        (300, 100, "supervised"),
+        (1, 50, "fixmatch"),
+    ],
+)
+def test_method_follows_the_unlabeled_images(labeled: int, unlabeled: int, method: str) -> None:
+    choice = choose_training(replace(PHOTOS, labeled=labeled, unlabeled=unlabeled))
+    assert choice.method == method
+    assert bool(choice.method_settings) == (method != "supervised")
+
+
+def test_equal_classes_need_no_thresholds_of_their_own() -> None:
+    # A class without pixels is not the rarest one: nothing can be learned of it.
+    for pixels in ((5, 5, 4), (5, 5, 0)):
+        found = choose_training(replace(PHOTOS, pixels=pixels)).method_settings
+        assert "threshold_rule" not in {each.key for each in found}
+
+
+def test_limits_of_the_data_are_said() -> None:
+    assert settings(choose_training(replace(PHOTOS, val=0)))["trainer.select"] == "last"
+    assert "trainer.select" not in settings(choose_training(PHOTOS))
+    for change, words in (
+        ({"labeled": 1}, "1 labeled image to learn from"),
+        ({"pixels": (5_000_000, 0, 0)}, "one class alone"),
+        ({"channels": 10}, "10 channels"),
+    ):
+        (warning,) = choose_training(replace(PHOTOS, **change)).warnings
+        assert words in warning
+
+
+def test_length_is_what_fits_into_the_time() -> None:
+    speed = Speed(step=1.0, evaluation=2.0, rest=10.0)
+    length = training_length(PHOTOS, choose_training(PHOTOS), speed)
+    assert length.seconds is not None
+    assert 0.9 * 1200 < length.seconds <= 1200
+    assert "fits into 20 minutes" in length.reason
+    assert length.iterations == 1100 < choose_training(PHOTOS).most
+
+
+def test_length_is_bounded_by_labels_and_below() -> None:
+    choice = choose_training(PHOTOS)
+    fast = training_length(PHOTOS, choice, Speed(0.001, 0.0))
+    assert fast.iterations == choice.most == NETWORKS["cpu"].passes * 24 // NETWORKS["cpu"].batch
+    assert "24 labeled images" in fast.reason
+    slow = training_length(PHOTOS, choice, Speed(60.0, 0.0))
+    assert slow.iterations == NUMBERS.least
+    assert slow.seconds == NUMBERS.least * 60
+    assert "too short" in slow.reason
+
+
+def test_evaluations_cost_little_and_are_few_where_they_are_slow() -> None:
+    facts = replace(PHOTOS, minutes=10.0)
+    choice = choose_training(facts)
+    cheap, dear = (training_length(facts, choice, Speed(1.0, each)) for each in (0.1, 40.0))
+    assert round(cheap.iterations / cheap.eval_every) == NUMBERS.evaluations[1]
+    assert round(dear.iterations / dear.eval_every) == NUMBERS.evaluations[0]
+    assert dear.seconds is not None
+    assert dear.seconds <= 600
+
+
+def test_no_time_and_no_validation_images() -> None:
+    facts = replace(PHOTOS, val=0)
+    length = training_length(facts, choose_training(facts), None)
+    assert length.seconds is None
+    assert length.iterations == min(NUMBERS.unmeasured, choose_training(facts).most)
+    assert training_length(facts, choose_training(facts), Speed(1.0, 0.0)).iterations > 0
