@@ -13,7 +13,7 @@ def by(key: str, rows: Mapping[Any, Any], *, _root_: DictConfig) -> Any:
 
     Args:
         key: dotted key, for example ``split`` or ``backbone.name``.
-        rows: result for each published value of the key; that of ``else`` holds for all others.
+        rows: result for each published value of the key.
         _root_: whole config, which OmegaConf supplies.
 
     Raises:
@@ -21,8 +21,6 @@ def by(key: str, rows: Mapping[Any, Any], *, _root_: DictConfig) -> Any:
     """
     value = OmegaConf.select(_root_, key)
     named = {str(row): result for row, result in rows.items()}
-    if str(value) not in named and "else" in named:
-        return named["else"]
     if str(value) not in named:
         raise UserError(
             f"this preset holds what was published for {', '.join(named)}. Choose one of them, or give the value "

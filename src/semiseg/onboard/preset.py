@@ -152,7 +152,7 @@ def overrides(choice: TrainingChoice) -> list[str]:
     """Return the choice as overrides of the command line."""
     options = {**choice.groups, "method": choice.method}
     keys = [
-        *(_headed(choice, choice.head) if choice.head else choice.settings),
+        *choice.settings,
         *(ChosenKey(f"method.{each.key}", each.value) for each in choice.method_settings),
     ]
     return [
@@ -162,28 +162,6 @@ def overrides(choice: TrainingChoice) -> list[str]:
             for each in keys
         ),
     ]
-
-
-def _headed(choice: TrainingChoice, head: str, reason: str = "") -> list[ChosenKey]:
-    """Return the settings with another value of ``init_head``."""
-    return [
-        ChosenKey(each.key, head, f"{each.reason} {reason}".strip()) if each.key == "init_head" else each
-        for each in choice.settings
-    ]
-
-
-class _Interpolation(str):
-    """A value that OmegaConf resolves."""
-
-
-def _settings(preset: Preset) -> Sequence[ChosenKey]:
-    """Return the settings as the preset writes them: what holds for the chosen method alone is chosen by its name."""
-    choice = preset.choice
-    if choice.head is None:
-        return choice.settings
-    head = _Interpolation(f"${{by:method.name,{{{preset.method}: {choice.head}, else: probe}}}}")
-    reason = "That of the chosen method is fitted to confident pixels of the unlabeled images too."
-    return _headed(choice, head, reason)
 
 
 def write_preset(preset: Preset) -> None:
@@ -231,7 +209,7 @@ def _preset_yaml(preset: Preset) -> str:
     counts = f"{facts.labeled:,} labeled, {facts.unlabeled:,} unlabeled, {facts.val:,} validation images"
     settings = [
         ChosenKey("split", "full", "All labels; the pictures without are the unlabeled images."),
-        *_settings(preset),
+        *preset.choice.settings,
         ChosenKey("trainer.iterations", length.iterations, f"{length.reason}{time}"),
         *([ChosenKey("trainer.eval_every", length.eval_every)] if facts.val else []),
     ]
@@ -300,8 +278,6 @@ def _sentence(text: str) -> str:
 
 def _plain(value: Any) -> str:
     """Write a value as YAML on one line."""
-    if isinstance(value, _Interpolation):
-        return f'"{value}"'
     text = yaml.safe_dump(literals(value), default_flow_style=True, allow_unicode=True, width=1000)
     return text.removesuffix("...\n").strip()
 

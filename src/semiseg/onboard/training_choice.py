@@ -20,7 +20,10 @@ REASONS = {
 }
 """Sentences why keys of a network have their values."""
 
-METHOD_REASONS = {"ema_decay": "The teacher follows faster than usual, since the run is short."}
+METHOD_REASONS = {
+    "probe_rounds": "The probe labels the unlabeled images and is fitted again, before the training begins.",
+    "ema_decay": "The teacher follows faster than usual, since the run is short.",
+}
 """Sentences why keys of a method have their values."""
 
 
@@ -94,7 +97,6 @@ class TrainingChoice:
         report: what was chosen, in a few words each.
         warnings: what the choice may lose.
         most: most iterations that the labeled images are worth.
-        head: value of ``init_head`` for the method alone; ``None`` where it is as for all.
     """
 
     groups: Mapping[str, str]
@@ -107,7 +109,6 @@ class TrainingChoice:
     report: Mapping[str, str]
     warnings: tuple[str, ...]
     most: int
-    head: str | None = None
 
 
 def choose_training(facts: Facts) -> TrainingChoice:
@@ -141,7 +142,6 @@ def choose_training(facts: Facts) -> TrainingChoice:
     return TrainingChoice(
         row.groups, row.reason, method, method_reason, tuple(settings), method_settings, size, report, warnings,
         max(row.passes * facts.labeled // row.batch, NUMBERS.passes_least),
-        row.semi_head if method == row.semi else None,
     )  # fmt: skip
 
 

@@ -20,7 +20,6 @@ class NetworkRow:
         multiple: pixels that the sides of crops are a multiple of.
         batch: labeled images a step.
         unlabeled_batch: unlabeled images a step.
-        semi_head: value of ``init_head`` for the semi-supervised method; ``None`` where it is as for all.
         semi: method that learns from unlabeled images.
         semi_settings: keys of this method.
         balance: whether this method may use thresholds by class.
@@ -37,7 +36,6 @@ class NetworkRow:
     multiple: int = 32
     batch: int = 4
     unlabeled_batch: int = 4
-    semi_head: str | None = None
     semi: str = "fixmatch"
     semi_settings: Mapping[str, Any] = field(default_factory=dict)
     balance: bool = True
@@ -45,7 +43,7 @@ class NetworkRow:
 
 
 LIGHT = {"model": "light", "optimizer": "adamw", "schedule": "cosine"}
-LIGHT_EMA = {"ema_decay": 0.98}
+LIGHT_METHOD = {"probe_rounds": 2, "ema_decay": 0.98}
 LIGHT_SETTINGS = {
     "init_head": "probe",
     "optimizer.lr": 1.0e-4,
@@ -75,8 +73,7 @@ NETWORKS = {
             **LIGHT_SETTINGS,
         },
         "A small pretrained network, since there is no GPU.",
-        semi_head="self_trained_probe",
-        semi_settings=LIGHT_EMA,
+        semi_settings=LIGHT_METHOD,
     ),
     "cpu without timm": NetworkRow(
         "ResNet-18, pretrained, with a light decoder",
@@ -89,8 +86,7 @@ NETWORKS = {
             **LIGHT_SETTINGS,
         },
         "The smallest pretrained network of torchvision; with timm installed it would be tf_efficientnet_lite0.",
-        semi_head="self_trained_probe",
-        semi_settings=LIGHT_EMA,
+        semi_settings=LIGHT_METHOD,
     ),
     "gpu": NetworkRow(
         "DINOv2-B with DPT",
@@ -121,7 +117,7 @@ NETWORKS = {
         "A network of torchvision; with timm installed it would be DINOv2. It was not measured here.",
         long_side=480,
         crop_side=320,
-        semi_head="self_trained_probe",
+        semi_settings=LIGHT_METHOD,
     ),
     "tiny pictures": NetworkRow(
         "the network `tiny`, from random weights",
