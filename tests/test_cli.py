@@ -169,7 +169,7 @@ def test_what_training_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["train", "--plan", "seed=2", "split=1/4"]) == 0
     assert (seen["overrides"], seen["plan_only"]) == (["seed=2", "split=1/4"], True)
     cfg = seen["cfg"]
-    assert cfg.name == "shapes-1of4-every0-tiny-deeplabv3plus-cps-s2"
+    assert cfg.name == "shapes-1of4-every0-tiny-deeplabv3plus-cutmix_seg-s2"
     assert cfg.run_dir.startswith(f"runs/{cfg.name}/")
     assert cfg.trainer.threads >= 1
 

@@ -17,6 +17,7 @@ from semiseg import assembly
 from semiseg.cli import main
 from semiseg.data.shapes import Shapes
 from semiseg.engine import loop, plan
+from semiseg.engine.plan_text import PlannedStep
 from semiseg.errors import Interrupted
 from semiseg.runs.directory import RunDir
 
@@ -275,7 +276,7 @@ def test_a_resumed_run_knows_the_number_of_its_steps(
 
 @pytest.mark.slow
 def test_the_plan_counts_all_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[plan.PlannedStep] = []
+    made: list[PlannedStep] = []
     real = training.make_plan
     monkeypatch.setattr(training, "make_plan", lambda *given: made.extend(real(*given)) or made)
     assert train(tmp_path / "run", method="stpp") == 0

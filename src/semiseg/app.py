@@ -21,7 +21,8 @@ from semiseg.contracts.tracking import Tracker
 from semiseg.data.fingerprint import fingerprint
 from semiseg.engine.failures import explained
 from semiseg.engine.lab import RunLab
-from semiseg.engine.plan import PlannedStep, make_plan, render_plan
+from semiseg.engine.plan import make_plan
+from semiseg.engine.plan_text import PlannedStep, render_plan
 from semiseg.engine.session import Networks, Output, Session
 from semiseg.engine.signals import StopRequest
 from semiseg.engine.step import reset_peak_memory

@@ -48,7 +48,7 @@ def preset(name: str, text: str) -> None:
 def test_defaults() -> None:
     cfg = composed()
     names = [cfg[key].name for key in ("dataset", "backbone", "model", "method")]
-    assert names == ["shapes", "tiny", "deeplabv3plus", "cps"]
+    assert names == ["shapes", "tiny", "deeplabv3plus", "cutmix_seg"]
     assert (cfg.trainer.iterations, cfg.trainer.epochs) == (DEFAULT_ITERATIONS, None)
     assert isinstance(settings(TrainerSettings, cfg.trainer), TrainerSettings)
     assert isinstance(settings(EvaluatorSettings, cfg.evaluator), EvaluatorSettings)
@@ -65,6 +65,26 @@ def test_small_decoder_for_the_small_backbone_only() -> None:
     assert small < composed("backbone=resnet50").model.channels == 256
     assert composed("model=deeplabv3plus_cps").model.channels == small
     assert composed("model.channels=32").model.channels == 32
+
+
+def test_settings_for_a_dataset_hold_for_it_alone() -> None:
+    cfg = composed()
+    assert (cfg.method.rampup_epochs, cfg.trainer.batch_size, cfg.trainer.unlabeled_batch_size) == (4, 4, 4)
+    # What is typed, and an option of trainer, are stronger.
+    assert composed("method.rampup_epochs=1").method.rampup_epochs == 1
+    assert composed("trainer.batch_size=6").trainer.batch_size == 6
+    Path("trainer").mkdir()
+    Path("trainer/mine.yaml").write_text("name: mine\nbatch_size: 5\n")
+    assert composed("trainer=mine").trainer.batch_size == 5
+    assert composed("method=supervised").trainer.batch_size == 4
+    camvid = ("dataset=camvid", "dataset.root=x")
+    other = composed(*camvid)
+    assert (other.method.name, other.method.rampup_epochs, other.trainer.batch_size) == ("cutmix_seg", 0, 8)
+    # Of a dataset and a method of one's own choice, from the working directory.
+    Path("pairs").mkdir()
+    Path("pairs/camvid-st.yaml").write_text("plus: true\n")
+    assert composed(*camvid, "method=st").method.plus is True
+    assert composed("method=st").method.plus is False
 
 
 def test_preset_from_the_working_directory() -> None:
@@ -118,7 +138,7 @@ def test_run_name() -> None:
     cfg = composed(
         "split=1/8", "seed=3", "split_family=shuffled", "split_id=1", "backbone=timm", "backbone.name=a/b c"
     )
-    assert run_name(cfg) == "shapes-1of8-shuffled1-a_b_c-deeplabv3plus-cps-s3"
+    assert run_name(cfg) == "shapes-1of8-shuffled1-a_b_c-deeplabv3plus-cutmix_seg-s3"
     assert run_name(composed("name=my/run")) == "my_run"
     parts = new_run_dir(cfg).parts
     assert parts[:2] == ("runs", run_name(cfg))

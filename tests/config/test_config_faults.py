@@ -150,7 +150,10 @@ SETTINGS = [
 ]
 
 COMPONENTS = [
-    ("method.cutmx=true", "method.cutmx=true (from command line) CPS takes no cutmx. Did you mean cutmix?"),
+    (
+        "method=cps method.cutmx=true",
+        "method.cutmx=true (from command line) CPS takes no cutmx. Did you mean cutmix?",
+    ),
     ("method.loss=oehm", "method.loss=oehm (from command line) expected one of: ce, ohem, focal."),
     ("method.weight=-1", "method.weight=-1 (from command line) expected a number of at least 0."),
     ("optimizer.lr=abc", "optimizer.lr=abc (from command line) expected a number above 0."),
@@ -178,20 +181,23 @@ COMPONENTS = [
     ("method._target_=semiseg.methods.cps.CSP", "Did you mean semiseg.methods.cps.CPS?"),
     ("method._target_=semiseg.methods.csp.CPS", "semiseg.methods has no csp."),
     ("method._target_=5", "its top package has to be one of"),
-    ("~method._target_", "method={'name': 'cps'"),
+    ("~method._target_", "method={'name': 'cutmix_seg'"),
     (
         "trainer.device=cuda:77",
         "trainer.device=cuda:77 (from command line) not on this machine, which has: cpu",
     ),
-    ("split=full", "split=full (from command line) method=cps needs unlabeled images and this leaves none."),
+    (
+        "split=full",
+        "split=full (from command line) method=cutmix_seg needs unlabeled images and this leaves none.",
+    ),
     ("split=481", "split=481 (from command line) there are only 480 training images"),
     (
         "trainer.batch_size=6 trainer.accumulate=3",
-        "trainer.accumulate=3 (from command line) cannot divide trainer.unlabeled_batch_size=8 into equal parts.",
+        "trainer.accumulate=3 (from command line) cannot divide trainer.unlabeled_batch_size=4 into equal parts.",
     ),
     (
         "method=st trainer.batch_size=7 trainer.accumulate=2",
-        "cannot divide trainer.batch_size + trainer.unlabeled_batch_size=15 into equal parts.",
+        "cannot divide trainer.batch_size + trainer.unlabeled_batch_size=11 into equal parts.",
     ),
     (
         "trainer.batch_size=1",
@@ -199,8 +205,8 @@ COMPONENTS = [
         "model=deeplabv3plus pools whole images, and its batch norm needs 2 of them.",
     ),
     (
-        "method=supervised trainer.accumulate=8 model=deeplabv3plus_cps",
-        "trainer.accumulate=8 (from command line) with trainer.batch_size=8 too few images",
+        "method=supervised trainer.accumulate=4 model=deeplabv3plus_cps",
+        "trainer.accumulate=4 (from command line) with trainer.batch_size=4 too few images",
     ),
     ("optimizer.lr=-1", "optimizer.lr=-1 (from command line) expected a number above 0."),
     (

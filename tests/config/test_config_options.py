@@ -163,7 +163,7 @@ def test_missing_published_weights_are_a_fault(
 
 
 def test_labeled_images_may_count_as_unlabeled_ones_of_cps() -> None:
-    assert Checker().everything(draft(Request(("split=full", "unlabeled=all")))) == []
+    assert Checker().everything(draft(Request(("method=cps", "split=full", "unlabeled=all")))) == []
 
 
 def test_weights_argument_of_the_factory() -> None:

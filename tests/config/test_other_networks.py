@@ -20,8 +20,9 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def partner(*overrides: str, role: str = "partner") -> dict[str, Any]:
-    """The plain node of the other network."""
-    found: dict[str, Any] = plain(compose(Request(overrides)))["method"][role]
+    """The plain node of the other network, of CPS unless another method is given."""
+    method = () if any(each.startswith("method=") for each in overrides) else ("method=cps",)
+    found: dict[str, Any] = plain(compose(Request((*method, *overrides))))["method"][role]
     return found
 
 
@@ -90,7 +91,12 @@ def test_presets_name_options_and_the_command_line_changes_them() -> None:
     other = partner("experiments=pair", "method.partner.backbone=resnet34")["backbone"]
     assert (other["depth"], other["output_stride"]) == (34, 16)
     assert partner("experiments=pair", "method.partner.model=null")["model"]["name"] == "deeplabv3plus"
-    assert plain(compose(Request(("experiments=pair", "method.partner=null"))))["method"]["partner"] is None
+    assert (
+        plain(compose(Request(("method=cps", "experiments=pair", "method.partner=null"))))["method"][
+            "partner"
+        ]
+        is None
+    )
 
 
 def test_own_options_with_a_base() -> None:
@@ -122,7 +128,9 @@ def test_a_sweep_over_networks() -> None:
 
 
 def test_names_and_marks() -> None:
-    cfg = compose(Request(("method.partner.backbone=resnet18", "method.partner.optimizer=adamw")))
+    cfg = compose(
+        Request(("method=cps", "method.partner.backbone=resnet18", "method.partner.optimizer=adamw"))
+    )
     assert run_name(cfg).endswith("-cps-partner_resnet18_deeplabv3plus_adamw-s0")
     config = plain(cfg)
     assert mark_of("method.partner.backbone.weights", config).role == "file"
@@ -157,17 +165,17 @@ def test_all_faults_are_shown_together() -> None:
         ("method=cps method.partner.backbone=timm", "method.partner.backbone.name", "has to be given"),
         ("method=dmt method.partners=1 method.partner.model=pspnet", "method.partner", "method.partners=2"),
         (
-            "method.partner.backbone=resnet18 method.partner.backbone.weights=no.pth",
+            "method=cps method.partner.backbone=resnet18 method.partner.backbone.weights=no.pth",
             "method.partner.backbone.weights",
             "not found",
         ),
         (
-            "method.partner.optimizer.momentum=0 method.partner.optimizer.nesterov=true",
+            "method=cps method.partner.optimizer.momentum=0 method.partner.optimizer.nesterov=true",
             "method.partner.optimizer.nesterov",
             "momentum above 0",
         ),
         (
-            "model=deeplabv2 method.partner.model=pspnet trainer.batch_size=1",
+            "method=cps model=deeplabv2 method.partner.model=pspnet trainer.batch_size=1",
             "trainer.batch_size",
             "method.partner.model=pspnet",
         ),
@@ -183,7 +191,10 @@ def test_sizes_suit_both_networks(workdir: Path, monkeypatch: pytest.MonkeyPatch
     for multiple in (12, 14):
         body += f"class By{multiple}(Tiny):\n    size_multiple = {multiple}\n"
     Path("two_patches.py").write_text(body)
-    words = ("backbone._target_=two_patches.By12", "method.partner.backbone._target_=two_patches.By14")
+    words = (
+        *("method=cps", "backbone._target_=two_patches.By12"),
+        "method.partner.backbone._target_=two_patches.By14",
+    )
     found = faults(*words, "trainer.crop_size=96")["trainer.crop_size"]
     assert "multiples of 84 pixels" in found
     assert "84 or 168" in found

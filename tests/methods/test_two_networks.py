@@ -93,13 +93,14 @@ def test_every_file_holds_its_own_network(cps: Path) -> None:
 
 
 def test_the_plan_names_both_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", f"run_dir={tmp_path / 'run'}", *TINY, "--plan", *other("partner")]) == 0
+    words = ("train", *TINY, "method=cps", "--plan")
+    assert main([*words, f"run_dir={tmp_path / 'run'}", *other("partner")]) == 0
     lines = capsys.readouterr().out.splitlines()
     own, second = (line for line in lines if "parameters trained" in line)
     assert "1 network of tiny deeplabv3plus: 0.3 M" in own
     assert "1 network of tiny pspnet (method.partner): 0.1 M" in second
     assert not (tmp_path / "run").exists()
-    assert main(["train", *TINY, "--plan"]) == 0
+    assert main(list(words)) == 0
     assert "2 networks of tiny deeplabv3plus: 0.7 M" in capsys.readouterr().out
 
 

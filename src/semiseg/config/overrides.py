@@ -162,7 +162,10 @@ def _choice_fault(given: Given) -> Fault | None:
 
 
 def _deletion_fault(given: Given) -> Fault | None:
-    """Refuse ``~seed`` and ``~trainer.batch_size``, which stand in a typed schema."""
+    """Refuse ``~method``, which other choices depend on, and ``~seed`` or ``~trainer.batch_size`` of the schema."""
+    if given.parsed.is_delete() and given.key in COMPONENTS:
+        required = f"has to be given; choose one of: {listed(options(given.key))}."
+        return Fault(given.key, required, source=COMMAND_LINE)
     group, _, name = given.key.rpartition(".")
     record = RECORDS.get(group) if group else RunSettings
     if not given.parsed.is_delete() or given.key in GROUPS or record is None or name not in declared(record):

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +18,16 @@ from semiseg.data.pseudo import PseudoLabels
 from semiseg.engine.lab import REPORT, SessionLab
 from semiseg.engine.loop import complete_groups
 from semiseg.engine.moments import evaluation_interval
+from semiseg.engine.plan_text import PlannedStep, operations_text
 from semiseg.engine.session import Networks, Session
-from semiseg.engine.sizes import NetworkSize, render_sizes, trained_networks
+from semiseg.engine.sizes import NetworkSize, trained_networks
 from semiseg.engine.step import LossNotFinite, forward_backward, to_device
-from semiseg.engine.step_memory import NetworkCost, SavedTensors, mebibytes, network_costs, networks_of
+from semiseg.engine.step_cost import StepCost, step_cost
+from semiseg.engine.step_memory import NetworkCost, mebibytes, networks_of
 from semiseg.errors import RunFailed
 from semiseg.models.bundle import network_state, restore_heads_and_input
 
 TIMED_STEPS = 2
-
-
-@dataclass(frozen=True)
-class PlannedStep:
-    """One step of the plan.
-
-    Args:
-        name: name of the step.
-        work: work of the step, in words.
-        iterations: optimizer steps; 0 for steps that train nothing.
-        seconds: estimated duration.
-        bytes: disk space that it needs.
-        held: disk space that the whole run takes up at most during the step: earlier steps keep their networks, and
-            their pseudo-labels until they are released.
-        sizes: networks that it trains, with their numbers of parameters by part.
-        networks: networks that it trains, by kind; empty where it trains none.
-        step_seconds: estimated duration of an iteration.
-        evaluation_seconds: estimated duration of one evaluation.
-    """
-
-    name: str
-    work: str
-    iterations: int
-    seconds: float
-    bytes: int
-    held: int
-    sizes: tuple[NetworkSize, ...] = ()
-    networks: tuple[NetworkCost, ...] = ()
-    step_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
 
 
 class PlannedLabels(PseudoLabels):
@@ -99,8 +70,7 @@ class PlanLab(SessionLab):
         self.steps: list[PlannedStep] = []
         self._predicting = 0.0
         self._held = 0
-        self._step_seconds: dict[Any, float] = {}
-        self._costs: dict[Any, tuple[NetworkCost, ...]] = {}
+        self._costs: dict[Any, StepCost] = {}
 
     def network(
         self,
@@ -156,14 +126,9 @@ class PlanLab(SessionLab):
         total = streams.iterations
         late = range(max(min(total * 3 // 4, total - TIMED_STEPS), 0), total)[:TIMED_STEPS]
         looks = _looks(learner, streams)
-        # The faster of two: the first step of a kind also pays for choosing kernels and filling caches.
-        if looks not in self._step_seconds:
-            saved = SavedTensors(learner)
-            with saved.watching():
-                seconds = self._timed(train, late[0])
-            self._step_seconds[looks] = min([seconds, *(self._timed(train, each) for each in late[1:])])
-            costs = network_costs(saved, session.training.optimizer, session.output.config_of)
-            self._costs[looks] = tuple(costs)
+        if looks not in self._costs:
+            self._costs[looks] = step_cost(learner, session, lambda each: self._timed(train, each), late)
+        cost = self._costs[looks]
         model = next(iter(learner.predictors().values()))
         every = evaluation_interval(trainer.eval_every, streams, trainer.iterations is None)
         evaluations = math.ceil(streams.iterations / every) if data.split.val else 0
@@ -177,18 +142,18 @@ class PlanLab(SessionLab):
         state = sum(_size(child) for child in learner.children()) * 2
         self._add(
             name,
-            f"{streams.iterations} iterations, {evaluations} evaluations",
+            f"{total} iterations of {operations_text(cost.operations)}, {evaluations} evaluations",
             # First what the networks have read before the fit.
-            self._taken() + streams.iterations * self._step_seconds[looks] + evaluations * evaluating,
-            iterations=streams.iterations,
+            self._taken() + total * cost.seconds + evaluations * evaluating,
+            iterations=total,
             kept=network * (2 + len(snapshots)),
             passing=2 * state + network,
             sizes=trained_networks(learner),
-            networks=self._costs[looks],
-            step_seconds=self._step_seconds[looks],
+            networks=cost.networks,
+            operations=total * cost.operations,
+            step_seconds=cost.seconds,
             evaluation_seconds=evaluating,
         )
-
         return self._untrained(model, snapshots)
 
     def compute(
@@ -271,15 +236,16 @@ class PlanLab(SessionLab):
         passing: int = 0,
         sizes: tuple[NetworkSize, ...] = (),
         networks: tuple[NetworkCost, ...] = (),
+        operations: int = 0,
         step_seconds: float = 0.0,
         evaluation_seconds: float = 0.0,
     ) -> None:
         self._held += kept
-        held = self._held + passing
+        size, held = kept + passing, self._held + passing
         self.steps.append(
             PlannedStep(
-                *(name, work, iterations, seconds, kept + passing, held, sizes, networks),
-                *(step_seconds, evaluation_seconds),
+                *(name, work, iterations, seconds, size, held, sizes, networks),
+                *(operations, step_seconds, evaluation_seconds),
             )
         )
         self.session.stop.check()
@@ -339,27 +305,3 @@ def make_plan(method: Method, session: Session, networks: Networks) -> list[Plan
     lab = PlanLab(session, networks)
     lab.report(method.run(lab))
     return lab.steps
-
-
-def render_plan(steps: Sequence[PlannedStep]) -> str:
-    """The plan as text: one line for each step, and the sums."""
-    width = max(len(step.name) for step in steps)
-    lines = [
-        f"  {number}. {step.name:<{width}}  {step.work}, about {_duration(step.seconds)}"
-        for number, step in enumerate(steps, start=1)
-    ]
-    iterations = sum(step.iterations for step in steps)
-    total = _duration(sum(step.seconds for step in steps))
-    disk = mebibytes(max(step.held for step in steps))
-    summed = f"  in all {iterations} iterations, about {total}, up to {disk} on disk"
-    parts = render_sizes(size for step in steps for size in step.sizes)
-    costs = dict.fromkeys(f"  {each}" for step in steps for each in step.networks)
-    return "\n".join([*lines, summed, *costs, *(f"  parameters of {line}" for line in parts)])
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,61 @@
+"""Floating-point operations of the training in a plan."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semiseg.cli import main
+from semiseg.engine.plan_text import operations_text
+
+SMALL = (
+    "debug=smoke",
+    "dataset.size=48",
+    "trainer.crop_size=32",
+    "trainer.threads=1",
+    "trainer.device=cpu",
+    "trainer.batch_size=2",
+    "trainer.unlabeled_batch_size=2",
+    "trainer.iterations=2",
+    "backbone.width=4",
+)
+
+
+def planned(run: Path, *words: str) -> dict[str, Any]:
+    """Plan that a run has stored of its first step."""
+    assert main(["train", f"run_dir={run}", *SMALL, *words]) == 0
+    (first, *_) = json.loads((run / "plan.json").read_text())
+    return dict(first)
+
+
+def test_the_work_of_a_run_grows_with_its_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work = {
+        name: planned(tmp_path / name, *words)["operations"]
+        for name, words in {
+            "once": ("method=supervised",),
+            "longer": ("method=supervised", "trainer.iterations=3"),
+            "larger": ("method=supervised", "trainer.batch_size=4"),
+            "both": ("method=cps",),
+        }.items()
+    }
+    assert work["longer"] == work["once"] * 3 / 2
+    # Only the gradient of the images is not computed: a backward pass is a little less than two forward ones.
+    assert work["larger"] == pytest.approx(work["once"] * 2, rel=0.01)
+    # Two networks, labeled and mixed images with gradient, and twice as many unlabeled ones without.
+    assert work["both"] == pytest.approx(work["once"] * 2 * (2 + 2 / 3), rel=0.05)
+    assert f"2 iterations of {operations_text(work['once'] / 2)}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0 MFLOP"),
+        (2.34e6, "2.34 MFLOP"),
+        (16.6e9, "16.6 GFLOP"),
+        (999.6e9, "1 TFLOP"),
+        (4.2e18, "4.2e+03 PFLOP"),
+    ],
+)
+def test_operations_are_shown_in_readable_units(count: float, words: str) -> None:
+    assert operations_text(count) == words
