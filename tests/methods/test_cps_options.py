@@ -97,20 +97,6 @@ def test_merging_needs_streams_of_equal_size() -> None:
     with pytest.raises(UserError, match=r"method\.merge=true.*batch_size=4.*unlabeled_batch_size=8"):
         CPS(merge=True).batch_sizes(trainer)
     CPS().batch_sizes(trainer)
-    CPS(merge=None).batch_sizes(trainer)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("unlabeled", "merges"), [(2, "true"), (3, "false")])
-def test_passes_are_merged_where_that_is_possible(tmp_path: Path, unlabeled: int, merges: str) -> None:
-    made = []
-    for merge in ("null", merges):
-        run = tmp_path / merge
-        size = f"trainer.unlabeled_batch_size={unlabeled}"
-        assert main(["train", f"run_dir={run}", *TINY, *SHAPES, size, f"method.merge={merge}"]) == 0
-        made.append(weights(run / "checkpoints/best.pt"))
-    for name, value in made[0].items():
-        assert torch.equal(value, made[1][name]), name
 
 
 def test_unknown_reports_are_refused() -> None:

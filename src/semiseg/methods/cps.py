@@ -6,7 +6,6 @@ and ``exp.voc/voc8.res50v3+.CPS+CutMix``.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -53,10 +52,9 @@ class CPS(LabeledLossSettings):
     nominal_lengths: bool = False
     """Whether labeled images are counted as total // ratio, as in the published code, one off the length of its lists;
     matters for the iterations of an epoch alone."""
-    merge: bool | None = False
+    merge: bool = False
     """Whether two streams of equal size go through a network at once, with own statistics: equal losses and running
-    statistics, other draws of dropout. Saves time where a pass is small (0.85 of it with two crops of 160 pixels).
-    ``null`` does so where both batches have equal sizes."""
+    statistics, other draws of dropout. Saves time where a pass is small (0.85 of it with two crops of 160 pixels)."""
     report: Literal["first", "better"] = "first"
     """Network that is kept and reported: the "first", as published, or the one that is "better" on the validation
     images, at twice the time of evaluations."""
@@ -101,10 +99,7 @@ class CPS(LabeledLossSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train both networks together and return the first, or the better one."""
-        trainer = lab.trainer
-        equal = trainer.batch_size == trainer.unlabeled_batch_size
-        method = replace(self, merge=equal if self.merge is None else self.merge)
-        learner = CPSLearner(lab.network("branch_1"), self._second(lab), method)
+        learner = CPSLearner(lab.network("branch_1"), self._second(lab), self)
         ids, view = lab.split.unlabeled, lab.augment.weak
         unlabeled = {"unlabeled": Unlabeled(ids, view)}
         if self.cutmix:
@@ -113,8 +108,8 @@ class CPS(LabeledLossSettings):
             lab.split.labeled,
             view,
             unlabeled,
-            batch_size=trainer.batch_size,
-            unlabeled_batch_size=trainer.unlabeled_batch_size,
+            batch_size=lab.trainer.batch_size,
+            unlabeled_batch_size=lab.trainer.unlabeled_batch_size,
             budget=lab.budget,
             reshuffle_unlabeled=self.reshuffle_unlabeled,
             nominal_lengths=self.nominal_lengths,
