@@ -15,7 +15,8 @@ from semiseg.config.compose import Composed, Request
 from semiseg.config.prepare import checked, settle
 from semiseg.contracts.dataset import Array, DatasetInfo, Part, Split
 from semiseg.engine.failures import explained
-from semiseg.engine.plan import PlannedStep, make_plan
+from semiseg.engine.plan import make_plan
+from semiseg.engine.plan_text import PlannedStep
 from semiseg.engine.signals import StopRequest
 from semiseg.onboard.training_choice import Facts
 from semiseg.onboard.training_length import Speed
