@@ -48,7 +48,10 @@ class Preset:
     @property
     def methods(self) -> str:
         """Methods to compare: those without which a result says little, and the chosen one."""
-        return ",".join(dict.fromkeys(("probe", "supervised", self.method)))
+        # A probe of random features says nothing.
+        pretrained = any(each.key == "backbone.weights" for each in self.choice.settings)
+        floor = ("probe",) if pretrained else ()
+        return ",".join(dict.fromkeys((*floor, "supervised", self.method)))
 
     @property
     def files(self) -> dict[Path, str]:
