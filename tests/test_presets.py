@@ -12,7 +12,14 @@ from semiseg.config.compose import Request, draft
 from semiseg.config.searchpath import options
 
 PRESETS = Path(__file__).parents[1] / "experiments"
-OWN = ("camvid_cpu", "study_camvid", "study_shapes")
+OWN = (
+    "camvid_cpu",
+    "few_labels",
+    "study_camvid",
+    "study_few_labels",
+    "study_shapes",
+    "supervised_few_labels",
+)
 """Presets that repeat nothing published."""
 
 CPS_ROWS = [

@@ -136,7 +136,7 @@ def test_nothing_is_overwritten_unless_it_is_forced(here, capsys):
     Path("dataset/fields.yaml").unlink()
     Path("experiments/fields.yaml").write_text("# mine\n")
     assert main(["init", str(root)]) == 2
-    assert "experiments/fields.yaml exists already: --force replaces it" in capsys.readouterr().err
+    assert "method/cutmix_seg_fields.yaml exist already: --force replaces them" in capsys.readouterr().err
     assert not Path("dataset/fields.yaml").exists()
     init(root, "--no-preset")
     assert Path("experiments/fields.yaml").read_text() == "# mine\n"
