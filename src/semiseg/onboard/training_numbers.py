@@ -1,7 +1,7 @@
 """All numbers by which ``semiseg init`` chooses how to train: networks with their settings, and limits that decide."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 
@@ -69,6 +69,18 @@ DINOV2_SETTINGS = {
 }
 PUBLISHED = "Rests on published results (UniMatch V2, arXiv 2410.10777); it was not measured here."
 
+DINOV2 = NetworkRow(
+    "DINOv2-B with DPT",
+    {"backbone": "dinov2_base", "model": "dpt", "optimizer": "adamw"},
+    DINOV2_SETTINGS,
+    PUBLISHED,
+    long_side=518,
+    scale=(0.5, 2.0),
+    crop_side=448,
+    multiple=14,
+    balance=False,
+)
+
 NETWORKS = {
     "cpu": NetworkRow(
         "EfficientNet-Lite0, pretrained, with a light decoder",
@@ -97,27 +109,12 @@ NETWORKS = {
         "The smallest pretrained network of torchvision; with timm installed it would be tf_efficientnet_lite0.",
         semi_settings=LIGHT_METHOD,
     ),
-    "gpu": NetworkRow(
-        "DINOv2-B with DPT",
-        {"backbone": "dinov2_base", "model": "dpt", "optimizer": "adamw"},
-        DINOV2_SETTINGS,
-        PUBLISHED,
-        long_side=518,
-        scale=(0.5, 2.0),
-        crop_side=448,
-        multiple=14,
-        balance=False,
-    ),
-    "small gpu": NetworkRow(
-        "DINOv2-S with DPT",
-        {"backbone": "dinov2_small", "model": "dpt", "optimizer": "adamw"},
-        DINOV2_SETTINGS,
-        PUBLISHED,
-        long_side=518,
-        scale=(0.5, 2.0),
+    "gpu": DINOV2,
+    "small gpu": replace(
+        DINOV2,
+        title="DINOv2-S with DPT",
+        groups={"backbone": "dinov2_small", "model": "dpt", "optimizer": "adamw"},
         crop_side=350,
-        multiple=14,
-        balance=False,
     ),
     "gpu without timm": NetworkRow(
         "ResNet-50, pretrained, with a light decoder",
