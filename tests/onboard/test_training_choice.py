@@ -4,10 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request
 from semiseg.config.prepare import checked
+from semiseg.config.searchpath import conf_dir
 from semiseg.onboard.preset import overrides
 from semiseg.onboard.training_choice import Facts, TrainingChoice, choose_training
 from semiseg.onboard.training_length import Speed, training_length
@@ -219,3 +221,8 @@ def test_no_time_and_no_validation_images() -> None:
     assert length.seconds is None
     assert length.iterations == min(NUMBERS.unmeasured, choose_training(facts).most)
     assert training_length(facts, choose_training(facts), Speed(1.0, 0.0)).iterations > 0
+
+
+def test_tiny_pictures_are_learned_as_the_drawn_ones():
+    pair = yaml.safe_load((conf_dir() / "pairs/shapes-cutmix_seg.yaml").read_text(encoding="utf-8"))
+    assert dict(NETWORKS["tiny pictures"].semi_settings) == pair

@@ -46,6 +46,7 @@ LIGHT = {"model": "light", "optimizer": "adamw", "schedule": "cosine"}
 TINY_METHOD = {
     "student_view": "weak",
     "teacher_mode": "train",
+    "distance": "ce_hard",
     "threshold": 0.7,
     "ema_decay": 0.98,
     "rampup_epochs": 4,
