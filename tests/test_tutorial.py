@@ -15,12 +15,10 @@ from sweeping import sweep
 
 PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
 SMALLER = {
-    "Shapes(train=330, val=20)": "Shapes(train=30, val=3, size=48)",
-    "if number < 30:": "if number < 12:",
-    "iterations: 1000": "iterations: 4\n  batch_size: 2\n  unlabeled_batch_size: 2",
-    "crop_size: 96": "crop_size: 32",
-    "eval_every: 100": "eval_every: 2",
-    "method=supervised,cps,st seed=0,1,2": "method=supervised,cps seed=0",
+    "Shapes(train=330, val=60, test=20)": "Shapes(train=40, val=4, test=3, size=48)",
+    'drawn.ids("train")[:30]': 'drawn.ids("train")[:12]',
+    "trainer.iterations=1000 trainer.eval_every=100": "trainer.iterations=4 trainer.eval_every=2 trainer.crop_size=32",
+    "method=supervised,cutmix_seg_fields seed=0,1,2": "method=supervised,cutmix_seg_fields seed=0",
 }
 """What the test takes instead of words of the page."""
 
