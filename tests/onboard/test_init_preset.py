@@ -174,7 +174,8 @@ def test_minutes_decide_on_the_length(here):
         init(root, "--minutes", minutes, "--force")
         lengths.append(preset()["trainer"]["iterations"])
     assert lengths[0] < lengths[1]
-    assert main(["init", str(root), "--minutes", "0"]) == 2
+    for wrong in ("0", "-1", "nan", "inf"):
+        assert main(["init", str(root), "--minutes", wrong]) == 2
 
 
 def test_time_is_measured_and_agrees_with_the_plan(here, capsys, monkeypatch, real_step_times):
