@@ -119,7 +119,7 @@ def test_names_with_blanks_and_another_working_directory(here, monkeypatch, caps
     assert main(["train", "--plan", f"experiments={name}", *SHORT]) == 0
 
 
-@pytest.mark.parametrize("given", ["2024", "on", "1e3"])
+@pytest.mark.parametrize("given", ["2024", "on", "1e3", "null"])
 def test_names_that_are_read_otherwise(here, given, capsys):
     init(folder(here / given), "--minutes", "1")
     (name,) = [path.stem for path in Path("experiments").iterdir()]
@@ -128,6 +128,14 @@ def test_names_that_are_read_otherwise(here, given, capsys):
     if name != given:
         assert main(["init", str(here / given), "--name", given]) == 2
         assert f"such as own_{given}" in capsys.readouterr().err
+
+
+def test_nothing_is_written_where_a_later_file_cannot_be(here, capsys):
+    Path("method").write_text("a file in the way")
+    assert main(["init", str(folder(here / "fields"))]) == 2
+    assert "is a file" in capsys.readouterr().err
+    assert not Path("dataset").exists()
+    assert not Path("experiments").exists()
 
 
 def test_nothing_is_overwritten_unless_it_is_forced(here, capsys):
