@@ -86,6 +86,17 @@ def test_every_rule_gives_the_crop_size(
     assert np.array_equal(placement.valid(), placement.map(np.ones((height, width), np.uint8), 0) == 1)
 
 
+@pytest.mark.parametrize(("height", "width"), [(2, 1), (1, 2)])
+def test_a_window_beyond_a_mirrored_image_is_padding(height: int, width: int) -> None:
+    for seed in range(400):
+        rule = RandomCrop((1, 1), ScaleUniform(), "second", "bottom_right", (9, 8, 7), "xy", "always", True)
+        image, label = coded(height, width)
+        result, result_label = rule(image, label, random.Random(seed))
+        valid = rule.draw(height, width, random.Random(seed)).valid()
+        assert np.array_equal(result_label != 255, valid)
+        assert ((result == (9, 8, 7)).all(-1) == ~valid).all()
+
+
 def test_label_stays_on_its_pixels() -> None:
     image, label = coded(60, 50)
     rule = RandomCrop((40, 70), resize=None)

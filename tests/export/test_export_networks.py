@@ -35,7 +35,8 @@ def network(decoder: type[nn.Module], options: dict[str, object]) -> SegModel:
         if isinstance(part, nn.BatchNorm2d):
             part.running_mean.normal_(0, 0.1)
             part.running_var.uniform_(0.5, 1.5)
-    nn.init.normal_(model.classifier.weight, 0, 0.1)  # of light, a part begins at 0
+    if isinstance(model.classifier, nn.Conv2d):
+        nn.init.normal_(model.classifier.weight, 0, 0.1)  # of light, a part begins at 0
     return model.eval()
 
 

@@ -339,13 +339,15 @@ class Placement:
         rule = self.rule
         height, width = rule.size
         between = self.flip and rule.flip == "second"
-        # Of a resized image that is mirrored then, the window lies on the other side before.
-        left = max(0, self.size[1] - self.left - width) if between else self.left
+        left, right = self.left, self.left + width
+        if between:
+            # Of a resized image that is mirrored then, the window lies on the other side before.
+            left, right = max(0, self.size[1] - right), self.size[1] - left
         window = resized_window(
             image,
             self.size,
             interpolation,
-            Window(self.top, left, self.top + height, left + width),
+            Window(self.top, left, self.top + height, right),
             mirror=self.flip and rule.flip == "first",
         )
         return self._placed(mirrored(window) if between else window, fill)

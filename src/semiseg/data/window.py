@@ -72,6 +72,8 @@ def resized_window(
 
 def mirrored(image: NDArray[Pixel]) -> NDArray[Pixel]:
     """Return an image with left and right exchanged."""
+    if not image.size:  # that of a window beyond the image
+        return image
     return with_channels(cv2.flip(np.ascontiguousarray(image), 1), image)
 
 
