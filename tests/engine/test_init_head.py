@@ -89,6 +89,17 @@ def test_the_classifier_begins_as_that_of_the_method(begun: Path, probe: dict[st
     assert alike(state(begun), probe)
 
 
+def test_the_network_of_the_method_is_fitted_once(
+    probe: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[ProbeFit] = []
+    finish = ProbeFit.finish
+    monkeypatch.setattr(ProbeFit, "finish", lambda fit: (fitted.append(fit), finish(fit)))
+    assert train(tmp_path / "run", "method=probe", "method.probe.model=light", PROBED) == 0
+    assert len(fitted) == 1
+    assert alike(state(tmp_path / "run"), probe)
+
+
 def test_without_it_the_classifier_is_random(tmp_path: Path, begun: Path) -> None:
     assert train(tmp_path / "run", STILL) == 0
     random, probed = state(tmp_path / "run"), state(begun)

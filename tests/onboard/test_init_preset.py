@@ -119,7 +119,7 @@ def test_names_with_blanks_and_another_working_directory(here, monkeypatch, caps
     assert main(["train", "--plan", f"experiments={name}", *SHORT]) == 0
 
 
-@pytest.mark.parametrize("given", ["2024", "on", "1e3"])
+@pytest.mark.parametrize("given", ["2024", "on", "1e3", "null"])
 def test_names_that_are_read_otherwise(here, given, capsys):
     init(folder(here / given), "--minutes", "1")
     (name,) = [path.stem for path in Path("experiments").iterdir()]
@@ -128,6 +128,14 @@ def test_names_that_are_read_otherwise(here, given, capsys):
     if name != given:
         assert main(["init", str(here / given), "--name", given]) == 2
         assert f"such as own_{given}" in capsys.readouterr().err
+
+
+def test_nothing_is_written_where_a_later_file_cannot_be(here, capsys):
+    Path("method").write_text("a file in the way")
+    assert main(["init", str(folder(here / "fields"))]) == 2
+    assert "is a file" in capsys.readouterr().err
+    assert not Path("dataset").exists()
+    assert not Path("experiments").exists()
 
 
 def test_nothing_is_overwritten_unless_it_is_forced(here, capsys):
@@ -174,7 +182,8 @@ def test_minutes_decide_on_the_length(here):
         init(root, "--minutes", minutes, "--force")
         lengths.append(preset()["trainer"]["iterations"])
     assert lengths[0] < lengths[1]
-    assert main(["init", str(root), "--minutes", "0"]) == 2
+    for wrong in ("0", "-1", "nan", "inf"):
+        assert main(["init", str(root), "--minutes", wrong]) == 2
 
 
 def test_time_is_measured_and_agrees_with_the_plan(here, capsys, monkeypatch, real_step_times):

@@ -185,6 +185,13 @@ def test_limits_of_the_data_are_said() -> None:
         assert words in warning
 
 
+def test_the_proposed_comparison_without_a_probe_gives_up_its_rounds() -> None:
+    for unlabeled, rounds in ((PHOTOS.unlabeled, True), (0, False)):
+        choice = choose_training(replace(PHOTOS, channels=4, unlabeled=unlabeled))
+        assert ("method.probe_rounds=0" in choice.warnings[0]) is rounds
+        assert ("probe_rounds" in {each.key for each in choice.method_settings}) is rounds
+
+
 def test_length_is_what_fits_into_the_time() -> None:
     speed = Speed(step=1.0, evaluation=2.0, rest=10.0)
     length = training_length(PHOTOS, choose_training(PHOTOS), speed)

@@ -117,12 +117,15 @@ def test_a_single_pair_tells_nothing_about_the_spread(tmp_path: Path) -> None:
     assert "below probe in the only pair, −10.0, which tells nothing about the spread." in text
 
 
-def test_the_floor_is_chosen_like_the_baseline_and_can_be_turned_off(runs: Path) -> None:
+def test_the_floor_is_chosen_like_the_baseline_and_can_be_turned_off(runs: Path, tmp_path: Path) -> None:
     assert made(runs, floor="none").floor is None
     assert "to the floor" not in page(made(runs, floor="none"))
     other = made(runs, floor="st")
     assert cell(other, "probe", "1/8").floor is not None
     assert cell(other, "st", "1/8").floor is None
+    for found, says in ((made(runs), True), (other, False)):
+        assert ("trains no network" in page(found)) is says
+        assert ("trains no network" in markdown(found, [], tmp_path)) is says
     # As the baseline, the probe needs no column of its own beside the differences to it.
     asked = made(runs, baseline="probe")
     assert (asked.baseline, asked.floor) == ("probe", None)

@@ -1,6 +1,7 @@
 """Parsing of the arguments after a command."""
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -55,8 +56,8 @@ def number(kind: type[int] | type[float], name: str, admits: Callable[[float], b
 
 
 def positive(kind: type[int] | type[float]) -> Any:
-    """Return a reader of numbers above 0 for ``argparse``."""
-    return number(kind, kind.__name__, lambda value: value > 0, "is not above 0")
+    """Return a reader of finite numbers above 0 for ``argparse``."""
+    return number(kind, kind.__name__, lambda value: 0 < value < math.inf, "is not above 0, or has no end")
 
 
 def share_or_name(text: str) -> str | float:

@@ -28,7 +28,6 @@ from semiseg.onboard.parts import VAL_SHARE, find_parts
 from semiseg.onboard.preset import (
     Preset,
     make_preset,
-    preset_file,
     preset_files,
     preset_report,
     preset_steps,
@@ -78,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
     target = Path("dataset") / f"{name}.yaml"
     _require_new(name, target, options)
     own_list = target.with_name(f"{name}.val.txt")
-    for path in (target, *(() if options.no_preset else (preset_file(name),))):
+    for path in (target, *(() if options.no_preset else preset_files(name))):
         require_writable(path, ELSEWHERE)
     try:
         findings = _examine(root, name, own_list, options)

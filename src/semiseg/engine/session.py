@@ -315,11 +315,13 @@ class Networks:
     def begins_as_probe(self, differs_from: str | None, role: str | None) -> bool:
         """Whether the classifier of a fresh network begins as a probe: it is asked for, and ``initial`` gives none.
 
+        The network of ``method=probe`` is fitted by its method.
+
         Args:
             differs_from: name of the network that it learns with and must differ from.
             role: key of the method that may describe another network.
         """
-        if not self.probed:
+        if not self.probed or role == "probe":
             return False
         initial = self.initial
         begins = initial is not None and initial.begins(role) and initial.same_classes

@@ -53,9 +53,9 @@ def dataset_name(given: str | None, root: Path) -> str:
     name = given or re.sub(r"[^a-z0-9_-]+", "_", root.name.lower()).strip("_") or "own"
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise UserError(f"--name {name}: expected letters, digits, - and _")
-    if _is_number(name):  # the command line would read `experiments=2024` as one
+    if _is_value(name):  # the command line would not read `experiments=2024` as a name
         if given:
-            raise UserError(f"--name {name}: is a number; expected a name such as own_{name}")
+            raise UserError(f"--name {name}: is no name on the command line; expected one such as own_{name}")
         name = f"own_{name}"
     if is_shipped("dataset", name):
         shipped = ", ".join(sorted(path.stem for path in (conf_dir() / "dataset").glob("*.yaml")))
@@ -65,7 +65,10 @@ def dataset_name(given: str | None, root: Path) -> str:
     return name
 
 
-def _is_number(text: str) -> bool:
+def _is_value(text: str) -> bool:
+    """Whether the command line reads a word as a number, a truth value or nothing."""
+    if text.lower() in ("true", "false", "null"):
+        return True
     try:
         float(text)
     except ValueError:

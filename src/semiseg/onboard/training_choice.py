@@ -4,7 +4,7 @@ The numbers of the choice are those of ``training_numbers``; nothing here reads 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,7 +138,11 @@ def choose_training(facts: Facts) -> TrainingChoice:
         "size": f"{learned}; crops of {width}x{height}",
         "method": f"{method}: {method_reason}",
     }
-    warnings = (*_size_warnings(size, factor), *_lost_classes(facts, factor), *_data_warnings(facts, row))
+    warnings = (
+        *_size_warnings(size, factor),
+        *_lost_classes(facts, factor),
+        *_data_warnings(facts, row, method_settings),
+    )
     return TrainingChoice(
         row.groups, row.reason, method, method_reason, tuple(settings), method_settings, size, report, warnings,
         max(row.passes * facts.labeled // row.batch, NUMBERS.passes_least),
@@ -287,14 +291,16 @@ def _lost_classes(facts: Facts, factor: float) -> list[str]:
     ]  # fmt: skip
 
 
-def _data_warnings(facts: Facts, row: NetworkRow) -> list[str]:
+def _data_warnings(facts: Facts, row: NetworkRow, method_settings: Sequence[ChosenKey]) -> list[str]:
     found = []
+    # Without a probe none can train itself.
+    rounds = " method.probe_rounds=0" * any(each.key == "probe_rounds" for each in method_settings)
     pretrained = row.settings.get("backbone.weights")
     if facts.channels != 3 and pretrained:
         found.append(
             f"images have {facts.channels} channels: the first filters of the pretrained network, which are for RGB, "
             "are repeated for them. Whether that helps was not measured: compare with backbone.weights=none "
-            "init_head=random"
+            f"init_head=random{rounds}"
         )
     if facts.labeled < 5:
         found.append(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from semiseg.class_rows import ClassRows, class_rows
 from semiseg.contracts.score_names import ScoreNames
-from semiseg.report.comparable import METHOD, grouped, of_method
+from semiseg.report.comparable import METHOD, grouped, of_method, trains
 from semiseg.report.records import RunRecord
 from semiseg.report.scores import Average, GapClosed, Paired, Score, metric_name, scores_of
 
@@ -164,7 +164,8 @@ class Study:
         flagged: Runs that are left out, or averaged on request in spite of a difference.
         classes: Names of the classes, in the dataset's order; of all datasets one after the other.
         notes: Notes about the whole study.
-        floor: Method that trains no network and that the others should exceed; ``None`` for no such comparison.
+        floor: Method that the others should exceed, usually one that trains no network; ``None`` for no such
+            comparison.
     """
 
     by: tuple[str, ...]
@@ -228,6 +229,13 @@ class Study:
     def filled(self) -> tuple[Cell, ...]:
         """Cells with runs."""
         return tuple(cell for cell in self.cells if cell.runs)
+
+    @property
+    def trains_floor(self) -> bool:
+        """Whether the method that was chosen as the floor trains networks."""
+        return any(
+            trains(run) for cell in self.filled if cell.key.get(METHOD) == self.floor for run in cell.runs
+        )
 
     @property
     def left_out(self) -> int:
