@@ -57,7 +57,7 @@ def test_report_names_choice_reasons_time_and_commands(here, capsys):
         "fixmatch: 30 unlabeled beside 4 labeled images",
         "pictures of 640x480 at 0.5 of their size",
         "iterations, about",
-        "semiseg train -m experiments=fields method=probe,supervised,fixmatch_fields sweep_dir=runs/fields",
+        "semiseg train -m experiments=fields method=probe,supervised,fixmatch_fields seed=0,1,2 sweep_dir=runs/fields",
         "semiseg report runs/fields",
         "semiseg train experiments=fields",
     ):

@@ -200,7 +200,7 @@ def preset_steps(preset: Preset) -> list[str]:
     """Return the commands that train by the preset."""
     name = preset.name
     return [
-        f"semiseg train -m experiments={name} method={preset.methods} sweep_dir=runs/{name}",
+        f"semiseg train -m experiments={name} method={preset.methods} seed=0,1,2 sweep_dir=runs/{name}",
         f"semiseg report runs/{name}",
         f"semiseg train experiments={name}    the chosen method alone; --plan shows its time first",
     ]
