@@ -212,7 +212,7 @@ FIVE_STEPS = {
         "multiplier": 1,
         "before": (-60484.3319, 237063.99, -242606.369),
         "losses": (13.14905200, 12.10951163, 12.81480211, 12.36406932, 12.82834179),
-        "within": (1e-8, 1e-8, 1e-8, 2e-8, 1e-7),
+        "within": (1e-8, 1e-8, 1e-8, 2e-8, 5e-7),
         "after": 895.55834041,
         "after within": 1e-2,
     },
@@ -225,8 +225,9 @@ def test_five_sgd_steps(decoder: str) -> None:
     """Pins weight decay, momentum, group multipliers and schedule offset at once.
 
     Batch norm of two samples amplifies rounding: another thread count, or one weight changed by 1e-13,
-    moves steps 1-3 by less than 1e-9, step 4 by up to 2e-6 (v2: 3e-9), step 5 by up to 5e-3 (v2: 2e-8) and
-    the loss after by up to 7e-3. A weight decay of 1 % more moves step 2 by 3e-8 to 1e-7, step 3 by 3e-7 to
+    moves steps 1-3 by less than 1e-9, step 4 by up to 2e-6 (v2: 3e-9), step 5 by up to 5e-3 (v2: 2e-8, and
+    1e-7 on another processor) and the loss after by up to 7e-3. A weight decay of 1 % more moves step 2 by 3e-8
+    to 1e-7, step 3 by 3e-7 to
     1e-6 and step 4 by 3e-4 (v2: 0.1).
     """
     expected = FIVE_STEPS[decoder]
