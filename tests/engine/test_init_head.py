@@ -249,3 +249,10 @@ def test_a_run_of_a_version_without_it_is_one_of_random_classifiers() -> None:
     assert found == [("init_head", "random", "probe")]
     assert completed(stored)["init_head"] == "random"
     assert "init_head" not in settings_that_matter(stored)  # the hash of its steps stays
+
+
+def test_rounds_of_a_probe_that_is_not_there_are_a_fault_of_the_config() -> None:
+    found = faults("method=fixmatch", "method.probe_rounds=2", "optimizer.lr=-1")
+    assert set(found) == {"method.probe_rounds", "optimizer.lr"}
+    assert "init_head=probe" in found["method.probe_rounds"]
+    assert faults("method=fixmatch", "method.probe_rounds=2", "init_head=probe", "model=light") == {}

@@ -181,6 +181,11 @@ def _combinations(values: Mapping[str, Any]) -> Iterator[Fault]:
     yield from split_faults(values)
     if values.get("init_sha256") is not None and values.get("init_from") is None:
         yield Fault("init_sha256", "is the digest of init_from, which is not given.", values["init_sha256"])
+    method = values.get("method")
+    rounds = method.get("probe_rounds") if isinstance(method, Mapping) else None
+    if rounds and values.get("init_head", "random") == "random":
+        needed = "is for classifiers that begin as a probe. Give init_head=probe, or 0."
+        yield Fault("method.probe_rounds", needed, rounds)
 
 
 def _evaluator_faults(evaluator: Mapping[str, Any], broken: Collection[str]) -> Iterator[Fault]:
