@@ -12,7 +12,7 @@ from torch import Tensor
 
 from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
 from semiseg.contracts.feeding import BatchSource, Budget, StoredLabels
-from semiseg.contracts.recipe import FitResult, LabelPolicy, Module, Result, ReusedFit, SelectivePolicy
+from semiseg.contracts.recipe import FitResult, Lab, LabelPolicy, Module, Result, ReusedFit, SelectivePolicy
 from semiseg.contracts.training import Learner, Network
 from semiseg.data.augment import Augment
 from semiseg.data.collate import image_tensor
@@ -83,22 +83,26 @@ class SessionLab:
             require_linear(network, "init_head=probe")
         return network
 
-    def probe_of(self, network: Network, tag: str, differs_from: str | None, rounds: int) -> ProbeFit | None:
-        """Return the fit of the classifier that a fresh network begins with; ``None`` where it has it already."""
-        if not self.networks.begins_as_probe(differs_from, network.role):
-            return None
-        # Networks that learn from each other would begin equal where their backbones do.
-        resample = None if differs_from is None else tag
-        return ProbeFit(self, network, ProbeSettings(rounds=rounds), resample)
-
-    def predict(
-        self, network: Module, ids: Sequence[str], policy: Callable[[Module, Tensor], Result]
-    ) -> Iterator[tuple[str, Result]]:
-        """Apply a policy to images one by one; how many are read is the matter of each lab."""
-        raise NotImplementedError
-
     def _image(self, image_id: str) -> Tensor:
         return image_tensor([self.dataset.image(image_id)]).to(self.session.compute.device)
+
+
+def first_probe(
+    lab: Lab, networks: Networks, network: Network, resample: str | None, rounds: int
+) -> ProbeFit | None:
+    """Return the fit of the classifier that a fresh network begins with; ``None`` where it has it already.
+
+    Args:
+        lab: lab with the images.
+        networks: source of the network.
+        network: network that ``SessionLab.fresh_network`` has built.
+        resample: name of the network where it must differ from another, which would begin equal where their backbones
+            do; ``None`` where it need not.
+        rounds: rounds of self-training.
+    """
+    if not networks.begins_as_probe(resample, network.role):
+        return None
+    return ProbeFit(lab, network, ProbeSettings(rounds=rounds), resample)
 
 
 class RunLab(SessionLab):
@@ -144,7 +148,9 @@ class RunLab(SessionLab):
         # Seeded anew for each: a network must not depend on how many were built or loaded before it.
         seed_everything(derive_seed(self.seed, "network", tag))
         network = self.fresh_network(tag, weights, differs_from, role, probe_rounds)
-        if (probe := self.probe_of(network, tag, differs_from, probe_rounds)) is not None:
+        if (
+            probe := first_probe(self, self.networks, network, differs_from and tag, probe_rounds)
+        ) is not None:
             probe.gather()
             probe.finish()
         return network

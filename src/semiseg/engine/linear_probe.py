@@ -1,15 +1,14 @@
 """A linear classifier of a network's own features, fitted to the labeled images without training."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Protocol
+from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semiseg.contracts.dataset import SegDataset, Split
-from semiseg.contracts.recipe import Module, Result
+from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Network
 from semiseg.declare import Ge, Gt, Le, Len, Mark, record
 from semiseg.engine.labeled_views import labeled_views, labels_at
@@ -18,7 +17,6 @@ from semiseg.engine.self_training import UnlabeledPixels, read_ids
 from semiseg.errors import UserError
 from semiseg.models.discriminant import ABSENT_LOGIT
 from semiseg.seeding import derive_seed
-from semiseg.settings import EvaluatorSettings
 
 
 @record
@@ -66,43 +64,13 @@ def _is_linear(classifier: nn.Module) -> bool:
     return classifier.kernel_size == (1, 1) and classifier.groups == 1
 
 
-class LabeledImages(Protocol):
-    """What a probe is fitted with; a ``Lab`` is one."""
-
-    @property
-    def dataset(self) -> SegDataset:
-        """Images and masks."""
-        ...
-
-    @property
-    def split(self) -> Split:
-        """Labeled ids."""
-        ...
-
-    @property
-    def evaluator(self) -> EvaluatorSettings:
-        """Sizes and windows of the images."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Seed of the run."""
-        ...
-
-    def predict(
-        self, network: Module, ids: Sequence[str], policy: Callable[[Module, Tensor], Result]
-    ) -> Iterator[tuple[str, Result]]:
-        """Apply a policy to images one by one, in evaluation mode."""
-        ...
-
-
 class ProbeFit:
     """The linear discriminant of labeled images, for the classifier of a network.
 
     Images are read around the sizes, and in the windows, that they are evaluated at.
 
     Args:
-        lab: images, and the sizes that they are read at.
+        lab: lab with the images, and the sizes that they are read at.
         network: network with ``linear_channels``; see ``require_linear``.
         settings: settings of the discriminant.
         resample: name of a random draw that weighs the images, for networks that must differ from each other;
@@ -110,7 +78,7 @@ class ProbeFit:
     """
 
     def __init__(
-        self, lab: LabeledImages, network: Network, settings: ProbeSettings, resample: str | None = None
+        self, lab: Lab, network: Network, settings: ProbeSettings, resample: str | None = None
     ) -> None:
         self.lab = lab
         self.network = network

@@ -15,7 +15,7 @@ from semiseg.contracts.feeding import BatchSource, StoredLabels
 from semiseg.contracts.recipe import FitResult, LabelPolicy, Method, Module, Result, ReusedFit
 from semiseg.contracts.training import Learner, Network, Progress
 from semiseg.data.pseudo import PseudoLabels
-from semiseg.engine.lab import REPORT, SessionLab
+from semiseg.engine.lab import REPORT, SessionLab, first_probe
 from semiseg.engine.loop import complete_groups
 from semiseg.engine.moments import evaluation_interval
 from semiseg.engine.plan_text import PlannedStep, operations_text
@@ -83,7 +83,9 @@ class PlanLab(SessionLab):
     ) -> Network:
         """Build a network as ``RunLab`` does, but without its seed, since the weights do not matter for a plan."""
         network = self.fresh_network(tag, weights, differs_from, role, probe_rounds)
-        if (probe := self.probe_of(network, tag, differs_from, probe_rounds)) is not None:
+        if (
+            probe := first_probe(self, self.networks, network, differs_from and tag, probe_rounds)
+        ) is not None:
             probe.gather()
         return network
 

@@ -35,8 +35,8 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
     weight: Annotated[float, Ge(0)] = 1.0
     """Weight of the unlabeled loss beside the labeled one; their sum is halved, as published."""
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Share of the fit that begins it with labeled images alone, for pseudo-labels of a network that has learned
-    something: 0 as published, which begins with thousands of steps of hardly any confident pixel."""
+    """Share of the fit that begins it with labeled images alone, so that the first pseudo-labels are those
+    of a network that has learned something; 0 as published."""
     teacher: Teacher = "ema"
     """Network that labels weak views: the student in the same training pass as the labeled images ("student_train",
     UniMatch V1), the student in evaluation mode, or its "ema" in evaluation mode (UniMatch V2)."""

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.declare import Ge, Lt, checked
-from semiseg.errors import UserError
-from semiseg.models.linear import joined
+from semiseg.models.linear import joined, joined_channels
 from semiseg.models.segmodel import Decoder, Stage
 
 DAMPING = 10.0
@@ -22,8 +21,8 @@ class Light(Decoder):
     Returns ``(N, D + channels, h, w)``: the D channels of the joined maps by ``DAMPING``, and those of the branch,
     which is a norm, a 1x1 conv, a depthwise 3x3 conv and a 1x1 conv. The classifier is one 1x1 conv on both, whose
     weights for the branch begin at 0: it begins as a linear classifier of the backbone's maps, which may be a fitted
-    one (``init_head=probe``). A network of our own; DeepLabV3+ with 256 channels takes about twenty times its
-    operations.
+    one (``init_head=probe``). A network of our own; on EfficientNet-Lite0 it takes a
+    sixtieth of the operations of DeepLabV3+ with 256 channels.
 
     Args:
         stages: stages of the backbone.
@@ -47,10 +46,8 @@ class Light(Decoder):
         name: str = "",
     ) -> None:
         super().__init__(stages, name)
-        if levels > len(stages):
-            raise UserError(f"the backbone has {len(stages)} maps.", key="levels", value=levels)
         self.levels = levels
-        self.linear_channels = width = sum(stage.channels for stage in stages[-levels:])
+        self.linear_channels = width = joined_channels(stages, levels)
         self.out_channels = width + channels
         self.branch = nn.Sequential(
             nn.BatchNorm2d(width, affine=False),  # maps of different stages differ in scale

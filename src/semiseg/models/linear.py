@@ -38,10 +38,8 @@ class Linear(Decoder):
         name: str = "",
     ) -> None:
         super().__init__(stages, name)
-        if levels > len(stages):
-            raise UserError(f"the backbone has {len(stages)} maps.", key="levels", value=levels)
         self.levels = levels
-        self.out_channels = sum(stage.channels for stage in stages[-levels:])
+        self.out_channels = joined_channels(stages, levels)
         # In training a batch norm takes the maps away from the scale that a classifier was fitted to.
         self.linear_channels = self.out_channels if norm == "none" else 0
         self.norm = nn.BatchNorm2d(self.out_channels) if norm == "batch" else nn.Identity()
@@ -50,6 +48,17 @@ class Linear(Decoder):
         """Return the feature map ``(N, D, h, w)`` at the size of the first of the last maps."""
         result: Tensor = self.norm(joined(maps[-self.levels :]))
         return result
+
+
+def joined_channels(stages: Sequence[Stage], levels: int) -> int:
+    """Return the channels of the last ``levels`` maps together.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if levels > len(stages):
+        raise UserError(f"the backbone has {len(stages)} maps.", key="levels", value=levels)
+    return sum(stage.channels for stage in stages[-levels:])
 
 
 def joined(maps: Sequence[Tensor]) -> Tensor:

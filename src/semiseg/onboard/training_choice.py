@@ -13,7 +13,7 @@ from semiseg.onboard.training_numbers import NETWORKS, NUMBERS, NetworkRow
 
 REASONS = {
     "backbone.weights": "Fetched once; `semiseg init --weights FILE` writes a file of this machine.",
-    "backbone.freeze": "Stages that stay as they are: a step takes less time, and few labels overfit less.",
+    "backbone.freeze": "Stages that stay as they are: a step takes less time.",
     "backbone.freeze_norm": "A few images a step are too few to measure statistics of norms on.",
     "init_head": "The classifier begins as a linear probe of the pretrained maps.",
     "optimizer.lr": "Rate of the pretrained backbone; the decoder's is the multiple.",
