@@ -47,6 +47,12 @@ def test_the_work_of_a_run_grows_with_its_passes(tmp_path: Path, capsys: pytest.
     assert f"2 iterations of {operations_text(work['once'] / 2)}" in capsys.readouterr().out
 
 
+def test_steps_after_a_long_warm_up_are_counted(tmp_path: Path) -> None:
+    words = ("method=fixmatch", "trainer.iterations=10")
+    whole = planned(tmp_path / "whole", *words)["operations"]
+    assert planned(tmp_path / "late", *words, "method.warmup=0.85")["operations"] >= 0.9 * whole
+
+
 @pytest.mark.parametrize(
     ("count", "words"),
     [

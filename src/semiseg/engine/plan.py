@@ -124,9 +124,9 @@ class PlanLab(SessionLab):
             except LossNotFinite as error:
                 raise _before_training(name, error) from error
 
-        # Late in the fit: losses that begin after a warm-up are counted by then.
+        # At the end of the fit: losses that begin after a warm-up, however long, are counted by then.
         total = streams.iterations
-        late = range(max(min(total * 3 // 4, total - TIMED_STEPS), 0), total)[:TIMED_STEPS]
+        late = range(max(total - TIMED_STEPS, 0), total)
         looks = _looks(learner, streams)
         if looks not in self._costs:
             self._costs[looks] = step_cost(learner, session, lambda each: self._timed(train, each), late)
