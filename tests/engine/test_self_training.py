@@ -1,8 +1,10 @@
 """Self-training of a linear discriminant on pixels of unlabeled images."""
 
 import numpy as np
+import pytest
 import torch
 
+from semiseg.engine import self_training
 from semiseg.engine.self_training import UnlabeledPixels, read_ids
 from semiseg.models.discriminant import ClassMoments, Discriminant
 
@@ -33,7 +35,7 @@ def test_unlabeled_pixels_make_it_better() -> None:
     labeled = moments_of(*cloud(12, 0))
     first = labeled.solve(0.1)
     pixels = UnlabeledPixels(1)
-    pixels.add(cloud(3000, 1)[0])
+    pixels.add(cloud(3000, 1)[0], 1)
     second = pixels.train(labeled, first, 1.0, rounds=5, threshold=0.8)
     assert accuracy(second) > accuracy(first) + 0.03
     assert second.weight[2].any().item() is False  # a class without labels is never guessed
@@ -44,7 +46,7 @@ def test_labeled_and_guessed_pixels_weigh_the_same_in_total() -> None:
     labeled = moments_of(features, labels)
     pixels = UnlabeledPixels(1)
     more = cloud(200, 1)[0]
-    pixels.add(more)
+    pixels.add(more, 1)
     first = labeled.solve(0.1)
     guessed = (more.float() @ first.weight.T.float() + first.bias.float()).argmax(1)
     both = moments_of(features, labels)
@@ -60,8 +62,8 @@ def test_without_rounds_or_confident_pixels_it_stays() -> None:
     pixels = UnlabeledPixels(0)
     assert pixels.train(labeled, first, 1.0, 2, 0.5) is first
     pixels = UnlabeledPixels(2)
-    pixels.add(torch.empty(0, 8))
-    pixels.add(cloud(5, 1)[0])
+    pixels.add(torch.empty(0, 8), 1)
+    pixels.add(cloud(5, 1)[0], 1)
     assert pixels.train(labeled, first, 1.0, 0, 0.5) is first
     assert pixels.train(labeled, first, 1e6, 3, 0.9) is first
 
@@ -72,3 +74,14 @@ def test_images_are_spread_over_the_list() -> None:
     found = read_ids([str(number) for number in range(1000)])
     assert len(found) == len(set(found)) == 400
     assert (found[0], found[200]) == ("0", "500")
+
+
+def test_windows_share_what_is_kept_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_training, "NUMBERS", 8 * 100)
+    kept = {}
+    for views in (1, 4):
+        pixels = UnlabeledPixels(1)
+        for seed in range(views):
+            pixels.add(cloud(500, seed)[0], views)
+        kept[views] = sum(map(len, pixels.parts))
+    assert kept == {1: 100, 4: 100}

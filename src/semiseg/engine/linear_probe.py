@@ -96,15 +96,16 @@ class ProbeFit:
     def _gather_unlabeled(self) -> None:
         lab, width = self.lab, self.network.linear_channels
         ids = read_ids(lab.split.never_labeled)
-        pixels = self.unlabeled = UnlabeledPixels(len(ids) * len(lab.evaluator.scales))
+        pixels = self.unlabeled = UnlabeledPixels(len(ids))
 
         def read(network: Network, image: Tensor) -> None:
             # Labels of 0 tell pixels of the image from padding.
             inside = np.zeros(image.shape[-2:], np.uint8)
-            for view, part in labeled_views(image, inside, lab.evaluator, (1.0,), network):
+            views = list(labeled_views(image, inside, lab.evaluator, (1.0,), network))
+            for view, part in views:
                 features = network.features(view)[0, :width]
                 real = labels_at(part, features.shape[-2:], True).flatten() == 0
-                pixels.add(features.flatten(1).T[real.to(features.device)])
+                pixels.add(features.flatten(1).T[real.to(features.device)], len(views))
 
         for _ in lab.predict(self.network, ids, read):
             pass
@@ -119,24 +120,24 @@ class ProbeFit:
             number, (image_id, weight) = next(coming)
             mask = lab.dataset.mask(image_id)
             assert mask is not None  # a labeled image has one
-            for view, part in labeled_views(image, mask, lab.evaluator, self.settings.scales, network):
+            views = list(labeled_views(image, mask, lab.evaluator, self.settings.scales, network))
+            for view, part in views:
                 features = network.features(view)[0, :width]
                 labels = labels_at(part, features.shape[-2:], align).to(features.device)
-                self._add(number, features.flatten(1).T, labels.flatten(), weight)
+                self._add(number, features.flatten(1).T, labels.flatten(), weight, len(views))
 
         for _ in lab.predict(self.network, ids, read):
             pass
 
-    def _add(self, number: int, features: Tensor, labels: Tensor, weight: float) -> None:
+    def _add(self, number: int, features: Tensor, labels: Tensor, weight: float, views: int) -> None:
         counted = labels < self.network.num_classes  # 255 is no class
         features, labels = features[counted], labels[counted]
         if not len(labels):
             return
         if self.folds is None:
             images = len(self.lab.split.labeled)
-            maps = images * len(self.settings.scales) * len(self.lab.evaluator.scales)
-            self.folds = Folds(self.network.num_classes, features.mean(0), images, maps)
-        self.folds.add(number, features, labels, weight)
+            self.folds = Folds(self.network.num_classes, features.mean(0), images)
+        self.folds.add(number, features, labels, weight, views)
 
     def finish(self) -> None:
         """Set the classifier in place; what it reads beside maps of the backbone gets the weight 0.

@@ -39,19 +39,27 @@ class Folds:
         num_classes: number of classes K.
         origin: point ``(D,)`` near the features.
         images: number of labeled images.
-        maps: number of maps that these give, or about that.
     """
 
-    def __init__(self, num_classes: int, origin: Tensor, images: int, maps: int) -> None:
+    def __init__(self, num_classes: int, origin: Tensor, images: int) -> None:
         self.moments = [ClassMoments(num_classes, origin) for _ in range(min(FOLDS, images))]
         self.pixels: list[tuple[int, Tensor, Tensor]] = []
-        self._kept = max(min(PIXELS, ALL_PIXELS // maps), 1)
+        self._images = images
 
-    def add(self, image: int, features: Tensor, labels: Tensor, weight: float) -> None:
-        """Add labeled pixels ``(P, D)`` and ``(P,) int64`` of the image of this number."""
+    def add(self, image: int, features: Tensor, labels: Tensor, weight: float, views: int) -> None:
+        """Add labeled pixels of a map.
+
+        Args:
+            image: number of the image.
+            features: ``(P, D)``, floating point.
+            labels: ``(P,) int64``.
+            weight: number of times that each pixel counts.
+            views: number of maps of this image: its sizes and windows.
+        """
         fold = image % len(self.moments)
         self.moments[fold].add(features, labels, weight)
-        kept = torch.linspace(0, len(labels) - 1, min(self._kept, len(labels)), device=labels.device).long()
+        count = min(max(min(PIXELS, ALL_PIXELS // (self._images * views)), 1), len(labels))
+        kept = torch.linspace(0, len(labels) - 1, count, device=labels.device).long()
         self.pixels.append((fold, features[kept].float(), labels[kept]))
 
     @property

@@ -13,7 +13,6 @@ IMAGES = 400
 NUMBERS = 60_000_000
 """About as many numbers of features are kept: 240 MB, 127,000 pixels of 472 channels."""
 
-
 SHRINKAGE = 0.1
 """Share by which covariances are reduced once there are pixels of so many images."""
 
@@ -28,19 +27,19 @@ class UnlabeledPixels:
     """Features of evenly spread pixels of unlabeled images.
 
     Args:
-        maps: number of maps that they come from, or about that.
+        images: number of images that they come from.
     """
 
-    def __init__(self, maps: int) -> None:
-        self.maps = maps
-        self._parts: list[Tensor] = []
+    def __init__(self, images: int) -> None:
+        self.images = images
+        self.parts: list[Tensor] = []
 
-    def add(self, features: Tensor) -> None:
-        """Add some of the pixels ``(P, D)`` of a map."""
-        kept = min(max(NUMBERS // (features.shape[1] * self.maps), 1), len(features))
+    def add(self, features: Tensor, views: int) -> None:
+        """Add some of the pixels ``(P, D)`` of one of the maps of an image, which are as many as it has views."""
+        kept = min(max(NUMBERS // (features.shape[1] * self.images * views), 1), len(features))
         if kept:
             places = torch.linspace(0, len(features) - 1, kept, device=features.device).long()
-            self._parts.append(features[places].float())
+            self.parts.append(features[places].float())
 
     def train(
         self, labeled: ClassMoments, first: Discriminant, temperature: float, rounds: int, threshold: float
@@ -58,9 +57,9 @@ class UnlabeledPixels:
             threshold: probability from which a pixel is kept.
         """
         found = first
-        if not self._parts:
+        if not self.parts:
             return found
-        pixels = torch.cat(self._parts)
+        pixels = torch.cat(self.parts)
         for _ in range(rounds):
             logits = pixels @ found.weight.T.to(pixels) + found.bias.to(pixels)
             confidence, labels = (logits / temperature).softmax(1).max(1)
