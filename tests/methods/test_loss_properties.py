@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from semiseg.errors import UserError
 from semiseg.losses import (
     class_weighted,
     cross_entropy,
@@ -17,6 +18,7 @@ from semiseg.losses import (
     focal_loss,
     ohem_cross_entropy,
 )
+from semiseg.methods.supervised import LabeledLossSettings
 
 Loss = Callable[..., Any]
 
@@ -198,3 +200,22 @@ def test_dice_is_zero_for_a_sure_and_right_prediction_and_leaves_out_absent_clas
     assert torch.autograd.gradcheck(lambda x: dice_loss(x, target), logits.requires_grad_())
     nothing = torch.full_like(target, 255)
     assert float(dice_loss(logits, nothing).detach()) == 0
+
+
+def test_label_smoothing_mixes_in_the_mean_over_the_classes() -> None:
+    logits, target = problem()
+    valid = target != 255
+    even = -logits.log_softmax(1).mean(1)[valid].mean()
+    expected = 0.9 * cross_entropy(logits, target) + 0.1 * even
+    assert torch.isclose(cross_entropy(logits, target, label_smoothing=0.1), expected)
+    total, count = cross_entropy(logits, target, label_smoothing=0.1, reduction="sum_count")
+    assert count == valid.sum()
+    assert torch.isclose(total / count, expected)
+
+
+@pytest.mark.parametrize("other", [{"loss": "focal"}, {"loss": "ohem"}, {"class_weights": [1.0] * 5}])
+def test_label_smoothing_is_of_plain_cross_entropy(other: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="label_smoothing"):
+        LabeledLossSettings(label_smoothing=0.1, **other).labeled_loss(*problem())
+    smoothed = LabeledLossSettings(label_smoothing=0.1).labeled_loss(*problem())
+    assert torch.isclose(smoothed.total / smoothed.counted, cross_entropy(*problem(), label_smoothing=0.1))

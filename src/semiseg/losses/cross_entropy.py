@@ -20,7 +20,12 @@ OHEM_KEPT_SHARE = 5 / 64
 
 @reducible(Tensor, SumCount)
 def cross_entropy(
-    logits: Tensor, target: Tensor, ignore_index: int = IGNORE_INDEX, *, reduction: Reduction = "mean"
+    logits: Tensor,
+    target: Tensor,
+    ignore_index: int = IGNORE_INDEX,
+    label_smoothing: float = 0.0,
+    *,
+    reduction: Reduction = "mean",
 ) -> Tensor | SumCount:
     """Average the softmax cross entropy over all valid pixels of the batch.
 
@@ -28,9 +33,10 @@ def cross_entropy(
         logits: logits ``(N, C, ...)``, floating point.
         target: labels ``(N, ...) int64``, classes 0 to C-1 or ``ignore_index``.
         ignore_index: label of pixels that do not count.
+        label_smoothing: share of each target that is spread evenly over all classes (Szegedy et al. 2016, section 7).
         reduction: ``"mean"`` or ``"sum_count"``; the count is the number of valid pixels.
     """
-    loss = _pixel_loss(logits, target, ignore_index)
+    loss = _pixel_loss(logits, target, ignore_index, label_smoothing)
     return reduced(SumCount(loss.sum(), (target != ignore_index).sum()), reduction)
 
 
@@ -155,12 +161,14 @@ def cross_pseudo_loss(
     return reduced(SumCount(loss_a.sum() + loss_b.sum(), count), reduction)
 
 
-def _pixel_loss(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+def _pixel_loss(logits: Tensor, target: Tensor, ignore_index: int, label_smoothing: float = 0.0) -> Tensor:
     """Cross entropy of every pixel, 0 at ignored ones."""
     if logits.dtype != torch.float64:
         logits = logits.float()
     # Summing here rather than in the loss keeps CUDA deterministic: its own reduction adds atomically.
-    return F.cross_entropy(logits, target, ignore_index=ignore_index, reduction="none")
+    return F.cross_entropy(
+        logits, target, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction="none"
+    )
 
 
 def _mining_bound(loss: Tensor, threshold: float, min_kept: int) -> Tensor:

@@ -36,6 +36,8 @@ class LabeledLossSettings:
     class_weights: Annotated[Sequence[Annotated[float, Ge(0)]] | None, FirstFit] = None
     """Weight of each class in the cross entropy of labeled pixels, in the order of the classes, for loss "ce"; ``null``
     weighs all equally."""
+    label_smoothing: Annotated[float, Ge(0), Lt(1), FirstFit] = 0.0
+    """Share of each label that is spread evenly over all classes, for loss "ce" without ``class_weights``."""
     dice_weight: Annotated[Annotated[float, Gt(0)] | None, FirstFit] = None
     """Weight of the Dice loss of labeled pixels, which is added to the other; ``null`` adds none. It is a mean over the
     images of a pass, so that ``trainer.accumulate`` changes it a little."""
@@ -44,7 +46,8 @@ class LabeledLossSettings:
         """Return the sum of the losses of ``(N, C, H, W)`` logits and the number of pixels in it.
 
         Raises:
-            UserError: ``class_weights`` are not one for each class, or given beside another loss.
+            UserError: ``class_weights`` are not one for each class, or given beside another loss; or
+                ``label_smoothing`` is given beside another loss or ``class_weights``.
         """
         parts = self._pixel_loss(logits, target)
         if self.dice_weight is None:
@@ -55,6 +58,12 @@ class LabeledLossSettings:
 
     def _pixel_loss(self, logits: Tensor, target: Tensor) -> SumCount:
         """Return the loss without Dice."""
+        if self.label_smoothing and (self.loss != "ce" or self.class_weights is not None):
+            raise UserError(
+                "goes with method.loss=ce without method.class_weights.",
+                key="method.label_smoothing",
+                value=self.label_smoothing,
+            )
         if self.class_weights is not None:
             self._check_class_weights(logits.shape[1])
             return class_weighted(logits, target, self.class_weights, reduction="sum_count")
@@ -66,7 +75,7 @@ class LabeledLossSettings:
             return ohem_cross_entropy(
                 logits, target, self.ohem_threshold, self.ohem_min_kept, reduction="sum_count"
             )
-        return cross_entropy(logits, target, reduction="sum_count")
+        return cross_entropy(logits, target, label_smoothing=self.label_smoothing, reduction="sum_count")
 
     def _check_class_weights(self, classes: int) -> None:
         weights = list(self.class_weights or ())
