@@ -53,6 +53,7 @@ HOMES = {
 
 METHODS_OF_METHODS = {
     "semiseg.methods.supervised",
+    "semiseg.methods.labeled_loss",
     "semiseg.methods.dmt",
     "semiseg.methods.unimatch",
     "semiseg.methods.confidence",

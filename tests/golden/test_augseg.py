@@ -10,6 +10,7 @@ import wave_inputs as inputs
 from semiseg.contracts.training import Progress
 from semiseg.methods.augseg import AugSeg, AugSegLearner
 from semiseg.methods.confidence import Guess
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.pseudo import cut_boxes, image_confidence
 from semiseg.pseudo.injection import LABELED_BETA, MIXED_BETA
 
@@ -67,7 +68,7 @@ def test_three_epochs(extra: bool) -> None:
         ema_first_epoch="copy",
         extra_weak_forward=extra,
     )
-    learner = AugSegLearner(inputs.tiny(4, 8), method)
+    learner = AugSegLearner(inputs.tiny(4, 8), method, LabeledLoss(method))
     head = list(learner.model.classifier.parameters())
     groups = [
         {"params": list(learner.model.backbone.parameters()), "lr": 0.01},

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from semiseg.contracts.training import Progress
 from semiseg.methods.cac import CAC, HEAD, CACLearner, FeatureBank
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 
 pytestmark = pytest.mark.golden("CAC loss")
@@ -74,7 +75,8 @@ def make_batch(step: int) -> dict[str, Any]:
 
 
 def test_three_steps_equal_the_original() -> None:
-    learner = CACLearner(make_model(), FeatureBank(960, CHANNELS), CAC(downsample=False), stride=8)
+    method = CAC(downsample=False)
+    learner = CACLearner(make_model(), FeatureBank(960, CHANNELS), method, LabeledLoss(method), stride=8)
     for step, (loss_1, loss_2, unsupervised, anchors, pool, slopes) in enumerate(EXPECTED):
         batch = make_batch(step)
         output = learner(batch, Progress(step, 100, 5, step))

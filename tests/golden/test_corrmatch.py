@@ -13,6 +13,7 @@ from semiseg.contracts.training import Progress, StepOutput
 from semiseg.engine.moving_threshold import MovingThreshold
 from semiseg.methods.confidence import Guess
 from semiseg.methods.corrmatch import HEAD, CorrMatch, CorrMatchLearner, Logits, attach
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.heads import CorrelationHead
@@ -154,7 +155,8 @@ def step_batch(step: int) -> dict[str, Any]:
 
 def learner(start: float) -> CorrMatchLearner:
     model = inputs.tiny(5)
-    return CorrMatchLearner(model, CorrMatch(threshold=start, **PUBLISHED))
+    method = CorrMatch(threshold=start, **PUBLISHED)
+    return CorrMatchLearner(model, method, LabeledLoss(method))
 
 
 def noted(learner: CorrMatchLearner, monkeypatch: pytest.MonkeyPatch) -> dict[str, Guess]:
@@ -234,7 +236,8 @@ def test_network() -> None:
     model = network(50, 21)
     assert sum(each.numel() for each in model.parameters()) == 45_206_111
     head: Any = model.heads[HEAD]
-    trained = Recorded(model, CorrMatch(**PUBLISHED))
+    method = CorrMatch(**PUBLISHED)
+    trained = Recorded(model, method, LabeledLoss(method))
     model.eval()
     image = inputs.images(1, 65, 81, 4)
     with torch.no_grad():
@@ -317,7 +320,8 @@ def test_five_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network(50, 5)
     with torch.no_grad():
         model.classifier.weight.mul_(5)
-    trained = Recorded(model, CorrMatch(threshold=0.35, **PUBLISHED))
+    method = CorrMatch(threshold=0.35, **PUBLISHED)
+    trained = Recorded(model, method, LabeledLoss(method))
     backbone = list(model.backbone.parameters())
     own = {id(each) for each in backbone}
     others = [each for each in model.parameters() if id(each) not in own]

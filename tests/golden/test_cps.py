@@ -11,6 +11,7 @@ from semiseg.contracts.training import Progress
 from semiseg.engine.schedule import Poly
 from semiseg.methods import cps
 from semiseg.methods.cps import CPS, CPSLearner
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.pseudo import box_masks
 
 LABELED, FIRST, SECOND, MIXED = 1, 2, 3, 0
@@ -48,7 +49,8 @@ def batch(**values: int) -> dict[str, Any]:
 @pytest.mark.parametrize(("labeled_too", "expected"), [(True, 16.374317190), (False, 7.187168736)])
 def test_loss_without_cutmix(labeled_too: bool, expected: float) -> None:
     branches: list[Any] = [Waves({LABELED: 2.1, FIRST: 0.0}), Waves({LABELED: -1.4, FIRST: 0.9})]
-    learner = CPSLearner(*branches, CPS(cutmix=False, weight=1.5, labeled_in_cps=labeled_too))
+    method = CPS(cutmix=False, weight=1.5, labeled_in_cps=labeled_too)
+    learner = CPSLearner(*branches, method, LabeledLoss(method))
     output = learner(batch(labeled=LABELED, unlabeled=FIRST), PROGRESS)
     assert output.losses["cps"].mean.item() == pytest.approx(expected, abs=1e-8)
     assert output.total.item() == pytest.approx(1.5 * expected, abs=1e-8)
@@ -62,7 +64,8 @@ def test_loss_with_cutmix(monkeypatch: pytest.MonkeyPatch) -> None:
         Waves({LABELED: 0.0, FIRST: 0.0, SECOND: 0.9, MIXED: 0.4}),
         Waves({LABELED: 0.0, FIRST: 2.1, SECOND: -1.4, MIXED: 1.7}),
     ]
-    learner = CPSLearner(*branches, CPS(weight=5.0))
+    method = CPS(weight=5.0)
+    learner = CPSLearner(*branches, method, LabeledLoss(method))
     output = learner(batch(labeled=LABELED, unlabeled=FIRST, unlabeled_2=SECOND), PROGRESS)
     assert output.losses["cps"].mean.item() == pytest.approx(14.812874530, abs=1e-8)
     assert output.total.item() == pytest.approx(5 * 14.812874530, abs=1e-7)

@@ -18,6 +18,7 @@ from semiseg.engine.ema import EMA
 from semiseg.engine.schedule import Cosine, Poly
 from semiseg.losses import consistency_loss
 from semiseg.methods.cutmix_seg import CutMixSeg, CutMixSegLearner
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.pseudo import box_masks
 from semiseg.tasks.metrics import ConfusionMatrix
 
@@ -270,7 +271,7 @@ def test_five_steps(
         ema_first="constant",
         ema_buffers="average",
     )
-    learner = CutMixSegLearner(tiny(4, 12.0, frozen), published)
+    learner = CutMixSegLearner(tiny(4, 12.0, frozen), published, LabeledLoss(published))
     generator = np.random.RandomState(5)
     monkeypatch.setattr(
         learner, "masks", lambda shown, progress: box_masks(generator, 2, (13, 17), 1, HALF)[:, 0]

@@ -13,6 +13,7 @@ from semiseg.contracts.training import Progress
 from semiseg.engine.ema import EMA
 from semiseg.engine.schedule import Cosine, Poly
 from semiseg.losses import consistency_loss, ramp_up
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.mean_teacher import MeanTeacher, MeanTeacherLearner
 
 PUBLISHED = MeanTeacher(
@@ -85,7 +86,7 @@ def shift(model: nn.Module, by: float) -> None:
 
 @pytest.mark.golden("Mean Teacher steps")
 def test_five_steps() -> None:
-    learner = MeanTeacherLearner(tiny(4, 6.0), PUBLISHED)
+    learner = MeanTeacherLearner(tiny(4, 6.0), PUBLISHED, LabeledLoss(PUBLISHED))
     model: Any = learner.model
     decayed = [model.backbone.conv.weight, model.classifier.weight]
     others = [model.backbone.norm.weight, model.backbone.norm.bias, model.classifier.bias]

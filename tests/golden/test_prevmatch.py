@@ -13,6 +13,7 @@ from wave_inputs import logits as waves
 from semiseg.contracts.training import Progress
 from semiseg.losses import weighted_image_loss
 from semiseg.methods.confidence import Guess
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.prevmatch import PrevMatch, PrevMatchLearner, ramp
 from semiseg.methods.unimatch import Passes
 
@@ -67,7 +68,7 @@ class Prepared(PrevMatchLearner):
 
 def learner(epochs: int = 80, **settings: Any) -> Prepared:
     method = PrevMatch(**PUBLISHED, **settings)
-    return Prepared(given.tiny(4), method, epochs)
+    return Prepared(given.tiny(4), method, LabeledLoss(method), epochs)
 
 
 def step(made: Prepared, epoch: int, with_previous: bool = True) -> tuple[Any, dict[str, Tensor]]:

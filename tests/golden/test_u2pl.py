@@ -21,6 +21,7 @@ from semiseg.data.two_sided_scale import ScaleTwoSided
 from semiseg.engine.optim import SGD
 from semiseg.engine.schedule import Poly
 from semiseg.losses import ClassBank, bank_contrast, ohem_cross_entropy, reliable_cross_entropy
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.u2pl import U2PL, U2PLLearner
 from semiseg.models.heads import ConvHead
 from semiseg.models.segmodel import Backbone, Decoder, InputConvention, SegModel, Stage
@@ -391,7 +392,7 @@ def make_learner(method: U2PL, kind: type[U2PLLearner] = Replayed) -> U2PLLearne
     model.classifier.weight.data *= 6
     for parameter in teacher.parameters():
         parameter.data *= -0.5
-    return kind(model, method, 4, teacher).double().train()
+    return kind(model, method, LabeledLoss(method), 4, teacher).double().train()
 
 
 def recorded_batch(step: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from semiseg.data.paired_lists import lengthened
 from semiseg.engine.ema import EMASettings
 from semiseg.engine.optim import SGD, AdamW
 from semiseg.methods.fixmatch import FixMatch, FixMatchLearner
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.supervised import SupervisedLearner
 from semiseg.methods.unimatch import UniMatch, UniMatchLearner
 from semiseg.methods.unimatch_v2 import UniMatchV2, UniMatchV2Learner
@@ -309,7 +310,7 @@ def gradients(loss: Tensor, *logits: Tensor) -> list[float]:
 def test_losses_of_unimatch(name: str) -> None:
     case, expected, made = CASES[name], EXPECTED[name], outputs(CASES[name])
     method = UniMatch(threshold=case.threshold, **V1, **loss_of(name))
-    learner = UniMatchLearner(Scripted(case.classes), method)
+    learner = UniMatchLearner(Scripted(case.classes), method, LabeledLoss(method))
     doubled = torch.cat([made.x, made.w, torch.zeros_like(made.x), made.fp])
     found = run(learner, case, made.partner, doubled, torch.cat([made.s1, made.s2]))
     terms = [found.losses[key].mean for key in ("labeled", "strong_1", "strong_2", "features")]
@@ -323,7 +324,7 @@ def test_losses_of_unimatch(name: str) -> None:
 def test_losses_of_unimatch_v2(name: str) -> None:
     case, expected, made = CASES[name], EXPECTED[name], outputs(CASES[name])
     method = UniMatchV2(threshold=case.threshold, **V2, **loss_of(name))
-    learner = UniMatchV2Learner(Scripted(case.classes), method)
+    learner = UniMatchV2Learner(Scripted(case.classes), method, LabeledLoss(method))
     found = run(learner, case, made.w, made.x, torch.cat([made.s1, made.s2]))
     strong = [float(found.losses[key].mean.detach()) for key in ("strong_1", "strong_2")]
     assert [*strong, float(found.total.detach())] == near_list(expected[9:12])
@@ -335,13 +336,13 @@ def test_losses_of_unimatch_v2(name: str) -> None:
 def test_losses_of_fixmatch(name: str) -> None:
     case, expected = CASES[name], EXPECTED[name]
     made = outputs(case)
-    learner = FixMatchLearner(
-        Scripted(case.classes), FixMatch(threshold=case.threshold, **V1, **loss_of(name))
-    )
+    method = FixMatch(threshold=case.threshold, **V1, **loss_of(name))
+    learner = FixMatchLearner(Scripted(case.classes), method, LabeledLoss(method))
     found = run(learner, case, made.partner, torch.cat([made.x, made.w]), made.s1)
     assert float(found.total.detach()) == near(expected[14])
     assert float(found.losses["strong"].mean.detach()) == near(expected[1])
-    learner = FixMatchLearner(Scripted(case.classes), FixMatch(threshold=case.threshold, **loss_of(name)))
+    method = FixMatch(threshold=case.threshold, **loss_of(name))
+    learner = FixMatchLearner(Scripted(case.classes), method, LabeledLoss(method))
     found = run(learner, case, made.w, torch.cat([made.x, made.s1]))
     assert float(found.total.detach()) == near(expected[15])
 
@@ -351,7 +352,7 @@ def test_losses_of_fixmatch(name: str) -> None:
 def test_a_batch_of_padding_alone(empty: Any) -> None:
     case, made = CASES["void"], outputs(CASES["void"])
     method = UniMatchV2(threshold=case.threshold, empty_valid=empty)
-    learner = UniMatchV2Learner(Scripted(case.classes), method)
+    learner = UniMatchV2Learner(Scripted(case.classes), method, LabeledLoss(method))
     found = run(learner, case, made.w, made.x, torch.cat([made.s1, made.s2]))
     assert float(found.losses["labeled"].mean.detach()) == near(3.122722392)
     assert bool(found.total.isnan()) == (empty == "nan")
@@ -447,7 +448,7 @@ def learner_of(name: str, model: SegModel, trace: Trace) -> Any:
     if "supervised" in name:
         return SupervisedLearner(model)
     kind, method = kinds[name.removesuffix("_late")]
-    return kind(model, method)
+    return kind(model, method, LabeledLoss(method))
 
 
 def state(network: nn.Module) -> list[float]:

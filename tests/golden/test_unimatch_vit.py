@@ -11,6 +11,7 @@ from torch import Tensor
 
 from semiseg.contracts.training import Progress
 from semiseg.engine.optim import AdamW
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.unimatch_v2 import UniMatchV2, UniMatchV2Learner
 from semiseg.models.bundle import segmentation_model
 from semiseg.models.dpt import DPT
@@ -52,7 +53,7 @@ def sums(model: Any) -> list[float]:
 
 def test_five_steps() -> None:
     method = UniMatchV2(threshold=0.6, ema_buffers="average_truncate")
-    learner = WithMasks(network(), method)
+    learner = WithMasks(network(), method, LabeledLoss(method))
     spec = AdamW(lr=0.0005, head_multiplier=10, decay="all")
     optimizer = spec.build(learner.param_groups(spec))
     assert sums(learner.model) == pytest.approx(

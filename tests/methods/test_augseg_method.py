@@ -17,6 +17,7 @@ from semiseg.engine.step import forward_backward
 from semiseg.errors import UserError
 from semiseg.methods.augseg import AugSeg, AugSegLearner, inject
 from semiseg.methods.confidence import Guess
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.pseudo import Injection, draw_injection, image_confidence
 from semiseg.settings import TrainerSettings
 
@@ -29,7 +30,8 @@ SURE = {"threshold": 0.27}
 @pytest.fixture
 def make_learner(make_model: Make) -> Callable[..., AugSegLearner]:
     def made(**options: Any) -> AugSegLearner:
-        return AugSegLearner(make_model(0), AugSeg(**(SURE | options))).train()
+        method = AugSeg(**(SURE | options))
+        return AugSegLearner(make_model(0), method, LabeledLoss(method)).train()
 
     return made
 

@@ -15,6 +15,7 @@ from semiseg.data.geometry import LongSide
 from semiseg.data.overlap import OverlapPair
 from semiseg.losses import directional_contrast
 from semiseg.methods.cac import CAC, HEAD, CACLearner, FeatureBank, common_cells
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.models.heads import Projector
 
 Make = Callable[..., Any]
@@ -49,7 +50,8 @@ def make_learner(make_model: Make) -> Make:
         torch.manual_seed(1)
         model.heads[HEAD] = Projector(8, 8, WIDTH)
         bank = FeatureBank(steps * 2 * pairs * per_view, WIDTH)
-        return CACLearner(model, bank, CAC(**{"positive_threshold": 0.3} | options), STRIDE)
+        method = CAC(**{"positive_threshold": 0.3} | options)
+        return CACLearner(model, bank, method, LabeledLoss(method), STRIDE)
 
     return make
 

@@ -15,6 +15,7 @@ from semiseg.methods.augseg import AugSeg, AugSegLearner
 from semiseg.methods.corrmatch import CorrMatch, CorrMatchLearner, attach
 from semiseg.methods.cutmix_seg import CutMixSeg, CutMixSegLearner
 from semiseg.methods.fixmatch import FixMatch, FixMatchLearner
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.mean_teacher import MeanTeacher, MeanTeacherLearner
 from semiseg.settings import TrainerSettings
 
@@ -49,7 +50,8 @@ def test_the_gate_measures_on_labeled_images_that_are_not_trained_on(
     known, held = ({item.id for item in streams[each].items} for each in ("labeled", "held_out"))
     assert known | held == set(lab.split.labeled)
     assert not known & held
-    made = learner(make_model(), method(gate_share=0.2))
+    settings = method(gate_share=0.2)
+    made = learner(make_model(), settings, LabeledLoss(settings))
     batch = batch_of(make_batch)
     made(batch, Progress(0, 10, 0, 0))
     assert float(made.labeler.gate_counts.sum()) == int((batch["held_out"]["label"] != 255).sum())
@@ -63,7 +65,8 @@ def test_alignment_knows_the_labeled_classes(name: str, make_model: Make, make_b
     if name == "corrmatch":
         attach(model)
         options = {"partner": "reversed", "regions": 4}
-    made = learner(model, method(align="labeled", **options))
+    settings = method(align="labeled", **options)
+    made = learner(model, settings, LabeledLoss(settings))
     batch = batch_of(make_batch)
     del batch["held_out"]
     batch["labeled"]["label"][:] = 2

@@ -13,6 +13,7 @@ from semiseg.data.augment import Augment
 from semiseg.data.geometry import RandomCrop
 from semiseg.engine.step import forward_backward
 from semiseg.methods.corrmatch import HEAD, CorrMatch, CorrMatchLearner, attach
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.pseudo import class_peaks, correlated_regions, correlation_map, propagated, region_votes
 from semiseg.settings import TrainerSettings
 
@@ -27,7 +28,8 @@ def make_learner(make_model: Make) -> Callable[..., CorrMatchLearner]:
     def made(parts: int = 1, **options: Any) -> CorrMatchLearner:
         model = make_model(0)
         attach(model)
-        return CorrMatchLearner(model, CorrMatch(**(SURE | options)), parts).train()
+        method = CorrMatch(**(SURE | options))
+        return CorrMatchLearner(model, method, LabeledLoss(method), parts).train()
 
     return made
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from semiseg.contracts.training import Progress
 from semiseg.errors import UserError
 from semiseg.methods.cps import CPS, CPSLearner
+from semiseg.methods.labeled_loss import LabeledLoss
 
 Make = Callable[..., Any]
 PROGRESS = Progress(iteration=3, total=10, epoch=0, seed=123)
@@ -17,7 +18,8 @@ STREAMS = {False: ("labeled", "unlabeled"), True: ("labeled", "unlabeled", "unla
 
 
 def make_learner(make_model: Make, cutmix: bool, **options: Any) -> CPSLearner:
-    return CPSLearner(make_model(0), make_model(1), CPS(cutmix=cutmix, **options))
+    method = CPS(cutmix=cutmix, **options)
+    return CPSLearner(make_model(0), make_model(1), method, LabeledLoss(method))
 
 
 def watch(learner: CPSLearner, batch: dict[str, Any]) -> list[tuple[str, str, bool, bool]]:

@@ -19,6 +19,7 @@ from semiseg.contracts.training import Progress
 from semiseg.engine import loop
 from semiseg.errors import Interrupted, UserError
 from semiseg.methods.cps import CPS, CPSLearner
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
 from semiseg.models.segmodel import SegModel
@@ -51,7 +52,7 @@ def network(seed: int) -> SegModel:
 
 def learner(cutmix: bool, **options: Any) -> CPSLearner:
     method = CPS(cutmix=cutmix, weight=1.5, **options)
-    return CPSLearner(network(0), network(1), method).double().train()
+    return CPSLearner(network(0), network(1), method, LabeledLoss(method)).double().train()
 
 
 @pytest.mark.parametrize("teacher_mode", ["train", "eval"])

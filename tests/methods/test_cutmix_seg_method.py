@@ -15,6 +15,7 @@ from semiseg.data.geometry import RandomCrop
 from semiseg.engine.step import forward_backward
 from semiseg.errors import UserError
 from semiseg.methods.cutmix_seg import CutMixSeg, CutMixSegLearner
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.models.segmodel import InputConvention
 
 Make = Callable[..., Any]
@@ -34,7 +35,8 @@ def batch(make_batch: Make) -> dict[str, Any]:
 
 
 def make_learner(make_model: Make, **options: Any) -> CutMixSegLearner:
-    learner = CutMixSegLearner(make_model(0), CutMixSeg(**options))
+    method = CutMixSeg(**options)
+    learner = CutMixSegLearner(make_model(0), method, LabeledLoss(method))
     with torch.no_grad():
         # Apart, as after some steps.
         for each in learner.average.teacher.parameters():
@@ -134,7 +136,8 @@ def test_cutout_shows_the_student_the_inside_of_the_boxes(make_model: Make, batc
 def test_what_cutout_erases_is_zero_for_the_network(convention: InputConvention, make_model: Make) -> None:
     model = make_model(0)
     model.set_convention(convention)
-    learner = CutMixSegLearner(model, CutMixSeg(mode="zero"))
+    method = CutMixSeg(mode="zero")
+    learner = CutMixSegLearner(model, method, LabeledLoss(method))
     assert model.normalize(learner.blank.expand(1, 3, 4, 4)).abs().max() < 1e-5
     assert "blank" not in learner.state_dict()
 

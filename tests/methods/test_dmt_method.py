@@ -14,6 +14,7 @@ from semiseg.contracts.training import Progress
 from semiseg.errors import UserError
 from semiseg.losses import cross_entropy, dynamic_mutual_loss
 from semiseg.methods.dmt import DMT, ClassBalanced, MutualLearner
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.models.segmodel import InputConvention, SegModel
 from semiseg.pseudo import confident_labels
 from semiseg.settings import EvaluatorSettings, TrainerSettings
@@ -184,7 +185,8 @@ def joined_logits(model: SegModel, batch: dict[str, Any], first: str) -> Tensor:
 @pytest.mark.parametrize("variant", ["dmt", "flip", "naive"])
 def test_one_step_is_the_mutual_loss_of_one_pass(variant: Any, make_model: Make, make_batch: Make) -> None:
     model, batch = make_model(0), pseudo_batch(make_batch)
-    learner = MutualLearner(model, DMT(gamma_agree=3.0, gamma_disagree=1.0, variant=variant))
+    method = DMT(gamma_agree=3.0, gamma_disagree=1.0, variant=variant)
+    learner = MutualLearner(model, method, LabeledLoss(method))
     output = learner(batch, PROGRESS)
     logits = joined_logits(model, batch, "pseudo")
     target = torch.cat([batch["pseudo"]["label"], batch["labeled"]["label"]])
@@ -205,7 +207,7 @@ def test_one_step_is_the_mutual_loss_of_one_pass(variant: Any, make_model: Make,
 
 def test_a_baseline_step_is_cross_entropy(make_model: Make, make_batch: Make) -> None:
     model, batch = make_model(0), make_batch("labeled")
-    output = MutualLearner(model, DMT())(batch, PROGRESS)
+    output = MutualLearner(model, DMT(), LabeledLoss(DMT()))(batch, PROGRESS)
     torch.testing.assert_close(
         output.total, cross_entropy(model(batch["labeled"]["image"]), batch["labeled"]["label"])
     )
@@ -214,7 +216,8 @@ def test_a_baseline_step_is_cross_entropy(make_model: Make, make_batch: Make) ->
 
 def test_an_online_step_learns_what_the_network_is_sure_of(make_model: Make, make_batch: Make) -> None:
     model, batch = make_model(0), make_batch("unlabeled", "labeled", n=2)
-    output = MutualLearner(model, DMT(partners=1, variant="online", threshold=0.4))(batch, PROGRESS)
+    method = DMT(partners=1, variant="online", threshold=0.4)
+    output = MutualLearner(model, method, LabeledLoss(method))(batch, PROGRESS)
     logits = joined_logits(model, batch, "unlabeled")
     own = confident_labels(logits[:2], 0.4)
     assert 0 < (own != 255).float().mean() < 1
@@ -223,10 +226,10 @@ def test_an_online_step_learns_what_the_network_is_sure_of(make_model: Make, mak
 
 
 def test_a_step_never_waits_for_the_device(make_model: Make, make_batch: Make, wait_counter: Any) -> None:
-    batch = pseudo_batch(make_batch)
+    batch, online = pseudo_batch(make_batch), DMT(partners=1, variant="online")
     with wait_counter:
-        MutualLearner(make_model(0), DMT())(batch, PROGRESS).total.backward()
-        MutualLearner(make_model(0), DMT(partners=1, variant="online"))(
+        MutualLearner(make_model(0), DMT(), LabeledLoss(DMT()))(batch, PROGRESS).total.backward()
+        MutualLearner(make_model(0), online, LabeledLoss(online))(
             make_batch("unlabeled", "labeled"), PROGRESS
         ).total.backward()
     assert wait_counter.seen == []
@@ -247,7 +250,7 @@ def test_partners_with_two_conventions_learn_from_the_same_batch(make_model: Mak
         weight = rgb.backbone.conv.weight
         # Without bias the layers agree up to a constant a channel, which batch norm removes.
         bgr.backbone.conv.weight.copy_((weight / (255 * std.view(1, 3, 1, 1))).flip(1))
-    outputs = [MutualLearner(model, DMT())(batch, PROGRESS).total for model in (rgb, bgr)]
+    outputs = [MutualLearner(model, DMT(), LabeledLoss(DMT()))(batch, PROGRESS).total for model in (rgb, bgr)]
     torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-5)
 
 

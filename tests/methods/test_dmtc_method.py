@@ -11,6 +11,7 @@ from semiseg.errors import UserError
 from semiseg.losses import pixel_contrast
 from semiseg.methods.dmt import Kind
 from semiseg.methods.dmtc import DMTC, HEAD, ContrastLearner, PixelContrast, attach
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.seeding import derive_seed
 
 Make = Callable[..., Any]
@@ -22,7 +23,8 @@ def make_learner(make_model: Make) -> Make:
     def make(contrast: PixelContrast, kind: Kind = "baseline") -> ContrastLearner:
         model = make_model(0)
         attach(model, seed=1, channels=contrast.channels)
-        return DMTC(contrast=contrast).learner(model, kind)
+        method = DMTC(contrast=contrast)
+        return method.learner(model, LabeledLoss(method), kind)
 
     return make
 
@@ -92,7 +94,7 @@ def test_a_frozen_head_learns_again_in_a_fit_that_trains_it(make_learner: Make) 
     contrast = PixelContrast(baseline=False, phases=True)
     learner = make_learner(contrast, "baseline")
     assert not any(parameter.requires_grad for parameter in learner.model.heads.parameters())
-    DMTC(contrast=contrast).learner(learner.model, "phase")
+    DMTC(contrast=contrast).learner(learner.model, learner.loss, "phase")
     assert all(parameter.requires_grad for parameter in learner.model.heads.parameters())
 
 

@@ -13,6 +13,7 @@ from semiseg.contracts.training import Batch, Learner, Progress
 from semiseg.engine.step import micro_batches
 from semiseg.methods.cac import CAC, HEAD, CACLearner, FeatureBank
 from semiseg.methods.cps import CPS, CPSLearner
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.models.heads import Projector
 from semiseg.pseudo import box_masks, own_rows, step_generator, torch_generator
 from semiseg.seeding import derive_seed
@@ -61,7 +62,7 @@ def test_cps_mixes_the_same_images_on_every_number_of_ranks(
     batch = make_batch("labeled", "unlabeled", "unlabeled_2")
 
     def mixtures(count: int) -> Tensor:
-        learner = CPSLearner(make_model(0), make_model(1), CPS())
+        learner = CPSLearner(make_model(0), make_model(1), CPS(), LabeledLoss(CPS()))
         passes: list[Tensor] = []
         learner.branch_1.register_forward_pre_hook(lambda _, arguments: passes.append(arguments[0]))
         on_ranks(learner, batch, count)
@@ -87,7 +88,7 @@ def test_cac_selects_the_same_cells_where_a_group_lies_on_a_rank(make_model: Mak
         torch.manual_seed(1)
         model.heads[HEAD] = Projector(8, 8, 6)
         method = CAC(warmup_epochs=0, groups=2 // ranks, selected=9)
-        learner = CACLearner(model, FeatureBank(4 * 9, 6), method, stride=2).eval()
+        learner = CACLearner(model, FeatureBank(4 * 9, 6), method, LabeledLoss(method), stride=2).eval()
         on_ranks(learner, batch, ranks)
         return learner.bank.features
 

@@ -18,7 +18,12 @@ from semiseg.losses import (
     focal_loss,
     ohem_cross_entropy,
 )
-from semiseg.methods.supervised import LabeledLossSettings
+from semiseg.methods.corrmatch import CorrMatch
+from semiseg.methods.dmt import DMT
+from semiseg.methods.fixmatch import FixMatch
+from semiseg.methods.labeled_loss import LabeledLoss, LabeledLossSettings
+from semiseg.methods.mean_teacher import MeanTeacher
+from semiseg.methods.stpp import SelfTraining
 
 Loss = Callable[..., Any]
 
@@ -214,8 +219,20 @@ def test_label_smoothing_mixes_in_the_mean_over_the_classes() -> None:
 
 
 @pytest.mark.parametrize("other", [{"loss": "focal"}, {"loss": "ohem"}, {"class_weights": [1.0] * 5}])
-def test_label_smoothing_is_of_plain_cross_entropy(other: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", [LabeledLossSettings, FixMatch, MeanTeacher, SelfTraining, DMT, CorrMatch])
+def test_label_smoothing_is_of_plain_cross_entropy(kind: Loss, other: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="label_smoothing"):
-        LabeledLossSettings(label_smoothing=0.1, **other).labeled_loss(*problem())
-    smoothed = LabeledLossSettings(label_smoothing=0.1).labeled_loss(*problem())
+        kind(label_smoothing=0.1, **other)
+
+
+def test_label_smoothing_is_that_of_the_loss() -> None:
+    smoothed = LabeledLoss(LabeledLossSettings(label_smoothing=0.1))(*problem())
     assert torch.isclose(smoothed.total / smoothed.counted, cross_entropy(*problem(), label_smoothing=0.1))
+
+
+@pytest.mark.parametrize("weights", [[1.0] * 3, [0.0] * 4])
+def test_class_weights_are_one_for_each_class(weights: list[float], make_lab: Loss) -> None:
+    with pytest.raises(UserError, match="4 classes"):
+        LabeledLossSettings(class_weights=weights).labeled_loss(make_lab(labeled=2, unlabeled=0))
+    with pytest.raises(UserError, match="class_weights"):
+        LabeledLossSettings(class_weights=[1.0] * 4, loss="focal")

@@ -18,6 +18,7 @@ from semiseg.data.views import Weak, WeakStrong
 from semiseg.engine.step import forward_backward
 from semiseg.errors import UserError
 from semiseg.losses import ramp_up
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.mean_teacher import MeanTeacher, MeanTeacherLearner
 
 Make = Callable[..., Any]
@@ -49,7 +50,8 @@ def batch(make_batch: Make) -> dict[str, Any]:
 
 
 def make_learner(make_model: Make, **options: Any) -> MeanTeacherLearner:
-    learner = MeanTeacherLearner(make_model(0), MeanTeacher(**options))
+    method = MeanTeacher(**options)
+    learner = MeanTeacherLearner(make_model(0), method, LabeledLoss(method))
     with torch.no_grad():
         # Apart, as after some steps.
         for each in learner.average.teacher.parameters():

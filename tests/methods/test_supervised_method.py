@@ -8,6 +8,7 @@ import torch
 
 from semiseg.contracts.training import Progress
 from semiseg.errors import UserError
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.supervised import Supervised, SupervisedLearner
 
 Make = Callable[..., Any]
@@ -16,7 +17,7 @@ PROGRESS = Progress(iteration=0, total=1, epoch=0, seed=0)
 
 @pytest.mark.parametrize("kind", ["ce", "ohem"])
 def test_it_learns_and_reaches_every_parameter(kind: Any, make_model: Make, make_batch: Make) -> None:
-    learner = SupervisedLearner(make_model(0), Supervised(loss=kind).labeled_loss)
+    learner = SupervisedLearner(make_model(0), LabeledLoss(Supervised(loss=kind)))
     batch = make_batch("labeled")
     optimizer = torch.optim.SGD(learner.parameters(), 0.1, momentum=0.9)
     losses = []
@@ -32,7 +33,7 @@ def test_it_learns_and_reaches_every_parameter(kind: Any, make_model: Make, make
 
 @pytest.mark.parametrize("kind", ["ce", "ohem"])
 def test_a_batch_without_valid_pixels_changes_nothing(kind: Any, make_model: Make, make_batch: Make) -> None:
-    learner = SupervisedLearner(make_model(0), Supervised(loss=kind).labeled_loss)
+    learner = SupervisedLearner(make_model(0), LabeledLoss(Supervised(loss=kind)))
     batch = make_batch("labeled")
     batch["labeled"]["label"].fill_(255)
     output = learner(batch, PROGRESS)
@@ -50,7 +51,7 @@ def test_the_share_of_used_pixels_is_logged(make_model: Make, make_batch: Make) 
 
 def test_a_step_never_waits_for_the_device(make_model: Make, make_batch: Make, wait_counter: Any) -> None:
     learner, batch = (
-        SupervisedLearner(make_model(0), Supervised(loss="ohem").labeled_loss),
+        SupervisedLearner(make_model(0), LabeledLoss(Supervised(loss="ohem"))),
         make_batch("labeled"),
     )
     with wait_counter:

@@ -17,6 +17,7 @@ from semiseg.engine.optim import SGD
 from semiseg.engine.step import forward_backward
 from semiseg.errors import UserError
 from semiseg.methods import u2pl
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.u2pl import U2PL, U2PLLearner
 from semiseg.models.heads import ConvStack
 from semiseg.models.segmodel import SegModel
@@ -38,7 +39,7 @@ def make_learner(make_model: Make) -> Make:
             model.attach("representation", ConvStack(8, 8, 8, dropout=0))
         if settings.auxiliary_weight:
             model.attach("auxiliary", ConvStack(8, 8, 4, convs=1, dropout=0), "c3")
-        return U2PLLearner(model, settings, epochs).train()
+        return U2PLLearner(model, settings, LabeledLoss(settings), epochs).train()
 
     return make
 
@@ -186,10 +187,11 @@ def test_teacher_of_its_own_weights(make_model: Make) -> None:
     model, other = (make_model(seed) for seed in (0, 1))
     for each in (model, other):
         each.attach("representation", ConvStack(8, 8, 8))
-    learner = U2PLLearner(model, method(teacher_init="random"), 4, other)
+    loss = LabeledLoss(method())
+    learner = U2PLLearner(model, method(teacher_init="random"), loss, 4, other)
     assert torch.equal(weights(learner.teacher), weights(other))
     assert not any(each.requires_grad for each in learner.teacher.parameters())
-    assert torch.equal(weights(U2PLLearner(model, method(), 4).teacher), weights(model))
+    assert torch.equal(weights(U2PLLearner(model, method(), loss, 4).teacher), weights(model))
 
 
 @pytest.mark.parametrize("seed", [0, 1])

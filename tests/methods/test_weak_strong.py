@@ -17,6 +17,7 @@ from semiseg.data.mix_box import MixBox
 from semiseg.engine.step import forward_backward
 from semiseg.errors import UserError
 from semiseg.methods.fixmatch import FixMatch, FixMatchLearner
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.prevmatch import PrevMatch, PrevMatchLearner
 from semiseg.methods.unimatch import UniMatch, UniMatchLearner
 from semiseg.methods.unimatch_v2 import UniMatchV2, UniMatchV2Learner
@@ -28,9 +29,15 @@ METHODS: dict[str, tuple[Any, Any, int]] = {
     "fixmatch": (FixMatch, FixMatchLearner, 1),
     "unimatch": (UniMatch, UniMatchLearner, 2),
     "unimatch_v2": (UniMatchV2, UniMatchV2Learner, 2),
-    "prevmatch": (PrevMatch, lambda model, method: PrevMatchLearner(model, method, 10), 2),
+    "prevmatch": (PrevMatch, lambda *parts: PrevMatchLearner(*parts, 10), 2),
 }
 Make = Callable[..., Any]
+
+
+def learner_of(name: str, model: Any, **options: Any) -> Any:
+    kind, make, _ = METHODS[name]
+    method = kind(**options)
+    return make(model, method, LabeledLoss(method))
 
 
 def batch_of(n: int = 4, size: int = 16, partner: bool = False, seed: int = 0) -> dict[str, Any]:
@@ -139,8 +146,7 @@ def test_the_gate_takes_images_away_from_training(make_lab: Make) -> None:
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("teacher", ["student_train", "student_eval", "ema"])
 def test_which_network_labels_and_is_reported(name: str, teacher: Any, make_model: Make) -> None:
-    kind, make, _ = METHODS[name]
-    learner = make(make_model(0), kind(teacher=teacher, partner="reversed", threshold=0.0))
+    learner = learner_of(name, make_model(0), teacher=teacher, partner="reversed", threshold=0.0)
     output = learner(batch_of(), PROGRESS)
     output.total.backward()
     assert all(parameter.grad is not None for parameter in learner.model.parameters())
@@ -148,16 +154,15 @@ def test_which_network_labels_and_is_reported(name: str, teacher: Any, make_mode
     assert names == (["average", "model"] if teacher == "ema" else ["model"])
     if teacher == "ema":
         assert not any(parameter.requires_grad for parameter in learner.average.parameters())
-        student = make(make_model(0), kind(teacher=teacher, report="student"))
+        student = learner_of(name, make_model(0), teacher=teacher, report="student")
         assert list(student.predictors()) == ["model", "average"]
-        assert len(make(make_model(0), kind(teacher=teacher, report="better")).candidates()) == 2
+        assert len(learner_of(name, make_model(0), teacher=teacher, report="better").candidates()) == 2
         assert len(learner.candidates()) == 1
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_nothing_is_read_back_from_the_device(name: str, make_model: Make, wait_counter: Any) -> None:
-    kind, make, _ = METHODS[name]
-    learner = make(make_model(0), kind())
+    learner = learner_of(name, make_model(0))
     learner.after_evaluation(True, PROGRESS)
     batch = batch_of(partner=learner.method.partner != "reversed")
     with wait_counter:
@@ -168,10 +173,9 @@ def test_nothing_is_read_back_from_the_device(name: str, make_model: Make, wait_
 
 @pytest.mark.parametrize("name", METHODS)
 def test_bf16_gives_a_finite_loss_near_that_of_fp32(name: str, make_model: Make) -> None:
-    kind, make, _ = METHODS[name]
     totals = []
     for context in (nullcontext(), torch.autocast("cpu", torch.bfloat16)):
-        learner = make(make_model(0), kind(threshold=0.0))
+        learner = learner_of(name, make_model(0), threshold=0.0)
         with context:
             totals.append(float(learner(batch_of(partner=True), PROGRESS).total.detach()))
     assert totals[1] == pytest.approx(totals[0], rel=0.05)
@@ -184,12 +188,12 @@ def test_groups_average_their_losses_and_reverse_within(make_model: Make) -> Non
         {stream: {key: value[half] for key, value in part.items()} for stream, part in batch.items()}
         for half in (slice(0, 2), slice(2, 4))
     ]
-    method = {"threshold": 0.5, "teacher": "student_eval"}
+    whole_method, method = (FixMatch(threshold=0.5, teacher="student_eval", groups=count) for count in (2, 1))
     # Without batch norm, whose statistics are those of the whole batch.
     model = make_model(0)
     model.backbone.norm = torch.nn.Identity()
-    whole = FixMatchLearner(model, FixMatch(**method, groups=2))(batch, PROGRESS)
-    parts = [FixMatchLearner(model, FixMatch(**method))(half, PROGRESS) for half in halves]
+    whole = FixMatchLearner(model, whole_method, LabeledLoss(whole_method))(batch, PROGRESS)
+    parts = [FixMatchLearner(model, method, LabeledLoss(method))(half, PROGRESS) for half in halves]
     for key in ("labeled", "strong"):
         means = [float(part.losses[key].mean.detach()) for part in parts]
         assert float(whole.losses[key].mean.detach()) == pytest.approx(sum(means) / 2)
@@ -202,7 +206,7 @@ def test_accumulated_batches_sum_up_to_the_whole_one(make_model: Make) -> None:
         model = make_model(0)
         model.backbone.norm = torch.nn.Identity()
         method = FixMatch(threshold=0.4, partner="independent", teacher="student_eval")
-        learner = FixMatchLearner(model, method)
+        learner = FixMatchLearner(model, method, LabeledLoss(method))
         output = forward_backward(learner, batch_of(partner=True), PROGRESS, parts, nullcontext)
         found.append((output, [parameter.grad for parameter in model.parameters()]))
     for key in ("labeled", "strong"):
@@ -214,7 +218,7 @@ def test_accumulated_batches_sum_up_to_the_whole_one(make_model: Make) -> None:
 
 
 def test_perturbed_features_reach_the_statistics_of_the_decoder_alone(make_model: Make) -> None:
-    learner = UniMatchLearner(make_model(0), UniMatch())
+    learner = UniMatchLearner(make_model(0), UniMatch(), LabeledLoss(UniMatch()))
     maps = learner.model.encode(batch_of()["unlabeled"]["image"])
     masks = learner.feature_masks(maps, PROGRESS)
     assert all(mask.shape == (4, each.shape[1]) for mask, each in zip(masks, maps, strict=True))
@@ -237,7 +241,8 @@ def test_complementary_masks(rule: Any, expected: float) -> None:
 
 
 def test_draws_do_not_depend_on_the_number_of_processes(make_model: Make) -> None:
-    learner = UniMatchV2Learner(make_model(0), UniMatchV2(undropped="bernoulli"))
+    method = UniMatchV2(undropped="bernoulli")
+    learner = UniMatchV2Learner(make_model(0), method, LabeledLoss(method))
     maps = learner.model.encode(torch.cat([batch_of()["unlabeled"]["image"]] * 2))
     whole = learner.feature_masks(maps, PROGRESS)[0].view(2, 4, -1)
     for rank in (0, 1):
@@ -247,12 +252,13 @@ def test_draws_do_not_depend_on_the_number_of_processes(make_model: Make) -> Non
 
 
 def test_prevmatch_goes_on_with_its_earlier_networks(make_model: Make) -> None:
-    learner = PrevMatchLearner(make_model(0), PrevMatch(previous=2), 10)
+    method = PrevMatch(previous=2)
+    learner = PrevMatchLearner(make_model(0), method, LabeledLoss(method), 10)
     for _ in range(3):
         learner.after_evaluation(True, PROGRESS)
     learner.after_evaluation(False, PROGRESS)
     assert len(learner.previous) == 2
-    fresh = PrevMatchLearner(make_model(1), PrevMatch(previous=2), 10)
+    fresh = PrevMatchLearner(make_model(1), method, LabeledLoss(method), 10)
     fresh.load_state_dict(learner.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(learner.parameters(), fresh.parameters(), strict=True))
     expected = learner(batch_of(partner=True), PROGRESS).total
@@ -273,10 +279,9 @@ def test_boxes_that_hardly_fit_are_cut(size: tuple[int, int], area: tuple[float,
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_warm_up_learns_the_labeled_images_alone(name: str, make_model: Make) -> None:
-    kind, learner_of, _ = METHODS[name]
-    learner = learner_of(make_model(0), kind(warmup=0.25))
+    learner = learner_of(name, make_model(0), warmup=0.25)
     learner.train()
-    plain = learner_of(make_model(0), kind())
+    plain = learner_of(name, make_model(0))
     plain.load_state_dict(learner.state_dict())
     plain.train()
     early, late = (Progress(iteration=number, total=8, epoch=0, seed=5) for number in (1, 2))

@@ -28,7 +28,7 @@ from semiseg.engine.ema import EMA, AveragedLearner, EMASettings, require_valida
 from semiseg.errors import UserError
 from semiseg.losses import confident_cross_entropy
 from semiseg.methods.confidence import ConfidenceSettings, Guess, PseudoLabeler
-from semiseg.methods.supervised import LabeledLossSettings
+from semiseg.methods.labeled_loss import LabeledLoss, LabeledLossSettings
 from semiseg.pseudo import Injection, box_maps, draw_injection, image_confidence, mixed
 from semiseg.settings import TrainerSettings
 
@@ -87,7 +87,8 @@ class AugSeg(ConfidenceSettings, LabeledLossSettings, EMASettings):
 
     def run(self, lab: Lab) -> Network:
         """Train one network and return its EMA, or it."""
-        learner = AugSegLearner(lab.network("model", probe_rounds=self.probe_rounds), self)
+        network = lab.network("model", probe_rounds=self.probe_rounds)
+        learner = AugSegLearner(network, self, self.labeled_loss(lab))
         return lab.fit("train", learner, self.streams(lab)).selected
 
     def streams(self, lab: Lab) -> BatchSource:
@@ -132,14 +133,16 @@ class AugSegLearner(AveragedLearner):
     Args:
         model: network to train.
         method: settings.
+        loss: loss of labeled pixels.
     """
 
     average: EMA
 
-    def __init__(self, model: Network, method: AugSeg) -> None:
+    def __init__(self, model: Network, method: AugSeg, loss: LabeledLoss) -> None:
         super().__init__(model, method.ema(model), method.report)
         self.labeler = PseudoLabeler(method, model.num_classes)
         self.method = method
+        self.loss = loss
 
     def after_step(self, progress: Progress) -> None:
         """Update the EMA."""
@@ -158,7 +161,7 @@ class AugSegLearner(AveragedLearner):
         streams = [known["image"], *([own["image"]] if method.extra_weak_forward else []), strong]
         logits = self.model(torch.cat(streams))
         losses = {
-            "labeled": LossTerm(*method.labeled_loss(logits[: len(known["image"])], known["label"])),
+            "labeled": LossTerm(*self.loss(logits[: len(known["image"])], known["label"])),
             "strong": LossTerm(*method.guessed_loss(logits[-len(strong) :], target), method.weight),
         }
         scalars = {"image_confidence": sure.mean(), "injected": injected.double().mean()}

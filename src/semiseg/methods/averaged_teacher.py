@@ -16,7 +16,7 @@ from semiseg.errors import UserError
 from semiseg.losses import ramp_up
 from semiseg.losses.consistency import ConfidenceRule, Distance, Ramp
 from semiseg.methods.confidence import ConfidenceSettings, PseudoLabeler
-from semiseg.methods.supervised import LabeledLossSettings
+from semiseg.methods.labeled_loss import LabeledLoss, LabeledLossSettings
 from semiseg.settings import TrainerSettings
 
 Report = Literal["student", "teacher", "better"]
@@ -55,6 +55,7 @@ class AveragedTeacherSettings(ConfidenceSettings, LabeledLossSettings, EMASettin
 
     def conflicts(self) -> Iterator[UserError]:
         """Find values that are wrong together."""
+        yield from super().conflicts()
         if self.ema_buffers == "own" and self.teacher_mode == "eval":
             yield UserError(
                 "a teacher in evaluation mode never updates statistics of its own. Give method.teacher_mode=train, or "
@@ -88,14 +89,16 @@ class AveragedTeacherLearner(AveragedLearner):
     Args:
         model: student to train.
         settings: settings of the method.
+        loss: loss of labeled pixels.
     """
 
     average: EMA
 
-    def __init__(self, model: Network, settings: AveragedTeacherSettings) -> None:
+    def __init__(self, model: Network, settings: AveragedTeacherSettings, loss: LabeledLoss) -> None:
         super().__init__(model, settings.ema(model), settings.report)
         self.labeler = PseudoLabeler(settings, model.num_classes)
         self.settings = settings
+        self.loss = loss
 
     @torch.no_grad()
     def teach(self, images: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from semiseg.distributed import over_ranks, ranks
 from semiseg.errors import UserError
 from semiseg.losses import directional_contrast
 from semiseg.losses.directional import Normalizer
-from semiseg.methods.supervised import LabeledLossSettings
+from semiseg.methods.labeled_loss import LabeledLoss, LabeledLossSettings
 from semiseg.models.heads import Projector
 from semiseg.pseudo import own_rows, torch_generator
 from semiseg.settings import Count, TrainerSettings
@@ -113,7 +113,8 @@ class CAC(LabeledLossSettings):
             replay=self.replay,
         )
         bank = FeatureBank(self._capacity(trainer, height * width // stride**2), self.projection)
-        return lab.fit("train", CACLearner(model, bank, self, stride), streams).selected
+        learner = CACLearner(model, bank, self, self.labeled_loss(lab), stride)
+        return lab.fit("train", learner, streams).selected
 
     def _capacity(self, trainer: TrainerSettings, cells: int) -> int:
         """Return the entries of the bank: cells of both crops of all steps that it keeps, over all ranks."""
@@ -141,14 +142,18 @@ class CACLearner(Learner):
         model: network with the head "projector".
         bank: stored features of all cells of both crops, not their overlap alone; the negatives.
         method: settings.
+        loss: loss of labeled pixels.
         stride: side of a cell of the compared maps, in pixels of a crop.
     """
 
-    def __init__(self, model: Network, bank: "FeatureBank", method: CAC, stride: int) -> None:
+    def __init__(
+        self, model: Network, bank: "FeatureBank", method: CAC, loss: LabeledLoss, stride: int
+    ) -> None:
         super().__init__()
         self.model = model
         self.bank = bank
         self.method = method
+        self.loss = loss
         self.stride = stride
 
     def predictors(self) -> dict[str, Network]:
@@ -159,7 +164,7 @@ class CACLearner(Learner):
         """Compute L = L_sup + weight * (L_1 + L_2)."""
         method, labeled = self.method, batch["labeled"]
         # L_sup
-        supervised = method.labeled_loss(self.model(labeled["image"]), labeled["label"])
+        supervised = self.loss(self.model(labeled["image"]), labeled["label"])
         losses = {"supervised": LossTerm(*supervised)}
         if progress.epoch < method.warmup_epochs:
             return StepOutput(losses)

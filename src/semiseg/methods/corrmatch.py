@@ -17,6 +17,7 @@ from semiseg.engine.moving_threshold import MovingThreshold
 from semiseg.errors import UserError
 from semiseg.losses import confident_divergence
 from semiseg.methods.confidence import Guess
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.weak_strong import LabelingLearner, Teacher, WeakStrongSettings
 from semiseg.models.heads import CorrelationHead
 from semiseg.pseudo import (
@@ -94,7 +95,7 @@ class CorrMatch(WeakStrongSettings):
         # After the network, whose draws stay the same, and before the fit, so that the optimizer gets its parameters.
         seed_everything(derive_seed(lab.seed, "model", HEAD))
         attach(model)
-        learner = CorrMatchLearner(model, self, lab.trainer.accumulate)
+        learner = CorrMatchLearner(model, self, self.labeled_loss(lab), lab.trainer.accumulate)
         return lab.fit("train", learner, self.streams(lab, strong=1)).selected
 
     def divergence(self, logits: Tensor, target: Tensor, guess: Guess) -> SumCount:
@@ -136,11 +137,12 @@ class CorrMatchLearner(LabelingLearner):
     Args:
         model: network with the head "correlation", see ``attach``.
         method: settings.
+        loss: loss of labeled pixels.
         parts: parts of a batch (``trainer.accumulate``), each of which moves the threshold by so much less.
     """
 
-    def __init__(self, model: Network, method: CorrMatch, parts: int = 1) -> None:
-        super().__init__(model, method)
+    def __init__(self, model: Network, method: CorrMatch, loss: LabeledLoss, parts: int = 1) -> None:
+        super().__init__(model, method, loss)
         self.method = method
         kept = 1.0 if method.threshold_update == "fixed" else method.threshold_decay ** (1 / parts)
         self.threshold = MovingThreshold(method.threshold, kept)
@@ -189,8 +191,8 @@ class CorrMatchLearner(LabelingLearner):
         voted = region_votes(usable, target.label, target.keep, self.threshold.value, self.model.num_classes)
         spread = target._replace(label=voted[0], keep=voted[1])
         losses = {
-            "labeled": LossTerm(*method.known_loss(found.labeled, label), 0.25),
-            "labeled_spread": LossTerm(*method.known_loss(found.labeled_spread, label), 0.25),
+            "labeled": LossTerm(*self.known_loss(found.labeled, label), 0.25),
+            "labeled_spread": LossTerm(*self.known_loss(found.labeled_spread, label), 0.25),
             "strong": LossTerm(*method.guessed_loss(found.strong, spread), weight),
             "divergence": LossTerm(*method.divergence(found.strong, wanted, target), weight),
             "features": LossTerm(*method.guessed_loss(found.perturbed, guess), weight),

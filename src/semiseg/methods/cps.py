@@ -18,7 +18,7 @@ from semiseg.data.epochs import Unlabeled, separate
 from semiseg.declare import Ge, Gt, record
 from semiseg.errors import UserError
 from semiseg.losses import cross_entropy, cross_pseudo_loss
-from semiseg.methods.supervised import LabeledLossSettings
+from semiseg.methods.labeled_loss import LabeledLoss, LabeledLossSettings
 from semiseg.models.grouped_norm import group_batch_norm
 from semiseg.pseudo import box_masks, own_rows, step_generator
 from semiseg.settings import Other, TrainerSettings
@@ -99,7 +99,7 @@ class CPS(LabeledLossSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train both networks together and return the first, or the better one."""
-        learner = CPSLearner(lab.network("branch_1"), self._second(lab), self)
+        learner = CPSLearner(lab.network("branch_1"), self._second(lab), self, self.labeled_loss(lab))
         ids, view = lab.split.unlabeled, lab.augment.weak
         unlabeled = {"unlabeled": Unlabeled(ids, view)}
         if self.cutmix:
@@ -134,13 +134,15 @@ class CPSLearner(Learner):
         branch_1: network that is evaluated.
         branch_2: other network, with other initial weights.
         method: settings; with ``merge`` the batch norms of both networks are converted.
+        loss: loss of labeled pixels.
     """
 
-    def __init__(self, branch_1: Network, branch_2: Network, method: CPS) -> None:
+    def __init__(self, branch_1: Network, branch_2: Network, method: CPS, loss: LabeledLoss) -> None:
         super().__init__()
         self.branch_1 = branch_1
         self.branch_2 = branch_2
         self.method = method
+        self.loss = loss
         if method.merge:
             group_batch_norm(branch_1, 2)
             group_batch_norm(branch_2, 2)
@@ -162,10 +164,10 @@ class CPSLearner(Learner):
         if method.labeled_in_cps or (method.labeled_in_cps is None and not method.cutmix):
             cps = cps.plus(cross_pseudo_loss(*labeled, reduction="sum_count"))
         # Published code: train.py divides all losses by the number of GPUs before DDP averages the gradients.
-        losses = {
-            f"supervised_{branch}": LossTerm(*method.labeled_loss(logits, target), method.gradient_scale)
-            for branch, logits in enumerate(labeled, start=1)
-        }
+        losses = {}
+        for branch, logits in enumerate(labeled, start=1):
+            supervised: SumCount = self.loss(logits, target)
+            losses[f"supervised_{branch}"] = LossTerm(*supervised, method.gradient_scale)
         losses["cps"] = LossTerm(*cps, method.gradient_scale * method.weight)
         return StepOutput(losses, scalars)
 

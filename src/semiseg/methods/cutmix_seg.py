@@ -18,6 +18,7 @@ from semiseg.errors import UserError
 from semiseg.losses import consistency_loss
 from semiseg.losses.consistency import Distance
 from semiseg.methods.averaged_teacher import AveragedTeacherLearner, AveragedTeacherSettings
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.pseudo import box_masks, mixed, own_rows, step_generator
 from semiseg.pseudo.cutmix import BoxPlace
 
@@ -68,7 +69,8 @@ class CutMixSeg(AveragedTeacherSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train a student and return its teacher, or it."""
-        learner = CutMixSegLearner(lab.network("model", probe_rounds=self.probe_rounds), self)
+        network = lab.network("model", probe_rounds=self.probe_rounds)
+        learner = CutMixSegLearner(network, self, self.labeled_loss(lab))
         ids, view = lab.split.unlabeled, self.unlabeled_view(lab)
         known, held_out = self.held_out(lab.split.labeled)
         size = lab.trainer.batch_size
@@ -92,12 +94,13 @@ class CutMixSegLearner(AveragedTeacherLearner):
     Args:
         model: student to train.
         method: settings.
+        loss: loss of labeled pixels.
     """
 
     blank: Tensor
 
-    def __init__(self, model: Network, method: CutMixSeg) -> None:
-        super().__init__(model, method)
+    def __init__(self, model: Network, method: CutMixSeg, loss: LabeledLoss) -> None:
+        super().__init__(model, method, loss)
         self.method = method
         # A buffer, to be on the device; it follows from the network.
         self.register_buffer("blank", _mean_color(model.convention), persistent=False)
@@ -130,7 +133,7 @@ class CutMixSegLearner(AveragedTeacherLearner):
             )
         )
         losses = {
-            "supervised": LossTerm(*method.labeled_loss(logits, known["label"])),
+            "supervised": LossTerm(*self.loss(logits, known["label"])),
             "consistency": self.term(loss, progress),
         }
         return StepOutput(losses, guess.statistics())

@@ -18,7 +18,7 @@ from semiseg.data.epochs import labeled, unlabeled_and_labeled
 from semiseg.declare import Ge, Gt, Le, Lt, Mark, record
 from semiseg.errors import UserError
 from semiseg.losses import dynamic_mutual_loss
-from semiseg.methods.supervised import FirstFit, LabeledLossSettings
+from semiseg.methods.labeled_loss import FirstFit, LabeledLoss, LabeledLossSettings
 from semiseg.pseudo import class_balanced_thresholds, confident_labels, label_image
 from semiseg.settings import Count, EvaluatorSettings, Other, TrainerSettings
 from semiseg.splits.dms import difference_maximized
@@ -100,6 +100,7 @@ class DMT(LabeledLossSettings):
 
     def conflicts(self) -> Iterator[UserError]:
         """Find settings that do not go together."""
+        yield from super().conflicts()
         if not self.ratios:
             expected = "give a share above 0, at most 1, for each phase."
             yield UserError(expected, key="method.ratios", value="[]")
@@ -205,9 +206,9 @@ class DMT(LabeledLossSettings):
             return lab.network(tag, weights, differs_from=partner, role=role)
         return lab.network(tag, weights, differs_from=partner)
 
-    def learner(self, network: Network, kind: Kind) -> "MutualLearner":
+    def learner(self, network: Network, loss: LabeledLoss, kind: Kind) -> "MutualLearner":
         """Return the learner of one kind of fit."""
-        return MutualLearner(network, self)
+        return MutualLearner(network, self, loss)
 
     def _baseline(self, lab: Lab, tag: str) -> FitResult:
         if self.baseline is not None:
@@ -223,7 +224,7 @@ class DMT(LabeledLossSettings):
         )
         return lab.fit(
             f"baseline-{tag}",
-            self.learner(network, "baseline"),
+            self.learner(network, self.labeled_loss(lab), "baseline"),
             streams,
             lr=self.baseline_lr,
             eval_every=self.baseline_eval_every,
@@ -263,7 +264,7 @@ class DMT(LabeledLossSettings):
             batch_size=lab.trainer.batch_size,
             budget=_budget(lab, self.phase_epochs),
         )
-        learner = self.learner(start.selected, "phase")
+        learner = self.learner(start.selected, self.labeled_loss(lab), "phase")
         return lab.fit(name, learner, streams, lr=self.phase_lr, eval_every=self.phase_eval_every)
 
     def _reported(self, fits: Mapping[str, FitResult]) -> FitResult:
@@ -282,12 +283,14 @@ class MutualLearner(Learner):
     Args:
         model: network that is trained.
         method: settings.
+        loss: loss of labeled pixels, where no other images are learned.
     """
 
-    def __init__(self, model: Network, method: DMT) -> None:
+    def __init__(self, model: Network, method: DMT, loss: LabeledLoss) -> None:
         super().__init__()
         self.model = model
         self.method = method
+        self.loss = loss
 
     def predictors(self) -> dict[str, Network]:
         """The network."""
@@ -302,7 +305,7 @@ class MutualLearner(Learner):
         logits = self.model.classify(features, images.shape[-2:])
         target = labeled["label"]
         if others is None:
-            total, count = self.method.labeled_loss(logits, target)
+            total, count = self.loss(logits, target)
             output = StepOutput(
                 {"supervised": LossTerm(total, count)}, {"pixels_used": count / target.numel()}
             )

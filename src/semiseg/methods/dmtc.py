@@ -15,6 +15,7 @@ from semiseg.contracts.training import LossTerm, Network, Progress
 from semiseg.declare import Gt, Le, record
 from semiseg.losses import pixel_contrast
 from semiseg.methods.dmt import DMT, Kind, MutualLearner
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.models.heads import RepresentationHead
 from semiseg.pseudo import torch_generator
 from semiseg.seeding import derive_seed, seed_everything
@@ -70,14 +71,14 @@ class DMTC(DMT):
         attach(network, derive_seed(lab.seed, tag), self.contrast.channels)
         return network
 
-    def learner(self, network: Network, kind: Kind) -> "ContrastLearner":
+    def learner(self, network: Network, loss: LabeledLoss, kind: Kind) -> "ContrastLearner":
         """Return the learner of one kind of fit, with the contrast or without."""
         contrast = self.contrast
         on, weight = {
             "baseline": (contrast.baseline, contrast.baseline_weight),
             "phase": (contrast.phases, contrast.phase_weight),
         }[kind]
-        return ContrastLearner(network, self, weight if on else 0.0)
+        return ContrastLearner(network, self, loss, weight if on else 0.0)
 
 
 class ContrastLearner(MutualLearner):
@@ -89,11 +90,12 @@ class ContrastLearner(MutualLearner):
     Args:
         model: network with the head "representation".
         method: settings.
+        loss: loss of labeled pixels, where no other images are learned.
         weight: factor of the contrast in this fit.
     """
 
-    def __init__(self, model: Network, method: DMTC, weight: float) -> None:
-        super().__init__(model, method)
+    def __init__(self, model: Network, method: DMTC, loss: LabeledLoss, weight: float) -> None:
+        super().__init__(model, method, loss)
         self.contrast = method.contrast
         self.weight = weight
         model.heads[HEAD].requires_grad_(weight > 0)

@@ -9,6 +9,7 @@ from typing import ClassVar
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Batch, LossTerm, Network, Progress, StepOutput
 from semiseg.declare import record
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.weak_strong import LabelingLearner, WeakStrongSettings, split_pass
 
 
@@ -24,7 +25,8 @@ class FixMatch(WeakStrongSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train one network and return it or its EMA."""
-        learner = FixMatchLearner(lab.network("model", probe_rounds=self.probe_rounds), self)
+        network = lab.network("model", probe_rounds=self.probe_rounds)
+        learner = FixMatchLearner(network, self, self.labeled_loss(lab))
         return lab.fit("train", learner, self.streams(lab, strong=1)).selected
 
 
@@ -34,10 +36,11 @@ class FixMatchLearner(LabelingLearner):
     Args:
         model: network to train.
         method: settings.
+        loss: loss of labeled pixels.
     """
 
-    def __init__(self, model: Network, method: FixMatch) -> None:
-        super().__init__(model, method)
+    def __init__(self, model: Network, method: FixMatch, loss: LabeledLoss) -> None:
+        super().__init__(model, method, loss)
         self.method = method
 
     def full_step(self, batch: Batch, progress: Progress) -> StepOutput:
@@ -57,7 +60,7 @@ class FixMatchLearner(LabelingLearner):
             logits_x, logits_s = split_pass(self.model, known["image"], strong)
         target = method.mixed_guess(1, own, guess, partner_guess)
         losses = {
-            "labeled": LossTerm(*method.known_loss(logits_x, known["label"]), 0.5),
+            "labeled": LossTerm(*self.known_loss(logits_x, known["label"]), 0.5),
             "strong": LossTerm(*method.guessed_loss(logits_s, target), 0.5 * method.weight),
         }
         return StepOutput(losses, guess.statistics())

@@ -16,6 +16,7 @@ from semiseg.declare import Gt, record
 from semiseg.losses import consistency_loss
 from semiseg.methods.averaged_teacher import AveragedTeacherLearner, AveragedTeacherSettings
 from semiseg.methods.confidence import Guess
+from semiseg.methods.labeled_loss import LabeledLoss
 
 
 @record
@@ -42,7 +43,8 @@ class MeanTeacher(AveragedTeacherSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train a student and return its teacher, or it."""
-        learner = MeanTeacherLearner(lab.network("model", probe_rounds=self.probe_rounds), self)
+        network = lab.network("model", probe_rounds=self.probe_rounds)
+        learner = MeanTeacherLearner(network, self, self.labeled_loss(lab))
         view = Weak(lab.augment.geometry, valid=True) if self.labeled_in_consistency else lab.augment.weak
         known, held_out = self.held_out(lab.split.labeled)
         size = lab.trainer.batch_size
@@ -66,10 +68,11 @@ class MeanTeacherLearner(AveragedTeacherLearner):
     Args:
         model: student to train.
         method: settings.
+        loss: loss of labeled pixels.
     """
 
-    def __init__(self, model: Network, method: MeanTeacher) -> None:
-        super().__init__(model, method)
+    def __init__(self, model: Network, method: MeanTeacher, loss: LabeledLoss) -> None:
+        super().__init__(model, method, loss)
         self.method = method
         # Not in checkpoints: the step after a resume is one that no update has been made in.
         self._followed: int | None = None
@@ -89,8 +92,9 @@ class MeanTeacherLearner(AveragedTeacherLearner):
             found = self.labeler(taught, known["valid"], learn=False)
             loss = loss.plus(self.consistency(logits, taught, found))
         scale = method.gradient_scale
+        supervised: SumCount = self.loss(logits, known["label"])
         losses = {
-            "supervised": LossTerm(*method.labeled_loss(logits, known["label"]), scale),
+            "supervised": LossTerm(*supervised, scale),
             "consistency": self.term(loss, progress, scale),
         }
         return StepOutput(losses, guess.statistics())

@@ -17,6 +17,7 @@ from semiseg.declare import Ge, Le, record
 from semiseg.errors import UserError
 from semiseg.losses import weighted_image_loss
 from semiseg.methods.confidence import ConfidenceSettings, Guess, PseudoLabeler
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.unimatch import UniMatch, UniMatchLearner
 from semiseg.pseudo import step_generator
 
@@ -61,12 +62,10 @@ class PrevMatch(UniMatch):
     def run(self, lab: Lab) -> Network:
         """Train one network and return it, or its EMA."""
         streams = self.streams(lab, strong=2)
+        network = lab.network("model", probe_rounds=self.probe_rounds)
         epochs = -(-streams.iterations // streams.iterations_per_epoch)
-        return lab.fit(
-            "train",
-            PrevMatchLearner(lab.network("model", probe_rounds=self.probe_rounds), self, epochs),
-            streams,
-        ).selected
+        learner = PrevMatchLearner(network, self, self.labeled_loss(lab), epochs)
+        return lab.fit("train", learner, streams).selected
 
 
 class PrevMatchLearner(UniMatchLearner):
@@ -75,11 +74,12 @@ class PrevMatchLearner(UniMatchLearner):
     Args:
         model: network to train.
         method: settings.
+        loss: loss of labeled pixels.
         epochs: epochs of the fit, by which lambda rises and falls.
     """
 
-    def __init__(self, model: Network, method: PrevMatch, epochs: int) -> None:
-        super().__init__(model, method)
+    def __init__(self, model: Network, method: PrevMatch, loss: LabeledLoss, epochs: int) -> None:
+        super().__init__(model, method, loss)
         self.settings = method
         self.epochs = epochs
         self.guess_of_previous = PseudoLabeler(
@@ -108,7 +108,7 @@ class PrevMatchLearner(UniMatchLearner):
         passes = self.passes(batch, progress)
         weight = ramp(progress.epoch, self.epochs) if len(self.previous) else 0.0
         share = 1 / (2 + weight)
-        labeled = self.method.known_loss(passes.x, batch["labeled"]["label"])
+        labeled = self.known_loss(passes.x, batch["labeled"]["label"])
         losses = {"labeled": LossTerm(*labeled, share)}
         own = self.unlabeled_terms(batch, passes, passes.guess, passes.partner_guess)
         for name, (factor, logits, target) in own.items():

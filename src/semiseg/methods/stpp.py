@@ -13,7 +13,8 @@ from semiseg.contracts.training import Network
 from semiseg.data.epochs import labeled, mixed
 from semiseg.declare import Gt, Le, Lt, Mark, record
 from semiseg.errors import UserError
-from semiseg.methods.supervised import FirstFit, GroupSize, LabeledLossSettings, NormGroups, SupervisedLearner
+from semiseg.methods.labeled_loss import FirstFit, LabeledLossSettings
+from semiseg.methods.supervised import GroupSize, NormGroups, SupervisedLearner
 from semiseg.pseudo import stability_score
 from semiseg.settings import EvaluatorSettings, Other, TrainerSettings
 from semiseg.tasks.inference import predict, predict_labels
@@ -57,6 +58,7 @@ class SelfTraining(LabeledLossSettings):
 
     def conflicts(self) -> Iterator[UserError]:
         """Find faults of the lists as a whole."""
+        yield from super().conflicts()
         if not self.scales:
             yield UserError("give factors of the image size above 0.", key="method.scales", value=[])
         if len(self.snapshots) < 2 or list(self.snapshots) != sorted(self.snapshots):
@@ -144,7 +146,7 @@ class SelfTraining(LabeledLossSettings):
 
     def _learner(self, lab: Lab, network: Network) -> SupervisedLearner:
         NormGroups(self.bn_group_size).apply(network, _batch_size(lab), lab.trainer)
-        return SupervisedLearner(network, self.labeled_loss)
+        return SupervisedLearner(network, self.labeled_loss(lab))
 
     def label_image(self, network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
         """Label one image by the mean probability over several scales and mirrored copies, every pixel.

@@ -12,84 +12,9 @@ from semiseg.data.epochs import labeled
 from semiseg.declare import Ge, Gt, Le, Lt, Mark, record
 from semiseg.engine.ema import EMA
 from semiseg.errors import UserError
-from semiseg.losses import class_weighted, cross_entropy, dice_loss, focal_loss, ohem_cross_entropy
+from semiseg.methods.labeled_loss import FirstFit, LabeledLoss, LabeledLossSettings
 from semiseg.models.grouped_norm import group_batch_norm
 from semiseg.settings import TrainerSettings
-
-FirstFit = Mark(first_fit=True)
-"""Mark of the settings of a fit that other runs may reuse (``method.baseline``)."""
-
-
-@record
-class LabeledLossSettings:
-    """Settings of the loss of labeled pixels, for methods to inherit."""
-
-    loss: Annotated[Literal["ce", "ohem", "focal"], FirstFit] = "ce"
-    """Loss of labeled pixels: "ce", cross entropy; "ohem", of the hard ones alone, as CPS takes it on Cityscapes; or
-    "focal", which weighs hard ones more."""
-    ohem_threshold: Annotated[float, Gt(0), Le(1), FirstFit] = 0.7
-    """Probability of the true class above which "ohem" leaves a pixel out."""
-    ohem_min_kept: Annotated[Annotated[int, Ge(0)] | None, FirstFit] = None
-    """Number of pixels of a batch that "ohem" keeps at least; ``null`` keeps the published share of 5/64."""
-    focal_gamma: Annotated[Annotated[float, Ge(0)] | None, FirstFit] = None
-    """Exponent of "focal"; ``null`` takes the published 2."""
-    class_weights: Annotated[Sequence[Annotated[float, Ge(0)]] | None, FirstFit] = None
-    """Weight of each class in the cross entropy of labeled pixels, in the order of the classes, for loss "ce"; ``null``
-    weighs all equally."""
-    label_smoothing: Annotated[float, Ge(0), Lt(1), FirstFit] = 0.0
-    """Share of each label that is spread evenly over all classes, for loss "ce" without ``class_weights``."""
-    dice_weight: Annotated[Annotated[float, Gt(0)] | None, FirstFit] = None
-    """Weight of the Dice loss of labeled pixels, which is added to the other; ``null`` adds none. It is a mean over the
-    images of a pass, so that ``trainer.accumulate`` changes it a little."""
-
-    def labeled_loss(self, logits: Tensor, target: Tensor) -> SumCount:
-        """Return the sum of the losses of ``(N, C, H, W)`` logits and the number of pixels in it.
-
-        Raises:
-            UserError: ``class_weights`` are not one for each class, or given beside another loss; or
-                ``label_smoothing`` is given beside another loss or ``class_weights``.
-        """
-        parts = self._pixel_loss(logits, target)
-        if self.dice_weight is None:
-            return parts
-        return SumCount(
-            parts.total + self.dice_weight * dice_loss(logits, target) * parts.counted, parts.counted
-        )
-
-    def _pixel_loss(self, logits: Tensor, target: Tensor) -> SumCount:
-        """Return the loss without Dice."""
-        if self.label_smoothing and (self.loss != "ce" or self.class_weights is not None):
-            raise UserError(
-                "goes with method.loss=ce without method.class_weights.",
-                key="method.label_smoothing",
-                value=self.label_smoothing,
-            )
-        if self.class_weights is not None:
-            self._check_class_weights(logits.shape[1])
-            return class_weighted(logits, target, self.class_weights, reduction="sum_count")
-        if self.loss == "focal":
-            gamma = 2.0 if self.focal_gamma is None else self.focal_gamma
-            return focal_loss(logits, target, gamma, reduction="sum_count")
-        if self.loss == "ohem":
-            # published code of CPS: furnace/seg_opr/loss_opr.py, ProbOhemCrossEntropy2d
-            return ohem_cross_entropy(
-                logits, target, self.ohem_threshold, self.ohem_min_kept, reduction="sum_count"
-            )
-        return cross_entropy(logits, target, label_smoothing=self.label_smoothing, reduction="sum_count")
-
-    def _check_class_weights(self, classes: int) -> None:
-        weights = list(self.class_weights or ())
-        if self.loss != "ce":
-            raise UserError(
-                f"goes with method.loss=ce, not {self.loss}.", key="method.class_weights", value=weights
-            )
-        if len(weights) != classes or not any(weights):
-            raise UserError(
-                f"give one weight for each of the {classes} classes, at least one above 0.",
-                key="method.class_weights",
-                value=weights,
-            )
-
 
 GroupSize = Annotated[Annotated[int, Ge(2)] | None, FirstFit]
 """Number of images of a batch that share the statistics of batch norm; ``None`` takes the whole batch."""
@@ -170,7 +95,7 @@ class Supervised(LabeledLossSettings):
         batch_size = lab.trainer.batch_size
         streams = labeled(lab.split.labeled, view, batch_size, lab.budget, double_below=self.double_below)
         network = NormGroups(self.bn_group_size).apply(lab.network("model"), batch_size, lab.trainer)
-        learner = SupervisedLearner(network, self.labeled_loss, self.ema_decay)
+        learner = SupervisedLearner(network, self.labeled_loss(lab), self.ema_decay)
         return lab.fit("train", learner, streams, self.snapshots or ()).selected
 
 
@@ -192,7 +117,7 @@ class SupervisedLearner(Learner):
     ) -> None:
         super().__init__()
         self.model = model
-        self.loss = loss or LabeledLossSettings().labeled_loss
+        self.loss = loss or LabeledLoss(LabeledLossSettings())
         self.average = None if ema_decay is None else EMA(model, ema_decay)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:

@@ -14,7 +14,16 @@ from torch import Tensor
 from semiseg.contracts.dataset import IGNORE_INDEX
 from semiseg.contracts.feeding import BatchSource
 from semiseg.contracts.recipe import Lab
-from semiseg.contracts.training import Batch, Learner, LossTerm, Network, Progress, StepOutput, StreamBatch
+from semiseg.contracts.training import (
+    Batch,
+    Learner,
+    LossTerm,
+    Network,
+    Progress,
+    StepOutput,
+    StreamBatch,
+    SumCount,
+)
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.paired_lists import paired
 from semiseg.data.views import Weak
@@ -24,7 +33,7 @@ from semiseg.engine.ema import Buffers, EMASettings
 from semiseg.errors import UserError
 from semiseg.losses import ClassBank, bank_contrast, reliable_cross_entropy
 from semiseg.losses.bank_contrast import BankContrastSettings, Draw, uniform_draw
-from semiseg.methods.supervised import LabeledLossSettings
+from semiseg.methods.labeled_loss import LabeledLoss, LabeledLossSettings
 from semiseg.models.head_outputs import LOGITS, Outputs, enlarged, head_outputs
 from semiseg.models.heads import ConvStack
 from semiseg.pseudo import class_pixels, entropy, half_masks, half_mixture, torch_generator
@@ -99,7 +108,8 @@ class U2PL(
         model, streams = self.network(lab, "model"), self.streams(lab)
         teacher = self.network(lab, "teacher") if self.teacher_init == "random" else None
         epochs = streams.iterations / max(streams.iterations_per_epoch, 1)
-        return lab.fit("train", U2PLLearner(model, self, epochs, teacher), streams).selected
+        learner = U2PLLearner(model, self, self.labeled_loss(lab), epochs, teacher)
+        return lab.fit("train", learner, streams).selected
 
     def network(self, lab: Lab, tag: str) -> Network:
         """Build a network with its heads."""
@@ -133,6 +143,7 @@ class U2PLLearner(Learner):
     Args:
         model: student, with the heads that the settings ask for.
         method: settings.
+        loss: loss of labeled pixels.
         epochs: number of epochs of the fit, over which percents fall.
         teacher: network that the teacher begins as; ``None`` takes the student.
 
@@ -140,9 +151,16 @@ class U2PLLearner(Learner):
         UserError: the ranks suit more classes than there are.
     """
 
-    def __init__(self, model: Network, method: U2PL, epochs: float, teacher: Network | None = None) -> None:
+    def __init__(
+        self,
+        model: Network,
+        method: U2PL,
+        loss: LabeledLoss,
+        epochs: float,
+        teacher: Network | None = None,
+    ) -> None:
         super().__init__()
-        self.model, self.method, self.epochs = model, method, epochs
+        self.model, self.method, self.loss, self.epochs = model, method, loss, epochs
         self.average = method.ema(model if teacher is None else teacher)
         self.bank = method.bank(model.num_classes) if method.contrast_weight else None
         if self.bank is not None:
@@ -232,7 +250,8 @@ class U2PLLearner(Learner):
         for name, output, weight in terms:
             if output in student:
                 logits = enlarged(student[output][: len(target)], target)
-                found[name] = LossTerm(*self.method.labeled_loss(logits, target), weight)
+                loss: SumCount = self.loss(logits, target)
+                found[name] = LossTerm(*loss, weight)
         return found
 
     def _contrast(

@@ -13,6 +13,7 @@ from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Batch, LossTerm, Network, Progress, StepOutput
 from semiseg.declare import Ge, record
 from semiseg.methods.confidence import Guess
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.weak_strong import LabelingLearner, Partner, Teacher, WeakStrongSettings
 from semiseg.pseudo import channel_masks, own_rows, torch_generator
 
@@ -37,7 +38,8 @@ class UniMatch(WeakStrongSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train one network and return it, or its EMA."""
-        learner = UniMatchLearner(lab.network("model", probe_rounds=self.probe_rounds), self)
+        network = lab.network("model", probe_rounds=self.probe_rounds)
+        learner = UniMatchLearner(network, self, self.labeled_loss(lab))
         return lab.fit("train", learner, self.streams(lab, strong=2)).selected
 
 
@@ -67,16 +69,17 @@ class UniMatchLearner(LabelingLearner):
     Args:
         model: network to train.
         method: settings.
+        loss: loss of labeled pixels.
     """
 
-    def __init__(self, model: Network, method: UniMatch) -> None:
-        super().__init__(model, method)
+    def __init__(self, model: Network, method: UniMatch, loss: LabeledLoss) -> None:
+        super().__init__(model, method, loss)
         self.method = method
 
     def full_step(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = (L_x + weight * (strong_weight * (L_s1 + L_s2) / 2 + feature_weight * L_fp)) / 2."""
         passes = self.passes(batch, progress)
-        labeled = self.method.known_loss(passes.x, batch["labeled"]["label"])
+        labeled = self.known_loss(passes.x, batch["labeled"]["label"])
         losses = {"labeled": LossTerm(*labeled, 0.5)}
         for name, (weight, logits, target) in self.unlabeled_terms(
             batch, passes, passes.guess, passes.partner_guess

@@ -12,6 +12,7 @@ from torch import Tensor
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import Batch, LossTerm, Network, Progress, StepOutput
 from semiseg.declare import record
+from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.weak_strong import LabelingLearner, WeakStrongSettings, split_pass
 from semiseg.pseudo import complementary_masks, own_rows, torch_generator, undropped_images
 from semiseg.pseudo.perturbation import Undropped
@@ -33,7 +34,8 @@ class UniMatchV2(WeakStrongSettings):
 
     def run(self, lab: Lab) -> Network:
         """Train one network and return its EMA, or it."""
-        learner = UniMatchV2Learner(lab.network("model", probe_rounds=self.probe_rounds), self)
+        network = lab.network("model", probe_rounds=self.probe_rounds)
+        learner = UniMatchV2Learner(network, self, self.labeled_loss(lab))
         return lab.fit("train", learner, self.streams(lab, strong=2)).selected
 
 
@@ -43,10 +45,11 @@ class UniMatchV2Learner(LabelingLearner):
     Args:
         model: network to train.
         method: settings.
+        loss: loss of labeled pixels.
     """
 
-    def __init__(self, model: Network, method: UniMatchV2) -> None:
-        super().__init__(model, method)
+    def __init__(self, model: Network, method: UniMatchV2, loss: LabeledLoss) -> None:
+        super().__init__(model, method, loss)
         self.method = method
 
     def full_step(self, batch: Batch, progress: Progress) -> StepOutput:
@@ -66,7 +69,7 @@ class UniMatchV2Learner(LabelingLearner):
         logits_s = self._dropped(torch.cat(views), progress).chunk(2)
         strong = 0.5 * method.weight / 2
         losses = {
-            "labeled": LossTerm(*method.known_loss(logits_x, known["label"]), 0.5),
+            "labeled": LossTerm(*self.known_loss(logits_x, known["label"]), 0.5),
             "strong_1": LossTerm(*method.guessed_loss(logits_s[0], targets[0]), strong),
             "strong_2": LossTerm(*method.guessed_loss(logits_s[1], targets[1]), strong),
         }

@@ -19,7 +19,7 @@ from semiseg.engine.ema import AveragedLearner, EMASettings, require_validation
 from semiseg.errors import UserError
 from semiseg.losses import confident_cross_entropy
 from semiseg.methods.confidence import ConfidenceSettings, Guess, PseudoLabeler
-from semiseg.methods.supervised import LabeledLossSettings
+from semiseg.methods.labeled_loss import LabeledLoss, LabeledLossSettings
 from semiseg.pseudo import box_maps, mixed, reversed_within
 from semiseg.settings import TrainerSettings
 
@@ -72,6 +72,7 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
 
     def conflicts(self) -> Iterator[UserError]:
         """Find values that are wrong together."""
+        yield from super().conflicts()
         if self.box_area[0] > self.box_area[1]:
             yield UserError("give the smaller share first.", key="method.box_area", value=list(self.box_area))
 
@@ -175,10 +176,6 @@ class WeakStrongSettings(ConfidenceSettings, LabeledLossSettings, EMASettings):
         other = guess.reversed(self.groups) if partner_guess is None else partner_guess
         return guess.mixed(other, box_maps(own[f"box_{view}"], guess.label.shape[-2:]))
 
-    def known_loss(self, logits: Tensor, target: Tensor) -> SumCount:
-        """Return L_x of labeled images, see ``groups``."""
-        return self.by_group(self.labeled_loss, logits, target)
-
     def guessed_loss(self, logits: Tensor, guess: Guess) -> SumCount:
         """Return the cross entropy with confident pseudo-labels, see ``divisor``, ``empty_valid`` and ``groups``."""
         return self.by_group(self._confident, logits, guess.label, guess.keep, guess.valid)
@@ -204,11 +201,13 @@ class LabelingLearner(AveragedLearner):
     Args:
         model: network to train.
         method: settings.
+        loss: loss of labeled pixels.
     """
 
-    def __init__(self, model: Network, method: WeakStrongSettings) -> None:
+    def __init__(self, model: Network, method: WeakStrongSettings, loss: LabeledLoss) -> None:
         super().__init__(model, method.ema(model) if method.teacher == "ema" else None, method.report)
         self.weak_strong = method
+        self.loss = loss
         self.labeler = PseudoLabeler(method, model.num_classes)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
@@ -216,12 +215,16 @@ class LabelingLearner(AveragedLearner):
         if progress.iteration >= int(self.weak_strong.warmup * progress.total):
             return self.full_step(batch, progress)
         known = batch["labeled"]
-        loss = self.weak_strong.known_loss(self.model(known["image"]), known["label"])
+        loss = self.known_loss(self.model(known["image"]), known["label"])
         return StepOutput({"labeled": LossTerm(*loss, 0.5)})
 
     def full_step(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute the losses of labeled and unlabeled images."""
         raise NotImplementedError
+
+    def known_loss(self, logits: Tensor, target: Tensor) -> SumCount:
+        """Return L_x of labeled images, see ``groups``."""
+        return self.weak_strong.by_group(self.loss, logits, target)
 
     def observe(self, batch: Batch) -> None:
         """Note what thresholds and alignment need of labeled images; methods call it at the beginning of a step."""
