@@ -50,7 +50,10 @@ SHORTER = {
         "method.replay=true",
     ),
     "mean_teacher": ("method.ema_when=before_step", "method.threshold=0.2", "method.report=better"),
-    "cutmix_seg": ("method.threshold=0.2", "method.iterations_per_epoch=4", "method.rampup_epochs=2"),
+    "cutmix_seg": (
+        *("method.threshold=0.2", "method.iterations_per_epoch=4", "method.rampup_epochs=2"),
+        "method.logit_adjustment=1",
+    ),
     "dmt": (
         *("method.ratios=[0.5,1]", "method.difference=data", "method.phase_lr=0.02"),
         *("trainer.eval_early=true", "trainer.iterations=6"),

@@ -3,8 +3,10 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -218,11 +220,55 @@ def test_label_smoothing_mixes_in_the_mean_over_the_classes() -> None:
     assert torch.isclose(total / count, expected)
 
 
+def test_logit_adjustment_adds_the_scaled_log_of_the_shares(make_lab: Loss) -> None:
+    """Menon et al. 2021, eq. (10): log(1 + sum over other classes of (share of it / own)^tau * e^(f_other - f_own))."""
+    lab, (logits, target) = make_lab(labeled=2, unlabeled=0), problem()
+    lab.info, lab.class_shares = SimpleNamespace(num_classes=5), np.array([0.6, 0.25, 0.1, 0.04, 0.01])
+    loss = LabeledLossSettings(logit_adjustment=1.5, dice_weight=0.5).labeled_loss(lab)
+    ratios = (lab.class_shares[None, :] / lab.class_shares[:, None]) ** 1.5
+    total = 0.0
+    for image, row, column in (target != 255).nonzero().tolist():
+        true, scores = int(target[image, row, column]), logits[image, :, row, column].numpy()
+        others = [
+            ratios[true, each] * np.exp(scores[each] - scores[true]) for each in range(5) if each != true
+        ]
+        total += np.log1p(sum(others))
+    found, valid = loss(logits, target), int((target != 255).sum())
+    assert int(found.counted) == valid
+    # Dice is of the logits as they are.
+    assert float(found.mean) == pytest.approx(
+        total / valid + 0.5 * float(dice_loss(logits, target)), rel=1e-6
+    )
+    assert torch.autograd.gradcheck(lambda x: loss(x, target).total, logits.requires_grad_())
+    half = loss(logits.detach().bfloat16(), target)
+    assert half.total.dtype == torch.float32
+    assert float(half.mean) == pytest.approx(float(found.mean.detach()), rel=0.02)
+    smoothed = LabeledLossSettings(logit_adjustment=1.5, label_smoothing=0.1).labeled_loss(lab)(
+        logits, target
+    )
+    adjusted = logits + 1.5 * torch.from_numpy(lab.class_shares).log()[:, None, None]
+    torch.testing.assert_close(smoothed.mean, cross_entropy(adjusted, target, label_smoothing=0.1))
+
+
+def test_logit_adjustment_is_no_part_of_a_state_and_never_waits(make_lab: Loss, wait_counter: Any) -> None:
+    lab = make_lab(labeled=2, unlabeled=0)
+    lab.class_shares = np.full(4, 0.25)
+    loss = LabeledLossSettings(logit_adjustment=1).labeled_loss(lab)
+    assert loss.state_dict() == {}
+    assert loss.to("meta").adjustment.device.type == "meta"
+    loss = LabeledLossSettings(logit_adjustment=1).labeled_loss(lab)
+    logits, target = torch.randn(2, 4, 3, 3, requires_grad=True), torch.zeros(2, 3, 3, dtype=torch.int64)
+    with wait_counter:
+        loss(logits, target).mean.backward()
+    assert wait_counter.seen == []
+
+
+@pytest.mark.parametrize("name", ["label_smoothing", "logit_adjustment"])
 @pytest.mark.parametrize("other", [{"loss": "focal"}, {"loss": "ohem"}, {"class_weights": [1.0] * 5}])
 @pytest.mark.parametrize("kind", [LabeledLossSettings, FixMatch, MeanTeacher, SelfTraining, DMT, CorrMatch])
-def test_label_smoothing_is_of_plain_cross_entropy(kind: Loss, other: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="label_smoothing"):
-        kind(label_smoothing=0.1, **other)
+def test_changes_of_plain_cross_entropy_stand_alone(kind: Loss, other: dict[str, Any], name: str) -> None:
+    with pytest.raises(UserError, match=name):
+        kind(**{name: 0.1}, **other)
 
 
 def test_label_smoothing_is_that_of_the_loss() -> None:

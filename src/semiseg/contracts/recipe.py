@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
@@ -118,6 +120,14 @@ class Lab(Protocol):
     @property
     def split(self) -> Split:
         """Labeled, unlabeled, validation and test ids."""
+        ...
+
+    @property
+    def class_shares(self) -> NDArray[np.float64]:
+        """Share of each class among the labeled pixels, above 0; the first use reads the masks of the labeled images.
+
+        One pixel of each class is added to those of the masks.
+        """
         ...
 
     @property

@@ -4,10 +4,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
@@ -131,6 +134,19 @@ class RunLab(SessionLab):
         self.iterations = 0
         self._count = 0
         self._status = status
+
+    @cached_property
+    def class_shares(self) -> NDArray[np.float64]:
+        """Share of each class among the labeled pixels; a stop request ends the count between two masks."""
+        # One pixel more of each class: one that has none has a finite logarithm then.
+        counts = np.ones(self.info.num_classes, np.int64)
+        for image_id in self.split.labeled:
+            self.session.stop.check()
+            mask = self.dataset.mask(image_id)
+            assert mask is not None  # a labeled image has one
+            counts += np.bincount(mask.ravel(), minlength=256)[: len(counts)]
+        shares: NDArray[np.float64] = counts / counts.sum()
+        return shares
 
     def network(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from semiseg.contracts.dataset import Array, Confidence, SegDataset
@@ -71,6 +72,12 @@ class PlanLab(SessionLab):
         self._predicting = 0.0
         self._held = 0
         self._costs: dict[Any, StepCost] = {}
+
+    @property
+    def class_shares(self) -> NDArray[np.float64]:
+        """Equal shares, since they do not matter for a plan, which is to read few files."""
+        classes = self.info.num_classes
+        return np.full(classes, 1 / classes)
 
     def network(
         self,

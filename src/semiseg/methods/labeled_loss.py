@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
+import torch
 from torch import Tensor, nn
 
 from semiseg.contracts.recipe import Lab
@@ -33,21 +34,27 @@ class LabeledLossSettings:
     weighs all equally."""
     label_smoothing: Annotated[float, Ge(0), Lt(1), FirstFit] = 0.0
     """Share of each label that is spread evenly over all classes, for loss "ce" without ``class_weights``."""
+    logit_adjustment: Annotated[float, Ge(0), FirstFit] = 0.0
+    """Factor of the logarithm of each class's share of the labeled pixels, which is added to the logits in the cross
+    entropy alone, so that rare classes are predicted more (arXiv 2007.07314, there 1); for loss "ce" without
+    ``class_weights``. 0 adds nothing."""
     dice_weight: Annotated[Annotated[float, Gt(0)] | None, FirstFit] = None
     """Weight of the Dice loss of labeled pixels, which is added to the other; ``null`` adds none. It is a mean over the
     images of a pass, so that ``trainer.accumulate`` changes it a little."""
 
     def conflicts(self) -> Iterator[UserError]:
         """Find values that are wrong together."""
-        if self.label_smoothing and (self.loss != "ce" or self.class_weights is not None):
-            expected = "goes with method.loss=ce without method.class_weights."
-            yield UserError(expected, key="method.label_smoothing", value=self.label_smoothing)
+        for name in ("label_smoothing", "logit_adjustment"):
+            value = getattr(self, name)
+            if value and (self.loss != "ce" or self.class_weights is not None):
+                expected = "goes with method.loss=ce without method.class_weights."
+                yield UserError(expected, key=f"method.{name}", value=value)
         if self.class_weights is not None and self.loss != "ce":
             expected = f"goes with method.loss=ce, not {self.loss}."
             yield UserError(expected, key="method.class_weights", value=list(self.class_weights))
 
     def labeled_loss(self, lab: Lab) -> "LabeledLoss":
-        """Return the loss of the labeled pixels of a run.
+        """Return the loss of the labeled pixels of a run; masks are read for ``logit_adjustment`` alone.
 
         Raises:
             UserError: ``class_weights`` are not one for each class.
@@ -59,19 +66,30 @@ class LabeledLossSettings:
                 key="method.class_weights",
                 value=list(weights),
             )
-        return LabeledLoss(self)
+        if not self.logit_adjustment:
+            return LabeledLoss(self)
+        # eq. (10): tau log pi_y
+        adjustment = self.logit_adjustment * torch.from_numpy(lab.class_shares).log()
+        return LabeledLoss(self, adjustment.float())
 
 
 class LabeledLoss(nn.Module):
     """Loss of labeled pixels, of logits ``(N, C, H, W)`` and labels ``(N, H, W) int64``.
 
+    It is a module so that its numbers move to the device with the learner that it is part of.
+
     Args:
         settings: kind of the loss.
+        adjustment: number for each class that is added to its logits in the cross entropy; ``None`` adds nothing.
     """
 
-    def __init__(self, settings: LabeledLossSettings) -> None:
+    adjustment: Tensor | None
+
+    def __init__(self, settings: LabeledLossSettings, adjustment: Tensor | None = None) -> None:
         super().__init__()
         self.settings = settings
+        # Not in checkpoints: it follows from settings and split.
+        self.register_buffer("adjustment", adjustment, persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> SumCount:
         """Return the sum of the losses and the number of pixels in it."""
@@ -93,4 +111,7 @@ class LabeledLoss(nn.Module):
             return ohem_cross_entropy(
                 logits, target, settings.ohem_threshold, settings.ohem_min_kept, reduction="sum_count"
             )
+        if self.adjustment is not None:
+            # "Long-tail learning via logit adjustment" (arXiv 2007.07314), eq. (10); float32 where logits have less.
+            logits = logits + self.adjustment[:, None, None]
         return cross_entropy(logits, target, label_smoothing=settings.label_smoothing, reduction="sum_count")
