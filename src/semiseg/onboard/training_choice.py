@@ -22,7 +22,11 @@ REASONS = {
 
 METHOD_REASONS = {
     "probe_rounds": "The probe labels the unlabeled images and is fitted again, before the training begins.",
-    "ema_decay": "The teacher follows faster than usual, since the run is short.",
+    "threshold_rule": "Each class keeps its own best pseudo-labels, so that rare ones are learned too.",
+    "keep_share": "Share of the pixels of each predicted class that is learned.",
+    "ema_decay": "The average of the weights follows faster than usual, since the run is short.",
+    "logit_adjustment": "Rare classes are predicted more than by plain cross entropy; mIoU counts all alike.",
+    "augment": "The strong views of semi-supervised methods, for the labeled images.",
 }
 """Sentences why keys of a method have their values."""
 
@@ -217,40 +221,21 @@ def _size_settings(
 
 
 def _method(facts: Facts, row: NetworkRow) -> tuple[str, str, tuple[ChosenKey, ...]]:
+    name, keys = "supervised", row.supervised_settings
     if not facts.unlabeled:
-        return "supervised", "all pictures have labels", ()
-    if facts.unlabeled < max(NUMBERS.unlabeled, facts.labeled):
-        few = (
+        reason = "all pictures have labels"
+    elif facts.unlabeled < max(NUMBERS.unlabeled, facts.labeled):
+        reason = (
             f"{facts.unlabeled:,} unlabeled beside {facts.labeled:,} labeled images are too few to gain from"
         )
-        return "supervised", few, ()
-    many = f"{facts.unlabeled:,} unlabeled beside {facts.labeled:,} labeled images"
-    own = [ChosenKey(key, value, METHOD_REASONS.get(key, "")) for key, value in row.semi_settings.items()]
-    rarest = _rarest(facts)
-    if not row.balance or rarest is None:
-        return row.semi, many, tuple(own)
-    name, share = rarest
-    reason = (
-        f"The rarest class, {name}, has {share:.1%} of the pixels: each keeps its own best pseudo-labels."
+    else:
+        name, keys = row.semi, row.semi_settings
+        reason = f"{facts.unlabeled:,} unlabeled beside {facts.labeled:,} labeled images"
+    return (
+        name,
+        reason,
+        tuple(ChosenKey(key, value, METHOD_REASONS.get(key, "")) for key, value in keys.items()),
     )
-    settings = (
-        *own,
-        ChosenKey("threshold_rule", "class_balanced", reason),
-        ChosenKey(
-            "keep_share", NUMBERS.keep_share, "Share of the pixels of each predicted class that is learned."
-        ),
-    )
-    return row.semi, f"{many}; thresholds by class, since {name} has {share:.1%} of the pixels", settings
-
-
-def _rarest(facts: Facts) -> tuple[str, float] | None:
-    """Return the rarest class of those with pixels and its share, where it has much less than an equal part."""
-    present = [(count, name) for count, name in zip(facts.pixels, facts.classes, strict=True) if count]
-    if len(present) < 2:
-        return None
-    count, name = min(present)
-    share = count / sum(each for each, _ in present)
-    return (name, share) if share * len(present) < NUMBERS.unequal else None
 
 
 def _size_warnings(size: TypicalSize, factor: float) -> list[str]:

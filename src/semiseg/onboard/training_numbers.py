@@ -22,7 +22,7 @@ class NetworkRow:
         unlabeled_batch: unlabeled images a step.
         semi: method that learns from unlabeled images.
         semi_settings: keys of this method.
-        balance: whether this method may use thresholds by class.
+        supervised_settings: keys of the method ``supervised``, where it is chosen.
         passes: most times that each labeled image is learned; later ones overfit.
     """
 
@@ -32,13 +32,13 @@ class NetworkRow:
     reason: str
     long_side: int | None = 320
     scale: tuple[float, float] = (0.7, 1.4)
-    crop_side: int = 140
+    crop_side: int = 192
     multiple: int = 32
-    batch: int = 4
-    unlabeled_batch: int = 4
+    batch: int = 2
+    unlabeled_batch: int = 2
     semi: str = "fixmatch"
     semi_settings: Mapping[str, Any] = field(default_factory=dict)
-    balance: bool = True
+    supervised_settings: Mapping[str, Any] = field(default_factory=dict)
     passes: int = 200
 
 
@@ -53,10 +53,17 @@ TINY_METHOD = {
 }
 """As ``conf/pairs/shapes-cutmix_seg.yaml``, which says why."""
 
-LIGHT_METHOD = {"probe_rounds": 2, "ema_decay": 0.98}
+LIGHT_METHOD = {
+    "probe_rounds": 2,
+    "threshold_rule": "class_balanced",
+    "keep_share": 0.5,
+    "ema_decay": 0.98,
+    "logit_adjustment": 0.5,
+}
+LIGHT_SUPERVISED = {"augment": "strong", "ema_decay": 0.98, "logit_adjustment": 0.5}
 LIGHT_SETTINGS = {
     "init_head": "probe",
-    "optimizer.lr": 1.0e-4,
+    "optimizer.lr": 2.0e-4,
     "optimizer.head_multiplier": 10.0,
     "optimizer.weight_decay": 0.01,
     "schedule.warmup": 0.1,
@@ -79,7 +86,8 @@ DINOV2 = NetworkRow(
     scale=(0.5, 2.0),
     crop_side=448,
     multiple=14,
-    balance=False,
+    batch=4,
+    unlabeled_batch=4,
 )
 
 NETWORKS = {
@@ -96,6 +104,7 @@ NETWORKS = {
         },
         "A small pretrained network, since there is no GPU.",
         semi_settings=LIGHT_METHOD,
+        supervised_settings=LIGHT_SUPERVISED,
     ),
     "cpu without timm": NetworkRow(
         "ResNet-18, pretrained, with a light decoder",
@@ -109,6 +118,7 @@ NETWORKS = {
         },
         "The smallest pretrained network of torchvision; with timm installed it would be tf_efficientnet_lite0.",
         semi_settings=LIGHT_METHOD,
+        supervised_settings=LIGHT_SUPERVISED,
     ),
     "gpu": DINOV2,
     "small gpu": replace(
@@ -124,7 +134,10 @@ NETWORKS = {
         "A network of torchvision; with timm installed it would be DINOv2. It was not measured here.",
         long_side=480,
         crop_side=320,
+        batch=4,
+        unlabeled_batch=4,
         semi_settings=LIGHT_METHOD,
+        supervised_settings=LIGHT_SUPERVISED,
     ),
     "tiny pictures": NetworkRow(
         "the network `tiny`, from random weights",
@@ -135,7 +148,6 @@ NETWORKS = {
         scale=(0.5, 2.0),
         semi="cutmix_seg",
         semi_settings=TINY_METHOD,
-        balance=False,
         passes=200,
     ),
 }
@@ -161,10 +173,6 @@ class Numbers(NamedTuple):
     """Factor below which pictures are much larger than what is learned of them."""
     unlabeled: int = 20
     """Unlabeled images from which a semi-supervised method is chosen, if they are as many as the labeled ones too."""
-    unequal: float = 0.5
-    """Share of its equal part of the pixels below which the rarest class gets a threshold of its own."""
-    keep_share: float = 0.5
-    """Share of the pseudo-labels of each class that are learned then."""
     cell: int = 8
     """Pixels of the side of what the network sees as one place; a class that covers less is warned of."""
     least: int = 100
