@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from semiseg.cli import main
 from semiseg.engine.plan_text import operations_text
+from semiseg.engine.step_cost import CORRECTED
 
 SMALL = (
     "debug=smoke",
@@ -45,6 +49,17 @@ def test_the_work_of_a_run_grows_with_its_passes(tmp_path: Path, capsys: pytest.
     # Two networks, labeled and mixed images with gradient, and twice as many unlabeled ones without.
     assert work["both"] == pytest.approx(work["once"] * 2 * (2 + 2 / 3), rel=0.05)
     assert f"2 iterations of {operations_text(work['once'] / 2)}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_groups_divide_the_work_of_a_convolution(kind: type[nn.Conv2d], groups: int) -> None:
+    images = torch.zeros(2, 8, 9, 9, requires_grad=True)
+    counter = FlopCounterMode(display=False, custom_mapping=CORRECTED)
+    with counter:
+        kind(8, 16, 3, padding=1, groups=groups)(images).sum().backward()
+    # Forward, gradient of the images, gradient of the weight: 9x9 places, 3x3 taps.
+    assert counter.get_total_flops() == 3 * 2 * 2 * 9 * 9 * 9 * 8 * 16 // groups
 
 
 def test_steps_after_a_long_warm_up_are_counted(tmp_path: Path) -> None:
