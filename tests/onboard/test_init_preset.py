@@ -57,17 +57,18 @@ def test_report_names_choice_reasons_time_and_commands(here, capsys):
         "fixmatch: 30 unlabeled beside 4 labeled images",
         "pictures of 640x480 at 0.5 of their size",
         "iterations, about",
-        "semiseg train -m experiments=fields method=probe,supervised,fixmatch_fields seed=0,1,2 sweep_dir=runs/fields",
+        "semiseg train -m experiments=fields method=probe,supervised_fields,fixmatch_fields seed=0,1,2",
         "semiseg report runs/fields",
         "semiseg train experiments=fields",
     ):
         assert words in report
     assert "written  experiments/fields.yaml" in text
     assert "written  method/fixmatch_fields.yaml" in text
+    assert "written  method/supervised_fields.yaml" in text
 
 
 @NEEDS_TIMM
-@pytest.mark.parametrize("method", ["probe", "supervised", "fixmatch_fields"])
+@pytest.mark.parametrize("method", ["probe", "supervised_fields", "fixmatch_fields"])
 def test_methods_of_the_preset_train(here, capsys, method):
     init(folder(here / "fields", (160, 96)))
     words = ["experiments=fields", f"method={method}", "backbone.weights=none", "run_dir=run", *SHORT]

@@ -14,7 +14,7 @@ from semiseg.contracts.dataset import DatasetInfo
 from semiseg.errors import RunFailed, UserError
 from semiseg.files import write_text, writes
 from semiseg.onboard.measure import Measures
-from semiseg.onboard.training_choice import ChosenKey, Facts, TrainingChoice, choose_training
+from semiseg.onboard.training_choice import SUPERVISED, ChosenKey, Facts, TrainingChoice, choose_training
 from semiseg.onboard.training_length import Length, Speed, training_length
 from semiseg.onboard.training_numbers import NETWORKS
 
@@ -43,7 +43,7 @@ class Preset:
     @property
     def method(self) -> str:
         """Option of the method: one of the working directory where it has settings of its own."""
-        return f"{self.choice.method}_{self.name}" if self.choice.method_settings else self.choice.method
+        return self._option(self.choice.method, self.choice.method_settings)
 
     @property
     def methods(self) -> str:
@@ -51,15 +51,25 @@ class Preset:
         # A probe of random features says nothing.
         pretrained = any(each.key == "backbone.weights" for each in self.choice.settings)
         floor = ("probe",) if pretrained else ()
-        return ",".join(dict.fromkeys((*floor, "supervised", self.method)))
+        supervised = self._option(SUPERVISED, self.choice.supervised_settings)
+        return ",".join(dict.fromkeys((*floor, supervised, self.method)))
 
     @property
     def files(self) -> dict[Path, str]:
         """Texts of the files by their paths in the working directory."""
         files = {preset_file(self.name): _preset_yaml(self)}
-        if self.choice.method_settings:
-            files[method_file(self.method)] = _method_yaml(self)
+        methods = {
+            SUPERVISED: self.choice.supervised_settings,
+            self.choice.method: self.choice.method_settings,
+        }
+        for method, settings in methods.items():
+            if settings:
+                option = self._option(method, settings)
+                files[method_file(option)] = _method_yaml(self.name, method, option, settings)
         return files
+
+    def _option(self, method: str, settings: Sequence[ChosenKey]) -> str:
+        return f"{method}_{self.name}" if settings else method
 
 
 def preset_file(name: str) -> Path:
@@ -85,7 +95,7 @@ def preset_files(name: str) -> list[Path]:
             f"experiments={name} is one of semiseg's own presets; choose another name: --name my_{name}, or write "
             "none: --no-preset"
         )
-    methods = sorted({row.semi for row in NETWORKS.values()})
+    methods = sorted({SUPERVISED, *(row.semi for row in NETWORKS.values())})
     return [path, *(method_file(f"{method}_{name}") for method in methods)]
 
 
@@ -235,17 +245,16 @@ def _preset_yaml(preset: Preset) -> str:
     )
 
 
-def _method_yaml(preset: Preset) -> str:
+def _method_yaml(name: str, method: str, option: str, settings: Sequence[ChosenKey]) -> str:
     return "\n".join(
         [
-            f"# {preset.choice.method} as experiments/{preset.name}.yaml takes it: its own settings, which other "
-            "methods do not have.",
+            f"# {method} as experiments/{name}.yaml takes it: its own settings, which other methods do not have.",
             "# Written by `semiseg init`; change what you like.",
             "defaults:",
-            f"  - {preset.choice.method}",
+            f"  - {method}",
             "  - _self_",
-            f"name: {_plain(preset.method)}",
-            *_tree_lines(preset.choice.method_settings),
+            f"name: {_plain(option)}",
+            *_tree_lines(settings),
             "",
         ]
     )

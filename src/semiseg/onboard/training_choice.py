@@ -11,6 +11,9 @@ from typing import Any
 from semiseg.onboard.picture_sizes import TypicalSize, typical_size
 from semiseg.onboard.training_numbers import NETWORKS, NUMBERS, NetworkRow
 
+SUPERVISED = "supervised"
+"""Method that learns from labeled images alone."""
+
 REASONS = {
     "backbone.weights": "Fetched once; `semiseg init --weights FILE` writes a file of this machine.",
     "backbone.freeze": "Stages that stay as they are: a step takes less time.",
@@ -97,6 +100,7 @@ class TrainingChoice:
         method_reason: sentence why this method.
         settings: keys that hold for every method.
         method_settings: keys of the method alone.
+        supervised_settings: keys of the method ``supervised``, which the chosen one is compared with.
         size: typical size of a picture.
         report: what was chosen, in a few words each.
         warnings: what the choice may lose.
@@ -109,6 +113,7 @@ class TrainingChoice:
     method_reason: str
     settings: tuple[ChosenKey, ...]
     method_settings: tuple[ChosenKey, ...]
+    supervised_settings: tuple[ChosenKey, ...]
     size: TypicalSize
     report: Mapping[str, str]
     warnings: tuple[str, ...]
@@ -148,7 +153,8 @@ def choose_training(facts: Facts) -> TrainingChoice:
         *_data_warnings(facts, row, method_settings),
     )
     return TrainingChoice(
-        row.groups, row.reason, method, method_reason, tuple(settings), method_settings, size, report, warnings,
+        row.groups, row.reason, method, method_reason, tuple(settings), method_settings,
+        _method_keys(row.supervised_settings), size, report, warnings,
         max(row.passes * facts.labeled // row.batch, NUMBERS.passes_least),
     )  # fmt: skip
 
@@ -221,7 +227,7 @@ def _size_settings(
 
 
 def _method(facts: Facts, row: NetworkRow) -> tuple[str, str, tuple[ChosenKey, ...]]:
-    name, keys = "supervised", row.supervised_settings
+    name, keys = SUPERVISED, row.supervised_settings
     if not facts.unlabeled:
         reason = "all pictures have labels"
     elif facts.unlabeled < max(NUMBERS.unlabeled, facts.labeled):
@@ -231,11 +237,11 @@ def _method(facts: Facts, row: NetworkRow) -> tuple[str, str, tuple[ChosenKey, .
     else:
         name, keys = row.semi, row.semi_settings
         reason = f"{facts.unlabeled:,} unlabeled beside {facts.labeled:,} labeled images"
-    return (
-        name,
-        reason,
-        tuple(ChosenKey(key, value, METHOD_REASONS.get(key, "")) for key, value in keys.items()),
-    )
+    return name, reason, _method_keys(keys)
+
+
+def _method_keys(settings: Mapping[str, Any]) -> tuple[ChosenKey, ...]:
+    return tuple(ChosenKey(key, value, METHOD_REASONS.get(key, "")) for key, value in settings.items())
 
 
 def _size_warnings(size: TypicalSize, factor: float) -> list[str]:

@@ -208,10 +208,15 @@ def _metrics(record: RunRecord) -> list[str]:
 def _method(
     option: str, given: str | None, usual: str, by: Sequence[str], records: Sequence[RunRecord]
 ) -> str | None:
-    """Return the method of an option; without one the usual method, if runs are told apart by it and have it."""
+    """Return the method of an option; without one the usual method, if runs are told apart by it and have it.
+
+    A method that the user has given settings of its own counts where it alone begins with the usual name.
+    """
     methods = _methods(records)
     if given is None:
-        return usual if METHOD in by and usual in methods else None
+        own = [name for name in methods if name.startswith(f"{usual}_")]
+        found = usual if usual in methods else own[0] if len(own) == 1 else None
+        return found if METHOD in by else None
     if METHOD not in by:
         raise UserError(f"{option}={given}: methods are compared, so that --by needs the key method.")
     if given not in methods:
