@@ -1,5 +1,6 @@
-"""Every command of docs/tutorial.md, in its order, on fewer and smaller pictures and with fewer iterations."""
+"""Every command of docs/tutorial.md, in its order, with one seed; the method that the page calls better wins."""
 
+import json
 import re
 import runpy
 import shlex
@@ -15,12 +16,13 @@ from sweeping import sweep
 
 PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
 SMALLER = {
-    "Shapes(train=330, val=60, test=20)": "Shapes(train=40, val=4, test=3, size=48)",
-    'drawn.ids("train")[:30]': 'drawn.ids("train")[:12]',
-    "trainer.iterations=1000 trainer.eval_every=100": "trainer.iterations=4 trainer.eval_every=2 trainer.crop_size=32",
-    "method=supervised,cutmix_seg_fields seed=0,1,2": "method=supervised,cutmix_seg_fields seed=0",
+    "test=20)": "test=3)",
+    "trainer.iterations=1000 trainer.eval_every=100 tracker.mode=disabled run_dir=runs/first": (
+        "trainer.iterations=4 trainer.eval_every=2 tracker.mode=disabled run_dir=runs/first"
+    ),
+    "seed=0,1,2": "seed=0",
 }
-"""What the test takes instead of words of the page."""
+"""What the test takes instead of words of the page; the study stays as long as it is, since a shorter one is lost."""
 
 NEED_ONNX = ("semiseg export", "python use.py")
 HAS_ONNX = all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
@@ -45,7 +47,7 @@ def command(line: str) -> None:
     """Run a line as a shell would: patterns become the names that they match."""
     words = [name for word in shlex.split(line) for name in _matches(word)]
     if words[:3] == ["semiseg", "train", "-m"]:
-        code, screen = sweep(*words[3:]).finish()
+        code, screen = sweep(*words[3:]).finish(timeout=600)
         assert code == 0, screen
     elif words[0] == "semiseg":
         assert main(words[1:]) == 0, line
@@ -71,6 +73,7 @@ def write_named(before: str, content: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_every_command_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     used: set[str] = set()
@@ -85,3 +88,9 @@ def test_every_command_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.Monke
         else:
             write_named(before, content)
     assert used == set(SMALLER)
+    found = {
+        run["method"]: run["miou_test"]
+        for run in (json.loads(path.read_text()) for path in Path("runs/study").glob("*/summary.json"))
+    }
+    # By 0.04 to 0.09 with seeds 0, 1 and 2 on two machines; a run differs between machines as between seeds.
+    assert found["cutmix_seg_fields"] > found["supervised"]

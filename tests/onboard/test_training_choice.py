@@ -225,4 +225,7 @@ def test_no_time_and_no_validation_images() -> None:
 
 def test_tiny_pictures_are_learned_as_the_drawn_ones():
     pair = yaml.safe_load((conf_dir() / "pairs/shapes-cutmix_seg.yaml").read_text(encoding="utf-8"))
-    assert dict(NETWORKS["tiny pictures"].semi_settings) == pair
+    row = NETWORKS["tiny pictures"]
+    assert dict(row.semi_settings) == pair
+    trainer = yaml.safe_load((conf_dir() / "pairs/shapes-trainer.yaml").read_text(encoding="utf-8"))
+    assert (row.batch, row.unlabeled_batch) == (trainer["batch_size"], trainer["unlabeled_batch_size"])

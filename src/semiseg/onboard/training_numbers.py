@@ -146,9 +146,11 @@ NETWORKS = {
         "Made for pictures of about 96 pixels, and small; pretrained networks are made for larger pictures.",
         long_side=None,
         scale=(0.5, 2.0),
+        crop_side=140,
+        batch=4,
+        unlabeled_batch=4,
         semi="cutmix_seg",
         semi_settings=TINY_METHOD,
-        passes=200,
     ),
 }
 """Networks by situation. Measured here on small sets of photographs: "cpu"; on drawn pictures: "tiny pictures"."""
