@@ -1,4 +1,4 @@
-"""Every command of docs/tutorial.md, in its order, with one seed; the method that the page calls better wins."""
+"""Every command of docs/tutorial.md, in its order, with two seeds; the method that the page calls better wins."""
 
 import json
 import re
@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -20,7 +21,7 @@ SMALLER = {
     "trainer.iterations=1000 trainer.eval_every=100 tracker.mode=disabled run_dir=runs/first": (
         "trainer.iterations=4 trainer.eval_every=2 tracker.mode=disabled run_dir=runs/first"
     ),
-    "seed=0,1,2": "seed=0",
+    "seed=0,1,2": "seed=0,1",
 }
 """What the test takes instead of words of the page; the study stays as long as it is, since a shorter one is lost."""
 
@@ -47,7 +48,7 @@ def command(line: str) -> None:
     """Run a line as a shell would: patterns become the names that they match."""
     words = [name for word in shlex.split(line) for name in _matches(word)]
     if words[:3] == ["semiseg", "train", "-m"]:
-        code, screen = sweep(*words[3:]).finish(timeout=600)
+        code, screen = sweep(*words[3:]).finish(timeout=1800)
         assert code == 0, screen
     elif words[0] == "semiseg":
         assert main(words[1:]) == 0, line
@@ -73,7 +74,7 @@ def write_named(before: str, content: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_every_command_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     used: set[str] = set()
@@ -88,9 +89,9 @@ def test_every_command_of_the_tutorial(tmp_path: Path, monkeypatch: pytest.Monke
         else:
             write_named(before, content)
     assert used == set(SMALLER)
-    found = {
-        run["method"]: run["miou_test"]
-        for run in (json.loads(path.read_text()) for path in Path("runs/study").glob("*/summary.json"))
-    }
-    # By 0.04 to 0.09 with seeds 0, 1 and 2 on two machines; a run differs between machines as between seeds.
-    assert found["cutmix_seg_fields"] > found["supervised"]
+    found: dict[str, list[float]] = {}
+    for path in Path("runs/study").glob("*/summary.json"):
+        run = json.loads(path.read_text())
+        found.setdefault(run["method"], []).append(run["miou_test"])
+    # By 0.04 to 0.09 with each of the seeds 0, 1 and 2; a run differs between machines as it does between seeds.
+    assert fmean(found["cutmix_seg_fields"]) > fmean(found["supervised"])

@@ -52,12 +52,13 @@ def test_report_names_choice_reasons_time_and_commands(here, capsys):
     init(folder(here / "fields", (640, 480)))
     text = capsys.readouterr().out
     report = text[text.index("training on fields") :]
-    assert len(report.splitlines()) < 15
+    assert len(report.splitlines()) < 16
     for words in (
         "fixmatch: 30 unlabeled beside 4 labeled images",
         "pictures of 640x480 at 0.5 of their size",
         "iterations, about",
-        "semiseg train -m experiments=fields method=probe,supervised_fields,fixmatch_fields seed=0,1,2",
+        "semiseg train -m experiments=fields method=probe,fixmatch_fields seed=0,1,2 sweep_dir=runs/fields",
+        "semiseg train -m experiments=fields method=supervised_fields optimizer.lr=5e-05 seed=0,1,2 sweep_dir=",
         "semiseg report runs/fields",
         "semiseg train experiments=fields",
     ):

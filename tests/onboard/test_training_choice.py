@@ -9,7 +9,7 @@ import yaml
 from semiseg.config.check import Checker
 from semiseg.config.compose import Request
 from semiseg.config.prepare import checked
-from semiseg.config.searchpath import conf_dir
+from semiseg.config.searchpath import conf_dir, shipped_root
 from semiseg.onboard.preset import overrides
 from semiseg.onboard.training_choice import Facts, TrainingChoice, choose_training
 from semiseg.onboard.training_length import Speed, training_length
@@ -229,3 +229,29 @@ def test_tiny_pictures_are_learned_as_the_drawn_ones():
     assert dict(row.semi_settings) == pair
     trainer = yaml.safe_load((conf_dir() / "pairs/shapes-trainer.yaml").read_text(encoding="utf-8"))
     assert (row.batch, row.unlabeled_batch) == (trainer["batch_size"], trainer["unlabeled_batch_size"])
+
+
+def test_few_labels_are_learned_as_in_the_presets():
+    row, chosen = NETWORKS["cpu"], choose_training(PHOTOS)
+    folder = shipped_root() / "experiments"
+    presets = {
+        name: yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+        for name in ("base/few_labels", "few_labels", "supervised_few_labels")
+    }
+    base = presets["base/few_labels"]
+    assert dict(row.semi_settings) == presets["few_labels"]["method"]
+    assert dict(row.supervised_settings) == presets["supervised_few_labels"]["method"]
+    assert (
+        row.supervised_rate == chosen.supervised_rate == presets["supervised_few_labels"]["optimizer"]["lr"]
+    )
+    assert row.settings["optimizer.lr"] == settings(chosen)["optimizer.lr"] == base["optimizer"]["lr"]
+    assert (row.crop_side, row.batch) == (base["trainer"]["crop_size"], base["trainer"]["batch_size"])
+
+
+def test_labels_alone_are_learned_at_their_own_rate_where_they_are_few():
+    few = choose_training(replace(PHOTOS, unlabeled=0))
+    assert settings(few)["optimizer.lr"] == NETWORKS["cpu"].supervised_rate
+    assert few.supervised_rate is None
+    many = choose_training(replace(PHOTOS, unlabeled=0, labeled=500))
+    assert settings(many)["optimizer.lr"] == NETWORKS["cpu"].settings["optimizer.lr"]
+    assert choose_training(replace(PHOTOS, labeled=200)).supervised_rate is None

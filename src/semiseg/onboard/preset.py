@@ -46,13 +46,23 @@ class Preset:
         return self._option(self.choice.method, self.choice.method_settings)
 
     @property
-    def methods(self) -> str:
-        """Methods to compare: those without which a result says little, and the chosen one."""
+    def supervised(self) -> str:
+        """Option of the method that learns from labels alone."""
+        return self._option(SUPERVISED, self.choice.supervised_settings)
+
+    @property
+    def sweeps(self) -> list[str]:
+        """Overrides of the sweeps to compare: methods without which a result says little, and the chosen one."""
         # A probe of random features says nothing.
         pretrained = any(each.key == "backbone.weights" for each in self.choice.settings)
-        floor = ("probe",) if pretrained else ()
-        supervised = self._option(SUPERVISED, self.choice.supervised_settings)
-        return ",".join(dict.fromkeys((*floor, supervised, self.method)))
+        floor = ["probe"] if pretrained else []
+        rate = self.choice.supervised_rate
+        if rate is None:
+            return [f"method={','.join(dict.fromkeys([*floor, self.supervised, self.method]))}"]
+        return [
+            f"method={','.join([*floor, self.method])}",
+            f"method={self.supervised} optimizer.lr={rate:g}",
+        ]
 
     @property
     def files(self) -> dict[Path, str]:
@@ -210,7 +220,10 @@ def preset_steps(preset: Preset) -> list[str]:
     """Return the commands that train by the preset."""
     name = preset.name
     return [
-        f"semiseg train -m experiments={name} method={preset.methods} seed=0,1,2 sweep_dir=runs/{name}",
+        *(
+            f"semiseg train -m experiments={name} {words} seed=0,1,2 sweep_dir=runs/{name}"
+            for words in preset.sweeps
+        ),
         f"semiseg report runs/{name}",
         f"semiseg train experiments={name}    the chosen method alone; --plan shows its time first",
     ]

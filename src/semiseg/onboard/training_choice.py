@@ -101,6 +101,7 @@ class TrainingChoice:
         settings: keys that hold for every method.
         method_settings: keys of the method alone.
         supervised_settings: keys of the method ``supervised``, which the chosen one is compared with.
+        supervised_rate: learning rate of this comparison; ``None`` where it is that of the chosen method.
         size: typical size of a picture.
         report: what was chosen, in a few words each.
         warnings: what the choice may lose.
@@ -114,6 +115,7 @@ class TrainingChoice:
     settings: tuple[ChosenKey, ...]
     method_settings: tuple[ChosenKey, ...]
     supervised_settings: tuple[ChosenKey, ...]
+    supervised_rate: float | None
     size: TypicalSize
     report: Mapping[str, str]
     warnings: tuple[str, ...]
@@ -127,8 +129,10 @@ def choose_training(facts: Facts) -> TrainingChoice:
     factor, learned = _scaled(facts, row, size)
     crop = _crop(row, size, factor)
     method, method_reason, method_settings = _method(facts, row)
+    rate = row.supervised_rate if facts.labeled <= NUMBERS.few_labels else None
+    alone = method == SUPERVISED
     settings = [
-        *_network_settings(facts, row),
+        *_network_settings(facts, row, rate if alone else None),
         *_size_settings(facts, row, size, factor, crop),
         ChosenKey("trainer.batch_size", row.batch, "Labeled and unlabeled images a step."),
         ChosenKey("trainer.unlabeled_batch_size", row.unlabeled_batch),
@@ -154,7 +158,7 @@ def choose_training(facts: Facts) -> TrainingChoice:
     )
     return TrainingChoice(
         row.groups, row.reason, method, method_reason, tuple(settings), method_settings,
-        _method_keys(row.supervised_settings), size, report, warnings,
+        _method_keys(row.supervised_settings), None if alone else rate, size, report, warnings,
         max(row.passes * facts.labeled // row.batch, NUMBERS.passes_least),
     )  # fmt: skip
 
@@ -169,9 +173,11 @@ def _network(facts: Facts, size: TypicalSize) -> NetworkRow:
     return NETWORKS["gpu" if facts.gpu_gib >= NUMBERS.large_gpu else "small gpu"]
 
 
-def _network_settings(facts: Facts, row: NetworkRow) -> list[ChosenKey]:
+def _network_settings(facts: Facts, row: NetworkRow, rate: float | None) -> list[ChosenKey]:
     reasons = dict(REASONS)
     settings = dict(row.settings)
+    if rate is not None:
+        settings["optimizer.lr"] = rate
     if facts.weights is not None:
         settings["backbone.weights"] = facts.weights
         reasons["backbone.weights"] = "Pretrained weights on this machine."

@@ -48,7 +48,7 @@ def training_length(facts: Facts, choice: TrainingChoice, speed: Speed | None) -
     fitting = int((budget - speed.rest - evaluations * speed.evaluation) / speed.step)
     iterations = _rounded(max(min(fitting, most), NUMBERS.least))
     if fitting > most:
-        reason = f"The most for {facts.labeled:,} labeled images: longer training overfits."
+        reason = f"The most for {facts.labeled:,} labeled images; longer training was not measured."
     elif fitting < NUMBERS.least:
         reason = f"The least that makes sense; {facts.minutes:g} minutes are too short for it."
     else:

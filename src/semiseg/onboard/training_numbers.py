@@ -22,8 +22,9 @@ class NetworkRow:
         unlabeled_batch: unlabeled images a step.
         semi: method that learns from unlabeled images.
         semi_settings: keys of this method.
-        supervised_settings: keys of the method ``supervised``, where it is chosen.
-        passes: most times that each labeled image is learned; later ones overfit.
+        supervised_settings: keys of the method ``supervised``.
+        supervised_rate: learning rate of ``supervised`` with few labels; ``None`` takes that of the network.
+        passes: most times that each labeled image is learned.
     """
 
     title: str
@@ -39,7 +40,8 @@ class NetworkRow:
     semi: str = "fixmatch"
     semi_settings: Mapping[str, Any] = field(default_factory=dict)
     supervised_settings: Mapping[str, Any] = field(default_factory=dict)
-    passes: int = 200
+    supervised_rate: float | None = None
+    passes: int = 100
 
 
 LIGHT = {"model": "light", "optimizer": "adamw", "schedule": "cosine"}
@@ -68,6 +70,9 @@ LIGHT_SETTINGS = {
     "optimizer.weight_decay": 0.01,
     "schedule.warmup": 0.1,
 }
+LIGHT_SUPERVISED_RATE = 5.0e-5
+"""As ``experiments/supervised_few_labels.yaml``, which says why."""
+
 DINOV2_SETTINGS = {
     "backbone.weights": "pretrained",
     "evaluator.fit": "resize",
@@ -105,6 +110,7 @@ NETWORKS = {
         "A small pretrained network, since there is no GPU.",
         semi_settings=LIGHT_METHOD,
         supervised_settings=LIGHT_SUPERVISED,
+        supervised_rate=LIGHT_SUPERVISED_RATE,
     ),
     "cpu without timm": NetworkRow(
         "ResNet-18, pretrained, with a light decoder",
@@ -119,6 +125,7 @@ NETWORKS = {
         "The smallest pretrained network of torchvision; with timm installed it would be tf_efficientnet_lite0.",
         semi_settings=LIGHT_METHOD,
         supervised_settings=LIGHT_SUPERVISED,
+        supervised_rate=LIGHT_SUPERVISED_RATE,
     ),
     "gpu": DINOV2,
     "small gpu": replace(
@@ -138,6 +145,7 @@ NETWORKS = {
         unlabeled_batch=4,
         semi_settings=LIGHT_METHOD,
         supervised_settings=LIGHT_SUPERVISED,
+        supervised_rate=LIGHT_SUPERVISED_RATE,
     ),
     "tiny pictures": NetworkRow(
         "the network `tiny`, from random weights",
@@ -151,6 +159,7 @@ NETWORKS = {
         unlabeled_batch=4,
         semi="cutmix_seg",
         semi_settings=TINY_METHOD,
+        passes=200,
     ),
 }
 """Networks by situation. Measured here on small sets of photographs: "cpu"; on drawn pictures: "tiny pictures"."""
@@ -179,7 +188,9 @@ class Numbers(NamedTuple):
     """Pixels of the side of what the network sees as one place; a class that covers less is warned of."""
     least: int = 100
     """Fewest iterations."""
-    passes_least: int = 300
+    few_labels: int = 50
+    """Labeled images up to which labels alone are learned at a rate of their own."""
+    passes_least: int = 600
     """Iterations that the most passes never go below."""
     unmeasured: int = 1000
     """Iterations where no time could be measured."""

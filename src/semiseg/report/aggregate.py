@@ -46,7 +46,8 @@ def study(
         records: Runs in any state.
         by: Keys by whose values runs are grouped, see ``comparable.checked_keys``; ``None`` takes ``usual_keys``.
         metric: Key of a score such as "miou_test" or "iou/road"; ``None`` takes the primary score.
-        baseline: Method that the others are compared with; ``None`` takes "supervised" where it is among the runs.
+        baseline: Method that the others are compared with; ``None`` takes "supervised" where it is among the runs,
+            or "supervised_DATASET".
         mix: Kinds of differences to average over, of ``comparable.MIXABLE``.
         floor: Method without training that the others should exceed; ``None`` takes "probe" where it is among the
             runs and not the baseline, "none" no method.
@@ -210,11 +211,12 @@ def _method(
 ) -> str | None:
     """Return the method of an option; without one the usual method, if runs are told apart by it and have it.
 
-    A method that the user has given settings of its own counts where it alone begins with the usual name.
+    Where ``semiseg init`` has given it settings of its own, its name ends with that of the dataset.
     """
     methods = _methods(records)
     if given is None:
-        own = [name for name in methods if name.startswith(f"{usual}_")]
+        datasets = {name for record in records for name in cell_key(record, ["dataset"]).values()}
+        own = [name for name in methods if name in {f"{usual}_{dataset}" for dataset in datasets}]
         found = usual if usual in methods else own[0] if len(own) == 1 else None
         return found if METHOD in by else None
     if METHOD not in by:
