@@ -167,8 +167,11 @@ def test_method_follows_the_unlabeled_images(labeled: int, unlabeled: int, metho
 
 
 def test_limits_of_the_data_are_said() -> None:
-    assert settings(choose_training(replace(PHOTOS, val=0)))["trainer.select"] == "last"
-    assert "trainer.select" not in settings(choose_training(PHOTOS))
+    for val in (0, 6):
+        assert settings(choose_training(replace(PHOTOS, val=val)))["trainer.select"] == "last"
+    assert "trainer.select" not in settings(choose_training(replace(PHOTOS, val=100)))
+    tiny = replace(PHOTOS, sizes={(96, 96): 330})
+    assert "trainer.select" not in settings(choose_training(tiny))
     for change, words in (
         ({"labeled": 1}, "1 labeled image to learn from"),
         ({"pixels": (5_000_000, 0, 0)}, "one class alone"),

@@ -137,14 +137,12 @@ def choose_training(facts: Facts) -> TrainingChoice:
         ChosenKey("trainer.batch_size", row.batch, "Labeled and unlabeled images a step."),
         ChosenKey("trainer.unlabeled_batch_size", row.unlabeled_batch),
     ]
-    if not facts.val:
-        settings.append(
-            ChosenKey(
-                "trainer.select",
-                "last",
-                "There are no validation images to choose by: the last network is kept.",
-            )
+    if not facts.val or facts.val < row.choose_from:
+        many = (
+            f"{facts.val:,} validation images are too few" if facts.val else "There are no validation images"
         )
+        reason = f"{many} to choose a network by: the last one is kept."
+        settings.append(ChosenKey("trainer.select", "last", reason))
     height, width = crop
     report = {
         "network": f"{row.title}, on {facts.machine}",

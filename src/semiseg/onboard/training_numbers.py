@@ -25,6 +25,7 @@ class NetworkRow:
         supervised_settings: keys of the method ``supervised``.
         supervised_rate: learning rate of ``supervised`` with few labels; ``None`` takes that of the network.
         passes: most times that each labeled image is learned.
+        choose_from: validation images from which the best network is kept by their score; with fewer it is the last.
     """
 
     title: str
@@ -42,6 +43,7 @@ class NetworkRow:
     supervised_settings: Mapping[str, Any] = field(default_factory=dict)
     supervised_rate: float | None = None
     passes: int = 100
+    choose_from: int = 0
 
 
 LIGHT = {"model": "light", "optimizer": "adamw", "schedule": "cosine"}
@@ -111,6 +113,7 @@ NETWORKS = {
         semi_settings=LIGHT_METHOD,
         supervised_settings=LIGHT_SUPERVISED,
         supervised_rate=LIGHT_SUPERVISED_RATE,
+        choose_from=20,
     ),
     "cpu without timm": NetworkRow(
         "ResNet-18, pretrained, with a light decoder",
@@ -126,6 +129,7 @@ NETWORKS = {
         semi_settings=LIGHT_METHOD,
         supervised_settings=LIGHT_SUPERVISED,
         supervised_rate=LIGHT_SUPERVISED_RATE,
+        choose_from=20,
     ),
     "gpu": DINOV2,
     "small gpu": replace(
@@ -146,6 +150,7 @@ NETWORKS = {
         semi_settings=LIGHT_METHOD,
         supervised_settings=LIGHT_SUPERVISED,
         supervised_rate=LIGHT_SUPERVISED_RATE,
+        choose_from=20,
     ),
     "tiny pictures": NetworkRow(
         "the network `tiny`, from random weights",
