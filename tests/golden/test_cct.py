@@ -245,7 +245,7 @@ def test_perturbed_features(kind: str, drawn: Any, changed: Any) -> None:
     """Decoders that work before or behind the perturbation give the same."""
     counts = DecoderCounts(**{name: int(name == kind) for name in KIND_NAMES})
     draws = drawn(empty_draws(2, (96, 112), 168))
-    found = learner(decoders=counts).perturbed(FEATURES, discs(), draws)
+    found = learner(decoders=counts).perturbed(FEATURES, objects()[:, 0].bool(), draws)
     torch.testing.assert_close(found[0], plain_maps(changed(FEATURES)))
     assert not torch.allclose(found[0], plain_maps(FEATURES))
     expected = {"noise": 69042.36467, "context": 22220.40234, "object": 50617.84689}
@@ -282,18 +282,26 @@ def test_rectangles_are_never_cut() -> None:
 
 
 def shift(xi: float, norm_eps: float) -> Tensor:
+    """The shift of the features, ``(1, 2, 168, 512)``."""
     decoders = filled_decoders(5, 1)
     first = decoders.first.detach()
     stages = [(weight.detach(), bias.detach()) for weight, bias in decoders.stage_parameters()]
-    start = flat(0.5 * noise(2 * 512 * 12 * 14, 7).view(2, 512, 12, 14))[None]
-    return adversarial_shift(
-        lambda values: enlarged_maps(first @ values.flatten(1, 2).mT, stages),
-        flat(FEATURES),
-        start,
+    start = flat(0.5 * noise(2 * 512 * 12 * 14, 7).view(2, 512, 12, 14))
+    start = start / (start.norm(dim=(1, 2), keepdim=True) + norm_eps)  # type: ignore[no-untyped-call]
+    found = adversarial_shift(
+        lambda values: enlarged_maps(values.flatten(2), stages),
+        first_maps(flat(FEATURES), first),
+        first_maps(start, first),
+        first @ first.mT,
         xi,
         2.0,
         norm_eps,
     )
+    return torch.einsum("dkc,dknp->dnpc", first, found)
+
+
+def first_maps(positions: Tensor, first: Tensor) -> Tensor:
+    return torch.einsum("dkc,npc->dknp", first, positions)
 
 
 @pytest.mark.golden("CCT perturbations")
@@ -387,14 +395,14 @@ def test_ramps() -> None:
 class Replayed(CCTLearner):
     """A learner with the draws of the recorded training."""
 
-    def draw(self, features: Tensor, guide: Tensor, progress: Progress) -> FeatureDraws:
+    def draw(self, features: Tensor, objects: Tensor, progress: Progress) -> FeatureDraws:
         n, channels, height, width = features.shape
         start = 0.5 * noise(features.numel(), 7).view(features.shape)
         wave = 0.3 * noise(channels * height * width, 31).view(1, channels, height, width)
         return FeatureDraws(
             flat(start)[None],
             torch.ones(1, n, channels),
-            torch.ones((0, n, *guide.shape[-2:]), dtype=torch.bool),
+            torch.ones((0, *objects.shape), dtype=torch.bool),
             torch.tensor([0.8], dtype=torch.float64),
             flat(wave),
         )

@@ -79,7 +79,9 @@ def test_loss_of_a_step(padding: Any, stages: int, make_model: Make, batch: dict
     logits = model(batch["labeled"]["image"])
     expected = F.cross_entropy(logits, batch["labeled"]["label"], ignore_index=255)
     features = model.features(batch["unlabeled"]["image"])
-    noise = learner.draw(features, logits, PROGRESS).noise.view(1, 16, 16, 8).permute(0, 3, 1, 2)
+    noise = (
+        learner.draw(features, logits.argmax(1) > 0, PROGRESS).noise.view(1, 16, 16, 8).permute(0, 3, 1, 2)
+    )
     assert noise.abs().max() <= 0.3
     target = model.classifier(features).softmax(1)
     (found,) = model.heads[HEAD](features * (1 + noise))
@@ -115,13 +117,12 @@ def test_draws_do_not_depend_on_the_number_of_ranks(make_model: Make) -> None:
     learner = make_learner(make_model)
     features = torch.rand(4, 8, 40, 40, generator=torch.Generator().manual_seed(0))
     y, x = torch.meshgrid(torch.arange(160), torch.arange(160), indexing="ij")
-    guide = torch.zeros(4, 4, 160, 160)
-    guide[:, 1] = ((y - 80) ** 2 + (x - 80) ** 2 < 60**2) * 2.0 - 1
-    whole = learner.draw(features, guide, PROGRESS)
+    objects = ((y - 80) ** 2 + (x - 80) ** 2 < 60**2).expand(4, -1, -1)
+    whole = learner.draw(features, objects, PROGRESS)
     assert not whole.kept.all((2, 3)).any()
     assert len({tuple(each.flatten().tolist()) for each in whole.channels.transpose(0, 1)}) == 4
     parts = [
-        learner.draw(features[2 * rank : 2 * rank + 2], guide[:2], replace(PROGRESS, rank=rank, ranks=2))
+        learner.draw(features[2 * rank : 2 * rank + 2], objects[:2], replace(PROGRESS, rank=rank, ranks=2))
         for rank in range(2)
     ]
     for name, axis in (("start", 1), ("channels", 1), ("kept", 1)):
@@ -130,7 +131,7 @@ def test_draws_do_not_depend_on_the_number_of_ranks(make_model: Make) -> None:
     for name in ("share", "noise"):
         for each in parts:
             assert torch.equal(getattr(each, name), getattr(whole, name))
-    other = learner.draw(features, guide, replace(PROGRESS, seed=124))
+    other = learner.draw(features, objects, replace(PROGRESS, seed=124))
     assert not any(torch.equal(one, two) for one, two in zip(whole, other, strict=True))
     assert ((whole.share >= 0.7) & (whole.share <= 0.9)).all()
     assert whole.start.abs().max() <= 0.5
@@ -139,10 +140,10 @@ def test_draws_do_not_depend_on_the_number_of_ranks(make_model: Make) -> None:
 class Repeated(CCTLearner):
     """A learner with the same draws for every image."""
 
-    def draw(self, features: Tensor, guide: Tensor, progress: Progress) -> FeatureDraws:
-        drawn = super().draw(features[:1], guide[:1], PROGRESS)
+    def draw(self, features: Tensor, objects: Tensor, progress: Progress) -> FeatureDraws:
+        drawn = super().draw(features[:1], objects[:1], PROGRESS)
         n = len(features)
-        kept = torch.ones(drawn.kept.shape[0], n, *guide.shape[-2:], dtype=torch.bool)
+        kept = torch.ones(drawn.kept.shape[0], *objects.shape, dtype=torch.bool)
         return drawn._replace(
             start=drawn.start.expand(-1, n, -1, -1), channels=drawn.channels.expand(-1, n, -1), kept=kept
         )
@@ -170,10 +171,16 @@ def test_low_precision_keeps_losses_and_shifts(make_model: Make, batch: dict[str
         features = learner.model.features(batch["unlabeled"]["image"])
         assert features.dtype == torch.bfloat16
         start = torch.rand(1, 4, 256, 8) - 0.5
-        shift = learner.shift(features.permute(0, 2, 3, 1).flatten(1, 2), start)
+        rows = features.permute(0, 2, 3, 1).flatten(0, 2)
+        maps = learner.decoders.first[:1] @ rows.mT
+        assert maps.dtype == torch.bfloat16
+        moved = learner.shifted(maps, start) - maps
+    # The shift is not lost to the few bits of the maps.
+    expected = learner.shifted(maps.float(), start) - maps
+    torch.testing.assert_close(moved, expected)
+    assert moved.abs().max() > 0.01
     exact = learner(batch, PROGRESS)
-    assert rough.total.dtype == shift.dtype == torch.float32
-    torch.testing.assert_close(shift.flatten(2).norm(dim=2), torch.full((1, 4), 2.0))
+    assert rough.total.dtype == moved.dtype == torch.float32
     torch.testing.assert_close(rough.total, exact.total, rtol=0.03, atol=0.01)
 
 

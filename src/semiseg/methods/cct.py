@@ -33,7 +33,6 @@ from semiseg.methods.labeled_loss import LabeledLoss, LabeledLossSettings
 from semiseg.models.pixel_shuffle import (
     PixelShuffleClassifier,
     ShuffleDecoders,
-    Stage1x1,
     cell_order,
     enlarged_maps,
 )
@@ -273,8 +272,9 @@ class CCTLearner(Learner):
         supervised = self.supervised(self.model(known["image"]), known["label"], progress)
         features = self.model.features(own["image"])
         guide = self.guide(features)
-        draws = self.draw(features, guide, progress)
-        logits = enlarged_maps(self.perturbed(features, guide, draws), self.decoders.stage_parameters())
+        objects = guide.max(1).indices != method.background
+        maps = self.perturbed(features, objects, self.draw(features, objects, progress))
+        logits = enlarged_maps(maps, self.decoders.stage_parameters())
         stages = self.decoders.stages
         valid = None
         if method.padding == "masked":
@@ -317,26 +317,25 @@ class CCTLearner(Learner):
         logits: Tensor = self.model.classify(features, size)
         return logits
 
-    def perturbed(self, features: Tensor, guide: Tensor, draws: FeatureDraws) -> Tensor:
+    def perturbed(self, features: Tensor, objects: Tensor, draws: FeatureDraws) -> Tensor:
         """Return what the first convs of all decoders make of their perturbed features, ``(D, K, N * h * w)``.
 
         These convs are linear and look at one position: masks of positions come behind them, factors of channels into
         their weights, and shifts are added, so that most decoders share one product with the features as they are.
         """
-        vat, dropout, cutout, context, objects, active, noisy = self.method.decoders.places()
+        vat, dropout, cutout, context, ground, active, noisy = self.method.decoders.places()
         first, size = self.decoders.first, features.shape[-2:]
         positions = features.permute(0, 2, 3, 1).flatten(1, 2)
         images, cells = positions.shape[:2]
         plain = torch.cat([first[vat], first[cutout.start : active.stop]])
         maps = (plain.flatten(0, 1) @ positions.flatten(0, 1).mT).view(*plain.shape[:2], images * cells)
-        shift = self.shift(positions, draws.start)
-        shifted = maps[vat] + first[vat] @ shift.flatten(1, 2).mT
-        foreground = _resized(guide.max(1).indices != self.method.background, size)
+        shifted = self.shifted(maps[vat], draws.start)
+        foreground = _resized(objects, size)
         kept = torch.cat(
             [
                 _resized(draws.kept.flatten(0, 1), size).view(*draws.kept.shape[:2], *size),
                 foreground.expand(context.stop - context.start, *foreground.shape),
-                ~foreground.expand(objects.stop - objects.start, *foreground.shape),
+                ~foreground.expand(ground.stop - ground.start, *foreground.shape),
                 weakly_active(features.detach(), draws.share),
             ]
         )
@@ -347,19 +346,38 @@ class CCTLearner(Learner):
         noised = first[noisy] @ (positions * (1 + draws.noise[:, None])).flatten(1, 2).mT
         return torch.cat([shifted, dropped, masked, noised])
 
-    def shift(self, positions: Tensor, start: Tensor) -> Tensor:
-        """Return the shifts of I-VAT, ``(D, N, P, C)``, in float32 at least: they are measured by small differences."""
-        vat = self.method.vat
-        if not len(start):
-            return start
-        chosen = slice(0, len(start))
-        first = self.decoders.first[chosen].detach()
+    def shifted(self, maps: Tensor, start: Tensor) -> Tensor:
+        """Return what the first convs make of the shifted features of I-VAT.
+
+        In float32 at least: the shifts are measured by small differences.
+
+        Args:
+            maps: what they make of the features as they are, ``(D, K, N * P)``.
+            start: random directions ``(D, N, P, C)``.
+        """
+        vat, (count, images, cells, _) = self.method.vat, start.shape
+        if not count:
+            return maps
+        chosen = slice(0, count)
+        first = self.decoders.first[chosen]
         stages = [(w.detach(), b.detach()) for w, b in self.decoders.stage_parameters(chosen)]
-        precise = positions.to(first.dtype)
-        with torch.autocast(positions.device.type, enabled=False):
-            return adversarial_shift(
-                partial(_decoded, first, stages), precise, start, vat.xi, vat.radius, vat.norm_eps
+        shape = (count, first.shape[1], images, cells)
+        with torch.autocast(maps.device.type, enabled=False):
+            fixed = first.detach()
+            length = torch.linalg.vector_norm(start, dim=(2, 3)) + vat.norm_eps
+            directions = (fixed @ start.to(fixed.dtype).flatten(1, 2).mT).view(shape) / length[
+                :, None, :, None
+            ]
+            shift = adversarial_shift(
+                lambda values: enlarged_maps(values.flatten(2), stages),
+                maps.to(first.dtype).view(shape),
+                directions,
+                fixed @ fixed.mT,
+                vat.xi,
+                vat.radius,
+                vat.norm_eps,
             )
+            return maps + first @ fixed.mT @ shift.flatten(2)
 
     def pairwise(self, logits: Tensor, progress: Progress) -> SumCount:
         """Return the variance of the predictions of some decoders."""
@@ -367,7 +385,7 @@ class CCTLearner(Learner):
         compared = torch.stack([logits[number] for number in chosen.tolist()])
         return SumCount(*decoder_variance(compared, reduction="sum_count"))
 
-    def draw(self, features: Tensor, guide: Tensor, progress: Progress) -> FeatureDraws:
+    def draw(self, features: Tensor, objects: Tensor, progress: Progress) -> FeatureDraws:
         """Make the draws of a step; those for images are those of all ranks, of which each keeps its own."""
         counts, device = self.method.decoders, features.device
         (images, channels), cells = features.shape[:2], features[0, 0].numel()
@@ -383,19 +401,18 @@ class CCTLearner(Learner):
         return FeatureDraws(
             start[:, rows] - 0.5,
             masks.view(counts.dropout, total, channels)[:, rows],
-            _moved(self.cut(guide, progress), device),
+            _moved(self.cut(objects, progress), device),
             _moved(torch.from_numpy(share.astype(np.float32)), device),
             NOISE * (2 * noise - 1),
         )
 
-    def cut(self, guide: Tensor, progress: Progress) -> Tensor:
+    def cut(self, objects: Tensor, progress: Progress) -> Tensor:
         """Draw what G-Cutout keeps, ``(D, N, H, W) bool``, on the CPU."""
-        count, (images, _, height, width) = self.method.decoders.cutout, guide.shape
+        count, (images, height, width) = self.method.decoders.cutout, objects.shape
         if not count:
             return torch.ones((0, images, height, width), dtype=torch.bool)
         _, rows = own_rows(progress, images)
-        masks = (guide.max(1).indices != self.method.background).cpu().numpy()
-        boxes = [object_boxes(mask) for mask in masks]
+        boxes = [object_boxes(mask) for mask in objects.cpu().numpy()]
         kept = [
             object_cutout(
                 found, (height, width), random.Random(derive_seed(progress.seed, "cutout", number, image))
@@ -404,11 +421,6 @@ class CCTLearner(Learner):
             for image, found in enumerate(boxes, rows.start)
         ]
         return torch.from_numpy(np.stack(kept)).view(count, images, height, width)
-
-
-def _decoded(first: Tensor, stages: list[Stage1x1], positions: Tensor) -> Tensor:
-    """Return the logits of D decoders, ``(D, K, M)``, of features ``(D, N, P, C)``."""
-    return enlarged_maps(first @ positions.flatten(1, 2).mT, stages)
 
 
 def _moved(values: Tensor, device: torch.device) -> Tensor:

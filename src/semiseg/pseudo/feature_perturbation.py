@@ -78,38 +78,36 @@ def weakly_active(features: Tensor, share: Tensor) -> Tensor:
 
 def adversarial_shift(
     decode: Callable[[Tensor], Tensor],
-    features: Tensor,
+    maps: Tensor,
     start: Tensor,
+    gram: Tensor,
     xi: float,
     radius: float,
     norm_eps: float,
 ) -> Tensor:
-    """Return the shifts of a feature map that change the predictions of D decoders most (I-VAT), without gradient.
+    """Return the shifts of features that change the predictions of D decoders most (I-VAT), without gradient.
+
+    Each decoder begins with a linear map W ``(K, C)`` of the features F of each of P positions. All is computed behind
+    it, where features are much smaller: the result is S ``(D, K, N, P)``, for shifts of the features of W^T S.
 
     Args:
-        decode: function that maps features ``(D, N, P, C)`` of P positions to logits ``(D, K, M)``; its parameters
-            must need no gradient.
-        features: features ``(N, P, C)``, of which the gradient of the features is not asked for.
-        start: random directions ``(D, N, P, C)``.
+        decode: function that maps ``(D, K, N, P)`` to logits ``(D, K, M)``; its parameters must need no gradient.
+        maps: W F, ``(D, K, N, P)``, which get no gradient.
+        start: W d of random directions d whose length in each image is 1, ``(D, K, N, P)``.
+        gram: W W^T, ``(D, K, K)``.
         xi: length at which the direction of steepest change is measured.
-        radius: length of the result in each image.
-        norm_eps: number that is added to a length before it divides.
-
-    Returns:
-        Shifts ``(D, N, P, C)``.
+        radius: length of the shift in each image.
+        norm_eps: number that is added to the length of the gradient before it divides.
     """
     # Published code: get_r_adv() in models/decoders.py, one iteration.
-    features = features.detach()
+    maps = maps.detach()
     with torch.no_grad():
-        clean = decode(features.expand_as(start)).softmax(1)
-    direction = _unit(start, norm_eps).requires_grad_()
+        clean = decode(maps).softmax(1)
+    changed = (maps + xi * start).requires_grad_()
     with torch.enable_grad():
-        changed = decode(features + xi * direction).log_softmax(1)
-        divergence = F.kl_div(changed, clean, reduction="sum") / len(features)
-        (gradient,) = torch.autograd.grad(divergence, direction)
-    return radius * _unit(gradient, norm_eps)
-
-
-def _unit(values: Tensor, eps: float) -> Tensor:
-    length: Tensor = torch.linalg.vector_norm(values, dim=(2, 3), keepdim=True)
-    return values / (length + eps)
+        divergence = F.kl_div(decode(changed).log_softmax(1), clean, reduction="sum") / maps.shape[2]
+        (gradient,) = torch.autograd.grad(divergence, changed)
+    # The gradient of d is W^T gradient.
+    gradient = xi * gradient
+    squares = (gradient * (gram @ gradient.flatten(2)).view_as(gradient)).sum((1, 3), keepdim=True)
+    return radius * gradient / (squares.clamp_min(0).sqrt() + norm_eps)
