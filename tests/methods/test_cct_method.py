@@ -284,3 +284,29 @@ def test_a_run_and_its_network(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert network.predict(torch.zeros(32, 40, 3, dtype=torch.uint8).numpy()).label.shape == (32, 40)
     assert main(["train", "method=cct", *RUN, "method.background=7", f"run_dir={tmp_path / 'other'}"]) == 2
     assert "method.background" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("distance", "threshold"), [("mse", None), ("mse", 0.4), ("kl", None), ("kl", 0.4), ("js", None)]
+)
+def test_gradients_and_counts_of_distances(distance: Any, threshold: float | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    target = torch.randn(1, 4, 5, generator=generator, dtype=torch.float64).softmax(1)
+    valid = torch.tensor([[True, True, False, True, True]])
+    for counted in (None, valid):
+
+        def loss(values: Tensor, counted: Tensor | None = counted) -> Tensor:
+            return decoder_consistency(values, target, distance, threshold, counted)
+
+        assert torch.autograd.gradcheck(loss, logits)
+        total, count = decoder_consistency(
+            logits, target, distance, threshold, counted, reduction="sum_count"
+        )
+        assert not count.is_floating_point()
+        torch.testing.assert_close(total / count, loss(logits))
+        # Each decoder counts the same: the mean over decoders is the mean of their means.
+        means = torch.stack([loss(each[None]) for each in logits])
+        torch.testing.assert_close(means.mean(), loss(logits))
+    rough = decoder_consistency(logits.detach().bfloat16(), target.bfloat16(), distance, threshold)
+    assert rough.dtype == torch.float32

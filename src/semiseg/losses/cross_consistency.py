@@ -46,14 +46,13 @@ def decoder_consistency(
     target = target.detach()
     if logits.dtype != torch.float64:
         logits, target = logits.float(), target.float()
-    loss = _element_distance(logits, target, distance)
     repeats = len(logits) // len(target)
     kept = valid if threshold is None else _both(target.amax(1) > threshold, valid)
+    total = _summed_distance(logits, target.expand_as(logits), distance, kept)
     if kept is None:
-        return reduced(SumCount(loss.sum(), _full(loss.numel(), loss)), reduction)
-    total = (loss * kept[:, None]).sum()
+        return reduced(SumCount(total, _full(logits.numel(), logits)), reduction)
     if distance == "kl" and threshold is not None:
-        counted = _full(kept.numel(), loss) if valid is None else valid.sum()
+        counted = _full(kept.numel(), logits) if valid is None else valid.sum()
         return reduced(SumCount(total, counted * repeats), reduction)
     return reduced(SumCount(total, kept.sum() * (logits.shape[1] * repeats)), reduction)
 
@@ -72,15 +71,22 @@ def decoder_variance(logits: Tensor, *, reduction: Reduction = "mean") -> Tensor
     return reduced(SumCount(variance.sum(), _full(variance.numel(), variance)), reduction)
 
 
-def _element_distance(logits: Tensor, target: Tensor, distance: DecoderDistance) -> Tensor:
+def _summed_distance(
+    logits: Tensor, target: Tensor, distance: DecoderDistance, kept: Tensor | None
+) -> Tensor:
     if distance == "mse":
-        return (logits.softmax(1) - target).square()
-    target = target.expand_as(logits)
+        found = logits.softmax(1)
+        if kept is not None:
+            found, target = found * kept[:, None], target * kept[:, None]
+        # Of many decoders this is the largest part of a step: the fused loss keeps nothing but its arguments.
+        return F.mse_loss(found, target, reduction="sum")
     if distance == "kl":
-        return F.kl_div(logits.log_softmax(1), target, reduction="none")
-    middle = (logits.softmax(1) + target) / 2
-    first = F.kl_div(logits.log_softmax(1), middle, reduction="none")
-    return (first + F.kl_div((target + JS_FLOOR).log(), middle, reduction="none")) / 2
+        loss = F.kl_div(logits.log_softmax(1), target, reduction="none")
+    else:
+        middle = (logits.softmax(1) + target) / 2
+        first = F.kl_div(logits.log_softmax(1), middle, reduction="none")
+        loss = (first + F.kl_div((target + JS_FLOOR).log(), middle, reduction="none")) / 2
+    return (loss if kept is None else loss * kept[:, None]).sum()
 
 
 def _both(first: Tensor, second: Tensor | None) -> Tensor:

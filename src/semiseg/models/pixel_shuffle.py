@@ -119,7 +119,7 @@ def enlarged_maps(maps: Tensor, stages: Sequence[Stage1x1]) -> Tensor:
     """
     for weight, bias in stages:
         # Channel 4 k + s is class k at subpixel s, so that the new positions are there without a copy.
-        maps = torch.baddbmm(bias.to(weight.dtype), weight, maps).relu_()
+        maps = torch.baddbmm(bias, weight, maps).relu_()
         maps = maps.view(len(weight), weight.shape[2], -1)
     return maps
 
