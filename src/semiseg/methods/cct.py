@@ -12,7 +12,6 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from semiseg.contracts.recipe import Lab
@@ -333,7 +332,7 @@ class CCTLearner(Learner):
         foreground = _resized(objects, size)
         kept = torch.cat(
             [
-                _resized(draws.kept.flatten(0, 1), size).view(*draws.kept.shape[:2], *size),
+                _resized(draws.kept, size),
                 foreground.expand(context.stop - context.start, *foreground.shape),
                 ~foreground.expand(ground.stop - ground.start, *foreground.shape),
                 weakly_active(features.detach(), draws.share),
@@ -429,5 +428,9 @@ def _moved(values: Tensor, device: torch.device) -> Tensor:
 
 
 def _resized(mask: Tensor, size: torch.Size) -> Tensor:
-    """Return masks ``(N, H, W) bool`` at another size, by the nearest pixel above and to the left."""
-    return F.interpolate(mask[:, None].to(torch.uint8), size, mode="nearest")[:, 0].bool()
+    """Return masks ``(..., H, W)`` at another size, by the nearest pixel above and to the left."""
+    rows, columns = (
+        torch.arange(new, device=mask.device) * old // new
+        for new, old in zip(size, mask.shape[-2:], strict=True)
+    )
+    return mask[..., rows[:, None], columns]
