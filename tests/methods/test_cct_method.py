@@ -18,7 +18,15 @@ from semiseg.engine.optim import SGD
 from semiseg.engine.step import forward_backward
 from semiseg.errors import UserError
 from semiseg.losses import annealed_cross_entropy, decoder_consistency
-from semiseg.methods.cct import CCT, HEAD, CCTLearner, DecoderCounts, FeatureDraws, attach_decoders
+from semiseg.methods.cct import (
+    CCT,
+    HEAD,
+    AdversarialShift,
+    CCTLearner,
+    DecoderCounts,
+    FeatureDraws,
+    attach_decoders,
+)
 from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.models.pixel_shuffle import PixelShuffleClassifier, ShuffleDecoders, cell_order, enlarged_maps
 from semiseg.models.segmodel import SegModel
@@ -310,3 +318,17 @@ def test_gradients_and_counts_of_distances(distance: Any, threshold: float | Non
         torch.testing.assert_close(means.mean(), loss(logits))
     rough = decoder_consistency(logits.detach().bfloat16(), target.bfloat16(), distance, threshold)
     assert rough.dtype == torch.float32
+
+
+def test_the_published_shift_leaves_features_as_they_are(make_model: Make) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.rand(2 * 256, 8, generator=generator)
+    start = torch.rand(1, 2, 256, 8, generator=generator) - 0.5
+    sizes = []
+    for vat in (AdversarialShift(xi=1e-6, norm_eps=1e-8), AdversarialShift()):
+        learner = make_learner(make_model, vat=vat)
+        with torch.no_grad():
+            maps = learner.decoders.first[:1] @ features.mT
+            sizes.append((learner.shifted(maps, start) - maps).norm().item())  # type: ignore[no-untyped-call]
+    published, acting = sizes
+    assert published < 0.05 * acting
