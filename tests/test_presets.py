@@ -305,3 +305,24 @@ def test_supervised_baselines_of_cac(preset: str, labeled: int, lr: float) -> No
     _, lab = walk(f"experiments={preset}", labeled)
     (fit,) = lab.fits
     assert (fit.iterations, fit.batch, fit.lr[0]) == (92560, {"labeled": 8}, lr)
+
+
+@pytest.mark.parametrize(("more", "epochs"), [("", 80), (" trainer.epochs=50", 50)])
+def test_cct_preset_is_as_published(more: str, epochs: int) -> None:
+    cfg, lab = walk(f"experiments=cct_voc{more}", 1464)
+    (fit,) = lab.fits
+    assert (fit.per_epoch, fit.iterations) == (912, 912 * epochs)
+    assert fit.batch == {"labeled": 10, "unlabeled": 10}
+    assert fit.eval_every == 5 * 912
+    assert fit.lr == pytest.approx([0.001, 0.001 * 0.5**0.9, 0.001 / (912 * epochs) ** 0.9], rel=1e-6)
+    assert {group["name"]: group["lr"] for group in fit.groups} == {
+        "backbone": 0.001,
+        "head": pytest.approx(0.01),
+    }
+    assert {group["weight_decay"] for group in fit.groups} == {1e-4}
+    # The published network has 47,210,776 parameters, 30 auxiliary decoders among them.
+    numbers = {group["name"]: sum(each.numel() for each in group["params"]) for group in fit.groups}
+    assert numbers == {"backbone": 23_631_808, "head": 47_210_776 - 23_631_808}
+    assert (cfg.trainer.crop_size, cfg.augment.weak.resize.base, cfg.evaluator.pad_to) == (320, 400, 8)
+    assert (cfg.method.weight, cfg.method.rampup, cfg.method.vat.xi) == (30, 0.1, 1e-6)
+    assert all(stream.replay for stream in fit.streams.values())

@@ -49,6 +49,10 @@ SHORTER = {
         "method.selected=20",
         "method.replay=true",
     ),
+    "cct": (
+        *("model=pspnet_cct", "model.channels=16", "method.annealed=true", "method.pairwise_weight=0.1"),
+        *("method.replay=true", "method.iterations_per_epoch=4"),
+    ),
     "mean_teacher": ("method.ema_when=before_step", "method.threshold=0.2", "method.report=better"),
     "cutmix_seg": (
         *("method.threshold=0.2", "method.iterations_per_epoch=4", "method.rampup_epochs=2"),
@@ -175,6 +179,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         ("prevmatch", [saved_twice("train"), after_lines(4)]),
         ("unimatch_v2", [saved_twice("train"), after_lines(4)]),
         ("cutmix_seg", [after_lines(1), saved_twice("train")]),
+        ("cct", [saved_twice("train"), after_lines(4)]),
         (
             "stpp",
             [

@@ -21,6 +21,7 @@ PASSES = {
     ("cps", "method.cutmix=false"): ["4 with gradient"],
     ("stpp",): ["1 with gradient", "1 with gradient"],
     ("mean_teacher",): ["2 with gradient, 1 without"],
+    ("cct",): ["2 with gradient"],
     ("cutmix_seg",): ["2 with gradient, 2 without"],
     ("dmt",): ["1 with gradient", "1 with gradient"],
 }

@@ -22,6 +22,12 @@ SMALL = {"channels": 8, "low_channels": 4}
 REFLECTED = {"pad": "multiple", "pad_to": 8, "pad_value": "reflect"}
 CASES = {
     "pspnet": (PSPNet, {"pool_channels": 4, "channels": 8}, {"scales": [0.7], "flip": True}, "onnx"),
+    "pixel_shuffle": (
+        PSPNet,
+        {"pool_channels": 4, "channels": 8, "classifier": "pixel_shuffle"},
+        REFLECTED,
+        "onnx",
+    ),
     "deeplabv2": (DeepLabV2, {}, {"resize_to": [40, 72]}, "onnx"),
     "light": (Light, {"channels": 8}, {"scales": [1.0, 1.5]}, "onnx"),
     "cps": (DeepLabV3PlusCPS, SMALL, REFLECTED, "torch"),

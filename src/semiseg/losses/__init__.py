@@ -7,8 +7,10 @@ for callers that add up batches or ranks before dividing.
 """
 
 from semiseg.contracts.training import SumCount
+from semiseg.losses.annealed import annealed_cross_entropy, annealed_threshold
 from semiseg.losses.bank_contrast import ClassBank, bank_contrast
 from semiseg.losses.consistency import consistency_loss, pixel_distance, ramp_up
+from semiseg.losses.cross_consistency import decoder_consistency, decoder_variance
 from semiseg.losses.cross_entropy import (
     confident_cross_entropy,
     cross_entropy,
@@ -27,6 +29,8 @@ __all__ = [
     "ClassBank",
     "MutualStatistics",
     "SumCount",
+    "annealed_cross_entropy",
+    "annealed_threshold",
     "bank_contrast",
     "class_weighted",
     "confident_cross_entropy",
@@ -34,6 +38,8 @@ __all__ = [
     "consistency_loss",
     "cross_entropy",
     "cross_pseudo_loss",
+    "decoder_consistency",
+    "decoder_variance",
     "dice_loss",
     "directional_contrast",
     "dynamic_mutual_loss",

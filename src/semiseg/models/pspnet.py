@@ -1,7 +1,7 @@
 """PSPNet: the pyramid pooling network, in the forms of ST++ and CAC."""
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from semiseg.declare import Ge, Len, Mark, checked
 from semiseg.models.deeplabv3plus import Channels, Dropout, conv_bn_relu
+from semiseg.models.pixel_shuffle import PixelShuffleClassifier
 from semiseg.models.segmodel import Decoder, Stage
+
+Classifier = Literal["conv", "pixel_shuffle"]
 
 
 class PSPNet(Decoder):
@@ -19,7 +22,7 @@ class PSPNet(Decoder):
     (dvlab-research/Context-Aware-Consistency, ``models/encoder.py``). Returns ``(N, channels, h, w)`` at the size
     of the last map, c4. The means of each grid go through a 1x1 conv, batch norm and ReLU, and are resized to
     c4; then a 3x3 conv and dropout. No auxiliary loss. The original of ST++ has a plain stem and output stride 8;
-    that of CAC has a deep stem and ``align_corners=False``.
+    that of CAC has a deep stem and ``align_corners=False``; that of CCT too, without dropout.
 
     Args:
         stages: stages of the backbone; only the last one matters, of any stride.
@@ -27,7 +30,9 @@ class PSPNet(Decoder):
         pool_channels: channels of each grid's branch.
         channels: channels of the result.
         dropout: probability of dropping an element of the result.
-        align_corners: way of the resize from grids to c4; ``True`` in ST++, ``False`` in CAC.
+        align_corners: way of the resize from grids to c4; ``True`` in ST++, ``False`` in CAC and CCT.
+        classifier: what makes logits of the result: a 1x1 "conv", or "pixel_shuffle", with logits 8 times as large as
+            c4 and never negative (CCT).
         name: name of the option in the config; a message names the decoder by it.
 
     Raises:
@@ -49,10 +54,12 @@ class PSPNet(Decoder):
         channels: Channels = 512,
         dropout: Dropout = 0.1,
         align_corners: bool = True,
+        classifier: Classifier = "conv",
         name: str = "",
     ) -> None:
         super().__init__(stages, name)
         high = stages[-1].channels
+        self.classifier = classifier
         self.out_channels = channels
         self.align_corners = align_corners
         self.pools = tuple(pools)
@@ -74,6 +81,12 @@ class PSPNet(Decoder):
             )
         result: Tensor = self.fuse(torch.cat(joined, 1))
         return result
+
+    def make_classifier(self, num_classes: int) -> nn.Module:
+        """Return the module that maps this feature map to logits."""
+        if self.classifier == "pixel_shuffle":
+            return PixelShuffleClassifier(self.out_channels, num_classes)
+        return super().make_classifier(num_classes)
 
 
 def region_means(x: Tensor, pools: Sequence[int]) -> list[Tensor]:

@@ -13,6 +13,12 @@ from semiseg.pseudo.correlation import (
 from semiseg.pseudo.cutmix import box_masks
 from semiseg.pseudo.draws import own_rows, step_generator, torch_generator
 from semiseg.pseudo.entropy import entropy, masked_percentiles
+from semiseg.pseudo.feature_perturbation import (
+    adversarial_shift,
+    object_boxes,
+    object_cutout,
+    weakly_active,
+)
 from semiseg.pseudo.halves import half_boxes, half_masks, half_mixture, half_of_classes
 from semiseg.pseudo.injection import Injection, cut_boxes, draw_injection, image_confidence
 from semiseg.pseudo.mixing import box_maps, mixed, reversed_within
@@ -24,6 +30,7 @@ __all__ = [
     "PseudoLabels",
     "PseudoWriter",
     "above_thresholds",
+    "adversarial_shift",
     "box_maps",
     "box_masks",
     "channel_masks",
@@ -45,6 +52,8 @@ __all__ = [
     "label_image",
     "masked_percentiles",
     "mixed",
+    "object_boxes",
+    "object_cutout",
     "one_hot",
     "own_rows",
     "propagated",
@@ -54,4 +63,5 @@ __all__ = [
     "step_generator",
     "torch_generator",
     "undropped_images",
+    "weakly_active",
 ]
