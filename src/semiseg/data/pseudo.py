@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence
 from semiseg.data.pseudo_files import (
@@ -32,6 +34,9 @@ from semiseg.files import write_text
 
 SYNC_SECONDS = 3.0
 """Seconds of labeling that a kill may cost."""
+
+COUNTING_THREADS = 8
+"""Threads that read the labels of a store to count them; reading and comparing leave Python's lock."""
 
 
 def above_thresholds(label: Array, confidence: Confidence, thresholds: Sequence[float]) -> Array:
@@ -145,9 +150,13 @@ class PseudoLabels:
             classes = self.statistics["classes"]
             return [classes.get(str(value), 0) for value in range(256)]
         counts = np.zeros(256, np.int64)
-        for image_id in self.ids:
-            counts += np.bincount(self.label(image_id).ravel(), minlength=256)
+        with ThreadPoolExecutor(min(COUNTING_THREADS, os.cpu_count() or 1)) as pool:
+            for count in pool.map(self._count_of, self.ids):
+                counts += count
         return [int(count) for count in counts]
+
+    def _count_of(self, image_id: str) -> NDArray[np.int64]:
+        return np.bincount(self.label(image_id).ravel(), minlength=256)
 
     def delete(self) -> None:
         """Delete labels and confidences; ids, sizes, statistics and meta stay. May be repeated."""
