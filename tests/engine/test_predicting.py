@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.data.pseudo import PseudoWriter
 from semiseg.data.pseudo_files import CONFIDENCE, INDEX, LABELS
-from semiseg.engine.predicting import on_host, predictions
+from semiseg.engine.labeling import write_labels
+from semiseg.engine.predicting import predictions
 from semiseg.errors import Interrupted, UserError
 from semiseg.pseudo import ClassConfidences
 
@@ -119,19 +120,24 @@ def test_an_image_that_cannot_be_read_is_named() -> None:
     assert threading.active_count() == before
 
 
-def labeled(path: Path, stop_after: int | None = None) -> tuple[list[str], Sequence[float]]:
+class Killed(BaseException):
+    """A kill, as far as a test can have one: nothing is saved on the way."""
+
+
+def labeled(path: Path, kill_after: int | None = None) -> tuple[list[str], Sequence[float]]:
     """Write labels as a run does; a kill after some images leaves what was synced."""
     writer, thresholds = PseudoWriter(path, sync_every=1), ClassConfidences(2, 0.5, stride=1)
-    for stored in writer.written():
-        thresholds.add(*stored)
     done = frozenset(writer.done)
-    for count, (image_id, label, confidence) in enumerate(
-        on_host(predictions(nn.Identity(), Noise(), IDS, ByBatch(), CPU, most=3, done=done), 3)
-    ):
-        if count == stop_after:
-            return sorted(writer.done), []
-        writer.write(image_id, label.numpy(), confidence.numpy())
-        thresholds.add(label.numpy(), confidence.numpy())
+    results = predictions(nn.Identity(), Noise(), IDS, ByBatch(), CPU, most=3, done=done)
+
+    def progress(count: int) -> None:
+        if count == kill_after:
+            raise Killed
+
+    try:
+        write_labels(writer, results, thresholds, 3, progress)
+    except Killed:
+        return sorted(writer.done), []
     writer.seal(IDS)
     return sorted(writer.done), thresholds.compute()
 
@@ -140,7 +146,7 @@ def digests(path: Path) -> list[str]:
     return [hashlib.sha256((path / name).read_bytes()).hexdigest() for name in (INDEX, LABELS, CONFIDENCE)]
 
 
-@pytest.mark.parametrize("killed_after", [0, 1, 4, 9])
+@pytest.mark.parametrize("killed_after", [1, 4, 9])
 def test_labels_of_batches_are_resumed_within_a_batch(tmp_path: Path, killed_after: int) -> None:
     _, expected = labeled(tmp_path / "whole")
     done, _ = labeled(tmp_path / "killed", killed_after)
@@ -154,3 +160,21 @@ def test_labels_of_batches_are_resumed_within_a_batch(tmp_path: Path, killed_aft
 def test_a_complete_store_gives_its_thresholds_again(tmp_path: Path) -> None:
     _, expected = labeled(tmp_path)
     assert labeled(tmp_path) == (IDS, expected)
+
+
+def test_a_full_disk_ends_labeling_and_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    def write(image_id: str, *_: Any) -> None:
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        written.append(image_id)
+
+    before = threading.active_count()
+    writer = PseudoWriter(tmp_path)
+    monkeypatch.setattr(writer, "write", write)
+    results = predictions(nn.Identity(), Noise(), IDS, ByBatch(), CPU, most=3)
+    with pytest.raises(OSError, match="No space"):
+        write_labels(writer, results, None, 1, lambda count: None)
+    assert len(written) == 2
+    assert threading.active_count() == before

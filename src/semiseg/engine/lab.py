@@ -1,7 +1,7 @@
 """The lab: everything a recipe may do, as named steps that are stored and skipped when done."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -17,14 +17,13 @@ from semiseg.contracts.feeding import BatchSource, Budget, StoredLabels
 from semiseg.contracts.recipe import FitResult, Lab, LabelPolicy, Module, Result, ReusedFit, SelectivePolicy
 from semiseg.contracts.training import Learner, Network
 from semiseg.data.augment import Augment
-from semiseg.data.background import WritingBehind
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.engine.checkpoint import save_bundle
-from semiseg.engine.labeling import label_meta, label_quality
+from semiseg.engine.labeling import label_meta, label_quality, write_labels
 from semiseg.engine.linear_probe import ProbeFit, ProbeSettings, require_linear
 from semiseg.engine.loop import Trainer, tidy
 from semiseg.engine.moments import snapshot_steps
-from semiseg.engine.predicting import on_host, predictions
+from semiseg.engine.predicting import predictions
 from semiseg.engine.session import Networks, Session
 from semiseg.engine.steps import Origin, Step, open_step
 from semiseg.errors import UserError
@@ -255,10 +254,13 @@ class RunLab(SessionLab):
         if not step.done:
             self.output.tracker.start_stage(name, step.index, len(ids))
             self.output.journal.cut(step.journal)
+            found = policy.thresholds(self.info.num_classes) if isinstance(policy, SelectivePolicy) else None
             meta = label_meta(self.session, name, ids)
             with PseudoWriter(store, meta, keep_confidence=keep_confidence) as writer:
-                thresholds = self._write_labels(writer, network, ids, policy)
-                labels = PseudoLabels(writer.seal(ids).path, thresholds=thresholds)
+                results = self._predictions(network, ids, policy, frozenset(writer.done))
+                write_labels(writer, results, found, self._most, self.output.tracker.progress)
+                chosen = None if found is None else [float(value) for value in found.compute()]
+                labels = PseudoLabels(writer.seal(ids).path, thresholds=chosen)
             quality = label_quality(self.session, labels)
             self.output.tracker.log(quality, self.iterations)
             result = {"kind": "label", "images": len(ids), "quality": quality}
@@ -284,30 +286,6 @@ class RunLab(SessionLab):
         yield
         step.finish({"kind": "report"})
 
-    def _write_labels(
-        self, writer: PseudoWriter, network: Network, ids: Sequence[str], policy: LabelPolicy
-    ) -> list[float] | None:
-        """Label the images that a store does not hold yet; return the thresholds of a ``SelectivePolicy``."""
-        found = policy.thresholds(self.info.num_classes) if isinstance(policy, SelectivePolicy) else None
-        if found is not None:
-            for stored in writer.written():
-                found.add(*stored)
-
-        def write(image_id: str, label: Tensor, confidence: Tensor) -> None:
-            arrays = label.numpy(), confidence.numpy()
-            writer.write(image_id, *arrays)
-            if found is not None:
-                found.add(*arrays)
-
-        finished = set(writer.done)
-        results = self._predictions(network, ids, policy, frozenset(finished))
-        with WritingBehind(write, 2 * self._most) as behind:
-            for image_id, label, confidence in on_host(results, self._most):
-                behind(image_id, label, confidence)
-                finished.add(image_id)
-                self.output.tracker.progress(len(finished))
-        return None if found is None else [float(value) for value in found.compute()]
-
     def predict(
         self, network: Module, ids: Sequence[str], policy: Callable[[Module, Tensor], Result]
     ) -> Iterator[tuple[str, Result]]:
@@ -320,7 +298,7 @@ class RunLab(SessionLab):
         ids: Sequence[str],
         policy: Callable[[Module, Tensor], Result],
         done: frozenset[str] = frozenset(),
-    ) -> Iterator[tuple[str, Result]]:
+    ) -> Generator[tuple[str, Result]]:
         network = self.session.compute.place(network)
         network.eval()
         device, stop = self.session.compute.device, self.session.stop.check

@@ -1,7 +1,7 @@
 """Predictions of many images: read ahead in a thread, computed in batches, copied back behind the computation."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ def predictions(
     most: int = 1,
     stop: Callable[[], None] = lambda: None,
     done: frozenset[str] = frozenset(),
-) -> Iterator[tuple[str, Any]]:
+) -> Generator[tuple[str, Any]]:
     """Apply a policy to images, and give id and result of each.
 
     Args:
