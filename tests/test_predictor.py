@@ -39,7 +39,7 @@ def image():
 def test_the_pixels_are_those_that_eval_counts(varied_run, predictor, way, precision):
     dataset, split = open_run(varied_run).data()
     settings = dataclasses.replace(predictor.settings, **way)
-    seen = []
+    seen = {}
     evaluate(
         predictor.network,
         dataset,
@@ -47,11 +47,12 @@ def test_the_pixels_are_those_that_eval_counts(varied_run, predictor, way, preci
         settings,
         predictor.device,
         precision=precision,
-        watch=lambda labels, truth: seen.extend(labels.clone()),
+        watch=lambda ids, labels, truth: seen.update(zip(ids, labels.clone(), strict=True)),
     )
-    assert len(set(torch.stack(seen).flatten().tolist())) >= 4
+    assert len(set(torch.stack([*seen.values()]).flatten().tolist())) >= 4
     applied = dataclasses.replace(predictor, settings=settings, precision=precision)
-    for image_id, labels in zip(split.val, seen, strict=True):
+    assert set(seen) == set(split.val)
+    for image_id, labels in seen.items():
         np.testing.assert_array_equal(applied.predict(dataset.image(image_id)).label, labels.numpy())
 
 

@@ -156,7 +156,7 @@ class EvaluatorSettings:
     decimals: Count | None = None
     """Digits that mIoU, a share, is rounded to before it is compared and logged (CAC: 3); ``null`` keeps all."""
     batch_size: Annotated[Count, Mark("machine")] = 8
-    """Images of equal size evaluated at once."""
+    """Images of equal size predicted at once in evaluation, and on a GPU in labeling; fewer where memory runs out."""
 
 
 @record

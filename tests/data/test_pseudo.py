@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from semiseg.data import pseudo
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.errors import UserError
 
@@ -47,6 +48,24 @@ def whole(tmp_path: Path) -> Path:
         fill(writer)
         writer.seal()
     return path
+
+
+def test_images_are_safe_on_disk_after_some_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seconds, safe in ((3600.0, ()), (0.0, tuple(IDS[:4]))):
+        monkeypatch.setattr(pseudo, "SYNC_SECONDS", seconds)
+        path = tmp_path / str(seconds)
+        first = PseudoWriter(path, META)
+        fill(first, 4)
+        assert PseudoWriter(path, META).done == safe
+        first.close()
+
+
+def test_the_order_of_a_store_may_be_given(tmp_path: Path) -> None:
+    with PseudoWriter(tmp_path, META) as writer:
+        fill(writer)
+        store = writer.seal(IDS[::-1])
+    assert store.ids == tuple(IDS[::-1])
+    assert all(np.array_equal(store.label(name), made(name)[0]) for name in IDS)
 
 
 def test_what_was_written_is_read(whole: Path) -> None:

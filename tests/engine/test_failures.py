@@ -20,6 +20,8 @@ LOADING = LoadingError("out of memory in a process that loads batches")
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "trainer.accumulate"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "trainer.crop_size"),
         (MemoryError(), "trainer.crop_size"),
+        (torch.AcceleratorError("CUDA error: out of memory"), "trainer.crop_size"),
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), "CUDA_LAUNCH_BLOCKING=1"),
     ],
 )
 def test_failures_of_the_machine_come_with_advice(error: Exception, advice: str) -> None:

@@ -137,14 +137,14 @@ def test_recorded_evaluation(
     changes: dict[str, object], size_multiple: int, miou: float, maps: list[str], seen: list[tuple[int, int]]
 ) -> None:
     model, found = network(size_multiple), []
-    settings = EvaluatorSettings(absent="zero", **changes)
+    settings = EvaluatorSettings(absent="zero", batch_size=1, **changes)
     metrics = evaluate(
         model,
         Pictures(),
         (0, 1, 2),
         settings,
         torch.device("cpu"),
-        watch=lambda predicted, _: found.append(sha(predicted)),
+        watch=lambda _, predicted, __: found.append(sha(predicted)),
     )
     assert 100 * metrics.miou == pytest.approx(miou, rel=1e-9)
     assert found == maps

@@ -326,7 +326,9 @@ def test_crop_in_the_middle() -> None:
     network = SegModel(Stem(), Same(Stem().stages), nn.Conv2d(8, 21, 1), 21)
     seen: list[Tensor] = []
     rule = EvaluatorSettings(center_crop=65, crop_margin="class_0")
-    evaluate(network, dataset, ["a"], rule, torch.device("cpu"), watch=lambda _, truth: seen.append(truth[0]))
+    evaluate(
+        network, dataset, ["a"], rule, torch.device("cpu"), watch=lambda _, __, truth: seen.append(truth[0])
+    )
     assert ((seen[0] == 0).sum(), (seen[0] == 255).sum()) == (2357, 100)
     assert sha(seen[0]) == "d7c3d17ffb5ab758"
 

@@ -237,7 +237,11 @@ class NotebookLab:
         }
         self.labelings[name] = (network, MemoryLabels(stored))
         if isinstance(policy, SelectivePolicy):
-            self.labelings[name][1].thresholds = policy.thresholds(self.labelings[name][1], CLASSES)
+            found = policy.thresholds(CLASSES)
+            for label, confidence in stored.values():
+                assert confidence is not None
+                found.add(label, confidence)
+            self.labelings[name][1].thresholds = tuple(found.compute())
         return self.labelings[name][1]
 
     def memo(self, name: str, compute: Any, planned: Any) -> Any:

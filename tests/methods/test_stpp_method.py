@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from semiseg.errors import UserError
-from semiseg.methods.stpp import SelfTraining
+from semiseg.methods.stpp import MeanOfViews, SelfTraining
 
 Make = Callable[..., Any]
 
@@ -126,6 +126,6 @@ def test_labeling_sums_softmax_maps_of_all_passes(make_model: Make) -> None:
             for flip in (False, True):
                 logits = model(scaled.flip(3)).softmax(1).flip(3) if flip else model(scaled).softmax(1)
                 total += F.interpolate(logits, size=(11, 13), mode="bilinear", align_corners=True)
-    label, confidence = SelfTraining(scales=[0.5, 1.0, 1.5]).label_image(model, images)
+    label, confidence = MeanOfViews([0.5, 1.0, 1.5], flip=True)(model, images)
     torch.testing.assert_close(confidence, total[0].max(0).values / 6)
     assert torch.equal(label, total[0].argmax(0).to(torch.uint8))

@@ -1,6 +1,6 @@
 import itertools
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -93,11 +93,62 @@ def test_a_right_network_scores_one_and_a_wrong_mask_counts(network):
     assert found.accuracy == pytest.approx(48 / 49)
 
 
-def test_consecutive_images_of_one_size_share_a_batch(network):
-    dataset = toy((6, 8), (6, 8), (6, 8), (8, 6), (6, 8))
+def test_images_of_one_size_share_a_batch(network):
+    dataset = toy((6, 8), (8, 6), (6, 8), (6, 8), (6, 8), (8, 6))
     found = evaluate(network, dataset, dataset.ids("val"), EvaluatorSettings(batch_size=2), CPU)
     assert found.miou == 1.0
-    assert [shape[0] for shape in network.backbone.seen] == [2, 1, 1, 1]
+    assert [shape[0] for shape in network.backbone.seen] == [2, 2, 2]
+
+
+TOGETHER = [
+    (EvaluatorSettings(pad="size", pad_to=9), (9, 9)),
+    (EvaluatorSettings(pad="multiple", pad_to=8, pad_value="reflect"), (8, 8)),
+    (EvaluatorSettings(mode="slide", window=10), (10, 10)),
+    (EvaluatorSettings(mode="slide", window=10, window_sum="probabilities"), (10, 10)),
+    (EvaluatorSettings(fit="resize", fit_to=8), (8, 8)),
+    (EvaluatorSettings(resize_to=[6, 20]), (6, 20)),
+    (EvaluatorSettings(center_crop=9, crop_margin="class_0"), (9, 9)),
+]
+
+
+@pytest.mark.parametrize(("settings", "size"), TOGETHER)
+@pytest.mark.parametrize("metrics", [[], ["calibration"]])
+def test_images_that_are_seen_at_one_size_share_a_batch(network, settings, size, metrics):
+    dataset = toy((6, 8), (8, 6), (7, 7), (6, 8))
+    dataset.masks["i1"] = np.roll(dataset.masks["i1"], 1)
+    settings, seen = replace(settings, metrics=metrics), {}
+
+    def watch(ids, labels, truth):
+        seen.update(zip(ids, zip(labels.tolist(), truth.tolist(), strict=True), strict=True))
+
+    ids = dataset.ids("val")
+    found = evaluate(network, dataset, ids, replace(settings, batch_size=3), CPU, watch=watch)
+    assert network.backbone.seen == [(3, 3, *size), (1, 3, *size)]
+    together, seen = seen, {}
+    alone = evaluate(network, dataset, ids, replace(settings, batch_size=1), CPU, watch=watch)
+    assert together == seen
+    assert list(seen) == list(ids)
+    assert found.confusion == alone.confusion
+    assert found.totals == pytest.approx(alone.totals)
+
+
+def test_smaller_batches_where_memory_runs_out(network, caplog):
+    dataset = toy((6, 8), (8, 6), (7, 7), (6, 8), (8, 6))
+    settings = EvaluatorSettings(pad="size", pad_to=9)
+    expected = evaluate(network, dataset, dataset.ids("val"), settings, CPU)
+    network.backbone.seen.clear()
+    tried = []
+
+    def run_out(_, given):
+        tried.append(len(given[0]))
+        if len(given[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    network.backbone.register_forward_pre_hook(run_out)
+    assert evaluate(network, dataset, dataset.ids("val"), settings, CPU) == expected
+    assert tried == [5, 2, 2, 1]
+    (record,) = caplog.records
+    assert "5 images at once; going on with 2" in record.getMessage()
 
 
 def test_batching_does_not_change_the_result(network):
@@ -211,7 +262,7 @@ def test_scores_of_the_middle_and_of_its_margin(network):
     mask[:, 3:7] = 2
     toy, shapes = Toy({"wide": wide}, {"wide": mask}), []
 
-    def watch(labels, truth):
+    def watch(ids, labels, truth):
         shapes.append((tuple(labels.shape[1:]), truth[0].tolist()))
 
     cropped = evaluate(network, toy, ["wide"], EvaluatorSettings(center_crop=6), CPU, watch=watch)

@@ -55,7 +55,7 @@ class ImageScores:
     """Scores each image of an evaluation; an argument ``watch`` of ``evaluate``.
 
     Args:
-        ids: ids of the images, in the order of the evaluation.
+        ids: ids of the images, in the order in which equal scores are listed.
         info: classes of the dataset.
         settings: settings that choose the score.
         done: function called after each image.
@@ -64,31 +64,30 @@ class ImageScores:
     def __init__(
         self, ids: Sequence[str], info: DatasetInfo, settings: EvaluatorSettings, done: Callable[[], None]
     ) -> None:
-        self._ids = iter(ids)
+        self._ids = ids
         self._info = info
         # An image is ranked by its labels, and has too few pixels for a calibration.
         kept: list[OptionalMetric] = [metric for metric in settings.metrics if metric != "calibration"]
         self._settings = replace(settings, metrics=kept, decimals=None)
         self._done = done
-        self._scores: list[ImageScore] = []
+        self._scores: dict[str, ImageScore] = {}
 
-    def __call__(self, labels: Tensor, truth: Tensor) -> None:
-        """Score a batch of labels and truth, ``(N, H, W)`` each."""
-        for own_labels, own_truth in zip(labels[:, None], truth[:, None], strict=True):
+    def __call__(self, ids: Sequence[str], labels: Tensor, truth: Tensor) -> None:
+        """Score images by their ids, labels and truth, ``(N, H, W)`` each."""
+        for image_id, own_labels, own_truth in zip(ids, labels[:, None], truth[:, None], strict=True):
             measurement = Measurement(self._info, self._settings, labels.device, PER_IMAGE)
             measurement.update(own_labels, own_truth)
             found = measurement.compute()
             predicted = [sum(column) for column in zip(*found.confusion, strict=True)]
-            self._scores.append(
-                ImageScore(
-                    next(self._ids), found.primary, found.totals, found.iou, found.true_pixels, predicted
-                )
+            self._scores[image_id] = ImageScore(
+                image_id, found.primary, found.totals, found.iou, found.true_pixels, predicted
             )
             self._done()
 
     def ranked(self) -> list[ImageScore]:
         """Return the scores, the worst first and images without a score last."""
-        return sorted(self._scores, key=lambda each: (math.isnan(each.score), each.score))
+        scores = [self._scores[image_id] for image_id in self._ids]
+        return sorted(scores, key=lambda each: (math.isnan(each.score), each.score))
 
 
 def write_scores(

@@ -132,7 +132,8 @@ class DatasetInfo:
 class SegDataset(Protocol):
     """Images and masks by id; ids are unique over all parts.
 
-    The part "unlabeled" holds training images that have no mask; those of "train" have one.
+    The part "unlabeled" holds training images that have no mask; those of "train" have one. Images and masks are also
+    read in threads and processes other than that which made the dataset.
     """
 
     info: DatasetInfo

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split
+from semiseg.contracts.dataset import Array, Confidence, DatasetInfo, SegDataset, Split
 from semiseg.contracts.feeding import Augmentation, BatchSource, Budget, StoredLabels
 from semiseg.contracts.training import Learner, Network
 from semiseg.settings import EvaluatorSettings, TrainerSettings
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 class LabelPolicy(Protocol):
-    """Function by which a network labels an image."""
+    """Function by which a network labels an image; one that is a ``BatchPolicy`` too labels several at once."""
 
     def __call__(self, network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
         """Turn ``(1, 3, H, W) uint8`` into ``(H, W) uint8`` labels and ``(H, W) float32`` confidence."""
@@ -30,11 +30,32 @@ class LabelPolicy(Protocol):
 
 
 @runtime_checkable
+class BatchPolicy(Protocol):
+    """A policy that can be applied to several images at once, in any order."""
+
+    def batch(self, network: Any, images: Tensor) -> Sequence[Any]:
+        """Turn images of one size ``(N, 3, H, W) uint8`` into the N results that it gives for each alone."""
+        ...
+
+
+class Thresholds(Protocol):
+    """Finds the smallest confidence of each class while images are labeled."""
+
+    def add(self, label: Array, confidence: Confidence) -> None:
+        """Add a labeled image, ``(H, W) uint8`` and ``(H, W) float32``; each is added once, in any order."""
+        ...
+
+    def compute(self) -> Sequence[float]:
+        """Return the smallest confidence of each class."""
+        ...
+
+
+@runtime_checkable
 class SelectivePolicy(LabelPolicy, Protocol):
     """A policy that drops labels of low confidence, once all images are labeled."""
 
-    def thresholds(self, labels: StoredLabels, num_classes: int) -> Sequence[float]:
-        """Return the smallest confidence of each class, from the stored labels and confidences."""
+    def thresholds(self, num_classes: int) -> Thresholds:
+        """Return what finds the smallest confidence of each class; it is given every image as it is labeled."""
         ...
 
 
@@ -238,9 +259,9 @@ class Lab(Protocol):
         Args:
             name: name of the step.
             network: network that labels.
-            ids: images to label, in this order.
-            policy: function that labels one image; a ``SelectivePolicy`` gives thresholds too, which apply whenever a
-                label is read.
+            ids: images to label; the labels have this order.
+            policy: function that labels one image, or as a ``BatchPolicy`` several; a ``SelectivePolicy`` gives
+                thresholds too, which apply whenever a label is read.
             keep_confidence: whether the confidence of every pixel is stored too: five bytes a pixel instead of one.
         """
         ...
@@ -259,7 +280,12 @@ class Lab(Protocol):
     def predict(
         self, network: Module, ids: Sequence[str], policy: Callable[[Module, Tensor], Result]
     ) -> Iterator[tuple[str, Result]]:
-        """Apply a policy to images one by one, in evaluation mode; a stop request ends it between two.
+        """Apply a policy to images, in evaluation mode, and give id and result of each; a stop request ends it.
+
+        Images are read ahead in a thread. A policy that is no ``BatchPolicy`` gets them one by one, in the order of the
+        ids. On an accelerator a ``BatchPolicy`` gets up to ``evaluator.batch_size`` images of one size at once, and the
+        results come in another order. On a CPU, where batches gain little and change the last bits of results, it gets
+        one as well.
 
         Args:
             network: one network, or a module of several.

@@ -2,8 +2,9 @@
 
 import json
 import os
-import zlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from semiseg.contracts.dataset import IGNORE_INDEX, Array, Confidence
 from semiseg.data.pseudo_files import (
@@ -22,11 +24,19 @@ from semiseg.data.pseudo_files import (
     LabelEntry,
     image_record,
     index_text,
+    record_entry,
     recovered,
+    stored_pixels,
     total_statistics,
 )
 from semiseg.errors import UserError
 from semiseg.files import write_text
+
+SYNC_SECONDS = 3.0
+"""Seconds of labeling that a kill may cost."""
+
+COUNTING_THREADS = 8
+"""Threads that read the labels of a store to count them; reading and comparing leave Python's lock."""
 
 
 def above_thresholds(label: Array, confidence: Confidence, thresholds: Sequence[float]) -> Array:
@@ -75,7 +85,8 @@ class PseudoLabels:
         return index
 
     @cached_property
-    def _entries(self) -> dict[str, LabelEntry]:
+    def entries(self) -> dict[str, LabelEntry]:
+        """Places of the images in the files, by id."""
         return {image_id: LabelEntry(*entry) for image_id, *entry in self._index["images"]}
 
     @property
@@ -86,7 +97,7 @@ class PseudoLabels:
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids in the order in which they were written."""
-        return tuple(self._entries) if self._given_ids is None else self._given_ids
+        return tuple(self.entries) if self._given_ids is None else self._given_ids
 
     @property
     def statistics(self) -> dict[str, Any]:
@@ -111,7 +122,7 @@ class PseudoLabels:
 
     def _stored_label(self, image_id: str) -> Array:
         entry = self._entry(image_id)
-        label: Array = self._read(LABELS, image_id, entry, np.dtype(np.uint8), entry.label_crc)
+        label: Array = stored_pixels(self.path, LABELS, image_id, entry)
         return label
 
     def confidence(self, image_id: str) -> Confidence | None:
@@ -119,7 +130,7 @@ class PseudoLabels:
         entry = self._entry(image_id)
         if entry.confidence_crc is None:
             return None
-        values: Confidence = self._read(CONFIDENCE, image_id, entry, np.dtype("<f4"), entry.confidence_crc)
+        values: Confidence = stored_pixels(self.path, CONFIDENCE, image_id, entry)
         return values
 
     def read(self, image_id: str) -> tuple[Array, Confidence | None]:
@@ -139,9 +150,13 @@ class PseudoLabels:
             classes = self.statistics["classes"]
             return [classes.get(str(value), 0) for value in range(256)]
         counts = np.zeros(256, np.int64)
-        for image_id in self.ids:
-            counts += np.bincount(self.label(image_id).ravel(), minlength=256)
+        with ThreadPoolExecutor(min(COUNTING_THREADS, os.cpu_count() or 1)) as pool:
+            for count in pool.map(self._count_of, self.ids):
+                counts += count
         return [int(count) for count in counts]
+
+    def _count_of(self, image_id: str) -> NDArray[np.int64]:
+        return np.bincount(self.label(image_id).ravel(), minlength=256)
 
     def delete(self) -> None:
         """Delete labels and confidences; ids, sizes, statistics and meta stay. May be repeated."""
@@ -157,20 +172,7 @@ class PseudoLabels:
                 f"The pseudo-labels in {self.path} were deleted after use; a run with "
                 "keep_pseudo_labels=true keeps them."
             )
-        return self._entries[image_id]
-
-    def _read(self, name: str, image_id: str, entry: LabelEntry, dtype: np.dtype[Any], crc: int) -> Any:
-        # Opening the file for each read avoids a lock between threads, and handles that fork or pickle would share.
-        pixels = entry.height * entry.width
-        try:
-            values = np.fromfile(self.path / name, dtype, pixels, offset=entry.offset * dtype.itemsize)
-        except FileNotFoundError:
-            values = np.empty(0, dtype)
-        if len(values) != pixels or zlib.crc32(values.data) != crc:
-            raise UserError(
-                f"{self.path / name} is damaged at {image_id}. Delete the folder {self.path} to label again."
-            )
-        return values.reshape(entry.height, entry.width)
+        return self.entries[image_id]
 
 
 class PseudoWriter:
@@ -184,7 +186,8 @@ class PseudoWriter:
         path: directory of the store; made if missing.
         meta: JSON values that describe the origin of the labels, such as a hash of the network; ``None`` for none.
         keep_confidence: whether the confidence of every pixel is stored; False only counts it in the statistics.
-        sync_every: number of images between two syncs to disk; at most as many are labeled again after a kill.
+        sync_every: number of images between two syncs to disk; at most as many are labeled again after a kill. ``None``
+            syncs where ``SYNC_SECONDS`` have passed.
 
     Raises:
         UserError: the store was begun with another ``meta``.
@@ -196,19 +199,22 @@ class PseudoWriter:
         meta: Mapping[str, Any] | None = None,
         *,
         keep_confidence: bool = True,
-        sync_every: int = 8,
+        sync_every: int | None = None,
     ) -> None:
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
         self._header = {"format": 1, "meta": dict(meta or {})}
         self._keep_confidence = keep_confidence
         self._sync_every = sync_every
+        self._synced = time.monotonic()
         self._pending: list[dict[str, Any]] = []
         self._sealed = (self.path / INDEX).is_file()
         if self._sealed:
-            self._done = dict.fromkeys(PseudoLabels(self.path).ids)
+            self._left = PseudoLabels(self.path).entries
+            self._done = dict.fromkeys(self._left)
             return
         self._records = recovered(self.path, json.dumps(self._header, sort_keys=True))
+        self._left = {record["id"]: record_entry(record) for record in self._records}
         self._done = dict.fromkeys(record["id"] for record in self._records)
         self._offset = sum(record["height"] * record["width"] for record in self._records)
         self._files = {name: (self.path / name).open("ab") for name in PIXEL_BYTES}
@@ -248,18 +254,38 @@ class PseudoWriter:
         self._pending.append(image_record(image_id, self._offset, arrays, confidence))
         self._done[image_id] = None
         self._offset += label.size
-        if len(self._pending) >= self._sync_every:
+        if self._due():
             self._sync()
 
-    def seal(self) -> PseudoLabels:
-        """Complete the store and return it; a store that is complete already is returned as it is."""
+    def _due(self) -> bool:
+        if self._sync_every is not None:
+            return len(self._pending) >= self._sync_every
+        return time.monotonic() - self._synced >= SYNC_SECONDS
+
+    def written(self) -> Iterator[tuple[Array, Confidence]]:
+        """Read label and confidence of the images that an earlier writer has left here, in their order.
+
+        Raises:
+            UserError: a file is damaged, or holds no confidence.
+        """
+        for image_id, entry in self._left.items():
+            label = stored_pixels(self.path, LABELS, image_id, entry)
+            yield label, stored_pixels(self.path, CONFIDENCE, image_id, entry)
+
+    def seal(self, order: Sequence[str] | None = None) -> PseudoLabels:
+        """Complete the store and return it; a store that is complete already is returned as it is.
+
+        Args:
+            order: all ids, in the order that the store has from now on; ``None`` takes the order of writing.
+        """
         if not self._sealed:
             self.close()
-            images = [
-                [record["id"], record["offset"], record["height"], record["width"], *record["crc"]]
-                for record in self._records
-            ]
-            statistics = total_statistics(self._records)
+            records = self._records
+            if order is not None:
+                by_id = {record["id"]: record for record in records}
+                records = [by_id[image_id] for image_id in order]
+            images = [[record["id"], *record_entry(record)] for record in records]
+            statistics = total_statistics(records)
             index = {**self._header, "deleted": False, "statistics": statistics, "images": images}
             write_text(self.path / INDEX, index_text(index))
             self._sealed = True
@@ -290,3 +316,4 @@ class PseudoWriter:
         os.fsync(self._journal.fileno())
         self._records += self._pending
         self._pending = []
+        self._synced = time.monotonic()

@@ -38,6 +38,32 @@ class LabelEntry(NamedTuple):
     confidence_crc: int | None
 
 
+def record_entry(record: Mapping[str, Any]) -> LabelEntry:
+    """Return the place of the image of a journal's record."""
+    return LabelEntry(record["offset"], record["height"], record["width"], *record["crc"])
+
+
+def stored_pixels(directory: Path, name: str, image_id: str, entry: LabelEntry) -> Any:
+    """Read an image of a file of pixels: uint8 labels, or float32 confidences.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    # Opening the file for each read avoids a lock between threads, and handles that fork or pickle would share.
+    dtype = np.dtype(np.uint8 if name == LABELS else "<f4")
+    crc = entry.label_crc if name == LABELS else entry.confidence_crc
+    pixels = entry.height * entry.width
+    try:
+        values = np.fromfile(directory / name, dtype, pixels, offset=entry.offset * dtype.itemsize)
+    except FileNotFoundError:
+        values = np.empty(0, dtype)
+    if len(values) != pixels or zlib.crc32(values.data) != crc:
+        raise UserError(
+            f"{directory / name} is damaged at {image_id}. Delete the folder {directory} to label again."
+        )
+    return values.reshape(entry.height, entry.width)
+
+
 def index_text(index: Mapping[str, Any]) -> str:
     """Return the index as JSON with one line an image."""
     head = json.dumps({key: value for key, value in index.items() if key != "images"}, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Advice for runs that end for want of memory or disk, or by a batch that is too small."""
+"""Advice for runs that end for want of memory or disk, by a broken device, or by a batch that is too small."""
 
 import errno
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
+from semiseg.data.image_batches import out_of_memory
 from semiseg.errors import RunFailed, UserError
 
 DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-MEMORY_TEXTS = ("out of memory", "can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED")
 ONE_VALUE_TEXT = "Expected more than 1 value per channel"
 
 
@@ -34,13 +34,17 @@ def _advice(error: Exception, run_dir: Path) -> str | None:
         return None
     if isinstance(error, OSError) and error.errno in DISK_FAULTS:
         return f"Make room on the disk, then go on from the last saved state: semiseg train run_dir={run_dir}"
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(part in text for part in MEMORY_TEXTS)
-    ):
+    if out_of_memory(error):
         return (
             "Memory ran out. A smaller trainer.crop_size, trainer.batch_size or evaluator.batch_size, a larger "
             "trainer.accumulate (the result is the same up to batch norm) or trainer.precision=bf16 needs less. "
             "These settings can change the result, so give them to a new run_dir."
+        )
+    if isinstance(error, torch.AcceleratorError):
+        return (
+            "After this error the device computes nothing more in this process. Go on from the last saved state: "
+            f"semiseg train run_dir={run_dir}; if it comes again, CUDA_LAUNCH_BLOCKING=1 before that command lets "
+            "the traceback in run.log name the operation that failed."
         )
     if isinstance(error, ValueError) and ONE_VALUE_TEXT in text:
         return (

@@ -1,7 +1,7 @@
 """The lab: everything a recipe may do, as named steps that are stored and skipped when done."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -9,7 +9,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,13 +17,13 @@ from semiseg.contracts.feeding import BatchSource, Budget, StoredLabels
 from semiseg.contracts.recipe import FitResult, Lab, LabelPolicy, Module, Result, ReusedFit, SelectivePolicy
 from semiseg.contracts.training import Learner, Network
 from semiseg.data.augment import Augment
-from semiseg.data.collate import image_tensor
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter
 from semiseg.engine.checkpoint import save_bundle
-from semiseg.engine.labeling import label_meta, label_quality
+from semiseg.engine.labeling import label_meta, label_quality, write_labels
 from semiseg.engine.linear_probe import ProbeFit, ProbeSettings, require_linear
 from semiseg.engine.loop import Trainer, tidy
 from semiseg.engine.moments import snapshot_steps
+from semiseg.engine.predicting import predictions
 from semiseg.engine.session import Networks, Session
 from semiseg.engine.steps import Origin, Step, open_step
 from semiseg.errors import UserError
@@ -86,8 +85,10 @@ class SessionLab:
             require_linear(network, "init_head=probe")
         return network
 
-    def _image(self, image_id: str) -> Tensor:
-        return image_tensor([self.dataset.image(image_id)]).to(self.session.compute.device)
+    @property
+    def _most(self) -> int:
+        """Images that a policy gets at once: one on a CPU, where batches would change the last bits of labels."""
+        return 1 if self.session.compute.device.type == "cpu" else self.evaluator.batch_size
 
 
 def first_probe(
@@ -246,25 +247,20 @@ class RunLab(SessionLab):
         keep_confidence: bool = True,
     ) -> PseudoLabels:
         """Label images with a network; resume at the first image that is not stored yet."""
+        if isinstance(policy, SelectivePolicy) and not keep_confidence:
+            raise ValueError(f"{type(policy).__name__} has thresholds, which need keep_confidence=True")
         step = self._step(name)
         store = step.directory / "labels"
         if not step.done:
             self.output.tracker.start_stage(name, step.index, len(ids))
             self.output.journal.cut(step.journal)
-            with PseudoWriter(
-                store, label_meta(self.session, name, ids), keep_confidence=keep_confidence
-            ) as writer:
-                finished = set(writer.done)
-                waiting = [image_id for image_id in ids if image_id not in finished]
-                for image_id, (label, confidence) in self.predict(network, waiting, policy):
-                    writer.write(image_id, label.cpu().numpy(), confidence.cpu().numpy())
-                    finished.add(image_id)
-                    self.output.tracker.progress(len(finished))
-                labels = writer.seal()
-            # Thresholds follow from all images together, so they are found last and labels are stored whole.
-            if isinstance(policy, SelectivePolicy):
-                chosen = policy.thresholds(labels, self.info.num_classes)
-                labels = PseudoLabels(store, thresholds=[float(value) for value in chosen])
+            found = policy.thresholds(self.info.num_classes) if isinstance(policy, SelectivePolicy) else None
+            meta = label_meta(self.session, name, ids)
+            with PseudoWriter(store, meta, keep_confidence=keep_confidence) as writer:
+                results = self._predictions(network, ids, policy, frozenset(writer.done))
+                write_labels(writer, results, found, self._most, self.output.tracker.progress)
+                chosen = None if found is None else [float(value) for value in found.compute()]
+                labels = PseudoLabels(writer.seal(ids).path, thresholds=chosen)
             quality = label_quality(self.session, labels)
             self.output.tracker.log(quality, self.iterations)
             result = {"kind": "label", "images": len(ids), "quality": quality}
@@ -293,16 +289,20 @@ class RunLab(SessionLab):
     def predict(
         self, network: Module, ids: Sequence[str], policy: Callable[[Module, Tensor], Result]
     ) -> Iterator[tuple[str, Result]]:
-        """Apply a policy to images one by one, in evaluation mode; a stop request ends it between two."""
+        """Apply a policy to images, in evaluation mode; a stop request ends it between two batches."""
+        return self._predictions(network, ids, policy)
+
+    def _predictions(
+        self,
+        network: Module,
+        ids: Sequence[str],
+        policy: Callable[[Module, Tensor], Result],
+        done: frozenset[str] = frozenset(),
+    ) -> Generator[tuple[str, Result]]:
         network = self.session.compute.place(network)
         network.eval()
-        for image_id in ids:
-            self.session.stop.check()
-            image = self._image(image_id)
-            # Closed before the yield: the mode would otherwise hold in the recipe's loop over the results.
-            with torch.inference_mode():
-                result = policy(network, image)
-            yield image_id, result
+        device, stop = self.session.compute.device, self.session.stop.check
+        return predictions(network, self.dataset, ids, policy, device, most=self._most, stop=stop, done=done)
 
     def release(self, labels: StoredLabels) -> None:
         """Delete the files of pseudo-labels that no later step reads; manifest and statistics stay."""

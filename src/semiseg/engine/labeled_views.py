@@ -91,6 +91,6 @@ def _starts(side: int, window: int) -> list[int]:
 
 def _mean_color(network: Network, like: Tensor) -> Tensor:
     """Return the pixel ``(1, C, 1, 1)`` that becomes 0 by normalization."""
-    convention = network.convention
-    color: Tensor = like.new_tensor(convention.mean) * convention.scale
-    return (color.flip(0) if convention.order == "BGR" else color).view(1, -1, 1, 1)
+    # From its own buffer: a list would be copied to the device, and waited for.
+    color: Tensor = network.get_buffer("mean").to(like.dtype) * network.convention.scale
+    return color.flip(1) if network.convention.order == "BGR" else color

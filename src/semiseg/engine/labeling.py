@@ -1,10 +1,16 @@
-"""Records about stored pseudo-labels: what they were made with, and how good they are."""
+"""Writing of pseudo-labels, and records about them: what they were made with, and how good they are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from typing import Any
 
+from torch import Tensor
+
 from semiseg.contracts.dataset import IGNORE_INDEX, ids_sha256
-from semiseg.data.pseudo import PseudoLabels
+from semiseg.contracts.recipe import Thresholds
+from semiseg.data.background import WritingBehind
+from semiseg.data.pseudo import PseudoLabels, PseudoWriter
+from semiseg.engine.predicting import on_host
 from semiseg.engine.session import Session
 
 
@@ -16,6 +22,40 @@ def label_meta(session: Session, step: str, ids: Sequence[str]) -> dict[str, Any
         "data": session.data.sha256,
         "images": ids_sha256(ids),
     }
+
+
+def write_labels(
+    writer: PseudoWriter,
+    results: Generator[tuple[str, tuple[Tensor, Tensor]]],
+    thresholds: Thresholds | None,
+    most: int,
+    progress: Callable[[int], None],
+) -> None:
+    """Write labels and confidences in a thread, and find thresholds from them.
+
+    Args:
+        writer: store; what it holds already is read once for the thresholds.
+        results: id, label and confidence of the images that it lacks; closed at the end.
+        thresholds: thresholds to find; ``None`` finds none.
+        most: number of images that may be on their way from the device.
+        progress: function of the number of labeled images.
+    """
+    if thresholds is not None:
+        for stored in writer.written():
+            thresholds.add(*stored)
+
+    def write(image_id: str, label: Tensor, confidence: Tensor) -> None:
+        arrays = label.numpy(), confidence.numpy()
+        writer.write(image_id, *arrays)
+        if thresholds is not None:
+            thresholds.add(*arrays)
+
+    finished = len(writer.done)
+    with WritingBehind(write, 2 * most) as behind, closing(results):
+        for image in on_host(results, most):
+            behind(*image)
+            finished += 1
+            progress(finished)
 
 
 def label_quality(session: Session, labels: PseudoLabels) -> dict[str, float | None]:

@@ -15,6 +15,7 @@ from semiseg.contracts.dataset import Array, Confidence, SegDataset
 from semiseg.contracts.feeding import BatchSource, StoredLabels
 from semiseg.contracts.recipe import FitResult, LabelPolicy, Method, Module, Result, ReusedFit
 from semiseg.contracts.training import Learner, Network, Progress
+from semiseg.data.collate import image_tensor
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.engine.lab import REPORT, SessionLab, first_probe
 from semiseg.engine.loop import complete_groups
@@ -211,6 +212,9 @@ class PlanLab(SessionLab):
             self._predicting += self._timed(lambda _: results.append(policy(network, image)), 0) * len(ids)
         for image_id in ids:
             yield image_id, results[0]
+
+    def _image(self, image_id: str) -> Tensor:
+        return image_tensor([self.dataset.image(image_id)]).to(self.session.compute.device)
 
     def release(self, labels: StoredLabels) -> None:
         """Subtract the space that the labels took."""

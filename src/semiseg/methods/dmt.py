@@ -19,7 +19,7 @@ from semiseg.declare import Ge, Gt, Le, Lt, Mark, record
 from semiseg.errors import UserError
 from semiseg.losses import dynamic_mutual_loss
 from semiseg.methods.labeled_loss import FirstFit, LabeledLoss, LabeledLossSettings
-from semiseg.pseudo import class_balanced_thresholds, confident_labels, label_image
+from semiseg.pseudo import ClassConfidences, confident_labels, label_image
 from semiseg.settings import Count, EvaluatorSettings, Other, TrainerSettings
 from semiseg.splits.dms import difference_maximized
 from semiseg.tasks.inference import predict
@@ -381,14 +381,16 @@ class ClassBalanced:
 
     def __call__(self, network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
         """Label one image ``(1, 3, H, W) uint8``; return label and confidence of every pixel."""
-        return label_image(predict(network, images, self.settings, self.precision)[0])
+        return self.batch(network, images)[0]
 
-    def thresholds(self, labels: StoredLabels, num_classes: int) -> Sequence[float]:
-        """Return the smallest confidence of each class, found on every 16th pixel of each image."""
-        pairs = ((label, confidence) for label, confidence in map(labels.read, labels.ids))
+    def batch(self, network: Network, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Label images of one size ``(N, 3, H, W) uint8``; return label and confidence of each."""
+        return [label_image(maps) for maps in predict(network, images, self.settings, self.precision)]
+
+    def thresholds(self, num_classes: int) -> ClassConfidences:
+        """Return what finds the smallest confidence of each class, on every 16th pixel of each image."""
         # published code: utils/common.py, generate_class_balanced_pseudo_labels()
-        found = class_balanced_thresholds(pairs, num_classes, self.ratio)  # type: ignore[arg-type]
-        return [float(value) for value in found]
+        return ClassConfidences(num_classes, self.ratio)
 
 
 def _budget(lab: Lab, epochs: int | None) -> Budget:

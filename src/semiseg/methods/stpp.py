@@ -15,7 +15,7 @@ from semiseg.declare import Gt, Le, Lt, Mark, record
 from semiseg.errors import UserError
 from semiseg.methods.labeled_loss import FirstFit, LabeledLossSettings
 from semiseg.methods.supervised import GroupSize, NormGroups, SupervisedLearner
-from semiseg.pseudo import stability_score
+from semiseg.pseudo import label_image, stability_score
 from semiseg.settings import EvaluatorSettings, Other, TrainerSettings
 from semiseg.tasks.inference import predict, predict_labels
 
@@ -135,7 +135,7 @@ class SelfTraining(LabeledLossSettings):
         return lab.fit("teacher", self._learner(lab, lab.network("teacher")), streams, snapshots)
 
     def _label(self, lab: Lab, step: str, by: FitResult, ids: Sequence[str]) -> StoredLabels:
-        return lab.label(step, by.selected, ids, self.label_image, keep_confidence=False)
+        return lab.label(step, by.selected, ids, MeanOfViews(self.scales, self.flip), keep_confidence=False)
 
     def _student(self, lab: Lab, step: str, *pseudo: StoredLabels) -> FitResult:
         streams = mixed(
@@ -147,24 +147,6 @@ class SelfTraining(LabeledLossSettings):
     def _learner(self, lab: Lab, network: Network) -> SupervisedLearner:
         NormGroups(self.bn_group_size).apply(network, _batch_size(lab), lab.trainer)
         return SupervisedLearner(network, self.labeled_loss(lab))
-
-    def label_image(self, network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Label one image by the mean probability over several scales and mirrored copies, every pixel.
-
-        Scaled sides are rounded down, every resize is bilinear with aligned corners, and logits go through softmax
-        before they are resized to the image.
-
-        Args:
-            network: network that labels.
-            images: one image ``(1, 3, H, W) uint8``.
-
-        Returns:
-            Labels ``(H, W) uint8`` and their mean probability ``(H, W) float32``.
-        """
-        # published code: main.py, label(); model/semseg/base.py, BaseNet.forward()
-        settings = EvaluatorSettings(scales=list(self.scales), flip=self.flip)
-        confidence, label = predict(network, images, settings)[0].max(0)
-        return label.to(torch.uint8), confidence
 
     def split_by_stability(self, scores: Mapping[str, float]) -> dict[str, Any]:
         """Cut the images into reliable ones and the rest.
@@ -193,13 +175,58 @@ def _batch_size(lab: Lab) -> int:
     return lab.trainer.batch_size + lab.trainer.unlabeled_batch_size
 
 
-def _scores(lab: Lab, snapshots: Sequence[Network]) -> dict[str, float]:
-    """Return the stability of all unlabeled images, predicted as in evaluation (published: one scale, no mirror)."""
-    settings, precision = lab.evaluator, lab.trainer.precision
+class MeanOfViews:
+    """Label images by the mean probability over several scales and mirrored copies, every pixel.
 
-    def stability(networks: nn.ModuleList, images: Tensor) -> Tensor:
+    Scaled sides are rounded down, every resize is bilinear with aligned corners, and logits go through softmax
+    before they are resized to the image.
+
+    Args:
+        scales: scales of the views, factors of the image's size.
+        flip: whether the mirrored image is predicted too, at every scale.
+    """
+
+    def __init__(self, scales: Sequence[float], flip: bool) -> None:
+        # published code: main.py, label(); model/semseg/base.py, BaseNet.forward()
+        self.settings = EvaluatorSettings(scales=list(scales), flip=flip)
+
+    def __call__(self, network: Network, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Label one image ``(1, 3, H, W) uint8``; return labels and their mean probability."""
+        return self.batch(network, images)[0]
+
+    def batch(self, network: Network, images: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Label images of one size ``(N, 3, H, W) uint8``; return ``(H, W)`` uint8 and float32 of each."""
+        return [label_image(maps) for maps in predict(network, images, self.settings)]
+
+
+class StableImages:
+    """Score images by the stability of the predictions of several networks, as in evaluation.
+
+    Published: one scale, no mirror.
+
+    Args:
+        settings: settings by which the networks are applied to an image.
+        precision: "fp32", or "bf16" for autocast.
+    """
+
+    def __init__(self, settings: EvaluatorSettings, precision: str) -> None:
+        self.settings = settings
+        self.precision = precision
+
+    def __call__(self, networks: nn.ModuleList, images: Tensor) -> Tensor:
+        """Score one image ``(1, 3, H, W) uint8``; return a scalar float64."""
+        return self.batch(networks, images)[0]
+
+    def batch(self, networks: nn.ModuleList, images: Tensor) -> list[Tensor]:
+        """Score images of one size ``(N, 3, H, W) uint8``; return a scalar float64 of each."""
         snapshots = (cast(Network, network) for network in networks)
-        return stability_score([predict_labels(each, images, settings, precision)[0] for each in snapshots])
+        labels = [predict_labels(each, images, self.settings, self.precision) for each in snapshots]
+        return [stability_score(of_image) for of_image in zip(*labels, strict=True)]
 
-    scores = lab.predict(nn.ModuleList(snapshots), lab.split.never_labeled, stability)
-    return {image_id: float(score) for image_id, score in scores}
+
+def _scores(lab: Lab, snapshots: Sequence[Network]) -> dict[str, float]:
+    """Return the stability of all unlabeled images."""
+    ids, policy = lab.split.never_labeled, StableImages(lab.evaluator, lab.trainer.precision)
+    # Read from the device at the end: nothing else waits for it.
+    scores = dict(lab.predict(nn.ModuleList(snapshots), ids, policy))
+    return dict(zip(ids, torch.stack([scores[image_id] for image_id in ids]).tolist(), strict=True))

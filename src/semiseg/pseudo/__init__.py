@@ -1,7 +1,12 @@
 """Pure functions of learning from unlabeled images: labels, thresholds, CutMix masks, stability of predictions."""
 
 from semiseg.data.pseudo import PseudoLabels, PseudoWriter, above_thresholds
-from semiseg.pseudo.class_balanced import class_balanced_thresholds, confident_labels, label_image
+from semiseg.pseudo.class_balanced import (
+    ClassConfidences,
+    class_balanced_thresholds,
+    confident_labels,
+    label_image,
+)
 from semiseg.pseudo.class_pixels import class_pixels, one_hot
 from semiseg.pseudo.correlation import (
     class_peaks,
@@ -26,6 +31,7 @@ from semiseg.pseudo.perturbation import channel_masks, complementary_masks, undr
 from semiseg.pseudo.stability import stability_score
 
 __all__ = [
+    "ClassConfidences",
     "Injection",
     "PseudoLabels",
     "PseudoWriter",

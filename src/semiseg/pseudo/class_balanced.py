@@ -34,6 +34,48 @@ def label_image(
     return label.to(torch.uint8), confidence
 
 
+class ClassConfidences:
+    """Confidences of every ``stride``-th pixel by predicted class, and the thresholds that follow from them.
+
+    Args:
+        num_classes: number of classes C.
+        ratio: share to keep, above 0.
+        stride: pixels from one sample to the next, each of which takes four bytes of memory. Published: 16.
+
+    Raises:
+        ValueError: a ratio that is not above 0, or a stride below 1.
+    """
+
+    def __init__(self, num_classes: int, ratio: float, stride: int = 16) -> None:
+        if ratio <= 0 or stride < 1:
+            raise ValueError(
+                f"ratio={ratio}, stride={stride}; expected a ratio above 0 and a stride of 1 or more"
+            )
+        self.ratio = ratio
+        self.stride = stride
+        self._found: list[list[NDArray[np.float32]]] = [[] for _ in range(num_classes)]
+
+    def add(self, label: Array, confidence: Confidence) -> None:
+        """Add label ``(H, W) uint8`` and confidence ``(H, W) float32`` of an image; 255 does not count."""
+        sampled, values = label.ravel()[:: self.stride], confidence.ravel()[:: self.stride]
+        order = np.argsort(sampled, kind="stable")
+        ends = np.searchsorted(sampled[order], np.arange(len(self._found) + 1))
+        for values_of_class, start, end in zip(self._found, ends[:-1], ends[1:], strict=True):
+            if end > start:
+                values_of_class.append(values[order[start:end]])
+
+    def compute(self) -> list[float]:
+        """Return the thresholds of ``class_balanced_thresholds``; the order of the images does not matter."""
+        # published code of DMT: utils/common.py, generate_class_balanced_pseudo_labels
+        thresholds = np.full(len(self._found), KEEP_ALL, np.float32)
+        for number, parts in enumerate(self._found):
+            count = sum(map(len, parts))
+            if count and count * min(self.ratio, 1.0) >= 1:
+                place = 0 if self.ratio >= 1 else count - 1 - int(count * self.ratio)
+                thresholds[number] = np.partition(np.concatenate(parts), place)[place]
+        return [float(value) for value in thresholds]
+
+
 def class_balanced_thresholds(
     labeled: Iterable[tuple[Array, Confidence]], num_classes: int, ratio: float, stride: int = 16
 ) -> NDArray[np.float32]:
@@ -57,27 +99,10 @@ def class_balanced_thresholds(
     Raises:
         ValueError: a ratio that is not above 0, or a stride below 1.
     """
-    if ratio <= 0 or stride < 1:
-        raise ValueError(
-            f"ratio={ratio}, stride={stride}; expected a ratio above 0 and a stride of 1 or more"
-        )
-    found: list[list[NDArray[np.float32]]] = [[] for _ in range(num_classes)]
+    confidences = ClassConfidences(num_classes, ratio, stride)
     for label, confidence in labeled:
-        sampled, values = label.ravel()[::stride], confidence.ravel()[::stride]
-        order = np.argsort(sampled, kind="stable")
-        ends = np.searchsorted(sampled[order], np.arange(num_classes + 1))
-        for values_of_class, start, end in zip(found, ends[:-1], ends[1:], strict=True):
-            if end > start:
-                values_of_class.append(values[order[start:end]])
-    # published code of DMT: utils/common.py, generate_class_balanced_pseudo_labels
-    thresholds = np.full(num_classes, KEEP_ALL, np.float32)
-    for number, parts in enumerate(found):
-        count = sum(map(len, parts))
-        if count and count * min(ratio, 1.0) >= 1:
-            place = 0 if ratio >= 1 else count - 1 - int(count * ratio)
-            thresholds[number] = np.partition(np.concatenate(parts), place)[place]
-            parts.clear()
-    return thresholds
+        confidences.add(label, confidence)
+    return np.array(confidences.compute(), np.float32)
 
 
 def confident_labels(logits: Tensor, threshold: float, ignore_index: int = IGNORE_INDEX) -> Tensor:

@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from semiseg.contracts.dataset import Array, DatasetInfo, SegDataset
+from semiseg.contracts.dataset import DatasetInfo, Pixels, SegDataset
 from semiseg.contracts.feeding import StoredLabels
 from semiseg.contracts.score_names import BOUNDARY_IOU, ECE, RELIABILITY
 from semiseg.contracts.tracking import Sample
 from semiseg.contracts.training import Network
+from semiseg.data.background import reading_ahead
 from semiseg.data.display import displayed
+from semiseg.data.image_batches import Batch, EqualImages, MemoryLimit, ReadImage, image_batches
 from semiseg.errors import Interrupted, UserError
 from semiseg.seeding import derive_seed
 from semiseg.tasks.boundary import BoundaryCounts
@@ -26,9 +28,10 @@ from semiseg.tasks.calibration import CalibrationBins
 from semiseg.tasks.inference import (
     evaluating,
     pad_with_mean,
-    predict_labels,
+    predict_groups,
     predict_with_confidence,
     resized,
+    seen_size,
     to_batch,
 )
 from semiseg.tasks.metrics import ConfusionMatrix, Metrics, foreground_labels, means
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 QUALITY_IMAGES = 100
+
+Watch = Callable[[Sequence[str], Tensor, Tensor], None]
+"""Function of ids, predictions ``(N, H, W)`` and masks ``(N, H, W)``."""
 
 _reported: set[str] = set()
 
@@ -114,12 +120,13 @@ def evaluate(
     *,
     stop: Callable[[], None] | None = None,
     precision: str = "fp32",
-    watch: Callable[[Tensor, Tensor], None] | None = None,
+    watch: Watch | None = None,
 ) -> Metrics:
     """Compare a network's predictions with the masks of some images, in one confusion matrix.
 
-    Consecutive images of one size are predicted together; the network's mode is restored. Where the settings
-    resize or crop, predictions are compared with masks treated alike.
+    Images that the network sees at one size are predicted together, in batches of ``settings.batch_size``, or smaller
+    ones where memory runs out; a thread reads ahead. The network's mode is restored. Where the settings resize or
+    crop, predictions are compared with masks treated alike.
 
     Args:
         network: network to evaluate, on ``device``.
@@ -129,14 +136,14 @@ def evaluate(
         device: device of the computation.
         stop: function that is called before each batch and may raise to end the evaluation; ``None`` calls nothing.
         precision: "fp32", or "bf16" for autocast.
-        watch: function of predictions and masks, integers ``(N, H, W)`` on the device, called for each batch in the
-            order of the ids; ``None`` calls nothing.
+        watch: function of ids, predictions and masks, integers ``(N, H, W)`` on the device, called for all images in
+            the order of the batches; ``None`` calls nothing.
 
     Raises:
         UserError: an image without a mask, or with one of another size.
     """
-    pairs = (_true_pair(dataset, image_id) for image_id in ids)
-    return _count(network, pairs, dataset, settings, device, stop, precision, watch)
+    read = (_true_pair(dataset, image_id) for image_id in ids)
+    return _count(network, read, dataset, settings, device, stop, precision, watch)
 
 
 def quality_ids(ids: Sequence[str], seed: int, limit: int = QUALITY_IMAGES) -> tuple[str, ...]:
@@ -180,25 +187,24 @@ def pseudo_label_quality(
     usual = replace(settings, metrics=[])
     usable = 0
 
-    def readable(wanted: Sequence[str]) -> Iterator[tuple[str, Array, Array]]:
+    def readable(wanted: Sequence[str]) -> Iterator[ReadImage]:
         nonlocal usable
         for image_id in wanted:
             found = _hidden_pair(dataset, image_id)
             if found is not None:
                 usable += 1
-                yield image_id, *found
+                yield found
 
     if isinstance(source, Network):
-        pairs = ((image, mask) for _, image, mask in readable(ids))
-        metrics = _count(source, pairs, dataset, usual, device, stop, precision)
+        metrics = _count(source, readable(ids), dataset, usual, device, stop, precision)
         return metrics if usable else None
     # On the CPU, where stored labels are read: moving them would take longer than counting.
     matrix = Measurement(dataset.info, usual, torch.device("cpu")).matrix
     stored = set(source.ids)
-    for image_id, _, mask in readable([image_id for image_id in ids if image_id in stored]):
+    for image in readable([image_id for image_id in ids if image_id in stored]):
         if stop is not None:
             stop()
-        matrix.update(torch.from_numpy(source.label(image_id)), torch.from_numpy(mask))
+        matrix.update(torch.from_numpy(source.label(image.id)), torch.from_numpy(image.mask))
     return matrix.compute() if usable else None
 
 
@@ -231,32 +237,61 @@ def take_samples(
 
 def _count(
     network: Network,
-    pairs: Iterable[tuple[Array, Array]],
+    read: Iterable[ReadImage],
     dataset: SegDataset,
     settings: EvaluatorSettings,
     device: torch.device,
     stop: Callable[[], None] | None,
     precision: str,
-    watch: Callable[[Tensor, Tensor], None] | None = None,
+    watch: Watch | None = None,
 ) -> Metrics:
     measurement = Measurement(dataset.info, settings, device)
-    with evaluating(network):
-        for batch in _equal_sizes(pairs, settings.batch_size):
+
+    def size(image: ReadImage) -> tuple[int, int]:
+        return seen_size(*_compared_size(image.pixels, settings), settings, network.size_multiple)
+
+    def work(batch: Batch) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+        pairs = [_compared(images, settings, network, device) for images in batch]
+        found = predict_groups(
+            network,
+            [images for images, _ in pairs],
+            settings,
+            precision,
+            with_confidence=measurement.needs_confidence,
+        )
+        return [(labels, truth, sure) for (labels, sure), (_, truth) in zip(found, pairs, strict=True)]
+
+    limit = MemoryLimit()
+    coming = image_batches(read, size, settings.batch_size, device)
+    with evaluating(network), reading_ahead(coming) as batches:
+        for batch in batches:
             if stop is not None:
                 stop()
-            images = to_batch([image for image, _ in batch], device)
-            truth = torch.from_numpy(np.stack([mask for _, mask in batch])).to(device)
-            images, truth = _at_size(images, truth, settings)
-            images, truth = _with_margin(images, truth, settings, network)
-            confidence = None
-            if measurement.needs_confidence:
-                labels, confidence = predict_with_confidence(network, images, settings, precision)
-            else:
-                labels = predict_labels(network, images, settings, precision)
-            measurement.update(labels, truth, confidence)
-            if watch is not None:
-                watch(labels, truth)
+            for part, results in limit.apply(work, batch):
+                for images, (labels, truth, confidence) in zip(part, results, strict=True):
+                    measurement.update(labels, truth, confidence)
+                    if watch is not None:
+                        watch(images.ids, labels, truth)
     return measurement.compute()
+
+
+def _compared(
+    images: EqualImages, settings: EvaluatorSettings, network: Network, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return images and masks on the device, at the size at which they are compared."""
+    assert images.masks is not None
+    pixels = images.images.to(device, non_blocking=True)
+    truth = images.masks.to(device, non_blocking=True)
+    return _with_margin(*_at_size(pixels, truth, settings), settings, network)
+
+
+def _compared_size(pixels: Pixels, settings: EvaluatorSettings) -> tuple[int, int]:
+    """Return the size of an image of ``_compared``."""
+    height, width = settings.resize_to or pixels.shape[:2]
+    crop = settings.center_crop
+    if crop is None:
+        return height, width
+    return (crop, crop) if settings.crop_margin != "none" else (min(height, crop), min(width, crop))
 
 
 def _at_size(images: Tensor, truth: Tensor, settings: EvaluatorSettings) -> tuple[Tensor, Tensor]:
@@ -275,20 +310,6 @@ def _middle(maps: Tensor, side: int) -> Tensor:
     return maps[..., top : top + side, left : left + side]
 
 
-def _equal_sizes(
-    pairs: Iterable[tuple[Array, Array]], batch_size: int
-) -> Iterator[list[tuple[Array, Array]]]:
-    """Group consecutive images of one size; padding to a common size would change the predictions."""
-    batch: list[tuple[Array, Array]] = []
-    for pair in pairs:
-        if batch and (len(batch) == batch_size or pair[0].shape != batch[0][0].shape):
-            yield batch
-            batch = []
-        batch.append(pair)
-    if batch:
-        yield batch
-
-
 def _with_margin(
     images: Tensor, truth: Tensor, settings: EvaluatorSettings, network: Network
 ) -> tuple[Tensor, Tensor]:
@@ -300,10 +321,10 @@ def _with_margin(
     if not any(margins):
         return images, truth
     # Published code of U2PL: u2pl/dataset/augmentation.py pads the images after normalization.
-    return pad_with_mean(images.float(), margins, network.convention), F.pad(truth, margins)
+    return pad_with_mean(images.float(), margins, network), F.pad(truth, margins)
 
 
-def _true_pair(dataset: SegDataset, image_id: str) -> tuple[Array, Array]:
+def _true_pair(dataset: SegDataset, image_id: str) -> ReadImage:
     image, mask = dataset.image(image_id), dataset.mask(image_id)
     where = f"Image '{image_id}' of dataset '{dataset.info.name}'"
     if mask is None:
@@ -315,10 +336,10 @@ def _true_pair(dataset: SegDataset, image_id: str) -> tuple[Array, Array]:
         raise UserError(
             f"{where} has {sizes[0]} pixels, but its mask has {sizes[1]}. Replace one of the two files."
         )
-    return image, mask
+    return ReadImage(image_id, image, mask)
 
 
-def _hidden_pair(dataset: SegDataset, image_id: str) -> tuple[Array, Array] | None:
+def _hidden_pair(dataset: SegDataset, image_id: str) -> ReadImage | None:
     """Read an image and its hidden mask; ``None`` where there is no usable mask."""
     try:
         mask = dataset.mask(image_id)
@@ -341,4 +362,4 @@ def _hidden_pair(dataset: SegDataset, image_id: str) -> tuple[Array, Array] | No
             _reported.add(message)
             log.warning(message)
         return None
-    return image, mask
+    return ReadImage(image_id, image, mask)

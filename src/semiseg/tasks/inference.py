@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from semiseg.contracts.dataset import Pixels
 from semiseg.contracts.training import Network
 from semiseg.data.collate import image_tensor
 from semiseg.errors import UserError
-from semiseg.models.segmodel import InputConvention, require_multiple
+from semiseg.models.segmodel import require_multiple
 
 if TYPE_CHECKING:
     from semiseg.settings import EvaluatorSettings
@@ -94,7 +94,71 @@ def predict_with_confidence(
     """
     with torch.inference_mode(), evaluating(network):
         labels, maps = labels_and_probabilities(network, images, settings, precision)
-        return labels, maps.gather(1, labels[:, None])[:, 0]
+        return labels, _at_labels(maps, labels)
+
+
+def seen_size(height: int, width: int, settings: EvaluatorSettings, size_multiple: int) -> tuple[int, int]:
+    """Return a size that images share which a network may see in one batch, whatever their own sizes.
+
+    It is that at which the network sees an image whole, and for several windows or views the image's own.
+    """
+    if settings.flip or list(settings.scales) != [1.0]:
+        return height, width
+    if settings.mode == "slide":
+        side = settings.window
+        return (side, side) if _is_one_window(height, width, settings) else (height, width)
+    if settings.fit == "resize":
+        rows, columns = _fitted(height, width, settings, size_multiple)
+        return rows, columns
+    left, right, top, bottom = _margins(height, width, settings, size_multiple)
+    return height + top + bottom, width + left + right
+
+
+def predict_groups(
+    network: Network,
+    groups: Sequence[Tensor],
+    settings: EvaluatorSettings,
+    precision: str = "fp32",
+    *,
+    with_confidence: bool = False,
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Predict groups of images in one batch; return for each what ``predict_labels`` and perhaps the confidence are.
+
+    Args:
+        network: network on the device of the images.
+        groups: images of one size each, ``(N, C, H, W)``, that share their ``seen_size``; none needs
+            ``settings.resize_to``.
+        settings: settings as for ``predict``.
+        precision: "fp32", or "bf16" for autocast.
+        with_confidence: whether the probability of each label is wanted too.
+    """
+    counts = [len(group) for group in groups]
+    with torch.inference_mode(), evaluating(network):
+        if len({group.shape[1:] for group in groups}) == 1:
+            images = groups[0] if len(groups) == 1 else torch.cat([*groups])
+            if not with_confidence:
+                return [
+                    (labels, None)
+                    for labels in predict_labels(network, images, settings, precision).split_with_sizes(
+                        counts
+                    )
+                ]
+            both = predict_with_confidence(network, images, settings, precision)
+            return list(zip(*(maps.split_with_sizes(counts) for maps in both), strict=True))
+        seen = [_seen_whole(network, resized(group, settings), settings) for group in groups]
+        scores = _forward(network, torch.cat([each.images for each in seen if each is not None]), precision)
+        results: list[tuple[Tensor, Tensor | None]] = []
+        for each, own in zip(seen, scores.split_with_sizes(counts), strict=True):
+            assert each is not None  # images of several windows share no size with others
+            own = each.restored(own)
+            labels = own.max(1).indices
+            maps = _probabilities(own, 1.0, settings) if with_confidence else None
+            results.append((labels, None if maps is None else _at_labels(maps, labels)))
+        return results
+
+
+def _at_labels(maps: Tensor, labels: Tensor) -> Tensor:
+    return maps.gather(1, labels[:, None])[:, 0]
 
 
 def labels_and_probabilities(
@@ -209,44 +273,76 @@ def _larger(one: int, other: int) -> int:
     return cast(int, torch.sym_max(one, other))
 
 
+class _Whole(NamedTuple):
+    """Images as a network sees them whole and once, and how its logits get their size."""
+
+    images: Tensor
+    restored: Callable[[Tensor], Tensor]
+
+
+def _forward(network: Network, images: Tensor, precision: str) -> Tensor:
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        result: Tensor = network(images)
+    # Windows and scales add up many maps, which 8 bits of mantissa would round away.
+    return result.float() if result.dtype == torch.bfloat16 else result
+
+
 def _logits(
     network: Network, images: Tensor, settings: EvaluatorSettings, precision: str
 ) -> tuple[Tensor, Tensor | float]:
-    """Return the logits of one view at its own size, and by how many windows each pixel was seen."""
+    """Return the logits of one view at its own size, or their softmax, and by how many windows each pixel was seen."""
+    whole = _seen_whole(network, images, settings)
+    if whole is not None:
+        return whole.restored(_forward(network, whole.images, precision)), 1.0
+    return _window_scores(network, images, settings, precision)
 
-    def forward(x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            result: Tensor = network(x)
-        # Windows and scales add up many maps, which 8 bits of mantissa would round away.
-        return result.float() if result.dtype == torch.bfloat16 else result
 
-    if settings.mode == "slide":
-        return _window_scores(network, images, settings, forward)
+def _seen_whole(network: Network, images: Tensor, settings: EvaluatorSettings) -> _Whole | None:
+    """Bring images to the size at which the network sees them whole; ``None`` where it sees several windows."""
     height, width = images.shape[-2:]
+    if settings.mode == "slide":
+        if settings.window_edge == "shift":
+            require_multiple("evaluator.window", [settings.window], network.size_multiple)
+        if not _is_one_window(height, width, settings):
+            return None
+        margins = left, _, top, _ = _centered(height, width, settings.window, settings.window)
+
+        def inside(scores: Tensor) -> Tensor:
+            scores = scores[..., top : top + height, left : left + width]
+            return scores.softmax(1) if _adds_probabilities(settings) else scores
+
+        # One window: zeros after normalization. Several windows: zeros before it. Both as CPS evaluates.
+        return _Whole(pad_with_mean(images, margins, network), inside)
     if settings.fit == "resize":
-        multiple = settings.fit_to or network.size_multiple
-        size = [_nearest(side, multiple) for side in (height, width)]
-        require_multiple("evaluator.fit_to", [multiple], network.size_multiple)
-        return _resize(forward(_resize(images, size)), (height, width)), 1.0
+        size = _fitted(height, width, settings, network.size_multiple)
+        require_multiple(
+            "evaluator.fit_to", [settings.fit_to or network.size_multiple], network.size_multiple
+        )
+        return _Whole(_resize(images, size), lambda scores: _resize(scores, (height, width)))
     margins = _margins(height, width, settings, network.size_multiple)
-    return _trimmed(forward(_pad(images, margins, settings.pad_value, network)), margins), 1.0
+    padded = _pad(images, margins, settings.pad_value, network)
+    return _Whole(padded, lambda scores: _trimmed(scores, margins))
+
+
+def _is_one_window(height: int, width: int, settings: EvaluatorSettings) -> bool:
+    return settings.window_edge == "shift" and max(height, width) <= settings.window
+
+
+def _fitted(height: int, width: int, settings: EvaluatorSettings, size_multiple: int) -> tuple[int, int]:
+    """Return the size that ``fit="resize"`` brings an image to."""
+    multiple = settings.fit_to or size_multiple
+    return _nearest(height, multiple), _nearest(width, multiple)
 
 
 def _window_scores(
-    network: Network, images: Tensor, settings: EvaluatorSettings, forward: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor | float]:
+    network: Network, images: Tensor, settings: EvaluatorSettings, precision: str
+) -> tuple[Tensor, Tensor]:
     """Return the sum over windows of their logits, or of their softmax, and by how many each pixel was seen."""
     height, width = images.shape[-2:]
-    window, adds_probabilities = settings.window, _adds_probabilities(settings)
+    window = settings.window
     left = right = top = bottom = 0
     if settings.window_edge == "shift":
-        require_multiple("evaluator.window", [window], network.size_multiple)
         left, right, top, bottom = _centered(height, width, window, window)
-        if max(height, width) <= window:
-            # One window: zeros after normalization. Several windows: zeros before it. Both as CPS evaluates.
-            padded = pad_with_mean(images, (left, right, top, bottom), network.convention)
-            scores = forward(padded)[..., top : top + height, left : left + width]
-            return scores.softmax(1) if adds_probabilities else scores, 1.0
     padded = _pad(images, (left, right, top, bottom), "zero", network)
     total: Tensor | None = None
     hits = padded.new_zeros(1, 1, *padded.shape[-2:])
@@ -259,8 +355,9 @@ def _window_scores(
     for (y, y_end), (x, x_end) in itertools.product(rows, columns):
         # A window that is cut off may have sides that the network does not take.
         margins = (0, -(x_end - x) % network.size_multiple, 0, -(y_end - y) % network.size_multiple)
-        scores = _trimmed(forward(_pad(padded[..., y:y_end, x:x_end], margins, "zero", network)), margins)
-        if adds_probabilities:
+        seen = _pad(padded[..., y:y_end, x:x_end], margins, "zero", network)
+        scores = _trimmed(_forward(network, seen, precision), margins)
+        if _adds_probabilities(settings):
             scores = scores.softmax(1)
         if total is None:
             total = scores.new_zeros(*scores.shape[:2], *padded.shape[-2:])
@@ -311,8 +408,7 @@ def _pad(images: Tensor, margins: tuple[int, int, int, int], value: str, network
         return images
     if value != "reflect" and network.convention.order == "bands":
         inside = F.pad(torch.ones_like(images[:1, :1]), margins)
-        mean = images.new_tensor(network.convention.mean).view(1, -1, 1, 1)
-        return F.pad(images, margins) + mean * (1 - inside)
+        return F.pad(images, margins) + _mean(images, network) * (1 - inside)
     if value != "reflect":
         return F.pad(images, margins)
     height, width = images.shape[-2:]
@@ -326,13 +422,19 @@ def _pad(images: Tensor, margins: tuple[int, int, int, int], value: str, network
     return F.pad(images, margins, mode="reflect")
 
 
-def pad_with_mean(images: Tensor, margins: tuple[int, int, int, int], convention: InputConvention) -> Tensor:
+def pad_with_mean(images: Tensor, margins: tuple[int, int, int, int], network: Network) -> Tensor:
     """Pad with the color that the network's normalization turns into zero."""
-    color = images.new_tensor(convention.mean) * convention.scale
-    if convention.order == "BGR":
-        color = color.flip(0)
+    color = _mean(images, network) * network.convention.scale
+    if network.convention.order == "BGR":
+        color = color.flip(1)
     left, right, top, bottom = margins
     height, width = images.shape[-2:]
-    canvas = color.view(1, -1, 1, 1).repeat(len(images), 1, height + top + bottom, width + left + right)
+    canvas: Tensor = color.repeat(len(images), 1, height + top + bottom, width + left + right)
     canvas[..., top : top + height, left : left + width] = images
     return canvas
+
+
+def _mean(images: Tensor, network: Network) -> Tensor:
+    """Return the mean that the network subtracts, ``(1, C, 1, 1)``; from its own buffer, so that nothing is copied."""
+    mean: Tensor = network.get_buffer("mean")
+    return mean.to(images)

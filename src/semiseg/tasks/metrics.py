@@ -15,6 +15,12 @@ from semiseg.settings import EvaluatorSettings
 Shares = list[float | None]
 """A score of each class, 0-1; ``None`` for a class without one."""
 
+NEIGHBORS = 32
+"""Pixels that are counted at once."""
+
+MOST_COUNTERS = 2**16
+"""Counters of a confusion matrix, where that leaves at least one for each cell."""
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -121,7 +127,10 @@ class ConfusionMatrix:
         self.primary = primary
         self.foreground = foreground
         # One more row and column count values that are no class, so that no pixel has to be selected.
-        self._counts = torch.zeros((num_classes + 1) ** 2, dtype=torch.int64, device=device)
+        cells = (num_classes + 1) ** 2
+        # Neighbors are mostly of one cell. Each has a counter of its own there, so that a GPU adds them at once.
+        counters = max(1, min(NEIGHBORS, MOST_COUNTERS // cells))
+        self._counts = torch.zeros(cells, counters, dtype=torch.int64, device=device)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add pixels; both are integer tensors of one shape, values outside the classes mean "none"."""
@@ -129,8 +138,11 @@ class ConfusionMatrix:
             raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ")
         truth = self._bounded(target).masked_fill_(target == self.ignore_index, self.num_classes)
         cells = truth.mul_(self.num_classes + 1).add_(self._bounded(prediction)).flatten()
+        counters, one = self._counts.shape[1], cells.new_ones(())
+        whole = cells.numel() // counters * counters
         # Like bincount, which would wait for the device to learn the largest value.
-        self._counts.scatter_add_(0, cells, cells.new_ones(()).expand(cells.numel()))
+        for rows in (cells[:whole].view(-1, counters), cells[whole:][None]):
+            self._counts[:, : rows.shape[1]].scatter_add_(0, rows, one.expand(rows.shape))
 
     def _bounded(self, labels: Tensor) -> Tensor:
         result = labels.long()
@@ -139,7 +151,7 @@ class ConfusionMatrix:
 
     def compute(self) -> Metrics:
         """Compute the scores of the pixels counted so far."""
-        counts = self._counts.view(self.num_classes + 1, -1).cpu()
+        counts = self._counts.sum(1).view(self.num_classes + 1, -1).cpu()
         rows, matrix = counts[:-1], counts[:-1, :-1]
         true_pixels, covered, predicted, hits = (
             each.tolist() for each in (rows.sum(1), matrix.sum(1), matrix.sum(0), matrix.diagonal())
