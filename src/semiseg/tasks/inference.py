@@ -16,6 +16,7 @@ from semiseg.contracts.dataset import Pixels
 from semiseg.contracts.training import Network
 from semiseg.data.collate import image_tensor
 from semiseg.errors import UserError
+from semiseg.models.precision import LOWER, autocast
 from semiseg.models.segmodel import InputConvention, require_multiple
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def predict(network: Network, images: Tensor, settings: EvaluatorSettings, preci
         network: network on the device of the images.
         images: images of one size.
         settings: settings of size, whole images or windows, padding, scales and mirroring.
-        precision: "fp32", or "bf16" for autocast; the result is float32 in both cases.
+        precision: ``trainer.precision``; the result is float32, or float64 where the network is.
 
     Raises:
         UserError: a reflecting padding wider than the image.
@@ -215,10 +216,10 @@ def _logits(
     """Return the logits of one view at its own size, and by how many windows each pixel was seen."""
 
     def forward(x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(x.device, precision):
             result: Tensor = network(x)
         # Windows and scales add up many maps, which 8 bits of mantissa would round away.
-        return result.float() if result.dtype == torch.bfloat16 else result
+        return result.float() if result.dtype in LOWER.values() else result
 
     if settings.mode == "slide":
         return _window_scores(network, images, settings, forward)
