@@ -62,12 +62,17 @@ class Compute:
         """The precision of a training step's forward pass."""
         return numbers.autocast(self.device, self.precision)
 
-    def scaler(self) -> torch.amp.GradScaler:
+    def scaler(self, *, sums: bool = False) -> torch.amp.GradScaler:
         """Return the scale of the losses of a fit, which changes nothing but for "fp16".
 
-        Gradients below 6e-8 are zero in float16, so that losses are multiplied by as much as gradients allow.
+        Gradients below 6e-8 are zero in float16, so that losses are multiplied by as much as gradients allow. Too large
+        a scale is halved, and the weights stay as they are in that step.
+
+        Args:
+            sums: whether sums over pixels are differentiated instead of means, as accumulation does.
         """
-        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        first = 1.0 if sums else 2.0**16
+        return torch.amp.GradScaler(self.device.type, init_scale=first, enabled=self.precision == "fp16")
 
     def reading(self, values: Tensor) -> Readback:
         """Start to read a tensor."""

@@ -63,13 +63,13 @@ class Trainer:
         session.compute.place(learner)
         spec = session.training.optimizer
         self.optimizer = spec.build(complete_groups(learner, spec))
-        settings, scaler = session.training.trainer, session.compute.scaler()
-        self.update = Update(learner, self.optimizer, scaler, settings.clip_grad_norm)
+        trainer = session.training.trainer
+        scaler = session.compute.scaler(sums=trainer.accumulate > 1)
+        self.update = Update(learner, self.optimizer, scaler, trainer.clip_grad_norm)
         self.unsettled: tuple[Progress, LossCheck] | None = None
         self.checkpoints = TrainingState(session.output.run_dir / "checkpoints")
         self.record = FitRecord()
         self.meter = Meter(session.compute.device)
-        trainer = session.training.trainer
         self.eval_every = evaluation_interval(
             trainer.eval_every, streams, by_epoch=trainer.iterations is None
         )

@@ -164,7 +164,7 @@ class SelfTraining(LabeledLossSettings):
         # published code: main.py, label(); model/semseg/base.py, BaseNet.forward()
         settings = EvaluatorSettings(scales=list(self.scales), flip=self.flip)
         confidence, label = predict(network, images, settings)[0].max(0)
-        return label.to(torch.uint8), confidence
+        return label.to(torch.uint8), confidence.float()
 
     def split_by_stability(self, scores: Mapping[str, float]) -> dict[str, Any]:
         """Cut the images into reliable ones and the rest.

@@ -28,19 +28,18 @@ def set_numerics(precision: str, *, deterministic: bool) -> None:
     if deterministic:
         # cuBLAS reads it when it is first used; a value that the user has set stays.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Both are named: by default convolutions use TF32 and matrix products do not.
-    products = "tf32" if precision == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = products
-    torch.backends.cudnn.conv.fp32_precision = products  # type: ignore[attr-defined]
-    torch.backends.cudnn.rnn.fp32_precision = products  # type: ignore[attr-defined]
+    # Both are set: by default convolutions use TF32 and matrix products do not. These are the older names of the
+    # switches; after the newer ones (``fp32_precision``) torch.export, which reads the older, raises.
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.benchmark = False
 
 
 def numerics() -> dict[str, Any]:
     """Return the switches of this process, for the record of a run."""
     return {
-        "matmul_fp32": torch.backends.cuda.matmul.fp32_precision,
-        "convolution_fp32": torch.backends.cudnn.conv.fp32_precision,  # type: ignore[attr-defined]
+        "tf32_products": torch.backends.cuda.matmul.allow_tf32,
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
         "cuda": torch.version.cuda,

@@ -95,7 +95,7 @@ def predict_with_confidence(
     """
     with torch.inference_mode(), evaluating(network):
         labels, maps = labels_and_probabilities(network, images, settings, precision)
-        return labels, maps.gather(1, labels[:, None])[:, 0]
+        return labels, maps.gather(1, labels[:, None])[:, 0].float()
 
 
 def labels_and_probabilities(
