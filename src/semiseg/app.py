@@ -28,6 +28,7 @@ from semiseg.engine.signals import StopRequest
 from semiseg.engine.step import reset_peak_memory
 from semiseg.errors import Interrupted, UserError
 from semiseg.files import finite
+from semiseg.models.precision import set_numerics
 from semiseg.runs.directory import RunDir, environment
 from semiseg.settings import EvaluatorSettings
 from semiseg.summary import keep_reported, summarize
@@ -61,8 +62,7 @@ def run(cfg: Composed, overrides: list[str], *, plan_only: bool = False) -> floa
         print(render_summary(finished, place.path))
         return _score(finished)
     torch.set_num_threads(cfg.trainer.threads)
-    torch.use_deterministic_algorithms(cfg.trainer.deterministic)
-    torch.backends.cudnn.benchmark = not cfg.trainer.deterministic
+    set_numerics(cfg.trainer.precision, deterministic=cfg.trainer.deterministic)
     with ExitStack() as stack:
         # First: a signal during minutes of decoding must end the process as cleanly as one during training.
         stop = stack.enter_context(StopRequest(time_limit(cfg.trainer.max_time)))

@@ -18,7 +18,8 @@ from semiseg.data.band_augment import for_bands
 from semiseg.data.file_faults import CheckReport, check_files
 from semiseg.data.store import stored
 from semiseg.data.trust import Trust, weigh
-from semiseg.engine.session import Compute, Data, Networks, Output, Session, Training
+from semiseg.engine.compute import Compute
+from semiseg.engine.session import Data, Networks, Output, Session, Training
 from semiseg.engine.signals import StopRequest
 from semiseg.errors import UserError
 from semiseg.runs.differences import CurrentRun

@@ -71,8 +71,10 @@ class TrainerSettings:
     a result."""
     device: Annotated[str, WithoutEffect] = "auto"
     """Device: "auto", "cpu", "cuda" or "cuda:N"."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of forward passes; "bf16" uses autocast."""
+    precision: Literal["fp32", "tf32", "bf16", "fp16", "fp64"] = "fp32"
+    """Numbers of a network: "fp32"; "tf32", float32 whose convolutions and matrix products are rounded to 10 bits on a
+    GPU that can; "bf16" or "fp16", autocast of forward passes, the latter with scaled losses for GPUs without bfloat16;
+    "fp64", double precision, slow, to compare computations."""
     accumulate: Count = 1
     """Parts that a step's batch is computed in, to save memory."""
     clip_grad_norm: Annotated[float, Gt(0)] | None = None
@@ -84,7 +86,7 @@ class TrainerSettings:
     select: Literal["best", "last"] = "best"
     """Network that a fit hands on and the run reports: "best" on the validation images or "last"."""
     deterministic: bool = False
-    """Use deterministic algorithms only on CUDA."""
+    """Use deterministic algorithms only on CUDA; only then a resumed run on a GPU equals an uninterrupted one."""
 
 
 @record

@@ -71,7 +71,7 @@ SETTINGS = [
         "trainer.num_workers=-1",
         "trainer.num_workers=-1 (from command line) expected a whole number of at least 0.",
     ),
-    ("trainer.precision=bf32", "expected one of: fp32, bf16. Did you mean fp32?"),
+    ("trainer.precision=bf32", "expected one of: fp32, tf32, bf16, fp16, fp64. Did you mean tf32?"),
     ("trainer.device=gpu", "expected auto, cpu, cuda, or one GPU such as cuda:0."),
     ("trainer.max_time=soon", 'expected minutes (90) or "H:MM:SS" ("1:30:00").'),
     ("trainer.max_time=1:30", 'trainer.max_time=1:30 (from command line) expected minutes (90) or "H:MM:SS"'),

@@ -21,7 +21,7 @@ class TwoTerms(Learner):
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         part = batch["labeled"]
-        logits = self.conv(part["image"].float() / 255)
+        logits = self.conv(part["image"].to(self.conv.weight.dtype) / 255)
         valid = part["label"] != 255
         first = LossTerm((logits[:, 0] * valid).sum(), valid.sum())
         second = LossTerm((logits[:, 1] ** 2).sum(), torch.tensor(logits[:, 1].numel()), weight=0.5)
@@ -44,6 +44,14 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch() -> None:
     torch.testing.assert_close(found.scalars["share"], expected.scalars["share"])
     for a, b in zip(whole.parameters(), pieces.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_accumulation_is_as_exact_as_double_precision() -> None:
+    whole, pieces = TwoTerms().double(), TwoTerms().double()
+    forward_backward(whole, batch(), PROGRESS, 1, contextlib.nullcontext)
+    forward_backward(pieces, batch(), PROGRESS, 3, contextlib.nullcontext)
+    for a, b in zip(whole.parameters(), pieces.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-13, atol=0)
 
 
 def test_micro_batches_cover_the_batch_once() -> None:

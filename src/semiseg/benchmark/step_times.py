@@ -28,6 +28,7 @@ from semiseg.data.palette import bit_color
 from semiseg.engine.loop import Trainer
 from semiseg.engine.signals import StopRequest
 from semiseg.engine.step import count_images, peak_memory, to_device
+from semiseg.models.precision import autotuned, set_numerics
 from semiseg.runs.directory import RunDir
 from semiseg.settings import EvaluatorSettings
 from semiseg.splits.split import make_split
@@ -108,6 +109,7 @@ def measure_steps(cfg: Composed, rounds: int, report_line: Callable[[str], None]
         report_line: Called with a line about each fit.
     """
     torch.set_num_threads(cfg.trainer.threads or free_threads(cfg.trainer.num_workers))
+    set_numerics(cfg.trainer.precision, deterministic=cfg.trainer.deterministic)
     crop = cfg.trainer.crop_size
     height, width = (crop, crop) if isinstance(crop, int) else crop
     dataset = SyntheticImages(info_of(cfg), (height + MARGIN, width + MARGIN))
@@ -140,7 +142,12 @@ def measure_fit(fit: RecordedFit, folder: Path, rounds: int) -> StepTime:
     batch: Batch = to_device(batches[0], device, session.compute.memory_format)
     passes = record_passes(fit.learner, lambda: trainer.step(batch))
     networks = list({id(each.network): each.network for each in passes}.values())
-    works = (lambda: trainer.step(batch), lambda: run_passes(passes, networks, session.compute.autocast))
+
+    def bare() -> None:
+        with autotuned(device):
+            run_passes(passes, networks, session.compute.autocast)
+
+    works = (lambda: trainer.step(batch), bare)
     works[1]()
     taken = [[_timed(work, device) for work in works] for _ in range(rounds)]
     return StepTime(

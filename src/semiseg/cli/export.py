@@ -110,7 +110,8 @@ def export(
 
     torch.set_num_threads(run.config["trainer"]["threads"])
     network, bundle = run.network(checkpoint, torch.device("cpu"))
-    network.to(memory_format=torch.contiguous_format)
+    # A run in fp64 stored numbers that few programs take.
+    network.float().to(memory_format=torch.contiguous_format)
     network.heads.clear()
     smallest = export_network.smallest_side(network, settings)
     facts = metadata(run, checkpoint, settings, bundle, smallest, size)

@@ -63,7 +63,7 @@ class Task(Protocol):
             ids: images to count; each must have a mask.
             settings: settings by which the network is applied.
             device: device of the computation.
-            precision: "fp32", or "bf16" for autocast.
+            precision: ``trainer.precision`` of the run.
             stop: function that is called before each batch and may raise to end the evaluation; ``None`` calls nothing.
 
         Raises:

@@ -90,18 +90,24 @@ class EMA(nn.Module):
         self.updates += 1
         # One kernel for all parameters: hundreds of small ones would take longer than the sums.
         torch._foreach_lerp_(list(self.teacher.parameters()), list(student.parameters()), weight)
-        if self.rule == "own":
-            return
-        pairs = list(zip(self.teacher.buffers(), student.buffers(), strict=True))
-        averaged = [pair for pair in pairs if self.rule.startswith("average") and pair[0].is_floating_point()]
+        if self.rule != "own":
+            self._follow(list(self.teacher.buffers()), list(student.buffers()), weight)
+
+    def _follow(self, kept: list[Tensor], current: list[Tensor], weight: float) -> None:
+        """Move the buffers of the teacher, in few kernels too."""
+        pairs = list(zip(kept, current, strict=True))
+        averaged = [pair for pair in pairs if self.rule != "copy" and pair[0].is_floating_point()]
+        others = [pair for pair in pairs if self.rule == "copy" or not pair[0].is_floating_point()]
         if averaged:
-            torch._foreach_lerp_([kept for kept, _ in averaged], [current for _, current in averaged], weight)
-        for kept, current in pairs:
-            if self.rule == "copy" or (self.rule == "average" and not kept.is_floating_point()):
-                kept.copy_(current)
-            elif not kept.is_floating_point():
-                # Published code of UniMatch V2: unimatch_v2.py copies the mean into the integer, which cuts it off.
-                kept.copy_(kept * (1 - weight) + current * weight)
+            torch._foreach_lerp_([mine for mine, _ in averaged], [given for _, given in averaged], weight)
+        if not others:
+            return
+        mine, given = [pair[0] for pair in others], [pair[1] for pair in others]
+        if self.rule == "average_truncate":
+            # Published code of UniMatch V2: unimatch_v2.py copies the mean into the integer, which cuts it off.
+            shares = torch._foreach_mul(mine, 1 - weight), torch._foreach_mul(given, weight)
+            given = list(torch._foreach_add(*shares))
+        torch._foreach_copy_(mine, given)
 
     def _decay(self, update: int) -> float:
         """Return the decay of a 0-based update."""

@@ -14,10 +14,12 @@ from semiseg.contracts.task import Scores
 from semiseg.contracts.training import Learner, Network, OptimizerSpec, Progress
 from semiseg.data.loading import batches
 from semiseg.engine.checkpoint import TrainingState, save_bundle
+from semiseg.engine.loss_check import LossCheck
 from semiseg.engine.moments import evaluation_interval, is_candidate
 from semiseg.engine.session import Session
-from semiseg.engine.step import Meter, count_images, forward_backward, to_device
+from semiseg.engine.step import Meter, Watch, count_images, forward_backward, to_device
 from semiseg.engine.steps import FitRecord
+from semiseg.engine.update import Update
 from semiseg.errors import Interrupted, UserError
 from semiseg.files import copy
 from semiseg.models.bundle import bundle
@@ -61,10 +63,13 @@ class Trainer:
         session.compute.place(learner)
         spec = session.training.optimizer
         self.optimizer = spec.build(complete_groups(learner, spec))
+        trainer = session.training.trainer
+        scaler = session.compute.scaler(sums=trainer.accumulate > 1)
+        self.update = Update(learner, self.optimizer, scaler, trainer.clip_grad_norm)
+        self.unsettled: tuple[Progress, LossCheck] | None = None
         self.checkpoints = TrainingState(session.output.run_dir / "checkpoints")
         self.record = FitRecord()
         self.meter = Meter(session.compute.device)
-        trainer = session.training.trainer
         self.eval_every = evaluation_interval(
             trainer.eval_every, streams, by_epoch=trainer.iterations is None
         )
@@ -130,8 +135,9 @@ class Trainer:
         return Progress(iteration, self.streams.iterations, epoch, seed)
 
     def step(self, batch: dict[str, Any]) -> None:
-        """Do one optimizer step."""
-        settings, iteration = self.training.trainer, self.record.completed
+        """Do one optimizer step; on a GPU all but its last part, which ``settle`` does."""
+        self.settle()
+        iteration, accumulate = self.record.completed, self.training.trainer.accumulate
         progress = self.progress(iteration)
         seed_everything(progress.seed)
         factor = self.training.schedule.factor(iteration, self.streams.iterations)
@@ -140,17 +146,41 @@ class Trainer:
         # At every step: a method may have put some of its networks into evaluation mode.
         self.learner.train()
         self.optimizer.zero_grad(set_to_none=True)
-        output = forward_backward(self.learner, batch, progress, settings.accumulate, self.compute.autocast)
-        if settings.clip_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), settings.clip_grad_norm)
-        self.optimizer.step()
-        # Teachers and prototypes follow the weights that this step made.
-        with torch.no_grad():
-            self.learner.after_step(progress)
+        checks: list[LossCheck] = []
+
+        def checked(check: LossCheck) -> None:
+            checks.append(check)
+            if not check.late:
+                check.require_finite()
+
+        watch = Watch(self.compute.reading, checked, self.update.scaled)
+        output = forward_backward(self.learner, batch, progress, accumulate, self.compute.autocast, watch)
+        self.unsettled = progress, checks[0]
+        if not checks[0].late:
+            self.settle()
         images = count_images(batch)
         self.meter.add(output, images)
         self.record.images += images
         self.record.completed += 1
+
+    def settle(self) -> None:
+        """Let the last step change the weights and what follows them, if its loss is finite.
+
+        The host of a GPU waits for its loss no earlier than it has the next batch, or needs the weights. Nothing that a
+        step changes may be read, stored or logged before.
+
+        Raises:
+            LossNotFinite: it is not; weights, optimizer and EMA teachers are as they were before that step.
+        """
+        if self.unsettled is None:
+            return
+        progress, check = self.unsettled
+        check.require_finite()
+        self.unsettled = None
+        self.update.apply()
+        # Teachers and prototypes follow the weights that this step made.
+        with torch.no_grad():
+            self.learner.after_step(progress)
 
     def report(self) -> None:
         """Show the progress, and log the means of an interval at its end."""
@@ -158,8 +188,10 @@ class Trainer:
         self.output.tracker.progress(completed)
         if completed % self.training.trainer.log_every and completed != self.streams.iterations:
             return
+        self.settle()
         rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
-        self.output.tracker.log(self.meter.read() | rates, self.offset + completed)
+        values = self.meter.read() | rates | self.update.logged()
+        self.output.tracker.log(values, self.offset + completed)
         self.meter = Meter(self.compute.device)
 
     def evaluation_due(self, completed: int, total: int) -> bool:
@@ -175,6 +207,7 @@ class Trainer:
 
     def evaluate(self) -> None:
         """Evaluate on the validation images, measure pseudo-labels, keep the best network."""
+        self.settle()
         record, names = self.record, self.names
         measured = {name: self.measure(network) for name, network in self.learner.candidates().items()}
         scores = {name: each.primary for name, each in measured.items()}
@@ -207,6 +240,7 @@ class Trainer:
 
     def save_network(self, name: str, score: float | None) -> None:
         """Write the network that is kept into the step's directory."""
+        self.settle()
         values = bundle(
             self.predictor,
             self.data.info,
@@ -219,6 +253,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the training state; drop best networks that no checkpoint refers to any more."""
+        self.settle()
         record = self.record
         # Two: ``last.prev.pt`` must find its best network too, should ``last.pt`` turn out damaged.
         if record.best is not None:
@@ -229,6 +264,7 @@ class Trainer:
             "record": asdict(record),
             "meter": self.meter.state(),
             "journal": self.output.journal.position(),
+            **self.update.state(),
         }
         self.checkpoints.save(self.name, state)
         self.saved(record.completed)
@@ -248,6 +284,7 @@ class Trainer:
             return 0
         self.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.update.restore(state)
         self.record = FitRecord(**state["record"])
         self.meter.restore(state["meter"])
         self.output.journal.cut(state["journal"])

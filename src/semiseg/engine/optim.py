@@ -125,6 +125,23 @@ def _exempt(model: Network, decay: Decay) -> set[torch.nn.Parameter]:
     }
 
 
+def fused(groups: Sequence[Mapping[str, Any]]) -> bool | None:
+    """Whether one kernel is to change all parameters: on a GPU; ``None``, the usual way of PyTorch, elsewhere."""
+    return all(each.is_cuda for group in groups for each in group["params"]) or None
+
+
+def kept_fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Return an optimizer that goes on from any checkpoint with its own kernels, not with those of that process."""
+    own = optimizer.defaults["fused"]
+
+    def before(_: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        # Before loading, which moves the number of steps to the device only for such kernels.
+        return {**state, "param_groups": [{**group, "fused": own} for group in state["param_groups"]]}
+
+    optimizer.register_load_state_dict_pre_hook(before)
+    return optimizer
+
+
 @record
 class GroupSettings:
     """Rates and weight decay of the parts of a network, as all optimizers have them."""
@@ -183,7 +200,9 @@ class SGD(GroupSettings):
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Build the optimizer over groups of all networks."""
-        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
+        momentum, nesterov = self.momentum, self.nesterov
+        sgd = torch.optim.SGD(groups, self.lr, momentum, nesterov=nesterov, fused=fused(groups))
+        return kept_fused(sgd)
 
 
 @record
@@ -199,7 +218,8 @@ class Adam(GroupSettings):
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Build the optimizer over groups of all networks."""
-        return torch.optim.Adam(groups, lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps)
+        betas, lr = (self.beta1, self.beta2), self.lr
+        return kept_fused(torch.optim.Adam(groups, lr, betas, self.eps, fused=fused(groups)))
 
 
 @record
@@ -220,4 +240,5 @@ class AdamW(GroupSettings):
 
     def build(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Build the optimizer over groups of all networks."""
-        return torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps)
+        betas, lr = (self.beta1, self.beta2), self.lr
+        return kept_fused(torch.optim.AdamW(groups, lr, betas, self.eps, fused=fused(groups)))

@@ -19,11 +19,12 @@ from semiseg.data.collate import image_tensor
 from semiseg.data.pseudo import PseudoLabels
 from semiseg.engine.lab import REPORT, SessionLab, first_probe
 from semiseg.engine.loop import complete_groups
+from semiseg.engine.loss_check import LossNotFinite
 from semiseg.engine.moments import evaluation_interval
 from semiseg.engine.plan_text import PlannedStep, operations_text
 from semiseg.engine.session import Networks, Session
 from semiseg.engine.sizes import NetworkSize, trained_networks
-from semiseg.engine.step import LossNotFinite, forward_backward, to_device
+from semiseg.engine.step import forward_backward, to_device
 from semiseg.engine.step_cost import StepCost, step_cost
 from semiseg.engine.step_memory import NetworkCost, mebibytes, networks_of
 from semiseg.errors import RunFailed
@@ -209,7 +210,7 @@ class PlanLab(SessionLab):
         image = self._image(ids[0])
         results: list[Result] = []
         with torch.inference_mode():
-            self._predicting += self._timed(lambda _: results.append(policy(network, image)), 0) * len(ids)
+            self._predicting += self._warm(lambda: results.append(policy(network, image))) * len(ids)
         for image_id in ids:
             yield image_id, results[0]
 
@@ -276,10 +277,15 @@ class PlanLab(SessionLab):
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
 
+    def _warm(self, work: Callable[[], object]) -> float:
+        """Seconds of a call; on a GPU of the second one, since the first loads kernels and makes their work space."""
+        calls = 2 if self.session.compute.device.type == "cuda" else 1
+        return [self._timed(lambda _: work(), 0) for _ in range(calls)][-1]
+
     def _evaluation_seconds(self, model: Network) -> float:
         """Seconds that the evaluation of an image takes."""
         ids = (self.split.val or self.split.labeled)[:1]
-        return self._timed(lambda _: self.session.evaluate(model, ids), 0)
+        return self._warm(lambda: self.session.evaluate(model, ids))
 
 
 def _before_training(step: str, error: LossNotFinite) -> RunFailed:

@@ -3,10 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-
-import torch
-from torch import nn
+from typing import Any, Protocol
 
 from semiseg.contracts.dataset import DatasetInfo, SegDataset, Split, ids_sha256
 from semiseg.contracts.feeding import Budget, StoredLabels
@@ -16,12 +13,12 @@ from semiseg.contracts.tracking import Journal, Sample, Tracker
 from semiseg.contracts.training import Network, OptimizerSpec, Schedule
 from semiseg.data.augment import Augment
 from semiseg.engine.checkpoint import load_bundle
+from semiseg.engine.compute import Compute
 from semiseg.engine.signals import StopRequest
 from semiseg.errors import UserError
 from semiseg.models.bundle import fitted_state, restore_heads_and_input
+from semiseg.models.precision import as_stored
 from semiseg.settings import EvaluatorSettings, TrainerSettings
-
-Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -51,29 +48,6 @@ class Data:
     def sha256(self) -> dict[str, str]:
         """Hashes of the ids that a result depends on, by kind; a step is resumed only under the same ones."""
         return {kind: ids_sha256(getattr(self.split, kind)) for kind in ("labeled", "unlabeled", "val")}
-
-
-@dataclass(frozen=True)
-class Compute:
-    """Device of a run, and the numbers that it computes with.
-
-    Args:
-        device: device of the networks.
-        precision: "fp32", or "bf16" for autocast.
-        memory_format: layout of networks and images.
-    """
-
-    device: torch.device
-    precision: str = "fp32"
-    memory_format: torch.memory_format = torch.contiguous_format
-
-    def place(self, module: Module) -> Module:
-        """Move a module onto the device, in the memory format, and return it."""
-        return module.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload, no-any-return]
-
-    def autocast(self) -> torch.autocast:
-        """The precision of a training step's forward pass."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 
 @dataclass(frozen=True)
@@ -342,5 +316,7 @@ class Networks:
         model = self.build("none", bundle.get("role") if taken_as is None else taken_as.role)
         # Heads first: the stored weights name theirs, which a fresh network lacks.
         restore_heads_and_input(model, bundle)
-        model.load_state_dict(fitted_state(bundle, model))
+        state = fitted_state(bundle, model)
+        as_stored(model, state)
+        model.load_state_dict(state)
         return model

@@ -1,41 +1,50 @@
 """One optimizer step: forward, backward, accumulation, and the running means of what it returned."""
 
 import dataclasses
-import math
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from semiseg.contracts.training import Batch, Learner, LossTerm, Progress, StepOutput, divisor
-from semiseg.errors import RunFailed
+from semiseg.engine.compute import Readback
+from semiseg.engine.loss_check import LossCheck, without_gradient
+from semiseg.models.precision import autotuned
 from semiseg.models.strides import safe_convolutions
 from semiseg.seeding import derive_seed, seed_everything
 
 CPU = torch.device("cpu")
 
 
-class LossNotFinite(RunFailed):
-    """A loss that is NaN or infinite.
-
-    Args:
-        message: iteration, terms and images, and what to do.
-        terms: terms of the loss with their values.
-    """
-
-    def __init__(self, message: str, terms: str) -> None:
-        super().__init__(message)
-        self.terms = terms
-
-
 def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_format) -> Batch:
-    """Move all tensors of a batch; image tensors get the memory format."""
+    """Move all tensors of a batch; image tensors get the memory format.
 
+    A GPU copies beside its kernels: what it has been given before goes on meanwhile.
+    """
+    if device.type != "cuda":
+        return _moved(batch, device, memory_format)
+    stream, work = _copy_stream(device), torch.cuda.current_stream(device)
+    with torch.cuda.stream(stream):
+        batch = _moved(batch, device, memory_format)
+    work.wait_stream(stream)
+    for value in (value for part in batch.values() for value in part.values() if isinstance(value, Tensor)):
+        # Its memory belongs to the other stream, which must not get it back while kernels of this one read it.
+        value.record_stream(work)
+    return batch
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _moved(batch: Batch, device: torch.device, memory_format: torch.memory_format) -> Batch:
     def move(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
@@ -61,11 +70,6 @@ def _is_image(value: Tensor) -> bool:
     return value.ndim == 4 and value.dtype in (torch.uint8, torch.float32)
 
 
-def image_ids(batch: Batch) -> str:
-    """Name the images of a batch, for messages."""
-    return "; ".join(f"{name}: {', '.join(part['id'])}" for name, part in batch.items())
-
-
 def micro_batches(batch: Batch, parts: int) -> list[Batch]:
     """Cut every stream of a batch into ``parts`` pieces along its first dimension, as equal as can be.
 
@@ -85,8 +89,27 @@ def micro_batches(batch: Batch, parts: int) -> list[Batch]:
     ]
 
 
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """What is done with the losses of a step between its forward and its backward pass.
+
+    Args:
+        read: function that starts to read a tensor.
+        checked: function that gets the check of the losses, which is late on a GPU; by default it is waited for.
+        scaled: function of a loss that is differentiated in its place.
+    """
+
+    read: Callable[[Tensor], Readback] = Readback
+    checked: Callable[[LossCheck], None] = LossCheck.require_finite
+    scaled: Callable[[Tensor], Tensor] = lambda loss: loss
+
+
+AT_ONCE = Watch()
+"""Waits for the losses before the backward pass."""
+
+
 def forward_backward(
-    learner: Learner, batch: Batch, progress: Progress, parts: int, autocast: Any
+    learner: Learner, batch: Batch, progress: Progress, parts: int, autocast: Any, watch: Watch = AT_ONCE
 ) -> StepOutput:
     """Compute the losses of a batch and leave their gradients in ``.grad``.
 
@@ -95,26 +118,27 @@ def forward_backward(
     sees the smaller batches.
 
     Raises:
-        LossNotFinite: a loss is not finite; no gradient has been written.
+        LossNotFinite: a loss is not finite; no gradient has been written. Only if ``watch`` does not wait.
     """
     device = next((parameter.device for parameter in learner.parameters()), CPU)
     # Networks do so themselves; this covers what a method adds to them, such as heads and discriminators.
-    with safe_convolutions(device):
+    with safe_convolutions(device), autotuned(device):
         if parts > 1:
-            return _accumulate(learner, batch, progress, parts, autocast)
+            return _accumulate(learner, batch, progress, parts, autocast, watch)
         with autocast():
             output: StepOutput = learner(batch, progress)
-        # Before the backward pass, which would leave NaN in the gradients.
-        _check_finite(output, batch, progress)
-        output.total.backward()  # type: ignore[no-untyped-call]
+        # Before the backward pass, which a GPU is still busy with when the losses have been read.
+        watch.checked(LossCheck(progress.iteration, [output], [batch], watch.read))
+        watch.scaled(output.total).backward()  # type: ignore[no-untyped-call]
         return output
 
 
-def _accumulate(learner: Learner, batch: Batch, progress: Progress, parts: int, autocast: Any) -> StepOutput:
+def _accumulate(
+    learner: Learner, batch: Batch, progress: Progress, parts: int, autocast: Any, watch: Watch
+) -> StepOutput:
     params = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     gradients: dict[str, list[Tensor]] = {}
-    losses: dict[str, LossTerm] = {}
-    scalars: dict[str, Tensor] = {}
+    outputs: list[StepOutput] = []
     pieces = micro_batches(batch, parts)
     for index, piece in enumerate(pieces):
         # Each piece draws its own dropout and cuts; one seed for all would repeat them.
@@ -122,41 +146,52 @@ def _accumulate(learner: Learner, batch: Batch, progress: Progress, parts: int, 
         seed_everything(seed)
         with autocast():
             output: StepOutput = learner(piece, dataclasses.replace(progress, seed=seed))
-        _check_finite(output, piece, progress)
         names = list(output.losses)
         for name in names:
-            term = output.losses[name]
-            # Of the sum, not the mean: how many valid pixels the batch has is known after its last piece.
-            found = torch.autograd.grad(term.sum, params, retain_graph=name != names[-1], allow_unused=True)
             buffers = gradients.setdefault(name, [torch.zeros_like(parameter) for parameter in params])
-            for buffer, gradient in zip(buffers, found, strict=True):
-                if gradient is not None:
-                    buffer += gradient
+            # Of the sum, not the mean: how many valid pixels the batch has is known after its last piece.
+            loss = watch.scaled(output.losses[name].sum)
+            _add_gradient(buffers, loss, params, retain=name != names[-1])
+        outputs.append(without_gradient(output))
+    watch.checked(LossCheck(progress.iteration, outputs, pieces, watch.read))
+    whole = _merged(outputs)
+    totals = None
+    for name, buffers in gradients.items():
+        updates = torch._foreach_mul(buffers, _factor(whole.losses[name]))
+        totals = updates if totals is None else torch._foreach_add(totals, updates)
+    for parameter, total in zip(params, totals or (), strict=True):
+        parameter.grad = total if parameter.grad is None else parameter.grad + total
+    return whole
+
+
+def _factor(term: LossTerm) -> Tensor:
+    """Return weight / count in the precision of the sum; a count of pixels alone would be divided by in float32."""
+    count = divisor(term.count)
+    return term.weight / count.to(torch.promote_types(count.dtype, term.sum.dtype))
+
+
+def _add_gradient(buffers: list[Tensor], loss: Tensor, params: list[nn.Parameter], retain: bool) -> None:
+    found = torch.autograd.grad(loss, params, retain_graph=retain, allow_unused=True)
+    pairs = [pair for pair in zip(buffers, found, strict=True) if pair[1] is not None]
+    if pairs:
+        # One kernel for many parameters.
+        torch._foreach_add_([buffer for buffer, _ in pairs], [gradient for _, gradient in pairs])
+
+
+def _merged(outputs: Sequence[StepOutput]) -> StepOutput:
+    """Return the result of a batch of those of its pieces: sums of sums and counts, means of scalars."""
+    losses: dict[str, LossTerm] = {}
+    scalars: dict[str, Tensor] = {}
+    for output in outputs:
+        for name, term in output.losses.items():
             before = losses.get(name)
-            total, count = term.sum.detach(), term.count
+            total, count = term.sum, term.count
             if before is not None:
                 total, count = total + before.sum, count + before.count
             losses[name] = LossTerm(total, count, term.weight)
         for name, value in output.scalars.items():
-            scalars[name] = scalars.get(name, torch.zeros_like(value)) + value / len(pieces)
-    for name, buffers in gradients.items():
-        scale = losses[name].weight / divisor(losses[name].count)
-        for parameter, buffer in zip(params, buffers, strict=True):
-            update = buffer * scale
-            parameter.grad = update if parameter.grad is None else parameter.grad + update
+            scalars[name] = scalars.get(name, torch.zeros_like(value)) + value / len(outputs)
     return StepOutput(losses, scalars)
-
-
-def _check_finite(output: StepOutput, batch: Batch, progress: Progress) -> None:
-    if math.isfinite(float(output.total.detach())):
-        return
-    terms = ", ".join(f"{name} {float(term.mean.detach()):.4g}" for name, term in output.losses.items())
-    raise LossNotFinite(
-        f"The loss is not finite at iteration {progress.iteration} ({terms}); the optimizer has not stepped.\n"
-        f"Images of this batch: {image_ids(batch)}\n"
-        "Look at these images and labels, lower optimizer.lr, or set trainer.clip_grad_norm.",
-        terms,
-    )
 
 
 class Meter:

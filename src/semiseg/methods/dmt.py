@@ -371,7 +371,7 @@ class ClassBalanced:
     Args:
         ratio: share of every class that is kept, at most 1.
         settings: settings by which the network is applied to an image.
-        precision: "fp32", or "bf16" for autocast; probabilities are float32 in both cases.
+        precision: ``trainer.precision``; probabilities are float32, or float64 where the network is.
     """
 
     def __init__(self, ratio: float, settings: EvaluatorSettings, precision: str = "fp32") -> None:

@@ -206,7 +206,7 @@ class StableImages:
 
     Args:
         settings: settings by which the networks are applied to an image.
-        precision: "fp32", or "bf16" for autocast.
+        precision: ``trainer.precision`` of the run.
     """
 
     def __init__(self, settings: EvaluatorSettings, precision: str) -> None:

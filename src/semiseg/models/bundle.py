@@ -16,6 +16,7 @@ from semiseg.errors import UserError
 from semiseg.models.convert import load_head
 from semiseg.models.input_channels import band_convention, extend_input
 from semiseg.models.lora import is_low_rank, merged_state
+from semiseg.models.precision import as_stored
 from semiseg.models.segmodel import FEATURES, Backbone, Decoder, InputConvention, SegModel, Stage
 from semiseg.models.tuning import Tuning, tuning_of
 from semiseg.models.weights import State, load_state, require_finite
@@ -144,6 +145,7 @@ def from_bundle(values: Mapping[str, Any]) -> SegModel:
     model = segmentation_model(backbone, decoder, len(values["classes"]), bundled_bands(values))
     restore_heads_and_input(model, values)
     require_finite(values["state_dict"], "The checkpoint")
+    as_stored(model, values["state_dict"])
     load_state(model, values["state_dict"], "The checkpoint", "the network that its own config describes")
     return model.eval()
 

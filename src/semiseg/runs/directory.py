@@ -150,6 +150,8 @@ def environment() -> dict[str, Any]:
             continue
     import torch  # not at the top: commands that read runs alone start quickly
 
+    from semiseg.models.precision import numerics
+
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "python": sys.version.split()[0],
@@ -157,6 +159,7 @@ def environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": devices,
+        "numerics": numerics(),
         "packages": versions,
         "git": git_state(Path(__file__).resolve().parent),
         "command": sys.argv,

@@ -93,7 +93,7 @@ class Predictor:
         info: names and colors of its classes.
         settings: settings by which it is applied to a picture.
         device: device of the computation.
-        precision: "fp32", or "bf16" for autocast.
+        precision: ``trainer.precision`` of the run.
         tiling: way to cut large pictures into tiles; ``None`` cuts none.
         half_size: whether the network learned from pictures of half the height and width (``dataset.half_size``);
             pictures are then halved for it, and labels return to their size.

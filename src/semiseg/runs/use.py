@@ -139,10 +139,11 @@ def compute_as(run: FinishedRun) -> None:
     """Use the threads and algorithms of the run, so that its numbers come out again."""
     import torch
 
+    from semiseg.models.precision import set_numerics
+
     trainer = run.config["trainer"]
     torch.set_num_threads(trainer["threads"])
-    torch.use_deterministic_algorithms(trainer["deterministic"])
-    torch.backends.cudnn.benchmark = not trainer["deterministic"]
+    set_numerics(trainer["precision"], deterministic=trainer["deterministic"])
 
 
 def named_evaluator(name: str) -> EvaluatorSettings:

@@ -135,7 +135,7 @@ def evaluate(
         settings: settings by which the network is applied and absent classes count.
         device: device of the computation.
         stop: function that is called before each batch and may raise to end the evaluation; ``None`` calls nothing.
-        precision: "fp32", or "bf16" for autocast.
+        precision: ``trainer.precision`` of the run.
         watch: function of ids, predictions and masks, integers ``(N, H, W)`` on the device, called for all images in
             the order of the batches; ``None`` calls nothing.
 
@@ -178,7 +178,7 @@ def pseudo_label_quality(
         settings: settings as for ``evaluate``.
         device: device of the computation.
         stop: function that is called before each batch or image and may raise to end it; ``None`` calls nothing.
-        precision: "fp32", or "bf16" for autocast.
+        precision: ``trainer.precision`` of the run.
 
     Returns:
         ``None`` where no image has a usable mask; ``coverage`` is the share of pixels with a pseudo-label.

@@ -16,6 +16,7 @@ from semiseg.contracts.dataset import Pixels
 from semiseg.contracts.training import Network
 from semiseg.data.collate import image_tensor
 from semiseg.errors import UserError
+from semiseg.models.precision import LOWER, autocast
 from semiseg.models.segmodel import require_multiple
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def predict(network: Network, images: Tensor, settings: EvaluatorSettings, preci
         network: network on the device of the images.
         images: images of one size.
         settings: settings of size, whole images or windows, padding, scales and mirroring.
-        precision: "fp32", or "bf16" for autocast; the result is float32 in both cases.
+        precision: ``trainer.precision``; the result is float32, or float64 where the network is.
 
     Raises:
         UserError: a reflecting padding wider than the image.
@@ -129,7 +130,7 @@ def predict_groups(
         groups: images of one size each, ``(N, C, H, W)``, that share their ``seen_size``; none needs
             ``settings.resize_to``.
         settings: settings as for ``predict``.
-        precision: "fp32", or "bf16" for autocast.
+        precision: ``trainer.precision`` of the run.
         with_confidence: whether the probability of each label is wanted too.
     """
     counts = [len(group) for group in groups]
@@ -158,7 +159,7 @@ def predict_groups(
 
 
 def _at_labels(maps: Tensor, labels: Tensor) -> Tensor:
-    return maps.gather(1, labels[:, None])[:, 0]
+    return maps.gather(1, labels[:, None])[:, 0].float()
 
 
 def labels_and_probabilities(
@@ -281,10 +282,10 @@ class _Whole(NamedTuple):
 
 
 def _forward(network: Network, images: Tensor, precision: str) -> Tensor:
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(images.device, precision):
         result: Tensor = network(images)
     # Windows and scales add up many maps, which 8 bits of mantissa would round away.
-    return result.float() if result.dtype == torch.bfloat16 else result
+    return result.float() if result.dtype in LOWER.values() else result
 
 
 def _logits(

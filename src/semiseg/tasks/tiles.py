@@ -80,7 +80,7 @@ def predict_tiled(
         settings: settings by which each tile is predicted.
         tiling: size of the tiles.
         device: device of the network.
-        precision: "fp32", or "bf16" for autocast.
+        precision: ``trainer.precision`` of the run.
         between: function that is called before each tile and may raise to stop.
 
     Returns:
