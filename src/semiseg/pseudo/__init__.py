@@ -10,8 +10,8 @@ from semiseg.pseudo.correlation import (
     propagated,
     region_votes,
 )
-from semiseg.pseudo.cutmix import box_masks
-from semiseg.pseudo.draws import own_rows, step_generator, torch_generator
+from semiseg.pseudo.cutmix import box_masks, step_masks
+from semiseg.pseudo.draws import on_device, own_rows, step_generator, torch_generator
 from semiseg.pseudo.entropy import entropy, masked_percentiles
 from semiseg.pseudo.halves import half_boxes, half_masks, half_mixture, half_of_classes
 from semiseg.pseudo.injection import Injection, cut_boxes, draw_injection, image_confidence
@@ -45,6 +45,7 @@ __all__ = [
     "label_image",
     "masked_percentiles",
     "mixed",
+    "on_device",
     "one_hot",
     "own_rows",
     "propagated",
@@ -52,6 +53,7 @@ __all__ = [
     "reversed_within",
     "stability_score",
     "step_generator",
+    "step_masks",
     "torch_generator",
     "undropped_images",
 ]
