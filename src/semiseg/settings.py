@@ -67,8 +67,9 @@ class TrainerSettings:
     """Iterations between logged lines."""
     samples_every: Annotated[Count | None, WithoutEffect] = None
     """Evaluations between sample pictures; ``null`` makes them at the end only."""
-    num_workers: Annotated[int, Ge(0), WithoutEffect] = 0
-    """Processes that load data; 0 loads in the main process."""
+    num_workers: Annotated[Annotated[int, Ge(0)] | None, WithoutEffect] = None
+    """Processes that load data; 0 loads in the main process. ``null`` takes 0 on the CPU, and on CUDA the cores but
+    two, 1 to 16."""
     threads: Annotated[Count | None, Mark("machine")] = None
     """Threads of the main process; ``null`` takes the cores less the workers. Another number changes the last bits of
     a result."""

@@ -12,6 +12,7 @@ import torch
 from semiseg.contracts.feeding import BatchSource
 from semiseg.contracts.task import Scores
 from semiseg.contracts.training import Learner, Network, OptimizerSpec, Progress
+from semiseg.cores import loading_processes
 from semiseg.data.loading import batches
 from semiseg.engine.background_saves import BackgroundSaves
 from semiseg.engine.checkpoint import TrainingState, save_bundle
@@ -91,14 +92,15 @@ class Trainer:
         saved = self.restore()
         total = self.streams.iterations
         started = time.perf_counter() - self.record.seconds
+        on_cuda = self.compute.device.type == "cuda"
         feed = batches(
             self.streams,
             self.data.dataset,
             self.training.seed,
             self.name,
             self.record.completed,
-            num_workers=self.training.trainer.num_workers,
-            pin_memory=self.compute.device.type == "cuda",
+            num_workers=loading_processes(self.training.trainer.num_workers, on_cuda),
+            pin_memory=on_cuda,
         )
         while True:
             completed = self.record.completed
