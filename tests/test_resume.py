@@ -1,7 +1,9 @@
 """A run that is killed at any moment and started again ends with the same weights as one that never was."""
 
 import json
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -212,6 +214,52 @@ def test_killed_runs_end_with_the_same_weights(
     finish(run, *choice(method), "trainer.num_workers=2")
     assert weights(run) == weights(straight(method))
     assert records(run) == records(straight(method))
+    assert not list(run.rglob("*.tmp-*"))
+
+
+def slow_disk() -> None:
+    """Let every sync of a file in another than the main thread take long: training overtakes the writing of a state."""
+    sync = os.fsync
+
+    def fsync(handle: int) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.4)
+        sync(handle)
+
+    os.fsync = fsync
+
+
+def writing(completed: int) -> Moment:
+    """A state is being written while the run has a whole one of at least so many steps."""
+
+    def moment(run: Path) -> bool:
+        try:
+            status = json.loads((run / "status.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return status["iteration"] >= completed and any((run / "checkpoints").glob(".last.pt.tmp-*"))
+
+    return moment
+
+
+def test_runs_that_are_killed_while_a_state_is_written_end_with_the_same_weights(
+    straight: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "killed"
+    for moment in (writing(0), writing(2)):
+        process = Command("train", f"run_dir={run}", *TINY, *choice("cps"), prepare=slow_disk)
+        deadline = time.monotonic() + 100
+        while not moment(run):
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "no state was being written"
+            time.sleep(0.002)
+        process.send(signal.SIGKILL)
+        code, output = process.finish(60)
+        assert code == -signal.SIGKILL, output
+        assert any((run / "checkpoints").glob(".last.pt.tmp-*"))
+    finish(run, *choice("cps"))
+    assert weights(run) == weights(straight("cps"))
+    assert records(run) == records(straight("cps"))
     assert not list(run.rglob("*.tmp-*"))
 
 

@@ -14,6 +14,7 @@ from semiseg.config.other_networks import config_of, others
 from semiseg.config.stored import Config, plain, settings_that_matter
 from semiseg.contracts.dataset import SegDataset, Split
 from semiseg.contracts.task import Task
+from semiseg.cores import warn_of_little_shared_memory
 from semiseg.data.band_augment import for_bands
 from semiseg.data.file_faults import CheckReport, check_files
 from semiseg.data.store import stored
@@ -128,7 +129,9 @@ def open_session(
         lambda wanted: find_fit(wanted, here),
         cfg.init_head == "probe",
     )
-    return Session(task, data, _compute(trainer), training, output, stop), networks
+    compute = _compute(trainer)
+    warn_of_little_shared_memory(trainer.num_workers, compute.device.type == "cuda")
+    return Session(task, data, compute, training, output, stop), networks
 
 
 def _structure(config: Config) -> dict[str, Any]:

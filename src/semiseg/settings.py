@@ -58,14 +58,18 @@ class TrainerSettings:
     eval_early: bool = False
     """Evaluate one iteration before each multiple of ``eval_every`` and one before the last, and never take the
     network of the last one as the best, as DMT does."""
-    checkpoint_every: Annotated[Count, WithoutEffect] = 200
-    """Iterations between saved training states."""
+    checkpoint_minutes: Annotated[Annotated[float, Gt(0)] | None, WithoutEffect] = 5.0
+    """Minutes between saved training states, which a kill can cost; ``null`` counts iterations alone. The last state of
+    a fit, and that of a stop, are saved in any case."""
+    checkpoint_every: Annotated[Count | None, WithoutEffect] = None
+    """Iterations between saved training states, beside ``checkpoint_minutes``; ``null`` counts minutes alone."""
     log_every: Annotated[Count, WithoutEffect] = 20
     """Iterations between logged lines."""
     samples_every: Annotated[Count | None, WithoutEffect] = None
     """Evaluations between sample pictures; ``null`` makes them at the end only."""
-    num_workers: Annotated[int, Ge(0), WithoutEffect] = 0
-    """Processes that load data; 0 loads in the main process."""
+    num_workers: Annotated[Annotated[int, Ge(0)] | None, WithoutEffect] = None
+    """Processes that load data; 0 loads in the main process. ``null`` takes 0 on the CPU, and on CUDA the cores but
+    two, 1 to 16."""
     threads: Annotated[Count | None, Mark("machine")] = None
     """Threads of the main process; ``null`` takes the cores less the workers. Another number changes the last bits of
     a result."""

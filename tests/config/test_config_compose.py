@@ -125,7 +125,7 @@ def test_local_file_lies_between_options_and_command_line() -> None:
     assert composed("dataset=shapes").dataset.name == "shapes"
     assert composed("dataset.root=/other").dataset.root == "/other"
     Path("local.yaml").unlink()
-    assert composed().trainer.num_workers == 0
+    assert composed().trainer.num_workers is None
 
 
 def test_argument_that_no_file_holds() -> None:

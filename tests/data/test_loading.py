@@ -5,6 +5,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import time
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -121,9 +122,44 @@ def killed(feed: Any) -> None:
 def test_a_killed_worker_is_explained() -> None:
     feed = batches(streams(100_000), Noise(), 0, "student", 0, num_workers=2)
     with pytest.raises(
-        LoadingError, match=r"at iteration \d+ of step student.*smaller trainer.num_workers than 2"
+        LoadingError, match=r"at iteration \d+ of step student.*shm-size.*smaller trainer.num_workers than 2"
     ):
         killed(feed)
+
+
+def left_alone(connection: Any) -> None:
+    """Begin to load, tell the ids of the processes that do, and wait to be killed."""
+    feed = batches(streams(100_000), Noise(), 0, "train", 0, num_workers=2)
+    for _ in range(3):
+        next(feed)
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    connection.send([server, *(worker.pid for worker in multiprocessing.active_children())])
+    signal.pause()
+
+
+@pytest.mark.slow
+def test_workers_do_not_outlive_a_killed_process() -> None:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=left_alone, args=(there,))
+    process.start()
+    assert here.poll(120)
+    pids = here.recv()
+    assert len(pids) == 3
+    process.kill()
+    process.join()
+    deadline = time.monotonic() + 20
+    while left := [pid for pid in pids if alive(pid)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that waits to be collected by the system does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ def test_batch_holds_typed_tensors() -> None:
     assert part["image"].dtype == torch.uint8
     assert part["image"].is_contiguous(memory_format=torch.channels_last)
     assert part["label"].shape == (4, 16, 16)
-    assert part["label"].dtype == torch.int64
+    assert part["label"].dtype == torch.uint8  # one byte a pixel between processes and to the device
     assert all(isinstance(image_id, str) for image_id in part["id"])
     assert set(batch["unlabeled_0"]) == {"image", "id"}
     for slot, image_id in enumerate(part["id"]):

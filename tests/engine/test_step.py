@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from semiseg.contracts.training import Batch, Learner, LossTerm, Progress, StepOutput
-from semiseg.engine.step import Meter, forward_backward, micro_batches
+from semiseg.engine.step import Meter, forward_backward, micro_batches, to_device
 from semiseg.errors import RunFailed
 
 PROGRESS = Progress(iteration=7, total=10, epoch=0, seed=1)
@@ -52,6 +52,17 @@ def test_accumulation_is_as_exact_as_double_precision() -> None:
     forward_backward(pieces, batch(), PROGRESS, 3, contextlib.nullcontext)
     for a, b in zip(whole.parameters(), pieces.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-13, atol=0)
+
+
+def test_learners_get_labels_of_any_integers_as_int64() -> None:
+    expected = batch()["labeled"]["label"]
+    for dtype in (torch.uint8, torch.int64):
+        part = batch()["labeled"]
+        part |= {"label": expected.to(dtype), "valid": expected == 0, "other": expected.to(torch.uint8)}
+        found = to_device({"labeled": part}, torch.device("cpu"), torch.channels_last)["labeled"]
+        assert found["label"].dtype == torch.int64
+        assert torch.equal(found["label"], expected)
+        assert (found["valid"].dtype, found["other"].dtype) == (torch.bool, torch.uint8)
 
 
 def test_micro_batches_cover_the_batch_once() -> None:

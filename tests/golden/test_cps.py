@@ -59,7 +59,7 @@ def test_loss_without_cutmix(labeled_too: bool, expected: float) -> None:
 @pytest.mark.golden("CPS loss with CutMix")
 def test_loss_with_cutmix(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = box_masks(np.random.RandomState(0), 2, (16, 16))
-    monkeypatch.setattr(cps, "box_masks", lambda generator, n, size: recorded)
+    monkeypatch.setattr(cps, "step_masks", lambda images, progress: recorded)
     branches: list[Any] = [
         Waves({LABELED: 0.0, FIRST: 0.0, SECOND: 0.9, MIXED: 0.4}),
         Waves({LABELED: 0.0, FIRST: 2.1, SECOND: -1.4, MIXED: 1.7}),

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from semiseg.pseudo import box_masks, stability_score
+from semiseg.contracts.training import Progress
+from semiseg.pseudo import box_masks, stability_score, step_generator, step_masks
+from semiseg.pseudo.cutmix import BoxPlace
 
 
 def test_masks_depend_on_the_generator_alone() -> None:
@@ -82,3 +84,40 @@ def test_stability_never_waits_for_the_device(wait_counter: Any) -> None:
     with wait_counter:
         stability_score(maps)
     assert wait_counter.seen == []
+
+
+@pytest.mark.parametrize("place", ["inside", "outside", "outside_clipped"])
+def test_masks_of_a_step_are_those_of_its_generator_over_all_ranks(place: BoxPlace) -> None:
+    images = torch.zeros(2, 3, 12, 20)
+    whole = box_masks(
+        step_generator(Progress(0, 1, 0, 7), "cutmix"), 4, (12, 20), area_range=(0.4, 1), place=place
+    )
+    found = [
+        step_masks(images, Progress(0, 1, 0, 7, rank, 2), area_range=(0.4, 1), place=place) for rank in (0, 1)
+    ]
+    assert torch.equal(torch.cat(found), whole)
+    assert whole.any()
+    assert not whole.all()
+
+
+def test_a_box_that_begins_before_the_image_is_cut_as_an_array_is() -> None:
+    """Numbers below zero count from the end, so that most such boxes are lost, as in the published code."""
+
+    class Given:
+        """Draws of one box of a quarter of the area around a pixel."""
+
+        def __init__(self, center: float) -> None:
+            self.draws = [np.full((1, 1), 0.25), np.full((1, 1), 0.5), np.full((1, 1, 2), center)]
+
+        def uniform(self, *arguments: object, size: object) -> object:
+            return self.draws.pop(0)
+
+    def drawn(center: float, place: BoxPlace) -> torch.Tensor:
+        generator: Any = Given(center)
+        return box_masks(generator, 1, (16, 16), 1, place=place)[0, 0]
+
+    assert not drawn(0.125, "outside").any()
+    clipped = drawn(0.125, "outside_clipped")
+    assert clipped[:6, :6].all()
+    assert clipped.sum() == 36
+    assert drawn(0.5, "outside").sum() == 64

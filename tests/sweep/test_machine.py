@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from semiseg.cores import loading_processes
 from semiseg.sweep.job import Job
 from semiseg.sweep.machine import cuda_devices, job_environment
 
@@ -14,6 +15,7 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("semiseg.config.environment.GIVEN_THREADS", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("SEMISEG_CORES", raising=False)
 
 
 def threads(n_jobs: int, workers: int = 0) -> int:
@@ -24,6 +26,21 @@ def threads(n_jobs: int, workers: int = 0) -> int:
 def test_cores_are_divided() -> None:
     assert [threads(n_jobs) for n_jobs in (1, 2, 3, 8, 20)] == [8, 4, 2, 1, 1]
     assert [threads(n_jobs, workers=2) for n_jobs in (1, 2, 4)] == [6, 2, 1]
+
+
+@pytest.mark.parametrize(("device", "devices"), [("auto", ["0", "1"]), ("cuda:1", [])])
+def test_jobs_on_gpus_share_the_cores_for_loading_too(
+    device: str, devices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(24)))
+    monkeypatch.setattr("semiseg.cores.little_shared_memory", lambda: None)
+    for n_jobs, processes, threads in ((1, 16, 8), (2, 10, 2), (12, 1, 1)):
+        given = job_environment(Job(Path("x"), (), device=device), 0, n_jobs, devices)
+        assert int(given["OMP_NUM_THREADS"]) == threads
+        with monkeypatch.context() as patch:
+            patch.setenv("SEMISEG_CORES", given.get("SEMISEG_CORES", ""))
+            assert loading_processes(None, on_cuda=True) == processes
+            assert loading_processes(None, on_cuda=False) == 0
 
 
 def test_a_number_that_the_user_has_set_is_kept_where_there_are_cores_for_it(

@@ -108,7 +108,8 @@ def measure_steps(cfg: Composed, rounds: int, report_line: Callable[[str], None]
         rounds: Rounds of both.
         report_line: Called with a line about each fit.
     """
-    torch.set_num_threads(cfg.trainer.threads or free_threads(cfg.trainer.num_workers))
+    on_cuda = build.device(cfg.trainer.device).type == "cuda"
+    torch.set_num_threads(cfg.trainer.threads or free_threads(cfg.trainer.num_workers, on_cuda))
     set_numerics(cfg.trainer.precision, deterministic=cfg.trainer.deterministic)
     crop = cfg.trainer.crop_size
     height, width = (crop, crop) if isinstance(crop, int) else crop

@@ -5,17 +5,17 @@ import os
 from omegaconf import DictConfig, OmegaConf
 
 from semiseg.config.stored import STORED, stored_run
+from semiseg.cores import loading_processes, usable_cores
 
 GIVEN_THREADS = os.environ.get("OMP_NUM_THREADS", "")
 """The user's value; read before ``set_environment`` writes its own."""
 
 
-def free_threads(num_workers: int) -> int:
+def free_threads(num_workers: int | None, on_cuda: bool) -> int:
     """Return the threads for the main process: OMP_NUM_THREADS where it is set, else the cores less the workers."""
     if GIVEN_THREADS.isdigit() and int(GIVEN_THREADS) > 0:
         return int(GIVEN_THREADS)
-    # Not os.cpu_count(): a job of a cluster may use a few cores of its machine alone.
-    return max(1, len(os.sched_getaffinity(0)) - num_workers)
+    return max(1, usable_cores() - loading_processes(num_workers, on_cuda))
 
 
 def set_environment(cfg: DictConfig | None) -> None:
@@ -37,7 +37,10 @@ def set_environment(cfg: DictConfig | None) -> None:
 
 
 def _threads(cfg: DictConfig) -> int:
-    """Return the threads that ``settle`` will fill in."""
+    """Return the threads that ``settle`` will fill in; more where it is torch that finds a GPU."""
     run = stored_run(cfg.run_dir)
     stored = OmegaConf.select(OmegaConf.load(run / f"{STORED}.yaml"), "trainer.threads") if run else None
-    return int(cfg.trainer.threads or stored or free_threads(int(cfg.trainer.num_workers)))
+    trainer = cfg.trainer
+    return int(
+        trainer.threads or stored or free_threads(trainer.num_workers, trainer.device.startswith("cuda"))
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from semiseg.config import build
 from semiseg.config.check import Checker
 from semiseg.config.check_keys import resolves
 from semiseg.config.compose import (
@@ -89,7 +90,9 @@ def settle(cfg: DictConfig) -> DictConfig:
         if differing := differing_keys(stored, cfg):
             raise other_settings(run, differing)
         cfg.trainer.threads = cfg.trainer.threads or stored.trainer.threads
-    cfg.trainer.threads = cfg.trainer.threads or free_threads(cfg.trainer.num_workers)
+    if cfg.trainer.threads is None:
+        on_cuda = build.device(cfg.trainer.device).type == "cuda"
+        cfg.trainer.threads = free_threads(cfg.trainer.num_workers, on_cuda)
     if not cfg.run_dir:
         cfg.run_dir = str(new_run_dir(cfg))
     cfg.name = run_name(cfg)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 StreamBatch = dict[str, Any]
 """One stream's part of a batch: ``image (N, C, H, W)`` (or the names of the view's images), uint8, or float32 for
-bands of 16 and 32 bits; ``label (N, H, W) int64`` where there are labels, ``id`` a list of N image ids."""
+bands of 16 and 32 bits; ``label (N, H, W) int64`` where there are labels (uint8 until ``to_device``), ``id`` a list of
+N image ids."""
 
 Batch = dict[str, StreamBatch]
 """Stream name to its part."""

@@ -34,8 +34,9 @@ class Item:
 def collate(dataset: SegDataset, items: Sequence[Item], key: DrawKey) -> StreamBatch:
     """Load the items and stack the results of their views; slot s draws by ``(*key, s)``.
 
-    Images become ``(N, C, H, W)``, uint8 or float32, to which bands of 16 bits are converted; ``label`` becomes
-    ``(N, H, W) int64``, everything else keeps its type; ``id`` is the list of N ids. Where pseudo-labels come with
+    Images become ``(N, C, H, W)``, uint8 or float32, to which bands of 16 bits are converted; ``label`` is
+    ``(N, H, W) uint8``, which ``to_device`` makes int64 (other integers are int64 here already), everything else keeps
+    its type; ``id`` is the list of N ids. Where pseudo-labels come with
     their confidence, ``confidence`` is ``(N, H, W) float32``, 1 for true labels. Where the views give it, ``valid`` is
     ``(N, H, W) bool``, False where an image is padded.
 
@@ -76,7 +77,7 @@ def _label(dataset: SegDataset, item: Item) -> tuple[Array | None, Confidence | 
 
 
 def _stacked(name: str, values: list[NDArray[Any]]) -> torch.Tensor:
-    if name == "label":
+    if name == "label" and any(value.dtype != np.uint8 for value in values):
         return torch.from_numpy(np.stack(values, dtype=np.int64))
     return image_tensor(values) if values[0].ndim == 3 else torch.from_numpy(np.stack(values))
 

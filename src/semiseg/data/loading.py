@@ -1,7 +1,10 @@
 """Loading batches ahead of training: the same batches for any number of worker processes."""
 
 import multiprocessing
+import multiprocessing.connection
+import os
 import signal
+import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,6 +58,15 @@ def _prepare_worker(_: int) -> None:
     # so a worker that nobody ends still goes away after a while.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # torch looks at the parent of a worker, which is the server; the server ends once no worker is left, and would
+    # stay with its workers where the main process was killed.
+    if (parent := multiprocessing.parent_process()) is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _context() -> Any:
@@ -107,8 +119,9 @@ def batches(
         except (RuntimeError, OSError, EOFError) as error:
             raise LoadingError(
                 f"A process that loads batches ended at iteration {iteration} of step {step_name} ({error}). "
-                "Often memory ran out (RAM or /dev/shm). Start again with the same run_dir to go on, with a "
-                f"smaller trainer.num_workers than {num_workers} (0 needs no extra process)."
+                "Often memory ran out (RAM, or /dev/shm in a container: docker run --shm-size=8g). Start again with "
+                f"the same run_dir to go on, with a smaller trainer.num_workers than {num_workers} (0 needs no extra "
+                "process)."
             ) from error
         if isinstance(batch, _Fault):
             raise UserError(batch.message) if batch.is_user_error else RuntimeError(batch.message)

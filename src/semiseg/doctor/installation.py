@@ -13,6 +13,7 @@ import warnings
 from importlib import metadata
 from pathlib import Path
 
+from semiseg.cores import LITTLE_SHARED_MEMORY, SHARED_MEMORY
 from semiseg.doctor.findings import Section
 
 OPENCV = (
@@ -26,7 +27,6 @@ IMPORTED = {"torch": "torch", "torchvision": "torchvision", "cv2": "opencv-pytho
 
 OPTIONAL = ("timm", "safetensors", "onnx", "onnxruntime", "rasterio")
 LITTLE_MEMORY = 2 * 2**30
-LITTLE_SHARED_MEMORY = 2**30
 LITTLE_DISK = 5 * 2**30
 NVIDIA = Path("/proc/driver/nvidia/version")
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -142,7 +142,7 @@ def memory() -> Section:
             f"only {available / 2**30:.1f} GiB of memory are free",
             "end other programs, or train smaller crops",
         )
-    shared = Path("/dev/shm")
+    shared = SHARED_MEMORY
     if shared.is_dir():
         section.facts["shared_bytes"] = shutil.disk_usage(shared).total
         if section.facts["shared_bytes"] < LITTLE_SHARED_MEMORY:

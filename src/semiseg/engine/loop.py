@@ -12,7 +12,9 @@ import torch
 from semiseg.contracts.feeding import BatchSource
 from semiseg.contracts.task import Scores
 from semiseg.contracts.training import Learner, Network, OptimizerSpec, Progress
+from semiseg.cores import loading_processes
 from semiseg.data.loading import batches
+from semiseg.engine.background_saves import BackgroundSaves
 from semiseg.engine.checkpoint import TrainingState, save_bundle
 from semiseg.engine.loss_check import LossCheck
 from semiseg.engine.moments import evaluation_interval, is_candidate
@@ -68,6 +70,7 @@ class Trainer:
         self.update = Update(learner, self.optimizer, scaler, trainer.clip_grad_norm)
         self.unsettled: tuple[Progress, LossCheck] | None = None
         self.checkpoints = TrainingState(session.output.run_dir / "checkpoints")
+        self.save_began = time.monotonic()
         self.record = FitRecord()
         self.meter = Meter(session.compute.device)
         self.eval_every = evaluation_interval(
@@ -83,27 +86,35 @@ class Trainer:
 
     def run(self) -> FitRecord:
         """Train from the newest checkpoint to the end; raise ``Interrupted`` after saving where a stop is requested."""
+        with BackgroundSaves(self.checkpoints) as saves:
+            self.train(saves)
+        self.finish()
+        return self.record
+
+    def train(self, saves: BackgroundSaves) -> None:
+        """Train from the newest checkpoint to the end, as ``run`` does; the last state may still be on its way."""
         # Restored before the batches are opened: they begin at the iteration that the checkpoint reached.
         saved = self.restore()
         total = self.streams.iterations
         started = time.perf_counter() - self.record.seconds
+        on_cuda = self.compute.device.type == "cuda"
         feed = batches(
             self.streams,
             self.data.dataset,
             self.training.seed,
             self.name,
             self.record.completed,
-            num_workers=self.training.trainer.num_workers,
-            pin_memory=self.compute.device.type == "cuda",
+            num_workers=loading_processes(self.training.trainer.num_workers, on_cuda),
+            pin_memory=on_cuda,
         )
         while True:
             completed = self.record.completed
             self.record.seconds = time.perf_counter() - started
             if completed in self.snapshots:
                 self.save_network(f"snapshot-{completed}.pt", None)
-            due = completed % self.training.trainer.checkpoint_every == 0 or completed == total
-            if completed > saved and due:
-                self.save()
+            saves.collect()
+            if completed > saved and self.save_due(completed, total):
+                self.save(saves)
                 saved = completed
             # After the save and before the evaluation, which may take minutes: evaluations are asked again on resume.
             try:
@@ -112,7 +123,8 @@ class Trainer:
                     self.evaluate()
             except Interrupted:
                 if completed > saved:
-                    self.save()
+                    self.save(saves)
+                saves.wait()
                 raise
             if completed == total:
                 break
@@ -124,8 +136,6 @@ class Trainer:
             self.record.training_seconds += time.perf_counter() - began
             self.report()
         self.record.seconds = time.perf_counter() - started
-        self.finish()
-        return self.record
 
     def progress(self, iteration: int) -> Progress:
         """Return the position of a step in the fit, and its seed."""
@@ -251,9 +261,19 @@ class Trainer:
         )
         save_bundle(self.directory / name, values)
 
-    def save(self) -> None:
-        """Write the training state; drop best networks that no checkpoint refers to any more."""
+    def save_due(self, completed: int, total: int) -> bool:
+        """Whether the state of ``completed`` steps is to be saved; that of the last always is."""
+        every, minutes = self.training.trainer.checkpoint_every, self.training.trainer.checkpoint_minutes
+        if completed == total or (every is not None and completed % every == 0):
+            return True
+        return minutes is not None and time.monotonic() - self.save_began >= 60 * minutes
+
+    def save(self, saves: BackgroundSaves) -> None:
+        """Begin to write the training state; training may go on while it is written."""
         self.settle()
+        # First: what follows the state before is done before the record is that of this one.
+        saves.wait()
+        self.save_began = time.monotonic()
         record = self.record
         # Two: ``last.prev.pt`` must find its best network too, should ``last.pt`` turn out damaged.
         if record.best is not None:
@@ -266,10 +286,17 @@ class Trainer:
             "journal": self.output.journal.position(),
             **self.update.state(),
         }
-        self.checkpoints.save(self.name, state)
-        self.saved(record.completed)
-        # Deleted only after the new state is in place: until then the old one may be needed again.
-        keep = {f"best-{iteration}.pt" for iteration in record.best_files}
+        completed = record.completed
+        saves.start(self.name, state, lambda: self.after_save(completed))
+
+    def after_save(self, completed: int) -> None:
+        """Tell that a state is in place; drop best networks that no checkpoint refers to any more."""
+        self.saved(completed)
+        record = self.record
+        # Deleted only after the new state is in place: until then the old one may be needed again. A network that has
+        # become the best since is one that the next state will refer to.
+        best = [record.best["iteration"]] if record.best is not None else []
+        keep = {f"best-{iteration}.pt" for iteration in (*record.best_files, *best)}
         for path in self.directory.glob("best-*.pt"):
             if path.name not in keep:
                 path.unlink()

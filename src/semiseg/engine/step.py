@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def to_device(batch: Batch, device: torch.device, memory_format: torch.memory_format) -> Batch:
-    """Move all tensors of a batch; image tensors get the memory format.
+    """Move all tensors of a batch; image tensors get the memory format, ``label`` becomes int64.
 
     A GPU copies beside its kernels: what it has been given before goes on meanwhile.
     """
@@ -45,14 +45,17 @@ def _copy_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def _moved(batch: Batch, device: torch.device, memory_format: torch.memory_format) -> Batch:
-    def move(value: Any) -> Any:
+    def move(key: str, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
         # From pinned memory the copy runs while the host goes on.
         value = value.to(device, non_blocking=True)
+        if key == "label":
+            # Here and not in the worker: losses need int64, but one byte a pixel is enough to travel.
+            return value.long()
         return value.contiguous(memory_format=memory_format) if _is_image(value) else value
 
-    return {name: {key: move(value) for key, value in part.items()} for name, part in batch.items()}
+    return {name: {key: move(key, value) for key, value in part.items()} for name, part in batch.items()}
 
 
 def count_images(batch: Batch) -> int:

@@ -20,7 +20,7 @@ from semiseg.errors import UserError
 from semiseg.losses import cross_entropy, cross_pseudo_loss
 from semiseg.methods.labeled_loss import LabeledLoss, LabeledLossSettings
 from semiseg.models.grouped_norm import group_batch_norm
-from semiseg.pseudo import box_masks, own_rows, step_generator
+from semiseg.pseudo import step_masks
 from semiseg.settings import Other, TrainerSettings
 
 STATISTICS_STRIDE = 4
@@ -187,7 +187,7 @@ class CPSLearner(Learner):
     ) -> tuple[list[Tensor], SumCount, dict[str, Tensor]]:
         """Return the logits of the labeled images, L_cps of the mixed ones, and statistics."""
         first, second = batch["unlabeled"]["image"], batch["unlabeled_2"]["image"]
-        mask = _masks(first, progress)
+        mask = step_masks(first, progress)  # published code: CPS+CutMix, mask_gen.py, BoxMaskGenerator
         labels, teachers = [], []
         for branch in (self.branch_1, self.branch_2):
             with torch.no_grad(), self._teaching(branch):
@@ -223,18 +223,6 @@ class CPSLearner(Learner):
             yield
         finally:
             branch.train(training)
-
-
-def _masks(images: Tensor, progress: Progress) -> Tensor:
-    """Return CutMix masks for a batch of images, on their device without waiting for it."""
-    # Published code: CPS+CutMix, mask_gen.py, BoxMaskGenerator
-    height, width = images.shape[-2:]
-    # Drawn for all ranks and cut: the masks of an image must not depend on how many processes share the batch.
-    total, rows = own_rows(progress, len(images))
-    masks = box_masks(step_generator(progress, "cutmix"), total, (height, width))[rows]
-    if images.device.type == "cuda":
-        masks = masks.pin_memory()
-    return masks.to(images.device, non_blocking=True)
 
 
 def _thin(maps: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from semiseg.losses import consistency_loss
 from semiseg.losses.consistency import Distance
 from semiseg.methods.averaged_teacher import AveragedTeacherLearner, AveragedTeacherSettings
 from semiseg.methods.labeled_loss import LabeledLoss
-from semiseg.pseudo import box_masks, mixed, own_rows, step_generator
+from semiseg.pseudo import mixed, step_masks
 from semiseg.pseudo.cutmix import BoxPlace
 
 Share = Annotated[float, Ge(0), Le(1)]
@@ -140,15 +140,8 @@ class CutMixSegLearner(AveragedTeacherLearner):
 
     def masks(self, images: Tensor, progress: Progress) -> Tensor:
         """Draw where the boxes lie, ``(N, H, W) bool``, for a batch of images, without waiting for their device."""
-        method, (height, width) = self.method, images.shape[-2:]
-        # Drawn for all ranks and cut: the masks of an image must not depend on how many processes share the batch.
-        total, rows = own_rows(progress, len(images))
-        generator = step_generator(progress, "cutmix")
-        drawn = box_masks(generator, total, (height, width), method.boxes, method.area, method.box_place)
-        masks = drawn[rows, 0]
-        if images.device.type == "cuda":
-            masks = masks.pin_memory()
-        return masks.to(images.device, non_blocking=True)
+        method = self.method
+        return step_masks(images, progress, method.boxes, method.area, method.box_place)[:, 0]
 
 
 def _mean_color(convention: Any) -> Tensor:

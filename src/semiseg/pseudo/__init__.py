@@ -15,8 +15,8 @@ from semiseg.pseudo.correlation import (
     propagated,
     region_votes,
 )
-from semiseg.pseudo.cutmix import box_masks
-from semiseg.pseudo.draws import own_rows, step_generator, torch_generator
+from semiseg.pseudo.cutmix import box_masks, step_masks
+from semiseg.pseudo.draws import on_device, own_rows, step_generator, torch_generator
 from semiseg.pseudo.entropy import entropy, masked_percentiles
 from semiseg.pseudo.feature_perturbation import (
     adversarial_shift,
@@ -60,6 +60,7 @@ __all__ = [
     "mixed",
     "object_boxes",
     "object_cutout",
+    "on_device",
     "one_hot",
     "own_rows",
     "propagated",
@@ -67,6 +68,7 @@ __all__ = [
     "reversed_within",
     "stability_score",
     "step_generator",
+    "step_masks",
     "torch_generator",
     "undropped_images",
     "weakly_active",

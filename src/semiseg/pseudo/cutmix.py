@@ -1,10 +1,13 @@
-"""Masks of CutMix."""
+"""Masks of CutMix: boxes drawn as a few integers on the host, and painted where the images are."""
 
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from semiseg.contracts.training import Progress
+from semiseg.pseudo.draws import on_device, own_rows, step_generator
 
 BoxPlace = Literal["inside", "outside", "outside_clipped"]
 
@@ -17,7 +20,7 @@ def box_masks(
     area_range: tuple[float, float] = (0.25, 0.5),
     place: BoxPlace = "inside",
 ) -> Tensor:
-    """Draw CutMix masks; True takes the second image.
+    """Draw CutMix masks; True takes the second image. ``step_masks`` draws those of a training step.
 
     Each box has ``a / boxes`` of the area with a ~ U(area_range), a random shape and position, and toggles
     what it covers, so overlaps cancel: with the defaults the mean share of True is about 0.25, not 0.375. The
@@ -37,6 +40,43 @@ def box_masks(
     Returns:
         Masks ``(n, 1, height, width) bool`` on the CPU.
     """
+    return _painted(_drawn(generator, n, size, boxes, area_range, place), size)
+
+
+def step_masks(
+    images: Tensor,
+    progress: Progress,
+    boxes: int = 3,
+    area_range: tuple[float, float] = (0.25, 0.5),
+    place: BoxPlace = "inside",
+) -> Tensor:
+    """Draw the CutMix masks of a batch of images, ``(N, 1, H, W) bool``, without waiting for their device.
+
+    They are those of ``box_masks`` for the generator "cutmix" of the pass.
+
+    Args:
+        images: images ``(N, C, H, W)`` of this process.
+        progress: the pass, which determines all draws.
+        boxes: number of boxes of a mask.
+        area_range: bounds of the area of all boxes together, as a share of the image.
+        place: see ``box_masks``.
+    """
+    size = images.shape[2], images.shape[3]
+    # Drawn for all ranks and cut: the masks of an image must not depend on how many processes share the batch.
+    total, rows = own_rows(progress, len(images))
+    spans = _drawn(step_generator(progress, "cutmix"), total, size, boxes, area_range, place)
+    return _painted(on_device(spans[rows], images.device), size)
+
+
+def _drawn(
+    generator: np.random.Generator | np.random.RandomState,
+    n: int,
+    size: tuple[int, int],
+    boxes: int,
+    area_range: tuple[float, float],
+    place: BoxPlace,
+) -> Tensor:
+    """Draw the boxes of n masks: ``(n, boxes, 4) int64`` of (top, left, bottom, right), none beyond the image."""
     # published code of CPS: mask_gen.py, BoxMaskGenerator.generate_params, the same as that of CutMix-Seg
     area = generator.uniform(*area_range, size=(n, boxes))
     exponent = generator.uniform(size=(n, boxes))
@@ -50,11 +90,20 @@ def box_masks(
         corners = np.round((np.asarray(size) - extents) * position)
     else:
         corners = np.round(np.asarray(size) * position) - extents / 2
-    spans = np.concatenate([corners, corners + extents], axis=2).astype(int)
-    if place == "outside_clipped":
-        spans = spans.clip(0)
-    masks = np.zeros((n, 1, *size), dtype=bool)
-    for mask, drawn in zip(masks[:, 0], spans, strict=True):
-        for top, left, bottom, right in drawn:
-            mask[top:bottom, left:right] ^= True
-    return torch.from_numpy(masks)
+    spans = np.concatenate([corners, corners + extents], axis=2).astype(np.int64)
+    sides = np.tile(np.asarray(size), 2)
+    if place == "outside":
+        # The published code cuts arrays with these numbers, and negative ones count from the end there.
+        spans = np.where(spans < 0, spans + sides, spans)
+    return torch.from_numpy(spans.clip(0, sides))
+
+
+def _painted(spans: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the masks ``(n, 1, height, width) bool`` of boxes ``(n, boxes, 4)``, on their device."""
+    rows, columns = (torch.arange(side, device=spans.device) for side in size)
+    mask = torch.zeros(len(spans), 1, *size, dtype=torch.bool, device=spans.device)
+    for box in spans.unbind(1):
+        top, left, bottom, right = (edge[:, None] for edge in box.unbind(1))
+        high, wide = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
+        mask = mask ^ (high[:, None, :, None] & wide[:, None, None, :])
+    return mask

@@ -16,6 +16,7 @@ images would get equal masks. So with dropout a result depends on the number of 
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from semiseg.contracts.training import Progress
 from semiseg.seeding import derive_seed
@@ -43,3 +44,9 @@ def own_rows(progress: Progress, count: int) -> tuple[int, slice]:
     """
     first = progress.rank * count
     return progress.ranks * count, slice(first, first + count)
+
+
+def on_device(drawn: Tensor, device: torch.device) -> Tensor:
+    """Copy draws from the CPU to a device without waiting for it; what is drawn should be small, such as corners."""
+    # A copy from memory that is not page-locked would wait for the work before it.
+    return (drawn.pin_memory() if device.type == "cuda" else drawn).to(device, non_blocking=True)

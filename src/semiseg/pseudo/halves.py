@@ -10,7 +10,7 @@ from torch import Tensor
 from semiseg.contracts.dataset import IGNORE_INDEX
 from semiseg.contracts.training import Progress
 from semiseg.declare import Ge, Le, record
-from semiseg.pseudo.draws import own_rows, step_generator, torch_generator
+from semiseg.pseudo.draws import on_device, own_rows, step_generator, torch_generator
 from semiseg.pseudo.mixing import box_maps, mixed
 
 Mix = Literal["cutmix", "cutout", "classmix", "none"]
@@ -120,6 +120,4 @@ def half_masks(
         return ~half_of_classes(keys, labels)
     size = labels.shape[1], labels.shape[2]
     boxes = half_boxes(generator, total, size)[rows]
-    if labels.device.type == "cuda":
-        boxes = boxes.pin_memory()
-    return box_maps(boxes.to(labels.device, non_blocking=True), size)
+    return box_maps(on_device(boxes, labels.device), size)

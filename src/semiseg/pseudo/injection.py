@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from semiseg.contracts.training import Progress
-from semiseg.pseudo.draws import own_rows
+from semiseg.pseudo.draws import on_device, own_rows
 from semiseg.seeding import derive_seed
 
 LABELED_BETA = (8.0, 2.0)
@@ -77,6 +77,4 @@ def draw_injection(progress: Progress, n: int, size: tuple[int, int], device: to
     partner = torch.from_numpy(draws.uniform(size=total)[rows].argsort())
     labeled_box, box = (cut_boxes(draws, total, size, beta)[rows] for beta in (LABELED_BETA, MIXED_BETA))
     drawn = [partner, labeled_box, box, torch.from_numpy(draws.uniform(size=total)[rows])]
-    if device.type == "cuda":
-        drawn = [each.pin_memory() for each in drawn]
-    return Injection(*(each.to(device, non_blocking=True) for each in drawn))
+    return Injection(*(on_device(each, device) for each in drawn))

@@ -22,14 +22,14 @@ class Job:
         folder: its run directory.
         overrides: overrides that make its config, without the directories of run and sweep.
         primary: options that choose another primary config; empty for semiseg's own.
-        num_workers: number of processes that load its data.
+        num_workers: number of processes that load its data; ``None`` lets its device decide.
         device: ``trainer.device`` of its config.
     """
 
     folder: Path
     overrides: tuple[str, ...]
     primary: tuple[str, ...] = ()
-    num_workers: int = 0
+    num_workers: int | None = None
     device: str = "auto"
 
     @property
@@ -57,7 +57,7 @@ def job_of(request: Request, cfg: DictConfig, overrides: Sequence[str], sweep_di
         folder=sweep_dir / job_name(cfg, overrides),
         overrides=tuple(own_overrides(overrides)),
         primary=primary if request.config_dir else (),
-        num_workers=int(cfg.trainer.num_workers),
+        num_workers=cfg.trainer.num_workers,
         device=str(cfg.trainer.device),
     )
 

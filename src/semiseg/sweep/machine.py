@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 
 from semiseg.config.environment import free_threads
+from semiseg.cores import CORES_VARIABLE, loading_processes, usable_cores
 from semiseg.sweep.job import Job
 
 
@@ -30,9 +31,13 @@ def job_environment(job: Job, slot: int, n_jobs: int, devices: Sequence[str]) ->
         devices: names of the GPUs; a job that names its device itself sees all of them.
     """
     variables = dict(os.environ)
-    threads = free_threads(job.num_workers)
+    on_cuda = job.device.startswith("cuda") or (job.device == "auto" and bool(devices))
+    threads = free_threads(job.num_workers, on_cuda)
     if n_jobs > 1:
-        threads = min(threads, max(1, len(os.sched_getaffinity(0)) // n_jobs - job.num_workers))
+        cores = max(1, usable_cores() // n_jobs)
+        threads = min(threads, max(1, cores - loading_processes(job.num_workers, on_cuda, cores)))
+        # The job decides on its loading processes itself.
+        variables[CORES_VARIABLE] = str(cores)
     # Not as trainer.threads: a run that has begun keeps its number, even if the sweep is repeated with another.
     variables["OMP_NUM_THREADS"] = str(threads)
     if devices and job.device in ("auto", "cuda"):
