@@ -45,7 +45,7 @@ SYNCS = (
     Limit("copy at methods/dmt.py DMT._half", 2, WRITTEN, LABEL, ("dmt", "dmtc")),
     Limit("copy at methods/stpp.py SelfTraining._label", 2, WRITTEN, LABEL, ("st", "stpp")),
     Limit("copy at tasks/evaluate.py take_samples", 4, SHOWN, PREDICT),
-    Limit("copy at tasks/tiles.py _row", 10, SHOWN, PREDICT),
+    Limit("copy at tasks/tiles.py _row", 18, SHOWN, PREDICT),
 )
 
 POOLED = (
@@ -64,5 +64,6 @@ LAYOUTS = (
     ),
     Limit("models/deeplabv3plus_u2pl.py DeepLabV3PlusU2PL.forward", 4, POOLED, (*STEP, *EVALUATE)),
     Limit("models/resnet.py ResNet.forward", 16, RESIZED, (*EVALUATE, *LABEL, *PREDICT)),
+    Limit("models/timm_backbone.py Timm.forward", 16, RESIZED, EVALUATE),
     Limit("models/vit.py ViT.forward", 16, RESIZED, (*EVALUATE, *LABEL)),
 )

@@ -16,7 +16,8 @@ TOLERANCE = 0.05
 """Share by which a peak may differ from the recorded one."""
 
 CHOSEN = PRESETS if os.environ.get("SEMISEG_FAKE_CUDA") == "all" else sorted(COVERING)
-pytestmark = pytest.mark.slow
+# The first test waits for all presets, on a busy machine for long.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,11 @@ def cases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         return measure(sorted(presets), tmp_path_factory.mktemp("fake"))
     except NoFakeCuda as error:
         pytest.skip(f"no fake CUDA: {error}")
+    except RuntimeError as error:
+        # Another version may ask the runtime for what it lacks.
+        if minor(torch.__version__) == read_recorded()["torch"]:
+            raise
+        pytest.skip(f"no fake CUDA with torch {torch.__version__}: {error}")
 
 
 def of(cases: list[Case], preset: str) -> list[Case]:

@@ -15,6 +15,7 @@ from semiseg.config import build
 from semiseg.config.check import Checker
 from semiseg.config.compose import Composed, Request
 from semiseg.config.prepare import checked
+from semiseg.config.searchpath import options
 from semiseg.engine.loop import Trainer
 from semiseg.engine.session import Networks, Session
 from semiseg.engine.signals import StopRequest
@@ -59,7 +60,8 @@ class Machine:
         """Overrides of a preset on this machine; without a GPU, of its method on a tiny network."""
         own = (f"experiments={preset}",)
         if not self.real:
-            own = (f"method={preset.removeprefix('supervised_').partition('_')[0]}", *SMALL)
+            method = max(filter(preset.startswith, options("method")), key=len)
+            own = (f"method={method}", *SMALL)
         return (*own, f"trainer.device={self.name}", "trainer.threads=1", *more)
 
 

@@ -13,7 +13,9 @@ from gpu_machine import config, opened
 from semiseg.benchmark.step_times import SyntheticImages, info_of
 from semiseg.contracts.dataset import Array, DatasetInfo
 from semiseg.engine.lab import RunLab
+from semiseg.engine.step import Meter
 from semiseg.methods.dmt import ClassBalanced
+from semiseg.seeding import seed_everything
 from semiseg.tasks.evaluate import evaluate
 from semiseg.tasks.inference import predict
 
@@ -85,11 +87,13 @@ def test_bf16_predicts_what_fp32_predicts(
     steps = 200 if machine.real else 2
     losses = {}
     for precision in ("fp32", "bf16"):
+        # Both begin with the same weights.
+        seed_everything(0)
         trainer, batch = trainers("supervised_cps_voc", f"trainer.precision={precision}")[0]
         trainer.record.completed = 0
         for _ in range(steps // 2):
             trainer.step(batch)
-        trainer.meter = type(trainer.meter)(machine.device)
+        trainer.meter = Meter(machine.device)
         for _ in range(steps - steps // 2):
             trainer.step(batch)
         losses[precision] = trainer.meter.read()["train/loss"]
