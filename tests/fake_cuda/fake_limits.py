@@ -52,6 +52,7 @@ POOLED = (
     "the map of the whole image, spread over its size, gives the joined maps of the pyramid the other layout"
 )
 RESIZED = "torch resizes images of three channels to the other layout; the first convolution turns them"
+MIXED = "torch.roll gives the images that are mixed in the other layout; the first convolution turns them"
 
 LAYOUTS = (
     Limit("models/deeplabv3plus.py DeepLabV3Plus.forward", 16, POOLED, (*STEP, *EVALUATE, *LABEL)),
@@ -63,6 +64,7 @@ LAYOUTS = (
         ("cac", "supervised"),
     ),
     Limit("models/deeplabv3plus_u2pl.py DeepLabV3PlusU2PL.forward", 4, POOLED, (*STEP, *EVALUATE)),
+    Limit("models/resnet.py ResNet.forward", 2, MIXED, STEP, ("u2pl",)),
     Limit("models/resnet.py ResNet.forward", 16, RESIZED, (*EVALUATE, *LABEL, *PREDICT)),
     Limit("models/timm_backbone.py Timm.forward", 16, RESIZED, EVALUATE),
     Limit("models/vit.py ViT.forward", 16, RESIZED, (*EVALUATE, *LABEL)),
