@@ -137,7 +137,7 @@ class Trainer:
         progress = self.progress(iteration)
         seed_everything(progress.seed)
         for group in self.optimizer.param_groups:
-            schedule = self.schedules.get(group.get(ROLE), self.training.schedule)
+            schedule = self.schedules.get(group.get(ROLE, ""), self.training.schedule)
             group["lr"] = group["initial_lr"] * schedule.factor(iteration, self.streams.iterations)
         # At every step: a method may have put some of its networks into evaluation mode.
         self.learner.train()

@@ -101,7 +101,8 @@ class AdvSemiSeg(LabeledLossSettings):
         if self.real_crops == "padded":
             return lab.augment.weak
         geometry = lab.augment.geometry
-        return Weak(replace(geometry, resize=StretchedTo(*geometry.size, geometry.resize)))
+        height, width = geometry.size
+        return Weak(replace(geometry, resize=StretchedTo(height, width, geometry.resize)))
 
 
 class AdvSemiSegLearner(Learner):
@@ -141,7 +142,7 @@ class AdvSemiSegLearner(Learner):
         probabilities, valid = logits.softmax(1), known["label"] != IGNORE_INDEX
         supervised: SumCount = self.loss(logits, known["label"])
         # eq. (4): L_adv of labeled images
-        deceived = adversarial_loss(self._judged(probabilities), True, valid, reduction="sum_count")
+        deceived: SumCount = adversarial_loss(self._judged(probabilities), True, valid, reduction="sum_count")
         losses |= {
             "supervised": LossTerm(*supervised),
             "adversarial_labeled": LossTerm(*deceived, method.labeled_weight),
@@ -168,7 +169,7 @@ class AdvSemiSegLearner(Learner):
         losses = {"adversarial_unlabeled": LossTerm(total, count, method.unlabeled_weight)}
         if begun:
             # eq. (5): the mean runs over confident pixels; labels are those of the same pass
-            learned = confident_cross_entropy(
+            learned: SumCount = confident_cross_entropy(
                 logits,
                 logits.detach().max(1).indices,
                 keep,
@@ -186,10 +187,12 @@ class AdvSemiSegLearner(Learner):
         # eq. (1): each half is a mean over its own valid positions
         predicted = torch.cat([labeled.detach(), unlabeled.detach()])
         counted = torch.cat([valid, torch.ones_like(unlabeled[:, 0], dtype=torch.bool)])
-        fake = adversarial_loss(self.discriminator(predicted), False, counted, reduction="sum_count")
+        fake: SumCount = adversarial_loss(
+            self.discriminator(predicted), False, counted, reduction="sum_count"
+        )
         maps = one_hot(real["label"], self.model.num_classes).to(predicted.dtype)
         known = real["label"] != IGNORE_INDEX
-        true = adversarial_loss(self.discriminator(maps), True, known, reduction="sum_count")
+        true: SumCount = adversarial_loss(self.discriminator(maps), True, known, reduction="sum_count")
         return {"discriminator_fake": LossTerm(*fake, 0.5), "discriminator_real": LossTerm(*true, 0.5)}
 
     def _judged(self, probabilities: Tensor) -> Tensor:

@@ -152,7 +152,7 @@ class S4GANLearner(Learner):
         if progress.iteration > 0:
             # L_st: predictions of chosen images as labels; none in the first step, as published
             valid = own["valid"] if method.padding == "masked" else None
-            learned = selected_cross_entropy(logits, chosen, valid, reduction="sum_count")
+            learned: SumCount = selected_cross_entropy(logits, chosen, valid, reduction="sum_count")
             losses["self"] = LossTerm(*learned, method.self_weight)
         losses |= self._discriminator(real, fake.detach(), progress)
         statistics = {"discriminator_score": score.mean(), "unlabeled_used": chosen.double().mean()}
@@ -171,9 +171,11 @@ class S4GANLearner(Learner):
         """Return both halves of the loss of the discriminator, under dropout of their own."""
         judged, _ = self.discriminator(fake, self._masks(fake, progress, "learned_fake"))
         true, _ = self.discriminator(real, self._masks(real, progress, "learned_real"))
+        predicted: SumCount = adversarial_loss(judged, False, reduction="sum_count")
+        known: SumCount = adversarial_loss(true, True, reduction="sum_count")
         return {
-            "discriminator_fake": LossTerm(*adversarial_loss(judged, False, reduction="sum_count"), 0.5),
-            "discriminator_real": LossTerm(*adversarial_loss(true, True, reduction="sum_count"), 0.5),
+            "discriminator_fake": LossTerm(*predicted, 0.5),
+            "discriminator_real": LossTerm(*known, 0.5),
         }
 
     def _predicted(self, logits: Tensor, images: Tensor) -> Tensor:

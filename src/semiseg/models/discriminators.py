@@ -87,7 +87,7 @@ class ImageDiscriminator(nn.Module):
                 drops nothing.
         """
         # Published code: model/discriminator.py, s4GAN_discriminator; its windows of pooling cover the whole image.
-        factors = [] if masks is None else masks.split(self.dropped, dim=1)
+        factors = [] if masks is None else torch.split(masks, list(self.dropped), dim=1)
         for index, conv in enumerate(self.convs):
             maps = F.leaky_relu(conv(maps), 0.2)
             if index < len(factors):
