@@ -254,3 +254,43 @@ def test_mean_teacher_presets_have_the_lengths_of_cps(
     # What acts is the same on both datasets.
     assert lr * cfg.method.gradient_scale == pytest.approx(0.0025)
     assert cfg.method.get("loss", "ce") == ("ohem" if dataset == "cityscapes" else "ce")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preset", "labeled", "batch", "iterations", "crop", "threshold", "judge"),
+    [
+        ("adv_semiseg_voc", 1322, 10, 20000, 321, 0.2, 1e-4),
+        ("s4gan_voc", 1323, 8, 40000, 321, 0.6, 1e-4),
+        ("s4gan_cityscapes", 372, 8, 40000, [256, 512], 0.7, 1e-5),
+    ],
+)
+def test_adversarial_presets_are_as_published(
+    preset: str, labeled: int, batch: int, iterations: int, crop: Any, threshold: float, judge: float
+) -> None:
+    cfg, lab = walk(f"experiments={preset} dataset.root=nowhere", labeled)
+    (fit,) = lab.fits
+    assert (fit.iterations, fit.eval_every) == (iterations, cfg.trainer.eval_every)
+    assert fit.batch == {"labeled": batch, "unlabeled": batch, "labeled_2": batch}
+    assert (cfg.trainer.crop_size, cfg.trainer.select) == (crop, "last")
+    method: Any = build.method(cfg)
+    assert (method.threshold, method.discriminator_lr) == (threshold, judge)
+    assert group_rates(lab) == pytest.approx({"backbone": 2.5e-4, "head": 2.5e-3})
+    assert {group["weight_decay"] for group in fit.groups} == {5e-4}
+    factors = [lab.schedule.factor(step, 20000) for step in (1, 5000, 10000, 19999)]
+    rates = [0.00024998875, 0.0001929723767, 0.0001339716828, 3.365216523e-08]
+    assert [2.5e-4 * factor for factor in factors] == pytest.approx(rates, rel=1e-9)
+    flip = "last" if "cityscapes" in preset else "none"
+    assert (cfg.augment.weak.flip, cfg.augment.weak.resize) == (flip, None)
+    if preset == "adv_semiseg_voc":
+        weights = (method.labeled_weight, method.unlabeled_weight, method.semi_weight)
+        assert weights == (0.01, 0.001, 0.1)
+        assert method.semi_from * iterations == 5000
+        assert (method.adversarial_without_pixels, method.real_crops) == ("dropped", "stretched")
+    else:
+        assert (method.matching_weight, method.self_weight) == (0.1, 1.0)
+        assert (method.real_range, method.score_dropout, method.padding) == (
+            "labeled_batch",
+            "train",
+            "counted",
+        )

@@ -60,6 +60,8 @@ SHORTER = {
         *("method.threshold=0.2", "method.iterations_per_epoch=4", "method.rampup_epochs=2"),
         "method.logit_adjustment=1",
     ),
+    "adv_semiseg": ("method.discriminator_channels=8", "method.threshold=0.5"),
+    "s4gan": ("method.discriminator_channels=8", "method.threshold=0.5"),
     "dmt": (
         *("method.ratios=[0.5,1]", "method.difference=data", "method.phase_lr=0.02"),
         *("trainer.eval_early=true", "trainer.iterations=6"),
@@ -182,6 +184,8 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         ("unimatch_v2", [saved_twice("train"), after_lines(4)]),
         ("cutmix_seg", [after_lines(1), saved_twice("train")]),
         ("cct", [saved_twice("train"), after_lines(4)]),
+        ("adv_semiseg", [saved_twice("train"), after_lines(4)]),
+        ("s4gan", [saved_twice("train"), after_lines(4)]),
         (
             "stpp",
             [

@@ -7,8 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from semiseg.engine.joint_optimizer import JointOptimizer, OptimizerByRole
-from semiseg.engine.optim import SGD, AdamW
+from semiseg.contracts.training import Further, Learner
+from semiseg.engine.joint_optimizer import JointOptimizer, OptimizerByRole, build_optimizer, schedules
+from semiseg.engine.loop import complete_groups
+from semiseg.engine.optim import SGD, Adam, AdamW
+from semiseg.engine.schedule import Cosine, Poly
+from semiseg.engine.sizes import render_sizes, trained_networks
+from semiseg.errors import UserError
 from semiseg.models.bundle import segmentation_model
 from semiseg.models.pspnet import PSPNet
 from semiseg.models.segmodel import SegModel
@@ -104,3 +109,53 @@ def test_another_rate_of_a_fit_changes_all_in_the_same_ratio() -> None:
     spec = OptimizerByRole(SGD(lr=0.1), {"partner": AdamW(lr=0.004)}).with_lr(0.05)
     assert spec.lr == 0.05
     assert {group["lr"] for group in spec.groups(network(0, "partner"))} == {0.002}
+
+
+class Judged(Learner):
+    """A network, and a module that is none."""
+
+    def __init__(self, given: bool = True) -> None:
+        super().__init__()
+        self.model, self.judge, self.given = network(0), nn.Conv2d(3, 4, 1), given
+
+    def further(self) -> dict[str, Further]:
+        return {"judge": Further(self.judge, Adam(lr=0.01, beta2=0.99), Cosine())} if self.given else {}
+
+
+def test_further_modules_are_trained_by_optimizers_of_their_own() -> None:
+    spec = SGD(lr=0.1, head_multiplier=10)
+    learner = Judged()
+    alone = copy.deepcopy(learner)
+    joint = build_optimizer(learner, spec, complete_groups(learner, spec))
+    apart = [
+        spec.build(spec.groups(alone.model)),
+        torch.optim.Adam(alone.judge.parameters(), 0.01, (0.9, 0.99)),
+    ]
+    apart[1].param_groups[0]["initial_lr"] = 0.01
+    for step in range(3):
+        train([joint], [learner.model, learner.judge], range(step, step + 1))  # type: ignore[list-item]
+        train(apart, [alone.model, alone.judge], range(step, step + 1))  # type: ignore[list-item]
+    assert same(learner, alone)
+    assert [group["name"] for group in joint.param_groups] == ["backbone", "head", "judge"]
+    assert schedules(learner, Poly()) == {"judge": Cosine()}
+
+
+def test_the_state_of_further_optimizers_is_stored() -> None:
+    spec, first, second = SGD(lr=0.1), Judged(), Judged()
+    joint = build_optimizer(first, spec, complete_groups(first, spec))
+    train([joint], [first.model, first.judge], range(2))  # type: ignore[list-item]
+    second.load_state_dict(first.state_dict())
+    resumed = build_optimizer(second, spec, complete_groups(second, spec))
+    resumed.load_state_dict(copy.deepcopy(joint.state_dict()))
+    train([joint], [first.model, first.judge], range(2, 4))  # type: ignore[list-item]
+    train([resumed], [second.model, second.judge], range(2, 4))  # type: ignore[list-item]
+    assert same(first, second)
+
+
+def test_a_module_without_an_optimizer_is_refused() -> None:
+    with pytest.raises(UserError, match=r"judge\.weight.*further"):
+        complete_groups(Judged(given=False), SGD(lr=0.1))
+
+
+def test_further_modules_are_in_the_table_of_parameters() -> None:
+    assert "judge: other 16 trained" in render_sizes(trained_networks(Judged()))

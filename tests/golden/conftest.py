@@ -89,6 +89,12 @@ CHECKS = {
     "U2PL boxes": "boxes of half of an image, of four seeds",
     "U2PL crops": "two-sided scale, flip, crop and padding of four seeds; crop in the middle",
     "U2PL schedule and windows": "learning rates at five steps, places of the windows on Cityscapes",
+    "AdvSemiSeg discriminator": "logits of predictions and of true label maps, before and after enlarging",
+    "AdvSemiSeg losses": "losses of and by the discriminator, self-training, and gradients",
+    "AdvSemiSeg training": "four steps: losses, rates, weights of both networks; two without confident pixels",
+    "s4GAN discriminator": "score and features of an image with its prediction",
+    "s4GAN losses": "inputs, scores, feature matching with both ranges, chosen images, and gradients",
+    "s4GAN training": "four steps with both ranges: losses, chosen images, weights of both networks",
     "U2PL training": "losses, weights and memory over three epochs, with and without the published faults",
 }
 """Every check and what it compares."""

@@ -184,6 +184,10 @@ class Network(nn.Module):
         """Return the decoder's feature map ``(N, D, h, w)`` of images."""
         return self.decode(self.encode(images))
 
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return the input of the backbone for ``(N, C, H, W)`` images, RGB 0-255 (uint8 or float) or bands."""
+        raise NotImplementedError
+
     def classify(self, features: Tensor, size: Sequence[int]) -> Tensor:
         """Return logits ``(N, K, *size)`` of a decoder feature map, at least float32 under autocast too."""
         raise NotImplementedError
@@ -272,6 +276,32 @@ class Schedule(Protocol):
         ...
 
 
+class ModuleOptimizer(Protocol):
+    """Settings of the optimizer of a module that is no network, such as those of ``semiseg.engine.optim``."""
+
+    def group(self, name: str, module: nn.Module) -> dict[str, Any]:
+        """Return one group of all trainable parameters of a module."""
+        ...
+
+    def build(self, groups: list[dict[str, Any]]) -> Optimizer:
+        """Build the optimizer over groups."""
+        ...
+
+
+class Further(NamedTuple):
+    """A module of a learner that is no network of the run, such as a discriminator, and what trains it.
+
+    Args:
+        module: module with trainable parameters of its own.
+        optimizer: kind of its optimizer, with the learning rate.
+        schedule: factor of that rate at each step; ``None`` takes the schedule of the run.
+    """
+
+    module: nn.Module
+    optimizer: ModuleOptimizer
+    schedule: Schedule | None = None
+
+
 class Learner(nn.Module):
     """Networks and losses of one fit; networks, EMA teachers and memory banks are submodules or buffers."""
 
@@ -299,10 +329,19 @@ class Learner(nn.Module):
         name, primary = next(iter(self.predictors().items()))
         return {name: primary}
 
+    def further(self) -> dict[str, Further]:
+        """Return the modules that optimizers of their own train, by the names that their rates are logged under.
+
+        All losses are differentiated by one backward pass with the weights of before the step, and then every optimizer
+        steps: a loss that must not train a module sees its parameters detached.
+        """
+        return {}
+
     def param_groups(self, spec: OptimizerSpec) -> list[dict[str, Any]]:
         """Return the parameter groups of all networks at any depth; frozen parameters are left out.
 
-        A learner with trainable parameters outside of networks overrides this; the loop refuses one that forgets.
+        A learner with trainable parameters outside of networks overrides this, or ``further``; the loop refuses one
+        that forgets.
         """
         # A dict keeps the order, by which the optimizer's state is found again on resume, and drops repeats.
         networks = dict.fromkeys(module for module in self.modules() if isinstance(module, Network))

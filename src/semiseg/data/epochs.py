@@ -82,6 +82,20 @@ def mixed(
     return _single("mixed", known * repeats + guessed, batch_size, budget)
 
 
+def with_labeled(streams: Streams, ids: Sequence[str], view: View, name: str = "labeled_2") -> Streams:
+    """Return streams with another one over labeled images, in an order of its own.
+
+    Args:
+        streams: streams with one called ``labeled``, whose batch size and length the new one has.
+        ids: ids of the labeled images.
+        view: view of each image.
+        name: name of the new stream.
+    """
+    known = tuple(Item(image_id, "true", view) for image_id in ids)
+    other = replace(streams.streams["labeled"], items=known, order=None)
+    return replace(streams, streams={**streams.streams, name: other})
+
+
 def unlabeled_and_labeled(
     unlabeled: StoredLabels | Sequence[str],
     labeled_ids: Sequence[str],

@@ -4,10 +4,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from semiseg.contracts.training import Network, Optimizer, OptimizerSpec
+from semiseg.contracts.training import Learner, Network, Optimizer, OptimizerSpec, Schedule
 
 ROLE = "role"
-"""Key of a parameter group that names the network with settings of its own."""
+"""Key of a parameter group that names the network, or the further module, with settings of its own."""
+
+
+def further_groups(learner: Learner) -> list[dict[str, Any]]:
+    """Return a group for each further module of a learner."""
+    return [
+        {**each.optimizer.group(name, each.module), ROLE: name} for name, each in learner.further().items()
+    ]
+
+
+def build_optimizer(learner: Learner, spec: OptimizerSpec, groups: list[dict[str, Any]]) -> Optimizer:
+    """Build the optimizers of all groups of a learner, those of its further modules too, behind one object.
+
+    Args:
+        learner: learner that the groups are of.
+        spec: settings of the optimizer of its networks.
+        groups: groups of the networks and of ``further_groups``.
+    """
+    further = learner.further()
+    networks = spec.build([group for group in groups if group.get(ROLE) not in further])
+    if not further:
+        return networks
+    own = [
+        each.optimizer.build([group for group in groups if group.get(ROLE) == name])
+        for name, each in further.items()
+    ]
+    return JointOptimizer([*(networks.parts if isinstance(networks, JointOptimizer) else [networks]), *own])
+
+
+def schedules(learner: Learner, schedule: Schedule) -> dict[str, Schedule]:
+    """Return the schedule of each further module of a learner by its name, by default that of the run."""
+    return {name: each.schedule or schedule for name, each in learner.further().items()}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from semiseg.cores import loading_processes
 from semiseg.data.loading import batches
 from semiseg.engine.background_saves import BackgroundSaves
 from semiseg.engine.checkpoint import TrainingState, save_bundle
+from semiseg.engine.joint_optimizer import ROLE, build_optimizer, further_groups, schedules
 from semiseg.engine.loss_check import LossCheck
 from semiseg.engine.moments import evaluation_interval, is_candidate
 from semiseg.engine.session import Session
@@ -64,7 +65,8 @@ class Trainer:
         # Before the optimizer is built, which keeps the parameters that it is given.
         session.compute.place(learner)
         spec = session.training.optimizer
-        self.optimizer = spec.build(complete_groups(learner, spec))
+        self.optimizer = build_optimizer(learner, spec, complete_groups(learner, spec))
+        self.schedules = schedules(learner, session.training.schedule)
         trainer = session.training.trainer
         scaler = session.compute.scaler(sums=trainer.accumulate > 1)
         self.update = Update(learner, self.optimizer, scaler, trainer.clip_grad_norm)
@@ -150,9 +152,9 @@ class Trainer:
         iteration, accumulate = self.record.completed, self.training.trainer.accumulate
         progress = self.progress(iteration)
         seed_everything(progress.seed)
-        factor = self.training.schedule.factor(iteration, self.streams.iterations)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+            schedule = self.schedules.get(group.get(ROLE, ""), self.training.schedule)
+            group["lr"] = group["initial_lr"] * schedule.factor(iteration, self.streams.iterations)
         # At every step: a method may have put some of its networks into evaluation mode.
         self.learner.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -333,7 +335,7 @@ def complete_groups(learner: Learner, spec: OptimizerSpec) -> list[dict[str, Any
     Raises:
         UserError: one is in no group, and would silently stay untrained.
     """
-    groups = learner.param_groups(spec)
+    groups = [*learner.param_groups(spec), *further_groups(learner)]
     held = {id(parameter) for group in groups for parameter in group["params"]}
     left = [name for name, each in learner.named_parameters() if each.requires_grad and id(each) not in held]
     if left:
@@ -342,7 +344,7 @@ def complete_groups(learner: Learner, spec: OptimizerSpec) -> list[dict[str, Any
         raise UserError(
             f"{name}: its parameter '{left[0]}'{more} is trainable and in no group of the optimizer, so that it would "
             f"never be trained. Attach its module to a network, freeze it with requires_grad_(False), or override "
-            f"Learner.param_groups in {name} to return a group for it."
+            f"Learner.param_groups in {name} to return a group for it, or Learner.further to give it an optimizer."
         )
     return groups
 

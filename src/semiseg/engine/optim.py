@@ -177,6 +177,16 @@ class GroupSettings:
             self.multipliers,
         )
 
+    def group(self, name: str, module: torch.nn.Module) -> dict[str, Any]:
+        """One group of all trainable parameters of a module that is no network, such as a discriminator."""
+        return {
+            "params": [each for each in module.parameters() if each.requires_grad],
+            "lr": self.lr,
+            "initial_lr": self.lr,
+            "weight_decay": self.weight_decay,
+            "name": name,
+        }
+
     def with_lr(self, lr: float) -> Self:
         """Return the same with another base learning rate, for one fit."""
         return replace(self, lr=lr)

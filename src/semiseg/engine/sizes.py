@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from semiseg.contracts.training import Network
+from semiseg.contracts.training import Learner, Network
 
 PARTS = {"backbone": "backbone", "decoder": "decoder", "classifier": "classifier", "heads": "heads"}
 REST = "other"
@@ -27,10 +27,15 @@ class NetworkSize:
 
 
 def trained_networks(learner: nn.Module) -> tuple[NetworkSize, ...]:
-    """Return the sizes of all networks at any depth of a learner that are trained; teachers are not."""
+    """Return the sizes of all networks at any depth of a learner that are trained, and of its further modules.
+
+    Teachers are not trained.
+    """
     found = [
         network_size(name, module) for name, module in learner.named_modules() if isinstance(module, Network)
     ]
+    if isinstance(learner, Learner):
+        found += [_module_size(name, each.module) for name, each in learner.further().items()]
     return tuple(size for size in found if size.trained)
 
 
@@ -44,6 +49,12 @@ def network_size(name: str, network: Network) -> NetworkSize:
             counts = trained if parameter.requires_grad else frozen
             counts[word] = counts.get(word, 0) + parameter.numel()
     return NetworkSize(name, trained, frozen)
+
+
+def _module_size(name: str, module: nn.Module) -> NetworkSize:
+    trained = sum(each.numel() for each in module.parameters() if each.requires_grad)
+    frozen = sum(each.numel() for each in module.parameters()) - trained
+    return NetworkSize(name, {REST: trained}, {REST: frozen} if frozen else {})
 
 
 def render_sizes(sizes: Iterable[NetworkSize]) -> list[str]:

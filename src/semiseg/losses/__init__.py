@@ -7,6 +7,7 @@ for callers that add up batches or ranks before dividing.
 """
 
 from semiseg.contracts.training import SumCount
+from semiseg.losses.adversarial import adversarial_loss, feature_matching, selected_cross_entropy
 from semiseg.losses.annealed import annealed_cross_entropy, annealed_threshold
 from semiseg.losses.bank_contrast import ClassBank, bank_contrast
 from semiseg.losses.consistency import consistency_loss, pixel_distance, ramp_up
@@ -29,6 +30,7 @@ __all__ = [
     "ClassBank",
     "MutualStatistics",
     "SumCount",
+    "adversarial_loss",
     "annealed_cross_entropy",
     "annealed_threshold",
     "bank_contrast",
@@ -43,11 +45,13 @@ __all__ = [
     "dice_loss",
     "directional_contrast",
     "dynamic_mutual_loss",
+    "feature_matching",
     "focal_loss",
     "ohem_cross_entropy",
     "pixel_contrast",
     "pixel_distance",
     "ramp_up",
     "reliable_cross_entropy",
+    "selected_cross_entropy",
     "weighted_image_loss",
 ]
