@@ -15,7 +15,7 @@ from semiseg.contracts.training import Progress
 from semiseg.data.geometry import RandomCrop
 from semiseg.data.stretched import StretchedTo
 from semiseg.data.views import Weak
-from semiseg.engine.step import forward_backward
+from semiseg.engine.step import LossNotFinite, forward_backward
 from semiseg.errors import UserError
 from semiseg.losses import selected_cross_entropy
 from semiseg.methods.adv_semiseg import AdvSemiSeg, AdvSemiSegLearner
@@ -126,6 +126,15 @@ def test_adv_semiseg_accumulates_exactly(make_model: Make, batch: Any) -> None:
     assert 0 < one.scalars["unlabeled_used"] < 1
     for each, other in zip(parts.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(each.grad, other.grad)
+
+
+@LEARNERS
+def test_a_broken_discriminator_is_found(made: Make, make_model: Make, batch: Any) -> None:
+    learner = made(make_model)
+    with torch.no_grad():
+        learner.discriminator.convs[-1].bias.fill_(float("nan"))
+    with pytest.raises(LossNotFinite, match="discriminator_fake nan"):
+        forward_backward(learner, batch, PROGRESS, 1, lambda: torch.autocast("cpu", enabled=False))
 
 
 def test_self_training_begins_after_a_share_of_the_iterations(make_model: Make, batch: Any) -> None:
