@@ -225,11 +225,14 @@ def test_run_dir_with_the_whole_command(workdir: Path) -> None:
 
 def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("semiseg.config.environment.GIVEN_THREADS", "3")
-    assert free_threads(1) == 3
+    assert free_threads(1, on_cuda=False) == 3
     monkeypatch.setattr("semiseg.config.environment.GIVEN_THREADS", "")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
-    assert free_threads(2) == 6
-    assert free_threads(20) == 1
+    monkeypatch.delenv("SEMISEG_CORES", raising=False)
+    monkeypatch.setattr("semiseg.cores.little_shared_memory", lambda: None)
+    assert free_threads(2, on_cuda=False) == 6
+    assert free_threads(20, on_cuda=True) == 1
+    assert (free_threads(None, on_cuda=False), free_threads(None, on_cuda=True)) == (8, 2)
     assert isinstance(GIVEN_THREADS, str)
 
 

@@ -69,8 +69,9 @@ SETTINGS = [
     ("trainer.crop_size=[64,64,3]", "[height,width]"),
     (
         "trainer.num_workers=-1",
-        "trainer.num_workers=-1 (from command line) expected a whole number of at least 0.",
+        "trainer.num_workers=-1 (from command line) expected a whole number of at least 0 or null.",
     ),
+    ("trainer.checkpoint_minutes=0", "expected a number above 0 or null."),
     ("trainer.precision=bf32", "expected one of: fp32, tf32, bf16, fp16, fp64. Did you mean tf32?"),
     ("trainer.device=gpu", "expected auto, cpu, cuda, or one GPU such as cuda:0."),
     ("trainer.max_time=soon", 'expected minutes (90) or "H:MM:SS" ("1:30:00").'),
