@@ -36,7 +36,6 @@ COVERING = (
     "mean_teacher_voc",
     "prevmatch_voc",
     "stpp_voc",
-    "supervised_cps_cityscapes",
     "supervised_cps_voc",
     "u2pl_voc",
     "unimatch_v2_voc",

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from fake_recorder import HostValues, Recorder, make_fakes_usable
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -34,7 +35,6 @@ from semiseg.config import build
 from semiseg.config.check import Checker
 from semiseg.config.compose import Composed, Request
 from semiseg.config.prepare import checked
-from semiseg.config.searchpath import options
 from semiseg.contracts.dataset import DatasetInfo
 from semiseg.contracts.recipe import LabelPolicy
 from semiseg.contracts.training import Batch, Network
@@ -57,6 +57,7 @@ Case = dict[str, Any]
 NEEDED = dict.fromkeys(("few_labels", "supervised_few_labels"), ("dataset=camvid",))
 """What a preset leaves open."""
 
+EVALUATORS = Path(__file__).parents[2] / "conf" / "evaluator"
 EVALUATED = "supervised_cps_voc"
 """Preset whose network is evaluated by every evaluator."""
 
@@ -145,13 +146,13 @@ def _repeated(value: Any, count: int) -> Any:
     return torch.empty(shape, dtype=value.dtype)
 
 
-def config_of(preset: str, *words: str) -> Composed:
+def config_of(preset: str) -> Composed:
     """Compose a preset in bf16 on the fake device."""
     own = (f"experiments={preset}", "trainer.device=cuda", "trainer.precision=bf16", "trainer.threads=1")
     if preset.startswith("dmt"):
         # All phases do the same; the networks of each take as long to build as a step.
         own = (*own, "method.ratios=[1.0]")
-    return checked(Request((*own, *NEEDED.get(preset, ()), *words)), Checker(), settings_only=True)
+    return checked(Request((*own, *NEEDED.get(preset, ()))), Checker(), settings_only=True)
 
 
 def dataset_info(cfg: Composed) -> DatasetInfo:
@@ -217,20 +218,21 @@ class PresetRun:
 
     def evaluate(self, session: Session, model: Network) -> None:
         """Evaluate by every evaluator, with all measurements; take samples, and predict in tiles."""
-        words = [f"evaluator={name}" for name in options("evaluator")]
-        words.append("evaluator.metrics=[boundary_iou,calibration]")
+        evaluators = {
+            path.stem: yaml.safe_load(path.read_text()) for path in sorted(EVALUATORS.glob("*.yaml"))
+        }
+        evaluators["measurements"] = {"metrics": ["boundary_iou", "calibration"]}
         done: list[EvaluatorSettings] = []
         ids, precision = session.data.split.val, session.compute.precision
         device = session.compute.device
-        for each in words:
-            settings = build.settings(EvaluatorSettings, config_of(self.preset, each).evaluator)
+        for name, given in evaluators.items():
             # Names and the rules of scores change nothing of the work.
-            settings = replace(settings, name="", absent="skip", decimals=None)
+            settings = EvaluatorSettings(**{**given, "name": "", "absent": "skip", "decimals": None})
             if settings in done:
                 continue
             done.append(settings)
             changed = replace(session, training=replace(session.training, evaluator=settings))
-            self.measured("evaluate", each, partial(changed.evaluate, model, ids))
+            self.measured("evaluate", f"evaluator={name}", partial(changed.evaluate, model, ids))
         image, settings = np.zeros((900, 1100, 3), np.uint8), session.training.evaluator
         self.measured("predict", "samples", lambda: session.samples(model))
         self.measured(
