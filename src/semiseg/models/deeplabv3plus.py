@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from semiseg.declare import Ge, Len, Lt, Mark, checked
 from semiseg.errors import UserError
-from semiseg.models.resize import in_layout_of, resized
+from semiseg.models.map_size import in_layout_of, resized
 from semiseg.models.segmodel import Decoder, Stage
 
 RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from semiseg.declare import checked
 from semiseg.models.deeplabv3plus import Channels, Rates, conv_bn_relu, draw_kaiming, pyramid_rates
-from semiseg.models.resize import resized
+from semiseg.models.map_size import resized
 from semiseg.models.segmodel import Decoder, Stage
 
 

@@ -18,7 +18,7 @@ from semiseg.models.deeplabv3plus import (
     pyramid_rates,
 )
 from semiseg.models.heads import ConvStack
-from semiseg.models.resize import resized
+from semiseg.models.map_size import resized
 from semiseg.models.segmodel import Decoder, Stage
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from semiseg.declare import Ge, Len, checked
 from semiseg.errors import UserError
-from semiseg.models.resize import resized
+from semiseg.models.map_size import resized
 from semiseg.models.segmodel import Decoder, Stage
 
 WIDTHS = {

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from semiseg.declare import Ge, checked
 from semiseg.errors import UserError
-from semiseg.models.resize import resized
+from semiseg.models.map_size import resized
 from semiseg.models.segmodel import Decoder, Stage
 
 

@@ -121,7 +121,7 @@ class _Fused(torch.autograd.Function):
         counts = stacked[:, -1]
         normalized, joint = [], []
         for part, (mean_buffer, var_buffer), pair in zip(
-            parts, running, stacked[:, :-1].split(2 * channels, 1), strict=True
+            parts, running, torch.split(stacked[:, :-1], 2 * channels, 1), strict=True
         ):
             means, scales = pair.split(channels, 1)
             # Of its first argument it reads the dtype, which that of the counts has to be.
@@ -144,7 +144,7 @@ class _Fused(torch.autograd.Function):
         sums = torch.cat([each for shift, slope, *_ in found for each in (shift, slope)])
         # The gradients of weight and bias stay those of this rank.
         add_over_ranks(sums)
-        joint_sums = sums.split(len(means[0]))
+        joint_sums = torch.split(sums, len(means[0]))
         result = _one(
             [
                 torch.batch_norm_backward_elemt(*part, weight, shift, slope, counts)

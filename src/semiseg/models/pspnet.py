@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from semiseg.declare import Ge, Len, Mark, checked
 from semiseg.models.deeplabv3plus import Channels, Dropout, conv_bn_relu
-from semiseg.models.resize import in_layout_of, resized
+from semiseg.models.map_size import in_layout_of, resized
 from semiseg.models.segmodel import Decoder, Stage
 
 

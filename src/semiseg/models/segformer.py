@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from semiseg.declare import checked
 from semiseg.models.deeplabv3plus import Channels, Dropout, conv_bn_relu
-from semiseg.models.resize import resized
+from semiseg.models.map_size import resized
 from semiseg.models.resnet import initialize
 from semiseg.models.segmodel import Decoder, Stage
 
