@@ -123,7 +123,7 @@ class _Fused(torch.autograd.Function):
         for part, (mean_buffer, var_buffer), pair in zip(
             parts, running, torch.split(stacked[:, :-1], 2 * channels, 1), strict=True
         ):
-            means, scales = pair.split(channels, 1)
+            means, scales = torch.split(pair, channels, 1)
             # Of its first argument it reads the dtype, which that of the counts has to be.
             mean, scale = torch.batch_norm_gather_stats_with_counts(
                 message, means, scales, mean_buffer, var_buffer, momentum, eps, counts
