@@ -1,6 +1,5 @@
 """Processes that train together: how many there are, and what is exchanged between them."""
 
-import torch
 from torch import Tensor, distributed
 
 
@@ -9,19 +8,20 @@ def ranks() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
-def gathered(values: Tensor) -> list[Tensor]:
-    """Tensors of equal shape of all ranks in their order, without gradient."""
+def gathered(values: Tensor) -> Tensor:
+    """Stack the tensors ``(n, ...)`` of all ranks in their order, ``(ranks, n, ...)``, without gradient."""
+    values = values.detach().contiguous()
     if ranks() == 1:
-        return [values]
-    with torch.no_grad():
-        parts = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(ranks())]
-        distributed.all_gather(parts, values.contiguous())
-    return parts
+        return values[None]
+    stacked = values.new_empty((ranks(), *values.shape))
+    # gloo takes the concatenated shape only.
+    distributed.all_gather_into_tensor(stacked.flatten(0, 1), values)
+    return stacked
 
 
 def over_ranks(values: Tensor) -> Tensor:
     """Concatenate the tensors ``(n, ...)`` of all ranks in their order, without gradient."""
-    return values if ranks() == 1 else torch.cat(gathered(values))
+    return values if ranks() == 1 else gathered(values).flatten(0, 1)
 
 
 def add_over_ranks(values: Tensor) -> None:

@@ -149,12 +149,11 @@ def test_nothing_leaves_a_fit_before_its_last_loss_is_known(tmp_path: Path, outl
     for number in range(4):
         fit.step(batch(number))
     for _ in range(2):  # the second time too: what is not finite does not become so
-        with pytest.raises(LossNotFinite, match="iteration 3 "):
-            if outlet == "save":
-                with BackgroundSaves(fit.checkpoints) as saves:
-                    fit.save(saves)
-            else:
-                getattr(fit, outlet)()
+        with (
+            BackgroundSaves(fit.checkpoints) as saves,
+            pytest.raises(LossNotFinite, match="iteration 3 "),
+        ):
+            getattr(fit, outlet)(*([saves] if outlet == "save" else []))
     assert not list(tmp_path.rglob("*.pt"))
 
 

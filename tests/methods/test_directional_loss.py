@@ -9,6 +9,7 @@ from torch import Tensor
 
 from semiseg.errors import UserError
 from semiseg.losses import directional_contrast
+from semiseg.losses.half_bank import HalfBank
 
 Problem = dict[str, Tensor]
 
@@ -283,3 +284,26 @@ def test_it_never_waits_for_the_device(masked: bool, wait_counter: Any) -> None:
 def test_bad_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(options))):
         directional_contrast(**make(), **options)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+@pytest.mark.parametrize("full", [True, False])
+def test_a_bank_in_16_bits_is_close_to_double_precision(temperature: float, full: bool) -> None:
+    problem = make(60, 300, 16, 4)
+    anchors, targets, bank = (problem[key].detach() for key in ("features_1", "features_2", "bank_features"))
+    labels, of_bank = problem["labels_1"], problem["bank_labels"]
+    exists = None if full else torch.arange(300) < 130
+    keep = (labels[:, None] != of_bank) & (torch.ones(300, dtype=torch.bool) if exists is None else exists)
+    query = anchors / temperature
+    positive = (query * targets).sum(1)
+    energy = query @ bank.T
+    allowed = energy[:, :100] if exists is None else energy[:, :100].masked_fill(~exists[:100], -torch.inf)
+    expected_peak = torch.maximum(positive, allowed.max(1).values)
+    weights = (energy - expected_peak[:, None]).exp() * keep
+    singles = (each.float() for each in (query, targets, positive))
+    peak, _, total, weighted = HalfBank(bank.float(), of_bank, exists, 4, 100).compare(*singles, labels)
+    # float16 holds an energy of 10 to within 2^-7; all others more exactly.
+    assert (peak - expected_peak).abs().max() < 2**-7
+    scale = (peak - expected_peak).exp()
+    assert (total * scale / weights.sum(1) - 1).abs().max() < 0.01
+    close(weighted * scale[:, None], weights @ bank, 0.01)

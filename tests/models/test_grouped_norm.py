@@ -3,11 +3,13 @@
 import copy
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from semiseg.errors import UserError
+from semiseg.models import grouped_norm
 from semiseg.models.bundle import segmentation_model
 from semiseg.models.deeplabv3plus import DeepLabV3Plus
 from semiseg.models.deeplabv3plus_cps import DeepLabV3PlusCPS
@@ -283,22 +286,157 @@ def over_ranks(rank: int, folder: Path) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     store = dist.FileStore(str(folder / "store"), 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
-    results = []
-    for groups, running, uneven in SETTINGS:
-        net = group_batch_norm(small_net(), groups, running, sync=True)
-        inputs = [part_of_rank(images(12, seed), rank, groups, uneven).requires_grad_() for seed in (1, 2)]
-        outputs = [net(batch) for batch in inputs]
-        sum(weighted(output).sum() for output in outputs).backward()
-        results.append(
-            {
-                "outputs": [output.detach() for output in outputs],
-                "gradients": [batch.grad for batch in inputs],
-                "parameters": {name: parameter.grad for name, parameter in net.named_parameters()},
-                "buffers": dict(net.named_buffers()),
-            }
-        )
+    results = {"plain": [of_setting(rank, *setting) for setting in SETTINGS]}
+    results |= {name: step(make(), rank) for name, make in NETWORKS.items()}
+    for make in NETWORKS.values():
+        for autocast in (False, True):
+            step(make().float(), rank, autocast)
+    with fused_on_cpu():
+        results["fused"] = [of_setting(rank, *setting) for setting in SETTINGS]
+        results["bf16"] = step(network().float(), rank, autocast=True)["output"].isfinite().all()
     torch.save(results, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
+
+
+def of_setting(rank: int, groups: int, running: Running, uneven: bool) -> dict[str, Any]:
+    """Two batches through a small network."""
+    net = group_batch_norm(small_net(), groups, running, sync=True)
+    inputs = [part_of_rank(images(12, seed), rank, groups, uneven).requires_grad_() for seed in (1, 2)]
+    outputs = [net(batch) for batch in inputs]
+    sum(weighted(output).sum() for output in outputs).backward()
+    return {
+        "outputs": [output.detach() for output in outputs],
+        "gradients": [batch.grad for batch in inputs],
+        "parameters": {name: parameter.grad for name, parameter in net.named_parameters()},
+        "buffers": dict(net.named_buffers()),
+    }
+
+
+def resnet_network() -> SegModel:
+    torch.manual_seed(0)
+    decoder = partial(DeepLabV3Plus, **SMALL, aspp_dropout=0, dropout=0)
+    return segmentation_model(ResNet(18), decoder, 4).double().train()
+
+
+NETWORKS: dict[str, Callable[[], SegModel]] = {
+    "cps": network,
+    "stpp": partial(network, DeepLabV3Plus, aspp_dropout=0, dropout=0),
+    "resnet18": resnet_network,
+}
+"""Networks of the project, whose activations are in place."""
+
+
+def step(net: SegModel, rank: int | None, autocast: bool = False) -> dict[str, Any]:
+    """A forward and a backward pass in two groups, over the images of a rank, or over all in one process."""
+    group_batch_norm(net, 2, sync=rank is not None)
+    batch = images(8).to(net.mean.dtype)
+    batch = batch if rank is None else part_of_rank(batch, rank, 2, uneven=False)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        output = net(batch.contiguous(memory_format=torch.channels_last))
+    weighted(output).sum().backward()
+    gradients = {name: parameter.grad for name, parameter in net.named_parameters()}
+    assert all(gradient is not None for gradient in gradients.values())
+    return {"output": output.detach(), "parameters": gradients, "buffers": dict(net.named_buffers())}
+
+
+@contextmanager
+def fused_on_cpu() -> Iterator[None]:
+    """Give the CPU the operations that torch has for CUDA alone, as its documentation of them says."""
+    library = torch.library.Library("aten", "IMPL")
+    for name, operation in FUSED.items():
+        library.impl(name, operation, "CPU")
+    with mock.patch.object(grouped_norm, "FUSED_DEVICES", {"cpu"}):
+        yield
+
+
+def wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def along(values: Tensor) -> Tensor:
+    return values.view(1, -1, 1, 1)
+
+
+def fused_stats(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    var, mean = torch.var_mean(wide(x), (0, 2, 3), correction=0)
+    return mean, (var + eps).rsqrt()
+
+
+def fused_gather(
+    like: Tensor,
+    means: Tensor,
+    scales: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    momentum: float,
+    eps: float,
+    counts: Tensor,
+) -> tuple[Tensor, Tensor]:
+    assert counts.dtype == (like if running_mean is None else running_mean).dtype
+    shares = (counts / counts.sum())[:, None]
+    mean = (means * shares).sum(0)
+    var = ((scales**-2 - eps + (means - mean) ** 2) * shares).sum(0)
+    if running_mean is not None and running_var is not None:
+        running_mean.mul_(1 - momentum).add_(momentum * mean)
+        running_var.mul_(1 - momentum).add_(momentum * var * counts.sum() / (counts.sum() - 1))
+    return mean, (var + eps).rsqrt()
+
+
+def fused_elemt(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, scale: Tensor, eps: float
+) -> Tensor:
+    normal = (wide(x) - along(mean)) * along(scale)
+    if weight is not None and bias is not None:
+        normal = normal * along(weight) + along(bias)
+    return normal.to(x.dtype)
+
+
+def fused_reduce(
+    grad: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    weight: Tensor | None,
+    for_input: bool,
+    for_weight: bool,
+    for_bias: bool,
+) -> tuple[Tensor, ...]:
+    formats = (torch.contiguous_format, torch.channels_last)
+    assert any(
+        grad.is_contiguous(memory_format=each) and x.is_contiguous(memory_format=each) for each in formats
+    )
+    assert grad.dtype == x.dtype
+    total = wide(grad).sum((0, 2, 3))
+    centered = (wide(grad) * (wide(x) - along(mean))).sum((0, 2, 3))
+    nothing = total.new_empty(0)
+    return total, centered, centered * scale if for_weight else nothing, total if for_bias else nothing
+
+
+def fused_backward(
+    grad: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    weight: Tensor | None,
+    total: Tensor,
+    centered: Tensor,
+    counts: Tensor,
+) -> Tensor:
+    assert counts.dtype == torch.int32
+    assert counts.is_contiguous()
+    size = counts.sum()
+    slope = along(centered / size * scale**2)
+    result = (wide(grad) - along(total / size) - (wide(x) - along(mean)) * slope) * along(scale)
+    return (result if weight is None else result * along(weight)).to(x.dtype)
+
+
+FUSED: dict[str, Callable[..., Any]] = {
+    "batch_norm_stats": fused_stats,
+    "batch_norm_gather_stats_with_counts": fused_gather,
+    "batch_norm_elemt": fused_elemt,
+    "batch_norm_backward_reduce": fused_reduce,
+    "batch_norm_backward_elemt": fused_backward,
+}
 
 
 def part_of_rank(batch: Tensor, rank: int, groups: int, uneven: bool) -> Tensor:
@@ -315,27 +453,53 @@ def weighted(output: Tensor) -> Tensor:
     return (output * channels * rows).square()
 
 
+@pytest.fixture(scope="module")
+def of_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What two ranks found; their processes are started once."""
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(over_ranks, (folder,), nprocs=2)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+
+
 @pytest.mark.slow
-def test_two_ranks_equal_one_process_with_the_whole_batch(tmp_path: Path) -> None:
-    mp.spawn(over_ranks, (tmp_path,), nprocs=2)
-    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+@pytest.mark.parametrize("way", ["plain", "fused"])
+@pytest.mark.parametrize("setting", range(len(SETTINGS)))
+def test_two_ranks_equal_one_process_with_the_whole_batch(
+    of_ranks: list[dict[str, Any]], setting: int, way: str
+) -> None:
     # The statistics of both ranks are joined: another order of the sums.
     close = partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
-    for setting, (groups, running, uneven) in enumerate(SETTINGS):
-        net = group_batch_norm(small_net(), groups, running)
-        inputs = [images(12, seed).requires_grad_() for seed in (1, 2)]
-        outputs = [net(batch) for batch in inputs]
-        sum(weighted(output).sum() for output in outputs).backward()
-        found = [results[setting] for results in ranks]
-        for rank, result in enumerate(found):
-            for index in range(2):
-                cut = partial(part_of_rank, rank=rank, groups=groups, uneven=uneven)
-                close(result["outputs"][index], cut(outputs[index].detach()))
-                close(result["gradients"][index], cut(inputs[index].grad))
-            for key, value in net.named_buffers():
-                close(result["buffers"][key], value)
-        for name, parameter in net.named_parameters():
-            close(sum(result["parameters"][name] for result in found), parameter.grad)
+    groups, running, uneven = SETTINGS[setting]
+    net = group_batch_norm(small_net(), groups, running)
+    inputs = [images(12, seed).requires_grad_() for seed in (1, 2)]
+    outputs = [net(batch) for batch in inputs]
+    sum(weighted(output).sum() for output in outputs).backward()
+    found = [results[way][setting] for results in of_ranks]
+    for rank, result in enumerate(found):
+        cut = partial(part_of_rank, rank=rank, groups=groups, uneven=uneven)
+        for index in range(2):
+            close(result["outputs"][index], cut(outputs[index].detach()))
+            close(result["gradients"][index], cut(inputs[index].grad))
+        for key, value in net.named_buffers():
+            close(result["buffers"][key], value)
+    for name, parameter in net.named_parameters():
+        close(sum(result["parameters"][name] for result in found), parameter.grad)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_with_activations_in_place_over_two_ranks(of_ranks: list[dict[str, Any]], name: str) -> None:
+    expected = step(NETWORKS[name](), None)
+    found = [results[name] for results in of_ranks]
+    for rank, result in enumerate(found):
+        own = part_of_rank(expected["output"], rank, 2, uneven=False)
+        assert (result["output"] - own).norm() < SUMS * own.norm()
+        for key, value in expected["buffers"].items():
+            torch.testing.assert_close(result["buffers"][key], value, rtol=SUMS, atol=SUMS)
+    parameters = expected["parameters"]
+    summed = {key: sum(result["parameters"][key] for result in found) for key in parameters}
+    difference = sum((summed[key] - value).square().sum() for key, value in parameters.items())
+    assert difference.sqrt() < SUMS * sum(value.square().sum() for value in parameters.values()).sqrt()
 
 
 @pytest.mark.slow

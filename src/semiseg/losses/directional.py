@@ -1,5 +1,6 @@
 """Directional contrast between two views of the same pixels (CAC)."""
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -8,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from semiseg.contracts.training import SumCount
 from semiseg.errors import UserError
+from semiseg.losses.half_bank import LOWEST_TEMPERATURE, HalfBank
 from semiseg.losses.reduction import Reduction, reduced, reducible
 
 Normalizer = Literal["anchors", "overlap"]
@@ -35,6 +37,7 @@ def directional_contrast(
     *,
     valid: Tensor | None = None,
     bank_valid: Tensor | None = None,
+    num_classes: int | None = None,
     reduction: Reduction = "mean",
 ) -> tuple[Tensor | SumCount, Tensor | SumCount]:
     """Pull the less confident of two views of a pixel to the other one, away from other classes (CAC).
@@ -68,6 +71,8 @@ def directional_contrast(
         max_block: number of entries of the bank that are compared at once, and that m is taken from. CAC: 8000.
         valid: ``(M,) bool``, rows that count, so that M can be the same in every step; ``None`` counts all.
         bank_valid: ``(N,) bool``, entries that exist, for a bank that is partly filled; ``None`` takes all.
+        num_classes: number that all labels are below. Where it is given, CUDA's autocast multiplies in 16 bits
+            with float32 sums, for temperatures from 0.1 on; without it, and elsewhere, all is float32.
         reduction: ``"mean"`` or ``"sum_count"``.
 
     Returns:
@@ -91,15 +96,21 @@ def directional_contrast(
     )
     if valid is not None:
         learning = (learning[0] & valid, learning[1] & valid)
+    halves = dtype == torch.float32 and features_1.is_cuda and torch.is_autocast_enabled("cuda")
     with torch.autocast(features_1.device.type, enabled=False):
+        entries = (bank_features.detach().to(dtype), bank_labels, bank_valid)
+        bank: HalfBank | _Bank
+        if halves and num_classes is not None and temperature >= LOWEST_TEMPERATURE:
+            bank = HalfBank(*entries, num_classes, max_block)
+        else:
+            bank = _Bank(*entries, max_block)
         loss = _Contrast.apply(
             torch.where(first[:, None], ones, others),
             torch.where(first[:, None], others, ones).detach(),
             torch.where(first, labels_1, labels_2),
-            bank_features.detach().to(dtype),
-            bank_labels,
-            bank_valid,
-            (temperature, eps, max_block),
+            bank,
+            temperature,
+            eps,
         )
     positions = torch.full_like(first, True) if valid is None else valid
     loss_1, loss_2 = (
@@ -107,6 +118,36 @@ def directional_contrast(
         for rows in learning
     )
     return reduced(loss_1, reduction), reduced(loss_2, reduction)
+
+
+@dataclass(frozen=True)
+class _Bank:
+    """Negatives that are compared in their own precision; the arguments are those of ``HalfBank``."""
+
+    features: Tensor
+    labels: Tensor
+    valid: Tensor | None
+    max_block: int
+
+    def compare(
+        self, query: Tensor, target: Tensor, positive: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Do what ``HalfBank.compare`` does."""
+        peak, nearest = positive, target
+        total, weighted = torch.zeros_like(positive), torch.zeros_like(target)
+        for begin in range(0, len(self.features), self.max_block):
+            part = slice(begin, begin + self.max_block)
+            block = self.features[part]
+            hidden = labels[:, None] == self.labels[part]
+            energy = query @ block.T
+            if self.valid is not None:
+                hidden |= ~self.valid[part]
+            if begin == 0:
+                peak, nearest = _peak(positive, target, energy, block, self.valid)
+            energy.sub_(peak[:, None]).exp_().masked_fill_(hidden, 0.0)
+            total += energy.sum(1)
+            weighted.addmm_(energy, block)
+        return peak, nearest, total, weighted
 
 
 class _Contrast(torch.autograd.Function):
@@ -118,32 +159,18 @@ class _Contrast(torch.autograd.Function):
         anchors: Tensor,
         targets: Tensor,
         labels: Tensor,
-        bank: Tensor,
-        bank_labels: Tensor,
-        bank_valid: Tensor | None,
-        constants: tuple[float, float, int],
+        bank: HalfBank | _Bank,
+        temperature: float,
+        eps: float,
     ) -> Tensor:
-        temperature, eps, max_block = constants
         losses, gradients = torch.empty_like(anchors[:, 0]), torch.empty_like(anchors)
         tile = _TILE.get(anchors.device.type, _ACCELERATOR_TILE)
-        rows = max(tile // max(min(max_block, len(bank)), 1), 1)
+        rows = max(tile // max(min(bank.max_block, len(bank.features)), 1), 1)
         for start in range(0, len(anchors), rows):
             part = slice(start, start + rows)
             query, target = anchors[part] / temperature, targets[part]
             positive = (query * target).sum(1)
-            peak, nearest = positive, target
-            total, weighted = torch.zeros_like(positive), torch.zeros_like(target)
-            for begin in range(0, len(bank), max_block):
-                block = bank[begin : begin + max_block]
-                hidden = labels[part, None] == bank_labels[begin : begin + max_block]
-                energy = query @ block.T
-                if bank_valid is not None:
-                    hidden |= ~bank_valid[begin : begin + max_block]
-                if begin == 0:
-                    peak, nearest = _peak(positive, target, energy, block, bank_valid)
-                energy.sub_(peak[:, None]).exp_().masked_fill_(hidden, 0.0)
-                total += energy.sum(1)
-                weighted.addmm_(energy, block)
+            peak, nearest, total, weighted = bank.compare(query, target, positive, labels[part])
             # -log(e^(p-m) / (D + eps) + eps), with share = e^(p-m) / (D + eps)
             own = (positive - peak).exp()
             scale = own + total + eps
@@ -159,7 +186,7 @@ class _Contrast(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradients,) = ctx.saved_tensors
-        return gradients * upstream[:, None], None, None, None, None, None, None
+        return gradients * upstream[:, None], None, None, None, None, None
 
 
 def _peak(

@@ -257,6 +257,7 @@ class CACLearner(Learner):
                 method.positive_threshold,
                 method.normalizer,
                 bank_valid=self.bank.valid,
+                num_classes=self.model.num_classes,
                 reduction="sum_count",
             )
             found.append(losses)

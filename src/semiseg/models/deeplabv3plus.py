@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.declare import Ge, Len, Lt, Mark, checked
 from semiseg.errors import UserError
+from semiseg.models.map_size import in_layout_of, resized
 from semiseg.models.segmodel import Decoder, Stage
 
 RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
@@ -98,7 +98,7 @@ class DeepLabV3Plus(Decoder):
         low, high = maps[self.needed[0]], maps[-1]
         # Published code: DeepLabV3Plus.base_forward in model/semseg/deeplabv3plus.py.
         context = self.project(pyramid_maps(self.branches, self.pool, high, self.pool_place))
-        context = F.interpolate(context, low.shape[-2:], mode="bilinear", align_corners=self.align_logits)
+        context = resized(context, low.shape[-2:], self.align_logits)
         result: Tensor = self.fuse(torch.cat([self.reduce(low), context], 1))
         return result
 
@@ -143,7 +143,7 @@ def pyramid_maps(
     branches: Iterable[nn.Module], pool: nn.Module, high: Tensor, pool_place: Place = "last"
 ) -> Tensor:
     """Return the maps of all branches, concatenated over channels; that of the global mean is the same everywhere."""
-    pooled = pool(high).expand(-1, -1, *high.shape[-2:])
+    pooled = in_layout_of(high, pool(high).expand(-1, -1, *high.shape[-2:]))
     maps = [branch(high) for branch in branches]
     return torch.cat([*maps, pooled] if pool_place == "last" else [pooled, *maps], 1)
 

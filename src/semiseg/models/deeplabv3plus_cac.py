@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.declare import checked
@@ -19,6 +18,7 @@ from semiseg.models.deeplabv3plus import (
     pyramid_maps,
     pyramid_rates,
 )
+from semiseg.models.map_size import resized
 from semiseg.models.segmodel import Decoder, Stage
 
 
@@ -93,7 +93,7 @@ class DeepLabV3PlusCAC(Decoder):
         low, high = maps[self.needed[0]], maps[-1]
         # Published code: models/modeling/aspp.py up to the dropout, then Decoder.forward of decoder.py.
         context = self.project(pyramid_maps(self.branches, self.pool, high))
-        context = F.interpolate(context, low.shape[-2:], mode="bilinear", align_corners=True)
+        context = resized(context, low.shape[-2:])
         result: Tensor = self.fuse(torch.cat([context, self.reduce(low)], 1))
         return result
 

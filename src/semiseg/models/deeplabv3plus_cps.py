@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.declare import checked
 from semiseg.models.deeplabv3plus import Channels, Rates, conv_bn_relu, draw_kaiming, pyramid_rates
+from semiseg.models.map_size import resized
 from semiseg.models.segmodel import Decoder, Stage
 
 
@@ -83,7 +83,7 @@ class DeepLabV3PlusCPS(Decoder):
         low, high = maps[self.needed[0]], maps[-1]
         # Published code: ASPP.forward, whose image branch is added, then Head.forward.
         context = self.project(torch.cat([branch(high) for branch in self.branches], 1)) + self.pool(high)
-        context = F.interpolate(self.activate(context), low.shape[-2:], mode="bilinear", align_corners=True)
+        context = resized(self.activate(context), low.shape[-2:])
         result: Tensor = self.fuse(torch.cat([context, self.reduce(low)], 1))
         return result
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.declare import checked
@@ -19,6 +18,7 @@ from semiseg.models.deeplabv3plus import (
     pyramid_rates,
 )
 from semiseg.models.heads import ConvStack
+from semiseg.models.map_size import resized
 from semiseg.models.segmodel import Decoder, Stage
 
 
@@ -80,7 +80,7 @@ class DeepLabV3PlusU2PL(Decoder):
         low, high = maps[self.needed[0]], maps[-1]
         # Published code: dec_deeplabv3_plus.forward up to the classifier.
         context = self.project(pyramid_maps(self.branches, self.pool, high, "first"))
-        context = F.interpolate(context, low.shape[-2:], mode="bilinear", align_corners=True)
+        context = resized(context, low.shape[-2:])
         return torch.cat([self.reduce(low), context], 1)
 
     def make_classifier(self, num_classes: int) -> nn.Module:

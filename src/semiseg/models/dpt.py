@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.declare import Ge, Len, checked
 from semiseg.errors import UserError
+from semiseg.models.map_size import resized
 from semiseg.models.segmodel import Decoder, Stage
 
 WIDTHS = {
@@ -114,8 +114,7 @@ class Fusion(nn.Module):
         """Return ``(N, channels, *size)`` of the fused map and, with ``skip``, of a level of its size."""
         if level is not None:
             fused = fused + self.skip(level)
-        resized = F.interpolate(self.unit(fused), tuple(size), mode="bilinear", align_corners=True)
-        result: Tensor = self.project(resized)
+        result: Tensor = self.project(resized(self.unit(fused), size))
         return result
 
 

@@ -1,14 +1,15 @@
 """Batch norm over groups of a batch: the statistics of separate passes, in one pass."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from semiseg.distributed import add_over_ranks, gathered, ranks
+from semiseg.distributed import ranks
 from semiseg.errors import UserError
+from semiseg.models.norm_over_ranks import FUSED_DEVICES, fused_norm, plain_norm
 
 Running = Literal["every", "first"]
 
@@ -81,12 +82,18 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
 
     def _normalize_over_ranks(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
-        result: Tensor
-        result, mean, var, count = _NormOverRanks.apply(input, self.weight, self.bias, self.groups, self.eps)
+        updates = self.groups if self.running == "every" else 1
+        if input.device.type in FUSED_DEVICES and self.momentum is not None:
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(updates)
+            running = [(self.running_mean, self.running_var)] * updates
+            running += [(None, None)] * (self.groups - updates)
+            return fused_norm(input, self.weight, self.bias, self.eps, self.momentum, running)
+        result, mean, var, count = plain_norm(input, self.weight, self.bias, self.groups, self.eps)
         if self.track_running_stats:
             # As torch does: biased in the normalization, unbiased in the running variance.
             unbiased = var * (count / (count - 1))
-            for index in range(self.groups if self.running == "every" else 1):
+            for index in range(updates):
                 self._update_running(mean[index], unbiased[index])
         return result
 
@@ -149,61 +156,3 @@ def _convertible(norm: _BatchNorm) -> nn.BatchNorm2d:
         f"The network has a layer {kind.__module__}.{kind.__name__}; batch norm in groups is made for "
         "torch.nn.BatchNorm2d and timm's BatchNormAct2d. Take a backbone that has these."
     )
-
-
-class _NormOverRanks(torch.autograd.Function):
-    """Normalize each group by its statistics over all ranks, whose parts may differ in size.
-
-    Takes ``x (N, C, H, W)``, weight and bias ``(C,)`` or None, groups and eps. Returns the normalized ``x``, mean
-    and biased variance ``(groups, C)``, and the number of values that each of them is taken over.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float
-    ) -> tuple[Tensor, ...]:
-        values = _split(x, groups)
-        channels = x.shape[1]
-        own = values.new_full((groups, 1), values[0, :, 0].numel())
-        var, mean = torch.var_mean(values, (1, 3, 4), correction=0)
-        # One message for all three: each exchange between ranks costs a wait.
-        found = torch.cat([mean, var, own], 1)
-        stacked = torch.stack(gathered(found))
-        means, variances, counts = stacked[..., :channels], stacked[..., channels:-1], stacked[..., -1:]
-        count = counts.sum(0)
-        mean = (means * counts).sum(0) / count
-        var = ((variances + (means - mean).square()) * counts).sum(0) / count
-        scale = torch.rsqrt(var + eps)
-        ctx.save_for_backward(x, weight, mean, scale, count)
-        result = (values - _over(mean)) * _over(scale)
-        if weight is not None and bias is not None:
-            result = result * _over(weight) + _over(bias)
-        size = count[0, 0]
-        ctx.mark_non_differentiable(mean, var, size)
-        return result.flatten(0, 1).to(x.dtype), mean, var, size
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, scale, count = ctx.saved_tensors
-        normal = (_split(x, len(mean)) - _over(mean)) * _over(scale)
-        grad = _split(gradient, len(mean))
-        sums = torch.stack([grad.sum((1, 3, 4)), (grad * normal).sum((1, 3, 4))])
-        grad_weight, grad_bias = None, None
-        if weight is not None:
-            grad_bias, grad_weight = sums.sum(1).to(weight.dtype)
-            scale = scale * weight
-        # After the gradients of weight and bias were taken, which stay those of this rank.
-        add_over_ranks(sums)
-        shift, slope = sums / count
-        result = (grad - _over(shift) - normal * _over(slope)) * _over(scale)
-        return result.flatten(0, 1).to(x.dtype), grad_weight, grad_bias, None, None
-
-
-def _split(x: Tensor, groups: int) -> Tensor:
-    """View ``(N, C, H, W)`` as ``(groups, N / groups, C, H, W)``, at least float32."""
-    return x.view(groups, -1, *x.shape[1:]).to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _over(values: Tensor) -> Tensor:
-    """Let ``(groups, C)`` or ``(C,)`` broadcast over ``(groups, N / groups, C, H, W)``."""
-    return values[..., None, :, None, None]

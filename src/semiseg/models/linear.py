@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.declare import Ge, checked
 from semiseg.errors import UserError
+from semiseg.models.map_size import resized
 from semiseg.models.segmodel import Decoder, Stage
 
 
@@ -64,5 +64,5 @@ def joined_channels(stages: Sequence[Stage], levels: int) -> int:
 def joined(maps: Sequence[Tensor]) -> Tensor:
     """Concatenate maps ``(N, C, h, w)`` at the size of the first one, bilinearly with aligned corners."""
     first, *others = maps
-    resized = [F.interpolate(each, first.shape[-2:], mode="bilinear", align_corners=True) for each in others]
-    return torch.cat([first, *resized], 1)
+    enlarged = [resized(each, first.shape[-2:]) for each in others]
+    return torch.cat([first, *enlarged], 1)

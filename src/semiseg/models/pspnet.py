@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from semiseg.declare import Ge, Len, Mark, checked
 from semiseg.models.deeplabv3plus import Channels, Dropout, conv_bn_relu
+from semiseg.models.map_size import in_layout_of, resized
 from semiseg.models.pixel_shuffle import PixelShuffleClassifier
 from semiseg.models.segmodel import Decoder, Stage
 
@@ -74,11 +74,8 @@ class PSPNet(Decoder):
         high = maps[-1]
         joined = [high]
         for branch, means in zip(self.branches, region_means(high, self.pools), strict=True):
-            joined.append(
-                F.interpolate(
-                    branch(means), high.shape[-2:], mode="bilinear", align_corners=self.align_corners
-                )
-            )
+            grid = branch(in_layout_of(high, means))
+            joined.append(in_layout_of(high, resized(grid, high.shape[-2:], self.align_corners)))
         result: Tensor = self.fuse(torch.cat(joined, 1))
         return result
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from semiseg.declare import checked
 from semiseg.models.deeplabv3plus import Channels, Dropout, conv_bn_relu
+from semiseg.models.map_size import resized
 from semiseg.models.resnet import initialize
 from semiseg.models.segmodel import Decoder, Stage
 
@@ -52,11 +53,11 @@ class SegFormer(Decoder):
         read = maps[self.needed[0] :]
         size = read[0].shape[-2:]
         # Published code: SegFormerHead.forward up to the dropout.
-        resized = [
-            F.interpolate(_linear(layer, x), size, mode="bilinear", align_corners=False)
+        enlarged = [
+            resized(_linear(layer, x), size, align_corners=False)
             for layer, x in zip(self.linear, read, strict=True)
         ]
-        result: Tensor = self.dropout(self.fuse(torch.cat(resized[::-1], 1)))
+        result: Tensor = self.dropout(self.fuse(torch.cat(enlarged[::-1], 1)))
         return result
 
 
