@@ -19,6 +19,7 @@ from semiseg.contracts.feeding import Budget
 from semiseg.contracts.recipe import SelectivePolicy
 from semiseg.contracts.training import Progress
 from semiseg.data.pseudo import PseudoLabels
+from semiseg.engine.step import to_device
 from semiseg.models.segmodel import Backbone, InputConvention, SegModel, Stage
 from semiseg.settings import EvaluatorSettings
 
@@ -204,7 +205,10 @@ class NotebookLab:
         self.steps.append(name)
         self.options[name] = options
         self.learners[name], self.streams[name] = learner, streams
-        output = learner(streams.batch(self.dataset, 0, name, 0), Progress(0, streams.iterations, 0, 0))
+        batch = to_device(
+            streams.batch(self.dataset, 0, name, 0), torch.device("cpu"), torch.contiguous_format
+        )
+        output = learner(batch, Progress(0, streams.iterations, 0, 0))
         assert torch.isfinite(output.total)
         primary = next(iter(learner.predictors().values()))
         self.fits[name] = SimpleNamespace(
