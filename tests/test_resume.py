@@ -180,12 +180,12 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     ("method", "moments"),
     [
         ("cps", [after_lines(1), saved_twice("train"), after_lines(4)]),
-        ("prevmatch", [saved_twice("train"), after_lines(4)]),
-        ("unimatch_v2", [saved_twice("train"), after_lines(4)]),
+        ("prevmatch", [saved_twice("train")]),
+        ("unimatch_v2", [saved_twice("train")]),
         ("cutmix_seg", [after_lines(1), saved_twice("train")]),
-        ("cct", [saved_twice("train"), after_lines(4)]),
-        ("adv_semiseg", [saved_twice("train"), after_lines(4)]),
-        ("s4gan", [saved_twice("train"), after_lines(4)]),
+        ("cct", [saved_twice("train")]),
+        ("adv_semiseg", [saved_twice("train")]),
+        ("s4gan", [saved_twice("train")]),
         (
             "stpp",
             [
