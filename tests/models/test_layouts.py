@@ -11,6 +11,7 @@ import torch
 import yaml
 from hydra.utils import get_class
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from semiseg.models.bundle import segmentation_model
 from semiseg.models.mit import MixTransformer
@@ -35,7 +36,10 @@ def decoder(name: str, **widths: Any) -> Any:
 
 
 def layouts(net: SegModel, side: int = 64) -> dict[str, bool]:
-    """Whether the input of each conv is channels-last, in a training pass of channels-last images."""
+    """Whether the input of each conv is channels-last, in a training pass of channels-last images.
+
+    Tensors are fake ones of a GPU, without data: on the CPU not all layouts are kept.
+    """
     found = {}
 
     def note(name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -45,17 +49,18 @@ def layouts(net: SegModel, side: int = 64) -> dict[str, bool]:
     for name, module in net.named_modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             module.register_forward_pre_hook(partial(note, name))
-    images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
     net.train().to(memory_format=torch.channels_last)
-    with torch.no_grad():
-        net(images.contiguous(memory_format=torch.channels_last))
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        images = torch.empty((2, 3, side, side), dtype=torch.uint8, device="cuda")
+        net.to("cuda")(images.contiguous(memory_format=torch.channels_last))
     return found
 
 
 def lost(net: SegModel, side: int = 64) -> list[str]:
     found = layouts(net, side)
     assert found
-    return [name for name, last in found.items() if not last]
+    # A pixel shuffle gives the default layout; its maps have as many channels as there are classes.
+    return [name for name, last in found.items() if not last and not name.startswith("classifier.enlarge")]
 
 
 @pytest.mark.parametrize("name", [name for name in DECODERS if name != "dpt"])

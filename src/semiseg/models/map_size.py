@@ -26,11 +26,14 @@ def resized(features: Tensor, size: Sequence[int], align_corners: bool = True) -
 
 
 def in_layout_of(other: Tensor, x: Tensor) -> Tensor:
-    """Return ``x (N, C, h, w)`` in channels-last where another map of the network is.
+    """Return ``x (N, C, h, w)`` in channels-last where another map of the network is, except on the CPU.
 
     Maps of one position, and those expanded from them, have no layout of their own: what is resized of them or
     concatenated with them, would get the default one.
     """
+    # On the CPU it would only choose other convolutions, and change the last bits of every prediction.
+    if other.device.type == "cpu":
+        return x
     last = other.is_contiguous(memory_format=torch.channels_last) and not other.is_contiguous()
     return x.contiguous(memory_format=torch.channels_last) if last else x
 
