@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -11,14 +12,17 @@ CORES_VARIABLE = "SEMISEG_CORES"
 """Environment variable with the cores that this process may use at most; a sweep sets it for jobs at the same time."""
 
 MOST_WORKERS = 16
-"""Loading processes that feed the fastest GPU in the recipe with the slowest views, pairs of CAC on Cityscapes."""
+"""Loading processes at most. By arithmetic, the slowest views (CAC on Cityscapes) need 4 to 12 beside an H200."""
 
 OTHER_CORES = 2
 """Cores that training and the thread that page-locks batches need beside the loading processes."""
 
 SHARED_MEMORY = Path("/dev/shm")
 LITTLE_SHARED_MEMORY = 2**30
-"""Bytes of shared memory, through which batches travel, below which loading processes may die of it."""
+"""Bytes of free shared memory, through which batches travel, below which loading processes may die of it."""
+
+SHARED_MEMORY_OF_PROCESS = 2**28
+"""Bytes of free shared memory for each loading process: it keeps two batches ready, about 100 MB in large recipes."""
 
 
 def usable_cores() -> int:
@@ -42,15 +46,19 @@ def loading_processes(num_workers: int | None, on_cuda: bool, cores: int | None 
         return num_workers
     if not on_cuda or little_shared_memory() is not None:
         return 0
-    return max(1, min(MOST_WORKERS, (cores or usable_cores()) - OTHER_CORES))
+    most = min(MOST_WORKERS, free_shared_memory() // SHARED_MEMORY_OF_PROCESS)
+    return max(1, min(most, (cores or usable_cores()) - OTHER_CORES))
+
+
+def free_shared_memory() -> int:
+    """Return the free bytes of shared memory; very many where it is not a file system."""
+    return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else sys.maxsize
 
 
 def little_shared_memory() -> int | None:
-    """Return the bytes of shared memory where they are little, as in a container that was started without more."""
-    if not SHARED_MEMORY.is_dir():
-        return None
-    total = shutil.disk_usage(SHARED_MEMORY).total
-    return total if total < LITTLE_SHARED_MEMORY else None
+    """Return the free bytes of shared memory where they are few, as in a container that was started without more."""
+    free = free_shared_memory()
+    return free if free < LITTLE_SHARED_MEMORY else None
 
 
 def warn_of_little_shared_memory(num_workers: int | None, on_cuda: bool) -> None:
@@ -58,7 +66,7 @@ def warn_of_little_shared_memory(num_workers: int | None, on_cuda: bool) -> None
     little = little_shared_memory()
     if num_workers is None and on_cuda and little is not None:
         log.warning(
-            "Batches are loaded in the main process, and the GPU may wait for them: %s has only %d MiB. Start the "
+            "Batches are loaded in the main process, and the GPU may wait for them: %s has only %d MiB free. Start the "
             "container with docker run --shm-size=8g, or give trainer.num_workers.",
             SHARED_MEMORY,
             little // 2**20,

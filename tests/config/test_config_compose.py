@@ -229,7 +229,7 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("semiseg.config.environment.GIVEN_THREADS", "")
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
     monkeypatch.delenv("SEMISEG_CORES", raising=False)
-    monkeypatch.setattr("semiseg.cores.little_shared_memory", lambda: None)
+    monkeypatch.setattr("semiseg.cores.free_shared_memory", lambda: 2**40)
     assert free_threads(2, on_cuda=False) == 6
     assert free_threads(20, on_cuda=True) == 1
     assert (free_threads(None, on_cuda=False), free_threads(None, on_cuda=True)) == (8, 2)

@@ -33,7 +33,7 @@ def test_jobs_on_gpus_share_the_cores_for_loading_too(
     device: str, devices: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(24)))
-    monkeypatch.setattr("semiseg.cores.little_shared_memory", lambda: None)
+    monkeypatch.setattr("semiseg.cores.free_shared_memory", lambda: 2**40)
     for n_jobs, processes, threads in ((1, 16, 8), (2, 10, 2), (12, 1, 1)):
         given = job_environment(Job(Path("x"), (), device=device), 0, n_jobs, devices)
         assert int(given["OMP_NUM_THREADS"]) == threads

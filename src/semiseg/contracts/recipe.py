@@ -284,7 +284,7 @@ class Lab(Protocol):
 
         Images are read ahead in a thread. A policy that is no ``BatchPolicy`` gets them one by one, in the order of the
         ids. On an accelerator a ``BatchPolicy`` gets up to ``evaluator.batch_size`` images of one size at once, and the
-        results come in another order. On a CPU, where batches gain little and change the last bits of results, it gets
+        results come in another order. On a CPU, where batches change the last bits of results, it gets
         one as well.
 
         Args:

@@ -1,5 +1,6 @@
 """Reading ahead and writing behind, each in a thread beside the one that computes."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,6 +9,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 Item = TypeVar("Item")
+
+log = logging.getLogger(__name__)
 
 AHEAD = 2
 """Number of items that are read before they are asked for."""
@@ -78,6 +81,9 @@ class WritingBehind:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown()
-        if error is None:
-            for each in self._waiting:
+        for each in self._waiting:
+            if error is None:
                 each.result()
+            elif (failure := each.exception()) is not None:
+                # What ended the caller is to be shown, not what came of it.
+                log.error("%s", failure)

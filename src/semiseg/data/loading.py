@@ -116,7 +116,12 @@ def batches(
     for iteration in numbers:
         try:
             batch = next(iterator)
+        except (torch.AcceleratorError, torch.OutOfMemoryError):
+            # Of the device, whose faults may be told at any later call; batches have no part in them.
+            raise
         except (RuntimeError, OSError, EOFError) as error:
+            if num_workers == 0:
+                raise
             raise LoadingError(
                 f"A process that loads batches ended at iteration {iteration} of step {step_name} ({error}). "
                 "Often memory ran out (RAM, or /dev/shm in a container: docker run --shm-size=8g). Start again with "

@@ -96,7 +96,7 @@ class PseudoLabels:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Ids in the order in which they were written."""
+        """Ids in the order of the index."""
         return tuple(self.entries) if self._given_ids is None else self._given_ids
 
     @property

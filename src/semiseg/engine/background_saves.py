@@ -125,9 +125,17 @@ class _Copies:
         key = value.device, place, value.shape, value.stride(), value.dtype
         if key not in self._known:
             on_device = value.device.type != "cpu"
-            # From and to page-locked memory the copy runs while the host goes on; torch keeps it for the next save.
-            target = torch.empty_like(value, device="cpu", pin_memory=on_device)
+            target = _page_locked_like(value) if on_device else torch.empty_like(value)
             self._known[key] = target.copy_(value, non_blocking=on_device)
             if on_device:
                 devices.add(value.device)
         return self._known[key]
+
+
+def _page_locked_like(value: Tensor) -> Tensor:
+    """Return memory of the host, to which a copy runs while the host goes on; torch keeps it for the next save."""
+    try:
+        return torch.empty_like(value, device="cpu", pin_memory=True)
+    except RuntimeError:
+        # A system locks a part of its memory at most. To other memory the copy is waited for.
+        return torch.empty_like(value, device="cpu")

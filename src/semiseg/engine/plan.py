@@ -13,7 +13,15 @@ from torch import Tensor
 
 from semiseg.contracts.dataset import Array, Confidence, SegDataset
 from semiseg.contracts.feeding import BatchSource, StoredLabels
-from semiseg.contracts.recipe import FitResult, LabelPolicy, Method, Module, Result, ReusedFit
+from semiseg.contracts.recipe import (
+    FitResult,
+    LabelPolicy,
+    Method,
+    Module,
+    Result,
+    ReusedFit,
+    SelectivePolicy,
+)
 from semiseg.contracts.training import Learner, Network, Progress
 from semiseg.data.collate import image_tensor
 from semiseg.data.pseudo import PseudoLabels
@@ -184,7 +192,9 @@ class PlanLab(SessionLab):
         *,
         keep_confidence: bool = True,
     ) -> PseudoLabels:
-        """Time the labeling of one image."""
+        """Time the labeling of one image; a policy whose thresholds can't be found is refused here, not hours later."""
+        if isinstance(policy, SelectivePolicy):
+            policy.thresholds(self.info.num_classes)
         pixels = 0
         if ids:
             next(self.predict(network, ids, policy))

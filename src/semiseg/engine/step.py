@@ -121,7 +121,7 @@ def forward_backward(
     sees the smaller batches.
 
     Raises:
-        LossNotFinite: a loss is not finite; no gradient has been written. Only if ``watch`` does not wait.
+        LossNotFinite: a loss is not finite; no gradient has been written. Only if ``watch`` waits for the losses.
     """
     device = next((parameter.device for parameter in learner.parameters()), CPU)
     # Networks do so themselves; this covers what a method adds to them, such as heads and discriminators.
@@ -160,8 +160,12 @@ def _accumulate(
     whole = _merged(outputs)
     totals = None
     for name, buffers in gradients.items():
-        updates = torch._foreach_mul(buffers, _factor(whole.losses[name]))
-        totals = updates if totals is None else torch._foreach_add(totals, updates)
+        # In place: accumulation is there to save memory.
+        torch._foreach_mul_(buffers, _factor(whole.losses[name]))
+        if totals is None:
+            totals = buffers
+        else:
+            torch._foreach_add_(totals, buffers)
     for parameter, total in zip(params, totals or (), strict=True):
         parameter.grad = total if parameter.grad is None else parameter.grad + total
     return whole
