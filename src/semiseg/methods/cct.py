@@ -40,6 +40,7 @@ from semiseg.pseudo import (
     channel_masks,
     object_boxes,
     object_cutout,
+    on_device,
     own_rows,
     step_generator,
     torch_generator,
@@ -115,7 +116,7 @@ class AdversarialShift:
     these decoders see plain features."""
     radius: Annotated[float, Gt(0)] = 2.0
     """Length of the shift in each image; published 2."""
-    norm_eps: Annotated[float, Gt(0)] = 1e-30
+    norm_eps: Annotated[float, Ge(0)] = 0.0
     """Number that is added to lengths before they divide. Published: 1e-8, far above the length of a gradient at
     ``xi=1e-6``."""
 
@@ -154,7 +155,8 @@ class CCT(LabeledLossSettings):
     replay: bool = False
     """Repetition of the same labeled batches within an epoch once their list is used up, as in the published code."""
     iterations_per_epoch: Count | None = None
-    """Fixed length of an epoch, published 912; ``null`` takes one pass over the longer list."""
+    """Fixed length of an epoch, published 912 with 1,464 labeled images of VOC; ``null`` takes one pass over the longer
+    list."""
 
     needs_unlabeled: ClassVar[bool] = True
 
@@ -400,8 +402,8 @@ class CCTLearner(Learner):
         return FeatureDraws(
             start[:, rows] - 0.5,
             masks.view(counts.dropout, total, channels)[:, rows],
-            _moved(self.cut(objects, progress), device),
-            _moved(torch.from_numpy(share.astype(np.float32)), device),
+            on_device(self.cut(objects, progress), device),
+            on_device(torch.from_numpy(share.astype(np.float32)), device),
             NOISE * (2 * noise - 1),
         )
 
@@ -420,11 +422,6 @@ class CCTLearner(Learner):
             for image, found in enumerate(boxes, rows.start)
         ]
         return torch.from_numpy(np.stack(kept)).view(count, images, height, width)
-
-
-def _moved(values: Tensor, device: torch.device) -> Tensor:
-    """Copy from the CPU to a device, which runs while the host goes on."""
-    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 def _resized(mask: Tensor, size: torch.Size) -> Tensor:
