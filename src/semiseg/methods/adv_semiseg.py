@@ -197,7 +197,7 @@ class AdvSemiSegLearner(Learner):
         self, labeled: Tensor, valid: Tensor, unlabeled: Tensor, real: StreamBatch
     ) -> dict[str, LossTerm]:
         """Return both halves of the loss of the discriminator."""
-        # eq. (1): predictions and true maps each have a divisor of their own, padding left out of both
+        # eq. (1): predictions and true maps have a divisor each; of padding, that of unlabeled images alone counts
         predicted = torch.cat([labeled.detach(), unlabeled.detach()])
         counted = torch.cat([valid, torch.ones_like(unlabeled[:, 0], dtype=torch.bool)])
         fake: SumCount = adversarial_loss(
