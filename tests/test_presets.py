@@ -307,14 +307,29 @@ def test_supervised_baselines_of_cac(preset: str, labeled: int, lr: float) -> No
     assert (fit.iterations, fit.batch, fit.lr[0]) == (92560, {"labeled": 8}, lr)
 
 
-@pytest.mark.parametrize(("more", "epochs"), [("", 80), (" trainer.epochs=50", 50)])
-def test_cct_preset_is_as_published(more: str, epochs: int) -> None:
-    cfg, lab = walk(f"experiments=cct_voc{more}", 1464)
+CCT_LENGTHS = [
+    ("1464", 80, 912),
+    ("1464", 50, 912),
+    ("60", 80, 1053),
+    ("100", 80, 1049),
+    ("200", 80, 1039),
+    ("300", 80, 1029),
+    ("500", 80, 1009),
+    ("800", 80, 979),
+    ("1000", 80, 959),
+]
+
+
+@pytest.mark.parametrize(("split", "epochs", "steps"), CCT_LENGTHS)
+def test_cct_preset_is_as_published(split: str, epochs: int, steps: int) -> None:
+    cfg, lab = walk(f"experiments=cct_voc split={split} trainer.epochs={epochs}", int(split))
     (fit,) = lab.fits
-    assert (fit.per_epoch, fit.iterations) == (912, 912 * epochs)
+    assert (fit.per_epoch, fit.iterations) == (steps, steps * epochs)
+    # The last batch of a pass is short in the published code.
+    assert steps == -(-(10582 - int(split)) // 10)
     assert fit.batch == {"labeled": 10, "unlabeled": 10}
-    assert fit.eval_every == 5 * 912
-    assert fit.lr == pytest.approx([0.001, 0.001 * 0.5**0.9, 0.001 / (912 * epochs) ** 0.9], rel=1e-6)
+    assert fit.eval_every == 5 * steps
+    assert fit.lr == pytest.approx([0.001, 0.001 * 0.5**0.9, 0.001 / (steps * epochs) ** 0.9], rel=1e-6)
     assert {group["name"]: group["lr"] for group in fit.groups} == {
         "backbone": 0.001,
         "head": pytest.approx(0.01),

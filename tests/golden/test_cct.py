@@ -321,6 +321,39 @@ def test_the_published_adversarial_shift_is_nothing() -> None:
     assert corrected.norm(dim=(2, 3))[0].tolist() == pytest.approx([2.0, 2.0], rel=1e-9)  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.parametrize("margins", [(30.0, 30.0), (60.0, 60.0), (80.0, 80.0), (30.0, 100.0)])
+def test_the_shift_of_a_sure_decoder_has_its_length(margins: tuple[float, float]) -> None:
+    """The squares of such gradients are 0 in float32."""
+    maps = torch.zeros(1, 5, 2, 7)
+    maps[:, 0] = torch.linspace(*margins, 7)
+    found = sure_shift(maps)
+    assert found.square().sum((1, 3)).sqrt().flatten().tolist() == pytest.approx([2.0, 2.0], rel=1e-5)
+
+
+def test_a_gradient_of_zero_shifts_nothing() -> None:
+    maps = torch.zeros(1, 5, 2, 7)
+    maps[:, 0, 0], maps[:, 0, 1] = 1000.0, 2.0
+    found = sure_shift(maps)
+    assert not found[:, :, 0].any()
+    assert found[:, :, 1].square().sum().sqrt().item() == pytest.approx(2.0, rel=1e-5)
+
+
+def sure_shift(maps: Tensor) -> Tensor:
+    """The shift of features that are logits."""
+    start = noise(maps.numel(), 7).view(maps.shape).float()
+    start = start / start.square().sum((1, 3), keepdim=True).sqrt()
+    corrected = AdversarialShift()
+    return adversarial_shift(
+        lambda values: values.flatten(2),
+        maps,
+        start,
+        torch.eye(5)[None],
+        corrected.xi,
+        corrected.radius,
+        corrected.norm_eps,
+    )
+
+
 def value_and_gradient(loss: Callable[[Tensor], Tensor]) -> list[float]:
     values = logits(2, 5, 7, 9, 0.3, 3).requires_grad_()
     found = loss(values)

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from semiseg.contracts.training import Progress
-from semiseg.data.geometry import RandomCrop
+from semiseg.data.geometry import RandomCrop, ScaleChoice, ScaleUniform, map_interpolation
 from semiseg.data.stretched import StretchedTo
 from semiseg.data.views import Weak
-from semiseg.engine.step import LossNotFinite, forward_backward
+from semiseg.engine.loss_check import LossNotFinite
+from semiseg.engine.step import forward_backward
 from semiseg.errors import UserError
 from semiseg.losses import selected_cross_entropy
+from semiseg.methods import adv_semiseg
 from semiseg.methods.adv_semiseg import AdvSemiSeg, AdvSemiSegLearner
 from semiseg.methods.labeled_loss import LabeledLoss
 from semiseg.methods.s4gan import S4GAN, S4GANLearner, rescaled
@@ -153,6 +155,15 @@ def test_steps_without_confident_pixels(rule: str, left: bool, make_model: Make,
     assert output.losses["semi"].mean == 0
 
 
+def test_confident_pixels_of_other_ranks_keep_the_loss(
+    make_model: Make, batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adv_semiseg, "over_ranks", lambda values: torch.cat([values, values + 1]))
+    output = adv(make_model, threshold=1.0, adversarial_without_pixels="dropped")(batch, PROGRESS)
+    assert output.losses["semi"].mean == 0
+    assert output.losses["adversarial_unlabeled"].mean > 0
+
+
 def test_small_label_maps_are_stretched_and_not_padded() -> None:
     image = np.zeros((20, 50, 3), np.uint8)
     label = np.repeat(np.arange(20, dtype=np.uint8)[:, None], 50, 1)
@@ -163,6 +174,22 @@ def test_small_label_maps_are_stretched_and_not_padded() -> None:
     assert np.array_equal(found[:, 0], np.arange(40) // 2)
     padded = Weak(lab.augment.geometry)(image, label, (0, "fit", 0, "labeled_2", 0))["label"]
     assert (padded[20:] == 255).all()
+
+
+def test_label_maps_cannot_be_stretched_where_windows_are_cut_before() -> None:
+    geometry = RandomCrop(40, ScaleChoice([0.5, 1.5]), window="source")
+    lab: Any = SimpleNamespace(augment=SimpleNamespace(geometry=geometry, weak=Weak(geometry)))
+    with pytest.raises(UserError, match="real_crops=padded") as found:
+        AdvSemiSeg(real_crops="stretched").real_view(lab)
+    assert found.value.key == "method.real_crops"
+    assert AdvSemiSeg().real_view(lab) is lab.augment.weak
+
+
+def test_stretched_labels_keep_their_rule() -> None:
+    for rule in (None, "opencv", "torch"):
+        resize = ScaleUniform(interpolation="pil_bicubic", label_interpolation=rule)  # type: ignore[arg-type]
+        assert map_interpolation(StretchedTo(64, 64, resize)) == map_interpolation(resize)
+    assert map_interpolation(StretchedTo(64, 64)) == "opencv"
 
 
 class Halving:

@@ -121,6 +121,33 @@ def test_terms_on_request(make_model: Make, batch: dict[str, Any]) -> None:
     torch.testing.assert_close(annealed(batch, PROGRESS).losses["supervised"].mean, expected)
 
 
+def test_annealed_cross_entropy_of_a_batch_in_parts() -> None:
+    """Two processes with half of the images each leave out the pixels that one with all of them does."""
+    generator = torch.Generator().manual_seed(0)
+    # Sure of most pixels, so that the fifth-smallest probability is the bound.
+    label = torch.randint(0, 3, (4, 5, 5), generator=generator)
+    logits = F.one_hot(label, 3).movedim(-1, 1) * (4 + torch.rand(4, 1, 5, 5, generator=generator))
+    label[1] = 255
+    halves = [annealed_parts(logits[rows], label[rows], logits, label) for rows in (slice(0, 2), slice(2, 4))]
+    whole = annealed_cross_entropy(logits, label, 0.5, reduction="sum_count")
+    assert whole.counted == 4
+    assert sum(each.counted for each in halves) == 4
+    torch.testing.assert_close(halves[0].total + halves[1].total, whole.total)
+
+
+def annealed_parts(logits: Tensor, label: Tensor, all_logits: Tensor, all_labels: Tensor) -> Any:
+    """The loss of a half of the batch, to which the other half is joined."""
+    valid = all_labels != 255
+    loss = F.cross_entropy(all_logits, all_labels, ignore_index=255, reduction="none")
+    probability = torch.where(valid, (-loss).exp(), torch.inf)
+    counts = valid.view(2, -1).sum(1)
+
+    def joined(values: Tensor) -> Tensor:
+        return probability.flatten() if values.is_floating_point() else counts
+
+    return annealed_cross_entropy(logits, label, 0.5, reduction="sum_count", joined=joined)
+
+
 def test_draws_do_not_depend_on_the_number_of_ranks(make_model: Make) -> None:
     learner = make_learner(make_model)
     features = torch.rand(4, 8, 40, 40, generator=torch.Generator().manual_seed(0))

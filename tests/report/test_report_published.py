@@ -97,6 +97,19 @@ def test_rows_of_a_preset_hold_for_what_it_can_run(preset: str) -> None:
         assert Checker().settings(draft(request)) == []
 
 
+@pytest.mark.parametrize(("weights", "expected"), [("coco", [0.698]), ("imagenet", [0.654]), (None, [])])
+def test_numbers_of_s4gan_are_told_apart_by_their_weights(
+    tmp_path: Path, weights: str | None, expected: list[float]
+) -> None:
+    rows = yaml.safe_load((PRESETS / "s4gan_voc.yaml").read_text())["published"]
+    names = {"dataset": "voc", "backbone": "resnet101_caffe", "model": "deeplabv2"}
+    given = {f"{group}.name": name for group, name in names.items()}
+    more = {"backbone.weights": weights, "split_family": "cutmix_seg", "published": rows}
+    write_run(tmp_path / "run", method="s4gan", split="1/8", config=given | more)
+    (cell,) = study(collect([tmp_path])).cells
+    assert [each.value for each in cell.published] == pytest.approx(expected)
+
+
 def _typed(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -153,7 +153,8 @@ class Streams:
     def batch(self, dataset: SegDataset, seed: int, step_name: str, iteration: int) -> Batch:
         """Return the batch of a 0-based iteration, a function of the arguments alone.
 
-        Images are ``(N, 3, H, W) uint8``, ``label`` is ``(N, H, W) int64``, ``id`` a list of N ids.
+        Shapes and number types are those of ``collate``: images ``(N, C, H, W)``, uint8 or float32, ``label``
+        ``(N, H, W)``, uint8 or int64, ``id`` a list of N ids.
 
         Raises:
             UserError: a labeled image has no mask, or one of another size.

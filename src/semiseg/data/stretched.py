@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 from semiseg.data.geometry import Resize
-from semiseg.data.resize import Interpolation
+from semiseg.data.resize import Interpolation, NearestRule
 
 ATTEMPTS = 10
 """Draws of a size, each on top of the one before, after which an image is stretched; published in AdvSemiSeg."""
@@ -28,6 +28,11 @@ class StretchedTo:
     def interpolation(self) -> Interpolation:
         """Rule by which the image is interpolated."""
         return "opencv" if self.resize is None else self.resize.interpolation
+
+    @property
+    def label_interpolation(self) -> NearestRule | None:
+        """Library whose rule says which pixel of labels is nearest; ``None`` takes that of ``interpolation``."""
+        return getattr(self.resize, "label_interpolation", None)
 
     def size(self, height: int, width: int, rng: random.Random) -> tuple[int, int]:
         """Draw the new (height, width)."""

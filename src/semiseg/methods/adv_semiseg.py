@@ -27,7 +27,9 @@ from semiseg.data.epochs import Unlabeled, separate, with_labeled
 from semiseg.data.stretched import StretchedTo
 from semiseg.data.views import Weak
 from semiseg.declare import Ge, Gt, Le, record
+from semiseg.distributed import over_ranks
 from semiseg.engine.optim import Adam
+from semiseg.errors import UserError
 from semiseg.losses import adversarial_loss, confident_cross_entropy
 from semiseg.methods.labeled_loss import LabeledLoss, LabeledLossSettings
 from semiseg.models.discriminators import MapDiscriminator, require_crop, with_fixed_weights
@@ -97,10 +99,21 @@ class AdvSemiSeg(LabeledLossSettings):
         return lab.fit("train", learner, streams).selected
 
     def real_view(self, lab: Lab) -> View:
-        """Return the view of the true label maps of the discriminator."""
+        """Return the view of the true label maps of the discriminator.
+
+        Raises:
+            UserError: label maps are to be stretched, but windows are cut from images before they are resized.
+        """
         if self.real_crops == "padded":
             return lab.augment.weak
         geometry = lab.augment.geometry
+        if geometry.window == "source":
+            raise UserError(
+                "stretches whole label maps, but this augment cuts a window before it resizes (window=source, as "
+                "augment=cutmix_seg does); take real_crops=padded or another augment.",
+                key="method.real_crops",
+                value=self.real_crops,
+            )
         height, width = geometry.size
         return Weak(replace(geometry, resize=StretchedTo(height, width, geometry.resize)))
 
@@ -165,7 +178,7 @@ class AdvSemiSegLearner(Learner):
         begun = progress.iteration >= method.semi_from * progress.total
         if begun and method.adversarial_without_pixels == "dropped":
             # Published code: the backward pass of both losses is in the branch with pixels.
-            total = torch.where(keep.any(), total, 0.0)
+            total = torch.where(over_ranks(keep.sum()[None]).any(), total, 0.0)
         losses = {"adversarial_unlabeled": LossTerm(total, count, method.unlabeled_weight)}
         if begun:
             # eq. (5): the mean runs over confident pixels; labels are those of the same pass
@@ -184,7 +197,7 @@ class AdvSemiSegLearner(Learner):
         self, labeled: Tensor, valid: Tensor, unlabeled: Tensor, real: StreamBatch
     ) -> dict[str, LossTerm]:
         """Return both halves of the loss of the discriminator."""
-        # eq. (1): each half is a mean over its own valid positions
+        # eq. (1): predictions and true maps have a divisor each; of padding, that of unlabeled images alone counts
         predicted = torch.cat([labeled.detach(), unlabeled.detach()])
         counted = torch.cat([valid, torch.ones_like(unlabeled[:, 0], dtype=torch.bool)])
         fake: SumCount = adversarial_loss(

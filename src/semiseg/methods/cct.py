@@ -19,6 +19,7 @@ from semiseg.contracts.training import Batch, Learner, LossTerm, Network, Progre
 from semiseg.data.epochs import Unlabeled, separate
 from semiseg.data.views import Weak
 from semiseg.declare import Ge, Gt, Le, Lt, record
+from semiseg.distributed import over_ranks
 from semiseg.errors import UserError
 from semiseg.losses import (
     annealed_cross_entropy,
@@ -40,6 +41,7 @@ from semiseg.pseudo import (
     channel_masks,
     object_boxes,
     object_cutout,
+    on_device,
     own_rows,
     step_generator,
     torch_generator,
@@ -115,7 +117,7 @@ class AdversarialShift:
     these decoders see plain features."""
     radius: Annotated[float, Gt(0)] = 2.0
     """Length of the shift in each image; published 2."""
-    norm_eps: Annotated[float, Gt(0)] = 1e-30
+    norm_eps: Annotated[float, Ge(0)] = 0.0
     """Number that is added to lengths before they divide. Published: 1e-8, far above the length of a gradient at
     ``xi=1e-6``."""
 
@@ -154,7 +156,8 @@ class CCT(LabeledLossSettings):
     replay: bool = False
     """Repetition of the same labeled batches within an epoch once their list is used up, as in the published code."""
     iterations_per_epoch: Count | None = None
-    """Fixed length of an epoch, published 912; ``null`` takes one pass over the longer list."""
+    """Fixed length of an epoch, published 912 with 1,464 labeled images of VOC; ``null`` takes one pass over the longer
+    list."""
 
     needs_unlabeled: ClassVar[bool] = True
 
@@ -299,18 +302,24 @@ class CCTLearner(Learner):
         return StepOutput(losses, {"unlabeled_confidence": target.amax(1).mean()})
 
     def supervised(self, logits: Tensor, label: Tensor, progress: Progress) -> SumCount:
-        """Return L_sup."""
+        """Return L_sup of logits ``(N, K, H, W)`` and labels ``(N, H, W) int64``, as the sum and count of pixels."""
         if not self.method.annealed:
             found: SumCount = self.loss(logits, label)
             return found
         threshold = annealed_threshold(
             progress.iteration, ANNEALED_SHARE * progress.total, self.model.num_classes
         )
-        return SumCount(*annealed_cross_entropy(logits, label, threshold, reduction="sum_count"))
+        return SumCount(
+            *annealed_cross_entropy(logits, label, threshold, reduction="sum_count", joined=over_ranks)
+        )
 
     @torch.no_grad()
     def guide(self, features: Tensor) -> Tensor:
-        """Return the logits of the main decoder at the size of the auxiliary ones."""
+        """Return the logits of the main decoder at the size of the auxiliary ones, ``(N, K, H, W)``.
+
+        Args:
+            features: ``(N, C, h, w)``; H and W are h and w times 2 to the number of pixel shuffles.
+        """
         side = 2**self.decoders.stages
         size = [side * each for each in features.shape[-2:]]
         logits: Tensor = self.model.classify(features, size)
@@ -321,6 +330,11 @@ class CCTLearner(Learner):
 
         These convs are linear and look at one position: masks of positions come behind them, factors of channels into
         their weights, and shifts are added, so that most decoders share one product with the features as they are.
+
+        Args:
+            features: ``(N, C, h, w)``, floating point.
+            objects: where the main decoder sees an object, ``(N, H, W) bool``, at the size of logits.
+            draws: draws of the step.
         """
         vat, dropout, cutout, context, ground, active, noisy = self.method.decoders.places()
         first, size = self.decoders.first, features.shape[-2:]
@@ -346,7 +360,7 @@ class CCTLearner(Learner):
         return torch.cat([shifted, dropped, masked, noised])
 
     def shifted(self, maps: Tensor, start: Tensor) -> Tensor:
-        """Return what the first convs make of the shifted features of I-VAT.
+        """Return what the first convs make of the shifted features of I-VAT, ``(D, K, N * P)``.
 
         In float32 at least: the shifts are measured by small differences.
 
@@ -379,7 +393,12 @@ class CCTLearner(Learner):
             return maps + first @ fixed.mT @ shift.flatten(2)
 
     def pairwise(self, logits: Tensor, progress: Progress) -> SumCount:
-        """Return the variance of the predictions of some decoders."""
+        """Return the variance of the predictions of some decoders, as a sum and a count.
+
+        Args:
+            logits: ``(D, K, M)``: D decoders, K classes, and M pixels of all images, floating point.
+            progress: pass that the decoders are drawn for.
+        """
         chosen = step_generator(progress, "pairwise").permutation(len(logits))[:COMPARED]
         compared = torch.stack([logits[number] for number in chosen.tolist()])
         return SumCount(*decoder_variance(compared, reduction="sum_count"))
@@ -400,8 +419,8 @@ class CCTLearner(Learner):
         return FeatureDraws(
             start[:, rows] - 0.5,
             masks.view(counts.dropout, total, channels)[:, rows],
-            _moved(self.cut(objects, progress), device),
-            _moved(torch.from_numpy(share.astype(np.float32)), device),
+            on_device(self.cut(objects, progress), device),
+            on_device(torch.from_numpy(share.astype(np.float32)), device),
             NOISE * (2 * noise - 1),
         )
 
@@ -420,11 +439,6 @@ class CCTLearner(Learner):
             for image, found in enumerate(boxes, rows.start)
         ]
         return torch.from_numpy(np.stack(kept)).view(count, images, height, width)
-
-
-def _moved(values: Tensor, device: torch.device) -> Tensor:
-    """Copy from the CPU to a device, which runs while the host goes on."""
-    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 def _resized(mask: Tensor, size: torch.Size) -> Tensor:

@@ -159,7 +159,13 @@ class S4GANLearner(Learner):
         return StepOutput(losses, statistics)
 
     def _matched(self, real: Tensor, fake: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
-        """Return the scores of predictions, and L_fm, which trains the network through the predictions alone."""
+        """Return the scores of predictions ``(N,)``, and L_fm, which trains the network through the predictions alone.
+
+        Args:
+            real: true label maps and their images, ``(N, K + C, H, W)``: K classes, then C channels.
+            fake: predictions and theirs, likewise.
+            progress: pass that dropout is drawn for.
+        """
         found = with_fixed_weights(self.discriminator, fake, self._masks(fake, progress, "matched_fake"))
         with torch.no_grad():
             _, expected = self.discriminator(real, self._masks(real, progress, "matched_real"))
@@ -179,13 +185,26 @@ class S4GANLearner(Learner):
         }
 
     def _predicted(self, logits: Tensor, images: Tensor) -> Tensor:
-        """Return the discriminator's input of predictions: probabilities, then the image."""
+        """Return the discriminator's input of predictions: probabilities, then the image, ``(N, K + C, H, W)``.
+
+        Args:
+            logits: ``(N, K, H, W)``, floating point.
+            images: ``(N, C, H, W)``, as the streams give them.
+        """
         shown = self.model.normalize(images).to(logits.dtype)
         rule = "per_image" if self.method.real_range == "per_image" else "own"
         return torch.cat([logits.softmax(1), rescaled(shown, rule)], 1)
 
     def _true(self, part: StreamBatch, labeled: Tensor) -> Tensor:
-        """Return the discriminator's input of true label maps; pixels of label 255 are of no class."""
+        """Return the discriminator's input of true label maps; pixels of label 255 are of no class.
+
+        Args:
+            part: true label maps ``(N, H, W) int64`` and their images ``(N, C, H, W)``.
+            labeled: images of the labeled batch ``(N, C, H, W)``, for ``real_range=labeled_batch``.
+
+        Returns:
+            Classes, then the image, ``(N, K + C, H, W)``.
+        """
         shown, rule = self.model.normalize(part["image"]), self.method.real_range
         other = self.model.normalize(labeled) if rule == "labeled_batch" else None
         maps = one_hot(part["label"], self.model.num_classes).to(shown.dtype)

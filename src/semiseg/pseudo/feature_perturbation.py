@@ -97,7 +97,8 @@ def adversarial_shift(
         gram: W W^T, ``(D, K, K)``.
         xi: length at which the direction of steepest change is measured.
         radius: length of the shift in each image.
-        norm_eps: number that is added to the length of the gradient before it divides.
+        norm_eps: number that is added to the length of the gradient before it divides; a gradient of 0 gives a shift
+            of 0 without it too.
     """
     # Published code: get_r_adv() in models/decoders.py, one iteration.
     maps = maps.detach()
@@ -107,7 +108,12 @@ def adversarial_shift(
     with torch.enable_grad():
         divergence = F.kl_div(decode(changed).log_softmax(1), clean, reduction="sum") / maps.shape[2]
         (gradient,) = torch.autograd.grad(divergence, changed)
-    # The gradient of d is W^T gradient.
+    # The gradient of d is W^T gradient. Measured against its largest entry: where a decoder is sure everywhere, float32
+    # can't hold its squares.
     gradient = xi * gradient
+    largest = gradient.abs().amax((1, 3), keepdim=True)
+    largest = torch.where(largest > 0, largest, 1.0)
+    gradient = gradient / largest
     squares = (gradient * (gram @ gradient.flatten(2)).view_as(gradient)).sum((1, 3), keepdim=True)
-    return radius * gradient / (squares.clamp_min(0).sqrt() + norm_eps)
+    length = squares.clamp_min(0).sqrt() + norm_eps / largest
+    return radius * gradient / torch.where(length > 0, length, 1.0)
