@@ -51,7 +51,7 @@ SYNCS = (
     Limit("copy at methods/dmt.py DMT._half", 2, WRITTEN, LABEL, ("dmt", "dmtc")),
     Limit("copy at methods/stpp.py SelfTraining._label", 2, WRITTEN, LABEL, ("st", "stpp")),
     Limit("copy at tasks/evaluate.py take_samples", 4, SHOWN, PREDICT),
-    Limit("copy at tasks/tiles.py _row", 18, SHOWN, PREDICT),
+    Limit("copy at tasks/tiles.py _row", 12, SHOWN, PREDICT),
 )
 
 RESIZED = "torch resizes images of three channels to the other layout; the first convolution turns them"
@@ -60,7 +60,9 @@ SHUFFLED = "torch.nn.PixelShuffle gives maps in the other layout, of as many cha
 JUDGED = "probabilities and one-hot labels come in the other layout; the first convolution turns them"
 
 LAYOUTS = (
-    Limit("models/resnet.py ResNet.forward", 9, RESIZED, (*EVALUATE, *LABEL, *PREDICT)),
+    Limit("models/resnet.py ResNet.forward", 1, RESIZED, EVALUATE),
+    Limit("models/resnet.py ResNet.forward", 8, RESIZED, LABEL),
+    Limit("models/resnet.py ResNet.forward", 6, RESIZED, PREDICT),
     Limit("models/resnet.py ResNet.forward", 2, MIXED, STEP, ("u2pl",)),
     Limit("models/timm_backbone.py Timm.forward", 1, RESIZED, EVALUATE),
     Limit("models/vit.py ViT.forward", 1, RESIZED, EVALUATE),

@@ -58,13 +58,8 @@ Case = dict[str, Any]
 NEEDED = dict.fromkeys(("few_labels", "supervised_few_labels"), ("dataset=camvid",))
 """What a preset leaves open."""
 
-EVALUATORS = {
-    "multi_scale": {"scales": [0.5, 0.75, 1.0, 1.5, 2.0], "flip": True},
-    "measurements": {"metrics": ["boundary_iou", "calibration"]},
-}
-"""Ways of evaluating that are those of no preset."""
 EVALUATED = "supervised_cps_voc"
-"""Preset whose network is evaluated by them too."""
+"""Preset whose network is also evaluated with measurements of no preset, and predicts."""
 
 
 class FakeLab(FitRecorder):
@@ -104,6 +99,11 @@ class FakeLab(FitRecorder):
             self._labelings.add(kind)
             self._measured("label", name, work)
         return super().label(name, network, ids, policy, keep_confidence=keep_confidence)
+
+    def _warm(self, work: Callable[[], object]) -> float:
+        """Do once what a plan would do twice for its time."""
+        work()
+        return 0.0
 
 
 def place_fakes(compute: Compute, module: nn.Module) -> nn.Module:
@@ -222,14 +222,13 @@ class PresetRun:
         return self.cases
 
     def evaluate(self, session: Session, model: Network) -> None:
-        """Evaluate in other ways; take samples, and predict in tiles."""
+        """Evaluate with all measurements; take samples, and predict in tiles."""
         ids, precision = session.data.split.val, session.compute.precision
         device = session.compute.device
-        for name, given in EVALUATORS.items():
-            training = replace(session.training, evaluator=EvaluatorSettings(**given))
-            changed = replace(session, training=training)
-            self.measured("evaluate", f"evaluator={name}", partial(changed.evaluate, model, ids))
-        image, settings = np.zeros((900, 1100, 3), np.uint8), session.training.evaluator
+        evaluator = EvaluatorSettings(metrics=["boundary_iou", "calibration"])
+        changed = replace(session, training=replace(session.training, evaluator=evaluator))
+        self.measured("evaluate", "measurements", partial(changed.evaluate, model, ids))
+        image, settings = np.zeros((600, 900, 3), np.uint8), session.training.evaluator
         self.measured("predict", "samples", lambda: session.samples(model))
         self.measured(
             "predict",
