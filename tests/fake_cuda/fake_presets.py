@@ -25,23 +25,25 @@ PRESETS = sorted(
 )
 
 COVERING = (
+    "adv_semiseg_voc",
     "augseg_voc",
     "cac_voc",
+    "cct_voc",
     "corrmatch_voc",
     "cps_cutmix_voc",
     "cutmix_seg_voc",
-    "dmt_voc_1of50_online",
     "dmtc_voc_1of8",
     "few_labels",
     "mean_teacher_voc",
     "prevmatch_voc",
+    "s4gan_voc",
     "stpp_voc",
     "supervised_cps_voc",
     "u2pl_voc",
     "unimatch_v2_voc",
     "unimatch_voc",
 )
-"""Presets with each method, each kind of fit and each family of networks."""
+"""Presets with each method, each kind of fit and each family of networks; phases of DMTC are those of DMT."""
 
 Case = dict[str, Any]
 

@@ -229,7 +229,9 @@ def make_fakes_usable() -> None:
 
     def tolist(self: FakeTensor) -> Any:
         # All values at once, as from a real tensor; that of fake ones asks for each.
-        return self.cpu().numpy().tolist()
+        values = self.cpu().numpy()
+        # The answer of a question is yes, as that of one that is asked by ``item``.
+        return (np.ones_like(values) if values.dtype == np.bool_ else values).tolist()
 
     for name, function in {"numpy": numpy, "tolist": tolist, "__deepcopy__": copied}.items():
         setattr(FakeTensor, name, function)

@@ -12,6 +12,7 @@ SOURCE = Path(__file__).with_name("runtime.cpp")
 COMPILERS = ("g++", "c++", "clang++")
 
 PROBE = """
+import os
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 with FakeTensorMode():
@@ -19,6 +20,8 @@ with FakeTensorMode():
     torch.manual_seed(0)
     weight.sum().backward()
     assert weight.grad.device == weight.device
+# Threads of the backward pass do not always survive the end of Python here.
+os._exit(0)
 """
 """What has to work with the runtime: a device, its generator and a backward pass."""
 

@@ -96,6 +96,7 @@ def test_bf16_predicts_what_fp32_predicts(
         trainer.meter = Meter(machine.device)
         for _ in range(steps - steps // 2):
             trainer.step(batch)
+        trainer.settle()
         losses[precision] = trainer.meter.read()["train/loss"]
     figure("mean loss of the later half", losses)
     network = trainer.predictor.eval()

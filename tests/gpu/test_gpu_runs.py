@@ -24,7 +24,7 @@ TINY = (
     ),
     *("trainer.checkpoint_every=2", "trainer.eval_every=4", "trainer.threads=1", "tracker.mode=disabled"),
 )
-METHODS = ("supervised", "cps", "stpp", "dmt", "dmtc", "cac")
+METHODS = ("supervised", "cps", "stpp", "dmt", "dmtc", "cac", "cct", "adv_semiseg", "s4gan")
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
