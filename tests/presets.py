@@ -103,7 +103,7 @@ class RecordingLab:
         return planned()
 
     def predict(self, network: Any, ids: Sequence[str], policy: Any) -> Any:
-        return ((image_id, 0.0) for image_id in ids)
+        return ((image_id, torch.tensor(0.0)) for image_id in ids)
 
     def release(self, labels: PseudoLabels) -> None:
         pass

@@ -48,7 +48,7 @@ SETTINGS = [
     ("~trainer.batch_size", "~trainer.batch_size (from command line) cannot be deleted; give it a value."),
     ("~seed", "~seed (from command line) cannot be deleted"),
     ("+experiments=cps_voc", "leave out the +. Did you mean experiments=cps_voc?"),
-    ("~method", "method (from command line) has to be given; choose one of: augseg, cac, corrmatch, cps,"),
+    ("~method", "method (from command line) has to be given; choose one of: adv_semiseg, augseg, cac,"),
     ("dataset=null", "choose one of: ade20k, camvid, cityscapes, coco, folder, shapes, voc."),
     ("dataset=shapes dataset=camvid", "dataset is chosen twice."),
     ("seed=abc", "seed=abc (from command line) expected a whole number of at least 0."),

@@ -177,7 +177,7 @@ def test_values_that_a_sweeper_chooses_leave_a_grid_open() -> None:
 
 def test_a_pattern_that_no_option_fits_is_refused() -> None:
     (fault,) = expand(Request(("method=glob(x*)",))).faults
-    assert "There are: augseg, cac, corrmatch, cps" in str(fault)
+    assert "There are: adv_semiseg, augseg, cac" in str(fault)
 
 
 def test_job_name_does_not_depend_on_order_or_place() -> None:
