@@ -37,11 +37,13 @@ def set_numerics(precision: str, *, deterministic: bool) -> None:
 
 def numerics() -> dict[str, Any]:
     """Return the switches of this process, for the record of a run."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
     return {
         "tf32_products": torch.backends.cuda.matmul.allow_tf32,
         "tf32_convolutions": torch.backends.cudnn.allow_tf32,
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+        "deterministic": deterministic,
+        # Without effect otherwise; an earlier run of this process may have set it.
+        "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG") if deterministic else None,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
     }
