@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from semiseg.data import image_batches as module
-from semiseg.data.image_batches import Batch, EqualImages, MemoryLimit, ReadImage, image_batches
+from semiseg.data.image_batches import EqualImages, ImageBatch, MemoryLimit, ReadImage, image_batches
 
 CPU = torch.device("cpu")
 
@@ -22,7 +22,7 @@ def shape(each: ReadImage) -> tuple[int, ...]:
     return each.pixels.shape
 
 
-def ids(batches: Sequence[Batch]) -> list[list[tuple[str, ...]]]:
+def ids(batches: Sequence[ImageBatch]) -> list[list[tuple[str, ...]]]:
     return [[images.ids for images in batch] for batch in batches]
 
 
@@ -64,7 +64,7 @@ def test_rare_sizes_do_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found == [[("a", "c")], [("b",)], [("d",)], [("e",)], [("f",)]]
 
 
-def batch(*sizes: int) -> Batch:
+def batch(*sizes: int) -> ImageBatch:
     names = iter("abcdefgh")
     return [
         EqualImages(tuple(next(names) for _ in range(size)), torch.full((size, 3, 4, 4), size), None)
@@ -75,7 +75,7 @@ def batch(*sizes: int) -> Batch:
 def test_batches_are_halved_until_they_fit(caplog: pytest.LogCaptureFixture) -> None:
     tried = []
 
-    def work(part: Batch) -> list[str]:
+    def work(part: ImageBatch) -> list[str]:
         names = [name for images in part for name in images.ids]
         assert [len(images.images) for images in part] == [len(images.ids) for images in part]
         tried.append(len(names))
@@ -97,13 +97,13 @@ def test_batches_are_halved_until_they_fit(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_one_image_that_does_not_fit_and_other_errors_are_raised() -> None:
-    def fail(part: Batch) -> None:
+    def fail(part: ImageBatch) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     with pytest.raises(RuntimeError, match="can't allocate"):
         list(MemoryLimit().apply(fail, batch(2)))
 
-    def wrong(part: Batch) -> None:
+    def wrong(part: ImageBatch) -> None:
         raise RuntimeError("The size of tensor a must match")
 
     with pytest.raises(RuntimeError, match="must match"):

@@ -135,7 +135,7 @@ def labeled(path: Path, kill_after: int | None = None) -> tuple[list[str], Seque
             raise Killed
 
     try:
-        write_labels(writer, results, thresholds, 3, progress)
+        write_labels(writer, results, thresholds, 3, progress, lambda: None)
     except Killed:
         return sorted(writer.done), []
     writer.seal(IDS)
@@ -175,6 +175,6 @@ def test_a_full_disk_ends_labeling_and_its_threads(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(writer, "write", write)
     results = predictions(nn.Identity(), Noise(), IDS, ByBatch(), CPU, most=3)
     with pytest.raises(OSError, match="No space"):
-        write_labels(writer, results, None, 1, lambda count: None)
+        write_labels(writer, results, None, 1, lambda count: None, lambda: None)
     assert len(written) == 2
     assert threading.active_count() == before

@@ -148,6 +148,11 @@ class Network(nn.Module):
         return len(self.convention.mean)
 
     @property
+    def mean_color(self) -> Tensor:
+        """Pixel ``(1, C, 1, 1)`` of an image that ``normalize`` turns into 0, on the device of the network."""
+        raise NotImplementedError
+
+    @property
     def feature_channels(self) -> int:
         """Channels D of the decoder's feature map."""
         raise NotImplementedError

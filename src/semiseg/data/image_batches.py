@@ -55,13 +55,13 @@ class EqualImages(NamedTuple):
         return EqualImages(self.ids[start:end], self.images[start:end], masks)
 
 
-Batch = list[EqualImages]
+ImageBatch = list[EqualImages]
 """Images that pass through a network at once, by their sizes."""
 
 
 def image_batches(
     read: Iterable[ReadImage], size: Callable[[ReadImage], Hashable], most: int, device: torch.device
-) -> Iterator[Batch]:
+) -> Iterator[ImageBatch]:
     """Group images by size: batches of ``most``, as soon as there are so many, and smaller ones at the end.
 
     With ``most=1`` the order is kept. Images of rare sizes wait until they take ``WAITING_BYTES``; then they go on in
@@ -89,7 +89,7 @@ def image_batches(
     yield from (_batch(each, device) for each in waiting.values())
 
 
-def _batch(images: list[ReadImage], device: torch.device) -> Batch:
+def _batch(images: list[ReadImage], device: torch.device) -> ImageBatch:
     images.sort(key=_shape)
     found = [_stacked(list(group)) for _, group in groupby(images, _shape)]
     return [each.pinned() for each in found] if device.type == "cuda" else found
@@ -121,7 +121,9 @@ class MemoryLimit:
     def __init__(self) -> None:
         self._most: int | None = None
 
-    def apply(self, work: Callable[[Batch], Result], batch: Batch) -> Iterator[tuple[Batch, Result]]:
+    def apply(
+        self, work: Callable[[ImageBatch], Result], batch: ImageBatch
+    ) -> Iterator[tuple[ImageBatch, Result]]:
         """Give the parts of a batch and the result of each; one image that does not fit raises the error."""
         left = [batch] if self._most is None else _parts(batch, self._most)
         failed = 0
@@ -140,7 +142,7 @@ class MemoryLimit:
             self._most = count // 2
             left = [part for each in left for part in _parts(each, self._most)]
 
-    def _tried(self, work: Callable[[Batch], Result], batch: Batch) -> tuple[Result] | None:
+    def _tried(self, work: Callable[[ImageBatch], Result], batch: ImageBatch) -> tuple[Result] | None:
         """Return the result, ``None`` where memory has run out with several images."""
         try:
             return (work(batch),)
@@ -150,13 +152,13 @@ class MemoryLimit:
             return None
 
 
-def _count(batch: Batch) -> int:
+def _count(batch: ImageBatch) -> int:
     return sum(len(each.ids) for each in batch)
 
 
-def _parts(batch: Batch, most: int) -> list[Batch]:
+def _parts(batch: ImageBatch, most: int) -> list[ImageBatch]:
     """Cut a batch into parts of a number of images, in their order."""
-    parts: list[Batch] = []
+    parts: list[ImageBatch] = []
     room = 0
     for images in batch:
         start, end = 0, len(images.ids)

@@ -19,11 +19,13 @@ class Readback:
     """
 
     def __init__(self, values: Tensor) -> None:
-        self._values, self._arrived = values.detach(), None
-        if values.is_cuda:
+        self._arrived = None
+        if not values.is_cuda:
+            self._values = values.detach().cpu()
+        else:
             # Into pinned memory: into any other the copy would wait for all that the device has been given.
             pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            self._values = pinned.copy_(self._values, non_blocking=True)
+            self._values = pinned.copy_(values.detach(), non_blocking=True)
             self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._arrived.record(torch.cuda.current_stream(values.device))
 

@@ -258,7 +258,8 @@ class RunLab(SessionLab):
             meta = label_meta(self.session, name, ids)
             with PseudoWriter(store, meta, keep_confidence=keep_confidence) as writer:
                 results = self._predictions(network, ids, policy, frozenset(writer.done))
-                write_labels(writer, results, found, self._most, self.output.tracker.progress)
+                progress, stop = self.output.tracker.progress, self.session.stop.check
+                write_labels(writer, results, found, self._most, progress, stop)
                 chosen = None if found is None else [float(value) for value in found.compute()]
                 labels = PseudoLabels(writer.seal(ids).path, thresholds=chosen)
             quality = label_quality(self.session, labels)

@@ -75,7 +75,7 @@ def _windows(image: Tensor, mask: Array, window: int, network: Network) -> Itera
     labels = labels_at(mask, (height, width), align_corners=True)
     bottom, right = max(window - height, 0), max(window - width, 0)
     if bottom or right:
-        padded = _mean_color(network, image).expand(1, -1, height + bottom, width + right).clone()
+        padded = network.mean_color.to(image.dtype).expand(1, -1, height + bottom, width + right).clone()
         padded[..., :height, :width] = image
         image = padded
         labels = F.pad(labels, (0, right, 0, bottom), value=UNLABELED)
@@ -87,10 +87,3 @@ def _windows(image: Tensor, mask: Array, window: int, network: Network) -> Itera
 
 def _starts(side: int, window: int) -> list[int]:
     return [min(start, side - window) for start in range(0, side, window)]
-
-
-def _mean_color(network: Network, like: Tensor) -> Tensor:
-    """Return the pixel ``(1, C, 1, 1)`` that becomes 0 by normalization."""
-    # From its own buffer: a list would be copied to the device, and waited for.
-    color: Tensor = network.get_buffer("mean").to(like.dtype) * network.convention.scale
-    return color.flip(1) if network.convention.order == "BGR" else color

@@ -30,6 +30,7 @@ def write_labels(
     thresholds: Thresholds | None,
     most: int,
     progress: Callable[[int], None],
+    stop: Callable[[], None],
 ) -> None:
     """Write labels and confidences in a thread, and find thresholds from them.
 
@@ -39,9 +40,11 @@ def write_labels(
         thresholds: thresholds to find; ``None`` finds none.
         most: number of images that may be on their way from the device.
         progress: function of the number of labeled images.
+        stop: function that is called before each image that is read, and may raise to end it.
     """
     if thresholds is not None:
         for stored in writer.written():
+            stop()
             thresholds.add(*stored)
 
     def write(image_id: str, label: Tensor, confidence: Tensor) -> None:

@@ -200,7 +200,8 @@ class Trainer:
         self.output.tracker.progress(completed)
         if completed % self.training.trainer.log_every and completed != self.streams.iterations:
             return
-        self.settle()
+        with self.meter.working():
+            self.settle()
         rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
         values = self.meter.read() | rates | self.update.logged()
         self.output.tracker.log(values, self.offset + completed)

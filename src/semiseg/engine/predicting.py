@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from semiseg.contracts.dataset import SegDataset
 from semiseg.contracts.recipe import BatchPolicy
 from semiseg.data.background import reading_ahead
-from semiseg.data.image_batches import Batch, MemoryLimit, ReadImage, image_batches
+from semiseg.data.image_batches import ImageBatch, MemoryLimit, ReadImage, image_batches
+from semiseg.engine.compute import Readback
 
 BATCHES_READ_TOGETHER = 64
 """Number of batches whose images are sorted by size; a resumed labeling begins with the first that is not complete."""
@@ -42,7 +43,7 @@ def predictions(
     """
     most = most if isinstance(policy, BatchPolicy) else 1
 
-    def work(batch: Batch) -> Sequence[Any]:
+    def work(batch: ImageBatch) -> Sequence[Any]:
         (images,) = (each.images for each in batch)  # of one size
         images = images.to(device, non_blocking=True)
         with torch.inference_mode():
@@ -65,7 +66,7 @@ def predictions(
 
 def _batches(
     dataset: SegDataset, ids: Sequence[str], device: torch.device, most: int, done: frozenset[str]
-) -> Iterator[Batch]:
+) -> Iterator[ImageBatch]:
     length = 1 if most == 1 else most * BATCHES_READ_TOGETHER
     for start in range(0, len(ids), length):
         part = ids[start : start + length]
@@ -84,26 +85,14 @@ def on_host(
 
     From CUDA they are copied while later images are computed, and given ``behind`` images later.
     """
-    copied: deque[tuple[str, Tensor, Tensor, torch.Event]] = deque()
+    coming: deque[tuple[str, Readback, Readback]] = deque()
     for image_id, (label, confidence) in results:
-        if label.device.type != "cuda":
-            yield image_id, label.cpu(), confidence.cpu()
-            continue
-        pair = _pinned_copy(label), _pinned_copy(confidence)
-        copied.append((image_id, *pair, torch.cuda.current_stream(label.device).record_event()))
-        if len(copied) > behind:
-            yield _arrived(*copied.popleft())
-    while copied:
-        yield _arrived(*copied.popleft())
+        coming.append((image_id, Readback(label), Readback(confidence)))
+        if not coming[-1][1].late or len(coming) > behind:
+            yield _arrived(*coming.popleft())
+    while coming:
+        yield _arrived(*coming.popleft())
 
 
-def _pinned_copy(values: Tensor) -> Tensor:
-    # Torch keeps the page-locked memory of copies that nobody holds any more, for later ones.
-    return torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
-
-
-def _arrived(
-    image_id: str, label: Tensor, confidence: Tensor, copied: torch.Event
-) -> tuple[str, Tensor, Tensor]:
-    copied.synchronize()
-    return image_id, label, confidence
+def _arrived(image_id: str, label: Readback, confidence: Readback) -> tuple[str, Tensor, Tensor]:
+    return image_id, label.values(), confidence.values()

@@ -243,7 +243,9 @@ class Meter:
 
     def read(self) -> dict[str, float]:
         """Return ``train/`` and ``time/`` values of the interval."""
-        values = {f"train/{name}": float(value) / self.steps for name, value in self.sums.items()}
+        # What a GPU has been given belongs to the interval, so that waiting for it does.
+        with self.working():
+            values = {f"train/{name}": float(value) / self.steps for name, value in self.sums.items()}
         if self.seconds > 0:
             values["time/images_per_s"] = self.images / self.seconds
             values["time/data_wait"] = self.waited / self.seconds

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -97,13 +97,9 @@ class CutMixSegLearner(AveragedTeacherLearner):
         loss: loss of labeled pixels.
     """
 
-    blank: Tensor
-
     def __init__(self, model: Network, method: CutMixSeg, loss: LabeledLoss) -> None:
         super().__init__(model, method, loss)
         self.method = method
-        # A buffer, to be on the device; it follows from the network.
-        self.register_buffer("blank", _mean_color(model.convention), persistent=False)
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L = L_sup + weight * L_cons."""
@@ -120,7 +116,8 @@ class CutMixSegLearner(AveragedTeacherLearner):
             valid = mixed(valid, other["valid"], mask)
         guess = self.labeler(teacher, valid)
         if method.mode == "zero":
-            seen, valid = torch.where(mask[:, None], seen.to(self.blank.dtype), self.blank), valid & mask
+            blank = self.model.mean_color
+            seen, valid = torch.where(mask[:, None], seen.to(blank.dtype), blank), valid & mask
         loss = SumCount(
             *consistency_loss(
                 self.model(seen),
@@ -142,9 +139,3 @@ class CutMixSegLearner(AveragedTeacherLearner):
         """Draw where the boxes lie, ``(N, H, W) bool``, for a batch of images, without waiting for their device."""
         method = self.method
         return step_masks(images, progress, method.boxes, method.area, method.box_place)[:, 0]
-
-
-def _mean_color(convention: Any) -> Tensor:
-    """Return the color ``(1, C, 1, 1)`` that a network normalizes to zero, in the order of its images' channels."""
-    color: Tensor = torch.tensor(convention.mean) * convention.scale
-    return (color.flip(0) if convention.order == "BGR" else color).view(1, -1, 1, 1)

@@ -326,6 +326,13 @@ class SegModel(Network):
                 name, self.get_buffer(name).new_tensor(values).view(1, -1, 1, 1), persistent=False
             )
 
+    @property
+    def mean_color(self) -> Tensor:
+        """Pixel ``(1, C, 1, 1)`` of an image that ``normalize`` turns into 0, on the device of the network."""
+        # From its own buffer: a list would be copied to the device, and waited for.
+        color: Tensor = self.get_buffer("mean") * self.convention.scale
+        return color.flip(1) if self.convention.order == "BGR" else color
+
     def normalize(self, images: Tensor) -> Tensor:
         """Turn ``(N, C, H, W)``, RGB values 0-255 (uint8 or float) or bands, into the network's input."""
         mean, std = self.get_buffer("mean"), self.get_buffer("std")

@@ -20,7 +20,7 @@ from semiseg.contracts.tracking import Sample
 from semiseg.contracts.training import Network
 from semiseg.data.background import reading_ahead
 from semiseg.data.display import displayed
-from semiseg.data.image_batches import Batch, EqualImages, MemoryLimit, ReadImage, image_batches
+from semiseg.data.image_batches import EqualImages, ImageBatch, MemoryLimit, ReadImage, image_batches
 from semiseg.errors import Interrupted, UserError
 from semiseg.seeding import derive_seed
 from semiseg.tasks.boundary import BoundaryCounts
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 QUALITY_IMAGES = 100
 
-Watch = Callable[[Sequence[str], Tensor, Tensor], None]
+Watcher = Callable[[Sequence[str], Tensor, Tensor], None]
 """Function of ids, predictions ``(N, H, W)`` and masks ``(N, H, W)``."""
 
 _reported: set[str] = set()
@@ -120,7 +120,7 @@ def evaluate(
     *,
     stop: Callable[[], None] | None = None,
     precision: str = "fp32",
-    watch: Watch | None = None,
+    watch: Watcher | None = None,
 ) -> Metrics:
     """Compare a network's predictions with the masks of some images, in one confusion matrix.
 
@@ -243,14 +243,14 @@ def _count(
     device: torch.device,
     stop: Callable[[], None] | None,
     precision: str,
-    watch: Watch | None = None,
+    watch: Watcher | None = None,
 ) -> Metrics:
     measurement = Measurement(dataset.info, settings, device)
 
     def size(image: ReadImage) -> tuple[int, int]:
         return seen_size(*_compared_size(image.pixels, settings), settings, network.size_multiple)
 
-    def work(batch: Batch) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+    def work(batch: ImageBatch) -> list[tuple[Tensor, Tensor, Tensor | None]]:
         pairs = [_compared(images, settings, network, device) for images in batch]
         found = predict_groups(
             network,

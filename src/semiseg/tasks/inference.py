@@ -409,7 +409,7 @@ def _pad(images: Tensor, margins: tuple[int, int, int, int], value: str, network
         return images
     if value != "reflect" and network.convention.order == "bands":
         inside = F.pad(torch.ones_like(images[:1, :1]), margins)
-        return F.pad(images, margins) + _mean(images, network) * (1 - inside)
+        return F.pad(images, margins) + network.mean_color.to(images) * (1 - inside)
     if value != "reflect":
         return F.pad(images, margins)
     height, width = images.shape[-2:]
@@ -425,17 +425,9 @@ def _pad(images: Tensor, margins: tuple[int, int, int, int], value: str, network
 
 def pad_with_mean(images: Tensor, margins: tuple[int, int, int, int], network: Network) -> Tensor:
     """Pad with the color that the network's normalization turns into zero."""
-    color = _mean(images, network) * network.convention.scale
-    if network.convention.order == "BGR":
-        color = color.flip(1)
+    color = network.mean_color.to(images)
     left, right, top, bottom = margins
     height, width = images.shape[-2:]
     canvas: Tensor = color.repeat(len(images), 1, height + top + bottom, width + left + right)
     canvas[..., top : top + height, left : left + width] = images
     return canvas
-
-
-def _mean(images: Tensor, network: Network) -> Tensor:
-    """Return the mean that the network subtracts, ``(1, C, 1, 1)``; from its own buffer, so that nothing is copied."""
-    mean: Tensor = network.get_buffer("mean")
-    return mean.to(images)
