@@ -59,6 +59,7 @@ METHODS_OF_METHODS = {
     "semiseg.methods.confidence",
     "semiseg.methods.weak_strong",
     "semiseg.methods.averaged_teacher",
+    "semiseg.methods.discriminated",
 }
 """Methods that other methods build on, and the settings that several share."""
 

@@ -14,8 +14,6 @@ from semiseg.contracts.feeding import View
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import (
     Batch,
-    Further,
-    Learner,
     LossTerm,
     Network,
     Progress,
@@ -23,22 +21,20 @@ from semiseg.contracts.training import (
     StreamBatch,
     SumCount,
 )
-from semiseg.data.epochs import Unlabeled, separate, with_labeled
 from semiseg.data.stretched import StretchedTo
 from semiseg.data.views import Weak
-from semiseg.declare import Ge, Gt, Le, record
+from semiseg.declare import Ge, Le, record
 from semiseg.distributed import over_ranks
-from semiseg.engine.optim import Adam
 from semiseg.errors import UserError
 from semiseg.losses import adversarial_loss, confident_cross_entropy
-from semiseg.methods.labeled_loss import LabeledLoss, LabeledLossSettings
-from semiseg.models.discriminators import MapDiscriminator, require_crop, with_fixed_weights
+from semiseg.methods.discriminated import DiscriminatedLearner, DiscriminatorSettings, discriminator_terms
+from semiseg.methods.labeled_loss import LabeledLoss
+from semiseg.models.discriminators import MapDiscriminator, with_fixed_weights
 from semiseg.pseudo import one_hot
-from semiseg.settings import TrainerSettings
 
 
 @record
-class AdvSemiSeg(LabeledLossSettings):
+class AdvSemiSeg(DiscriminatorSettings):
     """Adversarial learning, L = L_sup + labeled_weight * L_adv,l + unlabeled_weight * L_adv,u + semi_weight * L_semi.
 
     The defaults correct the published code, which has ``adversarial_without_pixels=dropped real_crops=stretched``.
@@ -60,42 +56,12 @@ class AdvSemiSeg(LabeledLossSettings):
     real_crops: Literal["stretched", "padded"] = "padded"
     """True label maps smaller than the crop: "stretched" to it for the discriminator, as published, or "padded" like
     labeled images, with label 255, which does not count (the default)."""
-    real_labels: Literal["third", "same"] = "third"
-    """True label maps of the discriminator: those of a "third" stream of labeled images, as published, or the "same" as
-    those of the labeled batch."""
-    discriminator_lr: Annotated[float, Gt(0)] = 1e-4
-    """Learning rate of the discriminator's Adam, betas 0.9 and 0.99, under the schedule of the run. Published 1e-4."""
-    discriminator_channels: Annotated[int, Ge(1)] = 64
-    """Channels behind the first conv of the discriminator, which three more double. Published 64."""
-
-    needs_unlabeled: ClassVar[bool] = True
-
-    def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
-        """Return the numbers of labeled and unlabeled images, which pass through the network separately.
-
-        Raises:
-            UserError: crops are smaller than the discriminator needs.
-        """
-        require_crop(trainer, MapDiscriminator.smallest)
-        return {
-            "trainer.batch_size": trainer.batch_size,
-            "trainer.unlabeled_batch_size": trainer.unlabeled_batch_size,
-        }
+    smallest_crop: ClassVar[int] = MapDiscriminator.smallest
 
     def run(self, lab: Lab) -> Network:
         """Train the network and its discriminator together, and return the network."""
         learner = AdvSemiSegLearner(lab.network("model"), self, self.labeled_loss(lab))
-        split, trainer, view = lab.split, lab.trainer, lab.augment.weak
-        streams = separate(
-            split.labeled,
-            view,
-            {"unlabeled": Unlabeled(split.unlabeled, view)},
-            batch_size=trainer.batch_size,
-            unlabeled_batch_size=trainer.unlabeled_batch_size,
-            budget=lab.budget,
-        )
-        if self.real_labels == "third":
-            streams = with_labeled(streams, split.labeled, self.real_view(lab))
+        streams = self.streams(lab, lab.augment.weak, self.real_view(lab))
         return lab.fit("train", learner, streams).selected
 
     def real_view(self, lab: Lab) -> View:
@@ -118,12 +84,10 @@ class AdvSemiSeg(LabeledLossSettings):
         return Weak(replace(geometry, resize=StretchedTo(height, width, geometry.resize)))
 
 
-class AdvSemiSegLearner(Learner):
+class AdvSemiSegLearner(DiscriminatedLearner):
     """One step of AdvSemiSeg on the streams "labeled", "unlabeled" and, for true label maps, "labeled_2".
 
-    The unlabeled batch passes through the network first, as published, which matters for running statistics. Both
-    optimizers step after all losses, so that every loss is one of the old weights of both; what must not train
-    the discriminator sees its weights detached, and the discriminator sees detached predictions.
+    The unlabeled batch passes through the network first, as published, which matters for running statistics.
 
     Args:
         model: network to train.
@@ -132,18 +96,9 @@ class AdvSemiSegLearner(Learner):
     """
 
     def __init__(self, model: Network, method: AdvSemiSeg, loss: LabeledLoss) -> None:
-        super().__init__()
-        self.model, self.method, self.loss = model, method, loss
-        self.discriminator = MapDiscriminator(model.num_classes, method.discriminator_channels)
-
-    def predictors(self) -> dict[str, Network]:
-        """The network; the discriminator is of no use after training."""
-        return {"model": self.model}
-
-    def further(self) -> dict[str, Further]:
-        """The discriminator, with an Adam of its own."""
-        optimizer = Adam(lr=self.method.discriminator_lr, beta1=0.9, beta2=0.99)
-        return {"discriminator": Further(self.discriminator, optimizer)}
+        discriminator = MapDiscriminator(model.num_classes, method.discriminator_channels)
+        super().__init__(model, method, loss, discriminator)
+        self.method = method
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute L_seg (eq. (2)), and the loss L_D of the discriminator (eq. (1))."""
@@ -206,7 +161,7 @@ class AdvSemiSegLearner(Learner):
         maps = one_hot(real["label"], self.model.num_classes).to(predicted.dtype)
         known = real["label"] != IGNORE_INDEX
         true: SumCount = adversarial_loss(self.discriminator(maps), True, known, reduction="sum_count")
-        return {"discriminator_fake": LossTerm(*fake, 0.5), "discriminator_real": LossTerm(*true, 0.5)}
+        return discriminator_terms(fake, true)
 
     def _judged(self, probabilities: Tensor) -> Tensor:
         """Return the discriminator's logits, of which no gradient reaches its own weights."""

@@ -12,8 +12,6 @@ from torch import Tensor
 from semiseg.contracts.recipe import Lab
 from semiseg.contracts.training import (
     Batch,
-    Further,
-    Learner,
     LossTerm,
     Network,
     Progress,
@@ -21,21 +19,20 @@ from semiseg.contracts.training import (
     StreamBatch,
     SumCount,
 )
-from semiseg.data.epochs import Unlabeled, separate, with_labeled
 from semiseg.data.views import Weak
-from semiseg.declare import Ge, Gt, Le, record
+from semiseg.declare import Ge, Le, record
 from semiseg.distributed import over_ranks
-from semiseg.engine.optim import Adam
 from semiseg.errors import UserError
 from semiseg.losses import adversarial_loss, feature_matching, selected_cross_entropy
-from semiseg.methods.labeled_loss import LabeledLoss, LabeledLossSettings
-from semiseg.models.discriminators import ImageDiscriminator, require_crop, with_fixed_weights
+from semiseg.methods.discriminated import DiscriminatedLearner, DiscriminatorSettings, discriminator_terms
+from semiseg.methods.labeled_loss import LabeledLoss
+from semiseg.models.discriminators import ImageDiscriminator, with_fixed_weights
 from semiseg.pseudo import channel_masks, one_hot, own_rows, torch_generator
 from semiseg.settings import TrainerSettings
 
 
 @record
-class S4GAN(LabeledLossSettings):
+class S4GAN(DiscriminatorSettings):
     """s4GAN, L = L_ce + matching_weight * L_fm + self_weight * L_st.
 
     The defaults correct the published code, which has ``real_range=labeled_batch padding=counted
@@ -58,18 +55,10 @@ class S4GAN(LabeledLossSettings):
     or off, "eval" (the default), at one more pass of the discriminator."""
     padding: Literal["counted", "masked"] = "masked"
     """Padding of chosen images in the self-training loss: "counted" as published, or "masked" (the default)."""
-    real_labels: Literal["third", "same"] = "third"
-    """True label maps of the discriminator: those of a "third" stream of labeled images, as published, or the "same" as
-    those of the labeled batch."""
-    discriminator_lr: Annotated[float, Gt(0)] = 1e-4
-    """Learning rate of the discriminator's Adam, betas 0.9 and 0.99, under the schedule of the run. Published: VOC
-    1e-4, Cityscapes 1e-5."""
-    discriminator_channels: Annotated[int, Ge(1)] = 64
-    """Channels behind the first conv of the discriminator, which three more double. Published 64."""
     discriminator_dropout: bool = True
     """Whether half of the channels behind the first three convs of the discriminator are dropped, as published."""
 
-    needs_unlabeled: ClassVar[bool] = True
+    smallest_crop: ClassVar[int] = ImageDiscriminator.smallest
 
     def batch_sizes(self, trainer: TrainerSettings) -> dict[str, int]:
         """Return the numbers of labeled and unlabeled images, which pass through the network separately.
@@ -83,36 +72,20 @@ class S4GAN(LabeledLossSettings):
                 key="trainer.accumulate",
                 value=trainer.accumulate,
             )
-        require_crop(trainer, ImageDiscriminator.smallest)
-        return {
-            "trainer.batch_size": trainer.batch_size,
-            "trainer.unlabeled_batch_size": trainer.unlabeled_batch_size,
-        }
+        return super().batch_sizes(trainer)
 
     def run(self, lab: Lab) -> Network:
         """Train the network and its discriminator together, and return the network."""
         learner = S4GANLearner(lab.network("model"), self, self.labeled_loss(lab))
-        split, trainer, view = lab.split, lab.trainer, lab.augment.weak
+        view = lab.augment.weak
         guessed = Weak(lab.augment.geometry, valid=True) if self.padding == "masked" else view
-        streams = separate(
-            split.labeled,
-            view,
-            {"unlabeled": Unlabeled(split.unlabeled, guessed)},
-            batch_size=trainer.batch_size,
-            unlabeled_batch_size=trainer.unlabeled_batch_size,
-            budget=lab.budget,
-        )
-        if self.real_labels == "third":
-            streams = with_labeled(streams, split.labeled, view)
-        return lab.fit("train", learner, streams).selected
+        return lab.fit("train", learner, self.streams(lab, guessed, view)).selected
 
 
-class S4GANLearner(Learner):
+class S4GANLearner(DiscriminatedLearner):
     """One step of s4GAN on the streams "labeled", "unlabeled" and, for true label maps, "labeled_2".
 
-    The labeled batch passes through the network first, as published. Both optimizers step after all losses, so that
-    every loss is one of the old weights of both; what must not train the discriminator sees its weights detached, and
-    the discriminator sees detached predictions.
+    The labeled batch passes through the network first, as published.
 
     Args:
         model: network to train.
@@ -120,20 +93,13 @@ class S4GANLearner(Learner):
         loss: loss of labeled pixels.
     """
 
+    discriminator: ImageDiscriminator
+
     def __init__(self, model: Network, method: S4GAN, loss: LabeledLoss) -> None:
-        super().__init__()
-        self.model, self.method, self.loss = model, method, loss
         channels = model.num_classes + model.channels
-        self.discriminator = ImageDiscriminator(channels, method.discriminator_channels)
-
-    def predictors(self) -> dict[str, Network]:
-        """The network; the discriminator is of no use after training."""
-        return {"model": self.model}
-
-    def further(self) -> dict[str, Further]:
-        """The discriminator, with an Adam of its own."""
-        optimizer = Adam(lr=self.method.discriminator_lr, beta1=0.9, beta2=0.99)
-        return {"discriminator": Further(self.discriminator, optimizer)}
+        discriminator = ImageDiscriminator(channels, method.discriminator_channels)
+        super().__init__(model, method, loss, discriminator)
+        self.method = method
 
     def forward(self, batch: Batch, progress: Progress) -> StepOutput:
         """Compute the losses of the network and of the discriminator."""
@@ -179,10 +145,7 @@ class S4GANLearner(Learner):
         true, _ = self.discriminator(real, self._masks(real, progress, "learned_real"))
         predicted: SumCount = adversarial_loss(judged, False, reduction="sum_count")
         known: SumCount = adversarial_loss(true, True, reduction="sum_count")
-        return {
-            "discriminator_fake": LossTerm(*predicted, 0.5),
-            "discriminator_real": LossTerm(*known, 0.5),
-        }
+        return discriminator_terms(predicted, known)
 
     def _predicted(self, logits: Tensor, images: Tensor) -> Tensor:
         """Return the discriminator's input of predictions: probabilities, then the image, ``(N, K + C, H, W)``.
